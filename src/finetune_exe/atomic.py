@@ -1,0 +1,86 @@
+"""Write files and folders so that they are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune_exe.errors import FineTuneError
+
+
+@contextmanager
+def io_faults(path: Path) -> Iterator[None]:
+    """Turn an operating-system refusal while writing `path` into error FT-I01."""
+    try:
+        yield
+    except OSError as fault:
+        raise FineTuneError(
+            "I01",
+            what=f"cannot write: {fault.strerror or fault}",
+            where=str(fault.filename or path),
+            why="the operating system refused it; what was there before is untouched",
+            fix="free some space or choose a folder you may write to",
+        ) from fault
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: readers see the old file or the new one, never a part.
+
+    Raises:
+        FineTuneError: I01 where the operating system refuses.
+    """
+    with io_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give an empty working folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: Where the finished folder shall be.
+        overwrite: Replace a folder that is there; otherwise it is an error.
+
+    Raises:
+        FineTuneError: O01 where `path` exists; I01 where the operating system refuses.
+    """
+    if path.exists() and not overwrite:
+        raise output_exists(path)
+    with io_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield work
+            work.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            work.rename(path)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def output_exists(path: Path) -> FineTuneError:
+    """Say that the output is there already and how to go on."""
+    return FineTuneError(
+        "O01",
+        what="the output exists already",
+        where=str(path),
+        why="overwriting it would destroy an earlier result",
+        fix="choose another place, or add --overwrite to replace it",
+    )

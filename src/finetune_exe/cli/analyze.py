@@ -1,0 +1,74 @@
+"""`fine-tune analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from finetune_exe.atomic import output_exists
+from finetune_exe.cli.surface import (
+    hardware_options,
+    json_option,
+    overwrite_option,
+    render,
+    say,
+    set_option,
+    wished_hardware,
+    write_json,
+)
+from finetune_exe.domain.task import TaskSpec
+
+
+@click.command("analyze")
+@click.argument("task")
+@click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, or "embedded".')
+@hardware_options[0]
+@hardware_options[1]
+@hardware_options[2]
+@click.option("--method", type=click.Choice(["lora", "full"]), help="Training method; chosen for you otherwise.")
+@click.option("--preset", type=click.Choice(["auto", "conservative", "balanced", "aggressive"]), default="auto", show_default=True)  # fmt: skip
+@set_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
+@overwrite_option
+@json_option
+def command(
+    task: str,
+    data: tuple[str, ...],
+    model: str | None,
+    gpu: str | None,
+    vram: float | None,
+    cpu: bool,
+    method: Literal["lora", "full"] | None,
+    preset: Literal["auto", "conservative", "balanced", "aggressive"],
+    settings: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Recommend an approach to TASK, a sentence in your own words.
+
+    \b
+    fine-tune analyze "classify bank questions by intent" --data banking.csv
+    fine-tune analyze "answer support mails" --gpu "RTX 4090" --model Qwen/Qwen2.5-7B-Instruct
+    fine-tune analyze "write docstrings" --data rows.jsonl --set schedule.epochs=2 -o my.yaml
+    """
+    from finetune_exe.domain.plan_yaml import write_plan
+    from finetune_exe.workflow.plans import make_plan
+
+    path = output or (None if as_json else Path("plan.yaml"))
+    if path is not None and path.exists() and not overwrite:
+        raise output_exists(path)
+    spec = TaskSpec(
+        description=task, data_paths=data, model=model, method=method, preset=preset,
+        gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu),
+    )  # fmt: skip
+    plan = make_plan(spec, settings=settings)
+    if path is not None:
+        write_plan(plan, path)
+    if as_json:
+        write_json(plan=plan)
+    else:
+        say(render(plan, path))

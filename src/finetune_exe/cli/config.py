@@ -1,0 +1,90 @@
+"""`fine-tune config`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from finetune_exe.atomic import output_exists, write_file
+from finetune_exe.cli.surface import (
+    hardware_options,
+    json_option,
+    overwrite_option,
+    say,
+    set_option,
+    wished_hardware,
+    write_json,
+)
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.task import TaskSpec
+
+
+@click.command("config")
+@click.argument("model", required=False)
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Take everything from this plan.")
+@click.option("--task", default="follow instructions", show_default=True, help="What the model shall learn, in a sentence.")  # fmt: skip
+@click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from. May be given again.")
+@click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone) or trl.")  # fmt: skip
+@hardware_options[0]
+@hardware_options[1]
+@hardware_options[2]
+@set_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write, instead of standard output.")
+@overwrite_option
+@json_option
+def command(
+    model: str | None,
+    plan_path: Path | None,
+    task: str,
+    data: tuple[str, ...],
+    target: str,
+    gpu: str | None,
+    vram: float | None,
+    cpu: bool,
+    settings: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write a training configuration for MODEL, or of a plan, for this or another trainer.
+
+    \b
+    fine-tune config Qwen/Qwen2.5-0.5B-Instruct --gpu "RTX 4090"
+    fine-tune config --plan plan.yaml --to trl -o train_trl.py
+    fine-tune config embedded --data rows.jsonl --to python > train.py
+    """
+    from finetune_exe.export import find_exporter
+
+    exporter = find_exporter(target)
+    if output is not None and output.exists() and not overwrite:
+        raise output_exists(output)
+    plan = _plan(model, plan_path, task, data, wished_hardware(gpu=gpu, vram=vram, cpu=cpu), settings)
+    files = exporter.export(plan)
+    if output is not None:
+        for file in files:
+            write_file(output if len(files) == 1 else output / file.name, file.text.encode())
+    if as_json:
+        write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan)
+    elif output is None:
+        for file in files:
+            say(file.text.rstrip("\n"))
+    else:
+        click.echo(f"wrote {output}: {exporter.describe}", err=True)
+
+
+def _plan(
+    model: str | None,
+    plan_path: Path | None,
+    task: str,
+    data: tuple[str, ...],
+    hardware: str | None,
+    settings: tuple[str, ...],
+) -> Plan:
+    from finetune_exe.workflow.plans import make_plan, open_plan
+
+    if plan_path is None:
+        return make_plan(TaskSpec(description=task, data_paths=data, model=model, gpu=hardware), settings=settings)
+    if model or data or hardware:
+        raise click.UsageError("--plan says all of it; use --set to change a part")
+    return open_plan(plan_path, settings=settings)

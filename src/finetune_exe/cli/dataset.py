@@ -1,0 +1,128 @@
+"""`fine-tune dataset`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from finetune_exe.atomic import output_exists, write_file
+from finetune_exe.cli.surface import json_option, overwrite_option, say, set_option, view, write_json
+from finetune_exe.domain.task import FormatName
+from finetune_exe.errors import GATE
+
+if TYPE_CHECKING:
+    from finetune_exe.text.tokenizer import ChatTokenizer
+
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+
+
+@click.command("dataset")
+@click.argument("words", nargs=-1, metavar="[FORMAT] [PATH]...")
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training.")
+@click.option("--check", is_flag=True, help="Only report; leave with status 3 if any row would be dropped.")
+@click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
+@set_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]")  # fmt: skip
+@overwrite_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    words: tuple[str, ...],
+    plan_path: Path | None,
+    check: bool,
+    model: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Check the rows of PATHs, convert them to FORMAT (alpaca, chatml, sharegpt, prompt_completion, completion), or
+    prepare those of a plan: read, clean, split, tokenise, prove.
+
+    \b
+    fine-tune dataset rows.csv --check --model embedded
+    fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
+    fine-tune dataset --plan plan.yaml
+    """
+    target = next((name for name in FORMATS if words and words[0] == name), None)
+    paths = words[1:] if target else words
+    if plan_path is not None:
+        if paths or target or check or model:
+            raise click.UsageError("--plan goes with -o, --set, --overwrite and --json only: the plan names the data")
+        _prepare(plan_path, settings, output, overwrite=overwrite, as_json=as_json)
+        return
+    if not paths:
+        raise click.UsageError("give a PATH, or --plan PLAN")
+    if settings:
+        raise click.UsageError("--set goes with --plan")
+    if target and not check:
+        _convert(target, paths, output, overwrite=overwrite, as_json=as_json)
+    elif not _check(target, paths, model, as_json=as_json) and check:
+        context.exit(GATE)
+
+
+def _prepare(plan_path: Path, settings: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool) -> None:
+    from finetune_exe.report.dataset import render_dataset
+    from finetune_exe.workflow.plans import open_plan
+    from finetune_exe.workflow.runs import prepare_dataset
+
+    plan = open_plan(plan_path, settings=settings)
+    folder = output or plan_path.parent / "dataset"
+    with view(as_json=as_json) as live:
+        manifest = prepare_dataset(plan, folder, overwrite=overwrite, progress=live.progress, note=live.note)
+    if as_json:
+        write_json(dataset=manifest, folder=str(folder))
+    else:
+        say(render_dataset(manifest))
+        say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
+
+
+def _convert(
+    target: FormatName, paths: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool
+) -> None:
+    from finetune_exe.data.convert import convert
+
+    if output is not None and output.exists() and not overwrite:
+        raise output_exists(output)
+    conversion = convert(paths, target=target)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in conversion.rows)
+    if output is not None:
+        write_file(output, text.encode())
+    drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
+    if as_json:
+        write_json(seen=conversion.seen, written=len(conversion.rows), dropped=drops, format=conversion.source_format)
+        return
+    if output is None:
+        click.echo(text, nl=False)
+    click.echo(
+        f"{len(conversion.rows):,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
+        err=True,
+    )
+    for drop in conversion.dropped:
+        click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
+
+
+def _check(target: FormatName | None, paths: tuple[str, ...], model: str | None, *, as_json: bool) -> bool:
+    """Report on the rows and say whether all could be used."""
+    from finetune_exe.data.check import check
+    from finetune_exe.report.check import render_check
+
+    with view(as_json=as_json) as live:
+        report = check(paths, format_name=target, tokenizer=_tokenizer(model, live.note) if model else None)
+    if as_json:
+        write_json(**report.model_dump(mode="json", by_alias=True))
+    else:
+        say(render_check(report))
+    return not report.findings
+
+
+def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(model_folder(model, progress=note), chat_template=None)

@@ -1,0 +1,90 @@
+"""What the commands share: their common options, and how results reach the user."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetune_exe.domain.document import Document
+from finetune_exe.domain.events import AnyEvent, encode_event
+from finetune_exe.domain.plan import Plan
+from finetune_exe.report.live import LiveView, live_view
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE",
+    help="Change a setting of the plan, as in optimizer.learning_rate=1e-4. May be given again.",
+)  # fmt: skip
+hardware_options = (
+    click.option("--gpu", metavar="NAME", help='Plan for this hardware, as in "RTX 4090" or "8xH100".'),
+    click.option("--vram", type=click.FloatRange(min=0.5), metavar="GIB", help="Plan for a GPU with so much memory."),
+    click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs."),
+)
+SCHEMA_VERSION = 1
+
+
+def say(text: str) -> None:
+    """Write a result on stdout."""
+    click.echo(text)
+
+
+def write_json(**content: Any) -> None:
+    """Write one JSON object on stdout; documents become their JSON."""
+    plain = {name: value.model_dump(mode="json", by_alias=True) if isinstance(value, Document) else value
+             for name, value in content.items()}  # fmt: skip
+    say(json.dumps({"schema_version": SCHEMA_VERSION, **plain}, ensure_ascii=False))
+
+
+def write_event(event: AnyEvent) -> None:
+    """Write one event as a JSON line on stdout."""
+    say(encode_event(event).decode())
+
+
+@contextmanager
+def view(*, as_json: bool) -> Iterator[LiveView]:
+    """Show progress on stderr while the block runs."""
+    with live_view(sys.stderr, plain=as_json) as live:
+        yield live
+
+
+def render(plan: Plan, path: Path | None) -> str:
+    """Render the boxed plan with its configuration and the commands that carry it out."""
+    from finetune_exe.export import config_excerpt
+    from finetune_exe.report.plan import render_plan
+
+    return render_plan(plan, config=config_excerpt(plan), commands=plan_commands(path))
+
+
+def plan_commands(path: Path | None) -> list[str]:
+    """List what to type to carry a plan out."""
+    name = str(path or "plan.yaml")
+    run = default_run(Path(name))
+    return [
+        f"fine-tune dataset --plan {name}",
+        f"fine-tune train {name} --run {run}",
+        f"fine-tune eval {run}",
+        f"fine-tune debug {run}",
+    ]
+
+
+def default_run(plan: Path) -> Path:
+    """Name the run folder of a plan file: runs/NAME beside it."""
+    return plan.parent / "runs" / plan.stem
+
+
+def wished_hardware(*, gpu: str | None, vram: float | None, cpu: bool) -> str | None:
+    """Put the three ways of naming hardware into one; None means this machine as it is.
+
+    Raises:
+        click.UsageError: More than one of them is given.
+    """
+    if sum((gpu is not None, vram is not None, cpu)) > 1:
+        raise click.UsageError("--gpu, --vram and --cpu exclude each other")
+    return "cpu" if cpu else f"{vram:g} GiB" if vram is not None else gpu

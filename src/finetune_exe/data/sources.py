@@ -1,0 +1,113 @@
+"""Find the files that a user's paths mean."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_exe.data.raw import BadLine, RawRow
+from finetune_exe.data.read import TEXT_SUFFIXES, read_rows
+from finetune_exe.domain.dataset import SourceFile
+from finetune_exe.errors import FineTuneError
+
+STDLIB = "stdlib"
+"""The path that stands for the embedded corpus."""
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file of rows, or the embedded corpus."""
+
+    name: str
+    """The path as the user gave it, or "stdlib"."""
+    path: Path | None
+    """None for the embedded corpus."""
+
+    def rows(self) -> Iterator[RawRow | BadLine]:
+        """Read the rows.
+
+        Raises:
+            FineTuneError: D01 or D02 where the file cannot be read or is empty.
+        """
+        if self.path is None:
+            from finetune_exe.data.stdlib_corpus import corpus_rows
+
+            return corpus_rows()
+        return read_rows(self.path)
+
+    def place(self, raw: RawRow | BadLine, number: int) -> str:
+        """Say where a row is: file:line, or the row's number (from 1) in a file without lines."""
+        return f"{self.name}:{raw.line}" if raw.line is not None else f"{self.name}, row {number}"
+
+    def describe(self, *, num_rows: int) -> SourceFile:
+        """Name the content: size and SHA-256 of the file's bytes."""
+        if self.path is None:
+            from finetune_exe.data.stdlib_corpus import corpus_files
+
+            files = list(corpus_files())
+        else:
+            files = [self.path]
+        digest, size = hashlib.sha256(), 0
+        for path in files:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+        return SourceFile(path=self.name, sha256=digest.hexdigest(), num_bytes=size, num_rows=num_rows)
+
+
+def find_sources(paths: Sequence[str]) -> tuple[Source, ...]:
+    """Turn files, folders, glob patterns and "stdlib" into files, sorted within each, none of them twice.
+
+    A folder means its files of rows or, where it has none, its text files.
+
+    Raises:
+        FineTuneError: C05 without any path, D07 where a path leads nowhere.
+    """
+    if not paths:
+        raise FineTuneError(
+            "C05",
+            what="no data is named",
+            where="data.paths",
+            why="there is nothing to read",
+            fix="give files with --data PATH or --set data.paths=PATH",
+        )
+    found: dict[Path | None, Source] = {}
+    for text in paths:
+        if text == STDLIB:
+            found.setdefault(None, Source(name=STDLIB, path=None))
+            continue
+        for path in _expand(text):
+            found.setdefault(path.resolve(), Source(name=str(path), path=path))
+    return tuple(found.values())
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        chosen = [p for p in files if p.name.lower().endswith(ROW_SUFFIXES)]
+        chosen = chosen or [p for p in files if p.suffix.lower() in TEXT_SUFFIXES]
+        if not chosen:
+            raise _missing(text, why="the folder holds no file of rows", names=[p.name for p in files])
+        return chosen
+    if path.exists():
+        return [path]
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+    if matches:
+        return matches
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    raise _missing(text, why="there is nothing at this path", names=near)
+
+
+def _missing(text: str, *, why: str, names: list[str]) -> FineTuneError:
+    hint = f"there is {', '.join(names[:5])}" if names else "check the path"
+    return FineTuneError(
+        "D07", what="the data is not there", where=text, why=why, fix=f"{hint}; give a file, a folder or a pattern"
+    )

@@ -1,0 +1,191 @@
+"""Read the course of a run: losses, gradient norm and learning rate by step, from logs, trainer states and events."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune_exe.diagnosis.read import Line, nothing_to_diagnose
+from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
+
+_MOST_POINTS = 8192
+
+_NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan\b|[-+]?inf(?:inity)?\b"
+_METRIC = re.compile(
+    r"(?<![A-Za-z0-9_/.])(?P<key>(?:train|eval|val|valid|validation)[ _/]loss|loss (?:train|val)|loss|grad[ _]norm"
+    r"|learning[ _]rate|lr|epoch|(?:global[_ ]|current[_ ])?steps?(?:/max_steps)?|iter(?:ation)?)"
+    rf"[\"']?\s*[:=]?\s*[\"']?(?P<value>{_NUMBER})(?=[\s,;:|%\"'}}\])/]|$)",
+    re.IGNORECASE,
+)
+_SUMMARY = re.compile(r"train_runtime|train_samples_per_second")
+_REWARD = re.compile(r"reward|logps|kl\b", re.IGNORECASE)
+_STEP = re.compile(r"step|iter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What was logged at one moment; None for what was not."""
+
+    step: float | None = None
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    epoch: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Series:
+    """The points of one run in order; thinned evenly once there are very many, so that memory stays bounded."""
+
+    points: list[Point] = field(default_factory=list)
+    planned_epochs: float | None = None
+    rewards: bool = False
+    """Whether rewards or preference margins were logged: a loss then says little by itself."""
+    _stride: int = 1
+    _offered: int = 0
+
+    def add(self, point: Point) -> None:
+        """Append a point; where it lies before the last one, another run has begun and the earlier is forgotten."""
+        if self.points and _restarts(self.points[-1], point):
+            self.points.clear()
+            self._stride, self._offered = 1, 0
+        self._offered += 1
+        bad = point.train_loss is not None and not math.isfinite(point.train_loss)
+        if self._offered % self._stride == 0 or point.eval_loss is not None or bad:
+            self.points.append(point)
+        if len(self.points) > _MOST_POINTS:
+            self.points = [p for i, p in enumerate(self.points) if i % 2 or p.eval_loss is not None]
+            self._stride *= 2
+
+    @property
+    def train(self) -> list[float]:
+        """Training losses in order."""
+        return [p.train_loss for p in self.points if p.train_loss is not None]
+
+    @property
+    def evaluation(self) -> list[float]:
+        """Validation losses in order."""
+        return [p.eval_loss for p in self.points if p.eval_loss is not None]
+
+    @property
+    def epochs(self) -> float | None:
+        """Epochs run, where the log says it; the plan's number otherwise."""
+        seen = [p.epoch for p in self.points if p.epoch is not None]
+        return max(seen) if seen else self.planned_epochs
+
+    @property
+    def peak_learning_rate(self) -> float | None:
+        """Largest learning rate seen."""
+        return max((p.learning_rate for p in self.points if p.learning_rate is not None), default=None)
+
+
+def _restarts(last: Point, new: Point) -> bool:
+    """Say whether `new` belongs to another run: it lies before `last`, or is counted in other units."""
+    pairs = [(last.step, new.step), (last.epoch, new.epoch)]
+    shared = [(before, after) for before, after in pairs if before is not None and after is not None]
+    if shared:
+        return any(after < 0.9 * before for before, after in shared)
+    counted = [any(pair[i] is not None for pair in pairs) for i in (0, 1)]
+    return all(counted)
+
+
+@dataclass(slots=True)
+class SeriesFinder:
+    """Collect metrics from a log read line by line."""
+
+    series: Series = field(default_factory=Series)
+
+    def feed(self, line: Line) -> bool:
+        """Take the next line; say whether it was one of metrics."""
+        if "loss" not in line.text and "Loss" not in line.text:
+            return False
+        values: dict[str, float] = {}
+        for match in _METRIC.finditer(line.text):
+            values.setdefault(_name(match["key"].lower()), float(match["value"].replace(",", "")))
+        if not {"loss", "eval_loss"} & values.keys():
+            return False
+        if _SUMMARY.search(line.text):
+            return True
+        self.series.rewards |= bool(_REWARD.search(line.text))
+        self.series.add(_point(values))
+        return True
+
+
+def _name(key: str) -> str:
+    if "loss" in key:
+        return "eval_loss" if "val" in key else "loss"
+    if key.startswith("grad"):
+        return "grad_norm"
+    if key.startswith("learning") or key == "lr":
+        return "learning_rate"
+    return "step" if _STEP.search(key) else key
+
+
+def _point(values: Mapping[str, float]) -> Point:
+    return Point(
+        step=values.get("step"),
+        train_loss=values.get("loss"),
+        eval_loss=values.get("eval_loss"),
+        grad_norm=values.get("grad_norm"),
+        learning_rate=values.get("learning_rate"),
+        epoch=values.get("epoch"),
+    )
+
+
+def read_trainer_state(path: Path, content: bytes) -> Series:
+    """Read the `log_history` of a trainer_state.json.
+
+    Raises:
+        FineTuneError: L01 where it is no such file, or it holds no loss.
+    """
+    try:
+        state = json.loads(content)
+    except ValueError as fault:
+        raise nothing_to_diagnose(f"it is no whole JSON: {fault}", where=str(path)) from fault
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        raise nothing_to_diagnose("it has no log_history", where=str(path))
+    series = Series(planned_epochs=_number(state.get("num_train_epochs")))
+    for entry in history:
+        if not isinstance(entry, dict):
+            continue
+        series.rewards |= any(_REWARD.search(str(key)) for key in entry)
+        values = {name: number for name, number in _numbers(entry) if number is not None}
+        if {"loss", "eval_loss"} & values.keys() and "train_runtime" not in entry:
+            series.points.append(_point(values))
+    if not series.points:
+        raise nothing_to_diagnose("its log_history holds no loss", where=str(path))
+    return series
+
+
+def read_run_events(events: Sequence[AnyEvent]) -> Series:
+    """Read the events of one of our own runs."""
+    series = Series()
+    for event in events:
+        if isinstance(event, StepFinished):
+            series.add(Point(step=event.step, train_loss=event.loss, grad_norm=event.gradient_norm,
+                             learning_rate=event.learning_rate, epoch=event.epoch))  # fmt: skip
+        elif isinstance(event, Evaluated):
+            series.add(Point(step=event.step, eval_loss=event.validation_loss, epoch=event.epoch))
+    return series
+
+
+def _numbers(entry: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
+    for key in ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step"):
+        yield key, _number(entry.get(key))
+
+
+def _number(value: object) -> float | None:
+    """Read a number that may be written as a string, as "nan" is in strict JSON."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None

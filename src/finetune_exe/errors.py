@@ -1,0 +1,97 @@
+"""What a user is told when something cannot be done: what, where, why, and the fix."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+OK, USAGE, GATE, BAD_DATA, MISSING, BUG, EXISTS, IO, RESUMABLE, INTERRUPTED = 0, 2, 3, 65, 69, 70, 73, 74, 75, 130
+
+
+class ErrorKind(NamedTuple):
+    """One stable error code: its title (the docs page's heading) and the exit status it ends the program with."""
+
+    title: str
+    exit_status: int
+
+
+ERRORS: dict[str, ErrorKind] = {
+    "B01": ErrorKind("The program made a mistake", BUG),
+    "C01": ErrorKind("The plan is not valid YAML", USAGE),
+    "C02": ErrorKind("The plan has a key or a value it may not have", USAGE),
+    "C03": ErrorKind("A value of the plan has no decision behind it", USAGE),
+    "C04": ErrorKind("A --set has no effect that can be understood", USAGE),
+    "C05": ErrorKind("The plan names no data", USAGE),
+    "C06": ErrorKind("The document was made by another version", USAGE),
+    "C07": ErrorKind("The document is damaged", BAD_DATA),
+    "C08": ErrorKind("The task is not one this program can train", GATE),
+    "D01": ErrorKind("The file cannot be read as data", BAD_DATA),
+    "D02": ErrorKind("The file holds no row", BAD_DATA),
+    "D03": ErrorKind("The format of the rows is unknown", BAD_DATA),
+    "D04": ErrorKind("Too few rows are left to train on", BAD_DATA),
+    "D05": ErrorKind("The prepared dataset is damaged or belongs to another plan", BAD_DATA),
+    "D06": ErrorKind("The chat template cannot be used", BAD_DATA),
+    "D07": ErrorKind("The data file or folder does not exist", BAD_DATA),
+    "D08": ErrorKind("The column to group by does not exist", BAD_DATA),
+    "E01": ErrorKind("The run has nothing to evaluate", BAD_DATA),
+    "H01": ErrorKind("The GPU is not known", USAGE),
+    "I01": ErrorKind("A file cannot be written", IO),
+    "L01": ErrorKind("There is nothing here to diagnose", BAD_DATA),
+    "M01": ErrorKind("The model cannot be found", USAGE),
+    "M02": ErrorKind("The model folder has no tokenizer", BAD_DATA),
+    "M03": ErrorKind("The model folder is not complete", BAD_DATA),
+    "M04": ErrorKind("The converted model does not compute what it should", BAD_DATA),
+    "O01": ErrorKind("The output exists already", EXISTS),
+    "T01": ErrorKind("Training met numbers that are not finite", BUG),
+    "T02": ErrorKind("The run was interrupted", INTERRUPTED),
+    "X01": ErrorKind("A component is not installed", MISSING),
+}
+
+
+class FineTuneError(Exception):
+    """A fault the user can mend, said in four parts.
+
+    Args:
+        code: A key of `ERRORS`; it fixes the exit status and the docs page.
+        what: What is wrong, with its numbers.
+        where: The file, line, column or setting.
+        why: Why it cannot simply go on.
+        fix: What to type or change.
+    """
+
+    def __init__(self, code: str, *, what: str, where: str, why: str, fix: str) -> None:
+        assert code in ERRORS, code
+        super().__init__(code, what, where, why, fix)
+        self.code = code
+        self.what = what
+        self.where = where
+        self.why = why
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.code, self.what, self.where, self.why, self.fix)
+
+    def __str__(self) -> str:
+        return (
+            f"error[FT-{self.code}]: {self.what}\n  where: {self.where}\n  why:   {self.why}\n  fix:   {self.fix}\n"
+            f"  more:  docs/errors/FT-{self.code}.md"
+        )
+
+    @property
+    def exit_status(self) -> int:
+        """The process exit status this error ends with."""
+        return ERRORS[self.code].exit_status
+
+
+def _rebuild(code: str, what: str, where: str, why: str, fix: str) -> FineTuneError:
+    return FineTuneError(code, what=what, where=where, why=why, fix=fix)
+
+
+def missing_component(package: str, *, extra: str, needed_for: str) -> FineTuneError:
+    """Say that an optional package is absent, and the one command that brings it."""
+    return FineTuneError(
+        "X01",
+        what=f"{needed_for} needs the package {package!r}, which is not installed",
+        where="this Python environment",
+        why=f"it belongs to the optional part [{extra}], left out of the small default install",
+        fix=f'pip install "finetune-exe[{extra}]"',
+    )

@@ -1,0 +1,75 @@
+"""A training script on PyTorch, transformers and PEFT alone."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.plan import Plan, WarmupFraction
+from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.source import (
+    assignments,
+    length_constants,
+    lora_constant,
+    model_settings,
+    script,
+    setting,
+    warmup_paths,
+)
+
+_HEADER = '''"""Fine-tune a language model.
+
+    pip install "torch>=2.10" "transformers>=5.20" "peft>=0.21"
+    python train.py dataset/train.rows.jsonl dataset/validation.rows.jsonl
+
+Any JSON lines with {"messages": [{"role": ..., "content": ...}, ...]} will do. The loss is taken over the answers
+and their end-of-turn tokens alone, divided by the number of these tokens in a whole optimizer step.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+'''
+
+
+class PythonScript:
+    """Writes train.py, which needs nothing of this program."""
+
+    name = "python"
+    describe = "train.py on torch, transformers and peft alone"
+
+    def export(self, plan: Plan) -> Files:
+        """Write the plan as a script: settings on top, then code that is the same for every plan."""
+        optimizer, schedule, batch, warmup = plan.optimizer, plan.schedule, plan.batch, plan.schedule.warmup
+        warm = {"fraction": warmup.fraction} if isinstance(warmup, WarmupFraction) else {"steps": warmup.steps}
+        settings = (
+            *model_settings(plan),
+            lora_constant(plan),
+            setting("LEARNING_RATE", optimizer.learning_rate, "optimizer.learning_rate"),
+            setting("WEIGHT_DECAY", optimizer.weight_decay, "optimizer.weight_decay"),
+            setting("BETAS", (optimizer.beta1, optimizer.beta2), "optimizer.beta1", "optimizer.beta2"),
+            setting("MAX_GRAD_NORM", optimizer.max_grad_norm, "optimizer.max_grad_norm"),
+            setting("SCHEDULE", schedule.kind, "schedule.kind"),
+            setting("WARMUP", warm, *warmup_paths(plan)),
+            *length_constants(plan),
+            setting("KEEP_LAST", plan.checkpoints.keep_last, "checkpoints.keep_last"),
+            setting("MICRO_BATCH_SIZE", batch.micro_batch_size, "batch.micro_batch_size"),
+            setting(
+                "GRADIENT_ACCUMULATION_STEPS", batch.gradient_accumulation_steps, "batch.gradient_accumulation_steps"
+            ),
+            setting("GROUP_BY_LENGTH", batch.group_by_length, "batch.group_by_length"),
+            setting("BASE_DTYPE", plan.precision.base_dtype, "precision.base_dtype"),
+            setting(
+                "GRADIENT_CHECKPOINTING", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing"
+            ),
+            setting("SEED", plan.seed, "seed"),
+        )
+        text = script(_HEADER, plan, settings, constants=assignments(settings), parts=("encode", "train"))
+        return (File(name="train.py", text=text),)

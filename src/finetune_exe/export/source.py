@@ -1,0 +1,167 @@
+"""Python source out of a plan: literals, assignments, and what a script leaves to others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePath
+
+from finetune_exe.domain.plan import Lora, Plan, WarmupFraction
+from finetune_exe.text.render import PLAIN_TEMPLATE
+
+_EMBEDDED_ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A name and the value a script gives it, with the paths of the plan it stands for."""
+
+    name: str
+    code: str
+    paths: tuple[str, ...] = ()
+
+
+def setting(name: str, value: object, *paths: str) -> Setting:
+    """Make a setting of a value that Python writes as it reads it."""
+    return Setting(name=name, code=literal(value), paths=paths)
+
+
+def literal(value: object) -> str:
+    """Write a value as Python source, with double quotes where they need no escape."""
+    match value:
+        case str():
+            quoted = repr(value)
+            return f'"{quoted[1:-1]}"' if '"' not in quoted and "\\'" not in quoted else quoted
+        case dict():
+            return "{" + ", ".join(f"{literal(key)}: {literal(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(literal, value)) + "]"
+        case _:
+            return repr(value)
+
+
+def lora_settings(plan: Plan) -> tuple[Setting, ...]:
+    """Give the arguments of PEFT's LoraConfig; none for full fine-tuning."""
+    if not isinstance(plan.method, Lora):
+        return ()
+    targets = plan.method.target_modules
+    return (
+        setting("r", plan.method.lora_rank, "method.lora_rank"),
+        setting("lora_alpha", plan.method.lora_alpha, "method.lora_alpha"),
+        setting("lora_dropout", plan.method.lora_dropout, "method.lora_dropout"),
+        setting("target_modules", targets if isinstance(targets, str) else list(targets), "method.target_modules"),
+    )
+
+
+def lora_constant(plan: Plan) -> Setting:
+    """Name the adapter's arguments LORA; None says that every weight is trained."""
+    parts = lora_settings(plan)
+    code = "{" + ", ".join(f"{literal(part.name)}: {part.code}" for part in parts) + "}" if parts else "None"
+    return Setting(name="LORA", code=code, paths=("method.kind", *(path for part in parts for path in part.paths)))
+
+
+def warmup_paths(plan: Plan) -> tuple[str, ...]:
+    """Give the paths of the warm-up, whichever of its two forms the plan has."""
+    return (
+        "schedule.warmup.kind",
+        f"schedule.warmup.{'fraction' if plan.schedule.warmup.kind == 'fraction' else 'steps'}",
+    )
+
+
+def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
+    """Give the arguments of transformers' Trainer that need no data to be known, its length aside.
+
+    Zero means no clipping there, and a warm-up below one is a share of all steps.
+    """
+    optimizer, batch, precision, warmup = plan.optimizer, plan.batch, plan.precision, plan.schedule.warmup
+    warmup_steps = warmup.fraction if isinstance(warmup, WarmupFraction) else warmup.steps
+    sampling = "group_by_length" if batch.group_by_length else "random"
+    return (
+        setting("learning_rate", optimizer.learning_rate, "optimizer.learning_rate"),
+        setting("weight_decay", optimizer.weight_decay, "optimizer.weight_decay"),
+        setting("adam_beta1", optimizer.beta1, "optimizer.beta1"),
+        setting("adam_beta2", optimizer.beta2, "optimizer.beta2"),
+        setting("max_grad_norm", optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm"),
+        setting("lr_scheduler_type", plan.schedule.kind, "schedule.kind"),
+        setting("warmup_steps", warmup_steps, *warmup_paths(plan)),
+        setting("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size"),
+        setting("gradient_accumulation_steps", batch.gradient_accumulation_steps, "batch.gradient_accumulation_steps"),
+        setting("train_sampling_strategy", sampling, "batch.group_by_length"),
+        setting("bf16", precision.base_dtype == "bfloat16", "precision.base_dtype"),
+        setting("gradient_checkpointing", precision.gradient_checkpointing, "precision.gradient_checkpointing"),
+        setting("seed", plan.seed, "seed"),
+    )
+
+
+def length_constants(plan: Plan) -> tuple[Setting, ...]:
+    """Name what decides how long a run is and when it is measured."""
+    schedule, checkpoints = plan.schedule, plan.checkpoints
+    return (
+        setting("EPOCHS", schedule.epochs, "schedule.epochs"),
+        setting("MAX_STEPS", schedule.max_steps, "schedule.max_steps"),
+        setting("EVALUATIONS_PER_EPOCH", checkpoints.evaluations_per_epoch, "checkpoints.evaluations_per_epoch"),
+        setting("PATIENCE", checkpoints.early_stopping_patience, "checkpoints.early_stopping_patience"),
+    )
+
+
+def model_settings(plan: Plan) -> tuple[Setting, ...]:
+    """Say where the base model and its chat template come from, as the scripts name them."""
+    reference = plan.model.reference
+    gguf = reference.endswith(".gguf")
+    source = _EMBEDDED_ON_THE_HUB if reference == "embedded" else str(PurePath(reference).parent) if gguf else reference
+    template = plan.data.chat_template
+    if template is None or template == "plain":
+        code = literal(PLAIN_TEMPLATE if template else None)
+    else:
+        code = f'Path({literal(template)}).read_text(encoding="utf-8")'
+    return (
+        setting("MODEL", source, "model.reference"),
+        setting("REVISION", plan.model.revision),
+        setting("GGUF", {"gguf_file": PurePath(reference).name} if gguf else {}),
+        Setting(name="CHAT_TEMPLATE", code=code, paths=("data.chat_template",)),
+        setting("MAX_LENGTH", plan.data.max_length, "data.max_length"),
+    )
+
+
+def assignments(settings: Sequence[Setting]) -> str:
+    """Write settings as one assignment a line."""
+    return "".join(f"{item.name} = {item.code}\n" for item in settings)
+
+
+def call(target: str, settings: Sequence[Setting]) -> str:
+    """Write settings as the keyword arguments of a call, one a line."""
+    return f"{target}(\n" + "".join(f"    {item.name}={item.code},\n" for item in settings) + ")\n"
+
+
+def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: str, parts: Sequence[str]) -> str:
+    """Put a script together.
+
+    Args:
+        header: Docstring and imports.
+        plan: Its task is named, and whatever of it `settings` do not express.
+        settings: Everything the script expresses.
+        constants: The same as Python text.
+        parts: Names of the parts below `scripts/` that follow.
+    """
+    expressed = {path for item in settings for path in item.paths}
+    opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{_left_out(plan, expressed)}"
+    return "\n\n".join([opening, *map(_script_part, parts)])
+
+
+def _left_out(plan: Plan, expressed: Collection[str]) -> str:
+    """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently."""
+    reasons = {
+        "data": " (applied by `fine-tune dataset`, before)",
+        "evaluation": " (applied by `fine-tune eval`, after)",
+    }
+    lines = [
+        f"#   {path} = {value!r}{reasons.get(path.split('.')[0], '')}"
+        for path, value, _ in plan.settings()
+        if path not in expressed
+    ]
+    return "\n".join(["# not expressible here:", *lines]) + "\n" if lines else ""
+
+
+def _script_part(name: str) -> str:
+    return files("finetune_exe.export").joinpath("scripts", f"{name}.py.txt").read_text(encoding="utf-8")

@@ -1,0 +1,96 @@
+"""A training script on TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.source import (
+    Setting,
+    assignments,
+    length_constants,
+    literal,
+    lora_constant,
+    model_settings,
+    script,
+    setting,
+    trainer_settings,
+)
+
+_HEADER = '''"""Fine-tune a language model with TRL's SFTTrainer (written for TRL 1.16).
+
+    pip install "torch>=2.10" "transformers>=5.20" "peft>=0.21" "trl==1.16.*"
+    python train_trl.py dataset/train.rows.jsonl dataset/validation.rows.jsonl
+
+Any JSON lines with {"messages": [{"role": ..., "content": ...}, ...]} will do. Labels are made here and given to the
+trainer, so that answers and their end-of-turn tokens alone are learned with any chat template. TRL's own ways differ:
+assistant_only_loss needs a template with {% generation %} marks, and completion_only_loss learns the last answer alone
+and with it the white space after its end-of-turn token. Both are therefore off below.
+
+Unlike this program's own loop, the trainer's first step has a learning rate of zero where there is a warm-up, and
+weight decay spares biases and norms.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer, EarlyStoppingCallback
+from trl import SFTConfig, SFTTrainer
+
+'''
+
+
+class TrlScript:
+    """Writes train_trl.py."""
+
+    name = "trl"
+    describe = "train_trl.py for TRL 1.16's SFTTrainer"
+
+    def export(self, plan: Plan) -> Files:
+        """Write the plan as a script; what the trainer would otherwise choose by itself is said in full."""
+        constants = (
+            *model_settings(plan),
+            lora_constant(plan),
+            *length_constants(plan),
+            setting("EFFECTIVE_BATCH_SIZE", plan.batch.effective),
+        )
+        arguments = (*trainer_settings(plan), *_explicit(plan))
+        body = "".join(f"    {literal(item.name)}: {item.code},\n" for item in arguments)
+        text = script(
+            _HEADER,
+            plan,
+            (*constants, *arguments),
+            constants=f"{assignments(constants)}SETTINGS = {{\n{body}}}\n",
+            parts=("encode", "trl"),
+        )
+        return (File(name="train_trl.py", text=text),)
+
+
+def _explicit(plan: Plan) -> tuple[Setting, ...]:
+    dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
+    return (
+        Setting(name="model_init_kwargs", code=f'{{"dtype": {literal(dtype)}, "revision": REVISION, **GGUF}}'),
+        setting("optim", "adamw_torch"),
+        setting("per_device_eval_batch_size", plan.batch.micro_batch_size),
+        setting("gradient_checkpointing_kwargs", {"use_reentrant": False}),
+        setting("eval_strategy", "steps"),
+        setting("save_strategy", "steps"),
+        setting("save_total_limit", plan.checkpoints.keep_last + 1, "checkpoints.keep_last"),
+        setting("load_best_model_at_end", True),
+        setting("metric_for_best_model", "eval_loss"),
+        setting("greater_is_better", False),
+        setting("logging_steps", 1),
+        setting("report_to", "none"),
+        Setting(name="max_length", code="MAX_LENGTH"),
+        setting("truncation_mode", "keep_start"),
+        setting("packing", False),
+        setting("padding_free", False),
+        setting("assistant_only_loss", False),
+        setting("completion_only_loss", False),
+        setting("loss_type", "nll"),
+    )

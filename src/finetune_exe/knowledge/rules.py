@@ -1,0 +1,36 @@
+"""Rules of advice: numbers with the source they come from and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+from finetune_exe.domain.values import Confidence
+from finetune_exe.knowledge.rows import read_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule."""
+
+    name: str
+    says: str
+    values: dict[str, float]
+    source: str
+    confidence: Confidence
+    date: date
+
+    def __getitem__(self, key: str) -> float:
+        """Give one of the rule's numbers."""
+        return self.values[key]
+
+
+@cache
+def _rules() -> dict[str, Rule]:
+    return {rule.name: rule for rule in read_rows("rules.toml", key="rule", kind=Rule)}
+
+
+def rule(name: str) -> Rule:
+    """Give a rule by its name."""
+    return _rules()[name]

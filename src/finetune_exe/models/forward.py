@@ -1,0 +1,147 @@
+"""Losses of rows under a model, computing the vocabulary's logits only where a token is learned.
+
+Shapes: B rows, T tokens, H hidden size, N learned tokens of the batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from finetune_exe.domain.plan import Precision
+from finetune_exe.prepared.store import SplitData
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A batch, padded on the right: causal attention never looks there, so no attention mask is needed."""
+
+    ids_BT: torch.Tensor
+    learned_BT: torch.Tensor
+    num_tokens: int
+    """Tokens without padding."""
+
+    @property
+    def num_learned(self) -> int:
+        """Tokens that carry a loss."""
+        return int(self.learned_BT.sum())
+
+
+class RowLosses(NamedTuple):
+    """Negative log-likelihoods in nats."""
+
+    nll_N: torch.Tensor
+    """One for each learned token, rows one after the other, in float32."""
+    row_N: torch.Tensor
+    """Which row of the batch each belongs to."""
+
+
+def collate(
+    sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str
+) -> Rows:
+    """Put sequences of (token ids, learned flags) into one padded batch."""
+    import torch
+
+    longest = max(len(tokens) for tokens, _ in sequences)
+    ids = np.full((len(sequences), longest), pad_token_id, dtype=np.int64)
+    learned = np.zeros((len(sequences), longest), dtype=bool)
+    for row, (tokens, flags) in enumerate(sequences):
+        ids[row, : len(tokens)] = tokens
+        learned[row, : len(flags)] = flags
+    learned[:, 0] = False
+    return Rows(
+        ids_BT=torch.from_numpy(ids).to(device),
+        learned_BT=torch.from_numpy(learned).to(device),
+        num_tokens=sum(len(tokens) for tokens, _ in sequences),
+    )
+
+
+class LossFunction:
+    """Computes row losses of one model.
+
+    Where the model's logits are its output matrix times its last hidden state, and nothing else, only the hidden
+    states at learned positions are multiplied. Whether that is so is measured on a small batch, not looked up:
+    models that scale or cap their logits get the model's own head.
+    """
+
+    def __init__(self, model: Any, precision: Precision, *, device: str) -> None:
+        from peft import PeftModel
+
+        self.model = model
+        self.device = device
+        self.bf16 = precision.base_dtype == "bfloat16"
+        self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._decoder = self._inner.get_decoder()
+        self._plain_head = self._head_is_plain()
+
+    def __call__(self, rows: Rows) -> RowLosses:
+        """Compute the losses of the learned tokens."""
+        import torch
+
+        predicts_BT = rows.learned_BT[:, 1:]
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+            if self._plain_head:
+                hidden_BTH = self._decoder(input_ids=rows.ids_BT, use_cache=False).last_hidden_state
+                logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
+            else:
+                columns = predicts_BT.any(dim=0).nonzero().squeeze(1)
+                logits_BKV = self._inner(input_ids=rows.ids_BT, use_cache=False, logits_to_keep=columns).logits
+                logits_NV = logits_BKV[predicts_BT[:, columns]]
+        targets_N = rows.ids_BT[:, 1:][predicts_BT]
+        nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+        return RowLosses(nll_N, predicts_BT.nonzero()[:, 0])
+
+    def _head_is_plain(self) -> bool:
+        import torch
+
+        ids = torch.arange(1, 9, device=self.device).unsqueeze(0)
+        head = self._inner.get_output_embeddings()
+        if head is None:
+            return False
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+            own = self._inner(input_ids=ids, use_cache=False).logits.float()
+            plain = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        self.model.train(training)
+        return bool(torch.allclose(own, plain, rtol=1e-3, atol=1e-3 * float(own.abs().max())))
+
+
+def batch_of(split: SplitData, indices: Sequence[int], *, pad_token_id: int, device: str) -> Rows:
+    """Collate sequences of a split."""
+    return collate([split.sequence(index) for index in indices], pad_token_id=pad_token_id, device=device)
+
+
+def batches_by_length(split: SplitData, *, max_tokens: int = 4096) -> Iterator[list[int]]:
+    """Group a split's sequences by length so that no batch, padded, exceeds `max_tokens` (one sequence may)."""
+    batch: list[int] = []
+    lengths = split.lengths
+    for index in np.argsort(lengths, kind="stable").tolist():
+        if batch and lengths[index] * (len(batch) + 1) > max_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def mean_loss(losses: LossFunction, split: SplitData, *, pad_token_id: int) -> float:
+    """Measure the mean negative log-likelihood of a split's learned tokens, in nats, leaving the model as it was."""
+    import torch
+
+    training = losses.model.training
+    losses.model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for indices in batches_by_length(split):
+            nll_N = losses(batch_of(split, indices, pad_token_id=pad_token_id, device=losses.device)).nll_N
+            total += float(nll_N.double().sum())
+            count += len(nll_N)
+    losses.model.train(training)
+    return total / count

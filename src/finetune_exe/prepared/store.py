@@ -1,0 +1,201 @@
+"""The prepared dataset on disk: flat arrays a training process maps into memory, and the rows they came from.
+
+A folder holds `manifest.json` and, for each split:
+
+- `<split>.tokens.npy`: int32, all sequences end to end;
+- `<split>.learned.npy`: bool, whether each token is learned;
+- `<split>.offsets.npy`: int64, sequence i is tokens[offsets[i] : offsets[i + 1]];
+- `<split>.rows.npy`: int32, the row each sequence came from;
+- `<split>.rows.jsonl`: one row a line, with its place in the source, its group and its conversation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from finetune_exe.domain.dataset import PreparedDataset, Split, SplitName
+from finetune_exe.errors import FineTuneError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MANIFEST = "manifest.json"
+ARRAYS = ("tokens", "learned", "offsets", "rows")
+
+
+class SequenceView(NamedTuple):
+    """One training sequence, as views into the mapped arrays."""
+
+    tokens: NDArray[np.int32]
+    learned: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRow:
+    """One row of the source, as it was trained on."""
+
+    source: str
+    """Where it stands: file:line."""
+    group: str
+    """Rows of one group are all on one side of the split."""
+    conversation: dict[str, Any]
+    """The conversation as JSON values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRow:
+    """A row with its training sequences, to be written."""
+
+    stored: StoredRow
+    sequences: Sequence[SequenceView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitData:
+    """One side of the split, mapped into memory."""
+
+    tokens: NDArray[np.int32]
+    learned: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    rows_path: Path
+
+    def __len__(self) -> int:
+        """Count the sequences."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        import numpy as np
+
+        return [int(length) for length in np.diff(self.offsets)]
+
+    def sequence(self, index: int) -> SequenceView:
+        """Give sequence `index`, without copying it."""
+        start, end = self.offsets[index], self.offsets[index + 1]
+        return SequenceView(self.tokens[start:end], self.learned[start:end])
+
+    def read_rows(self) -> tuple[StoredRow, ...]:
+        """Read the rows behind the sequences: row `rows[i]` is that of sequence i."""
+        with self.rows_path.open(encoding="utf-8") as file:
+            return tuple(StoredRow(**json.loads(line)) for line in file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedFolder:
+    """A prepared dataset that was found whole."""
+
+    path: Path
+    manifest: PreparedDataset
+
+    def split(self, name: SplitName) -> SplitData:
+        """Map one side of the split into memory.
+
+        Raises:
+            FineTuneError: D05 where a file is missing or damaged.
+        """
+        import numpy as np
+
+        arrays = {}
+        for array in ARRAYS:
+            file = self.path / f"{name}.{array}.npy"
+            try:
+                arrays[array] = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as fault:
+                raise damaged(file, str(fault)) from fault
+        return SplitData(**arrays, rows_path=self.path / f"{name}.rows.jsonl")
+
+
+def write_split(folder: Path, name: SplitName, rows: Sequence[PreparedRow]) -> Split:
+    """Write the arrays and rows of one side of the split.
+
+    Args:
+        folder: An unfinished folder; the manifest is written into it afterwards.
+        name: Which side.
+        rows: At least one row, each with at least one sequence.
+    """
+    import numpy as np
+
+    views = [(number, view) for number, row in enumerate(rows) for view in row.sequences]
+    lengths = np.array([len(view.tokens) for _, view in views], dtype=np.int64)
+    arrays = {
+        "tokens": np.concatenate([view.tokens for _, view in views]).astype(np.int32),
+        "learned": np.concatenate([view.learned for _, view in views]).astype(np.bool_),
+        "offsets": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
+        "rows": np.array([number for number, _ in views], dtype=np.int32),
+    }
+    for array, content in arrays.items():
+        np.save(folder / f"{name}.{array}.npy", content, allow_pickle=False)
+    with (folder / f"{name}.rows.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            stored = row.stored
+            line = {"source": stored.source, "group": stored.group, "conversation": stored.conversation}
+            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    return Split(
+        num_rows=len(rows),
+        num_groups=len({row.stored.group for row in rows}),
+        num_sequences=len(views),
+        num_tokens=int(lengths.sum()),
+        num_learned_tokens=int(arrays["learned"].sum()),
+        length_p50=int(np.percentile(lengths, 50, method="higher")),
+        length_p95=int(np.percentile(lengths, 95, method="higher")),
+        length_max=int(lengths.max()),
+        digest=_digest(folder, name),
+    )
+
+
+def load_dataset(folder: Path, *, key: str | None = None, verify: bool = True) -> PreparedFolder:
+    """Open a prepared dataset.
+
+    Args:
+        folder: Where it lies.
+        key: The key the plan at hand would give it; None takes whatever is there.
+        verify: Compare every array with the digest in the manifest.
+
+    Raises:
+        FineTuneError: D05 where it is not whole, was changed, or has another key; C06 or C07 for its manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise damaged(folder, f"{MANIFEST} is not there; it is written last, so the dataset was never finished")
+    manifest = PreparedDataset.read(folder / MANIFEST)
+    if key is not None and manifest.key != key:
+        raise damaged(folder, "it was made from other files, settings or another tokenizer than the plan's")
+    prepared = PreparedFolder(path=folder, manifest=manifest)
+    for name, split in manifest.splits.items():
+        data = prepared.split(name)
+        if len(data) != split.num_sequences or len(data.tokens) != split.num_tokens != len(data.learned):
+            raise damaged(folder / f"{name}.offsets.npy", "it does not have the length the manifest says")
+        if verify and _digest(folder, name) != split.digest:
+            raise damaged(folder / f"{name}.tokens.npy", "its content is not what the manifest says")
+    return prepared
+
+
+def damaged(path: Path, why: str) -> FineTuneError:
+    """Say that a prepared dataset cannot be trusted."""
+    return FineTuneError(
+        "D05",
+        what="the prepared dataset is damaged or belongs to another plan",
+        where=str(path),
+        why=why,
+        fix="prepare it again: fine-tune dataset --plan plan.yaml --overwrite",
+    )
+
+
+def _digest(folder: Path, name: SplitName) -> str:
+    """Hash the files of one split, each under its own name."""
+    digest = hashlib.sha256()
+    for file in (*(f"{name}.{array}.npy" for array in ARRAYS), f"{name}.rows.jsonl"):
+        path = folder / file
+        try:
+            content = hashlib.sha256(path.read_bytes()).digest()
+        except OSError as fault:
+            raise damaged(path, fault.strerror or str(fault)) from fault
+        digest.update(file.encode() + content)
+    return digest.hexdigest()

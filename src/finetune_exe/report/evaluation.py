@@ -1,0 +1,161 @@
+"""Whether the tuned model is better, with the figures that say so."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
+from finetune_exe.domain.values import Check
+from finetune_exe.report.boxes import clean, shorten
+from finetune_exe.report.numbers import format_measure, format_p
+from finetune_exe.report.page import (
+    Blank,
+    Block,
+    Bullet,
+    Field,
+    Heading,
+    Table,
+    Title,
+    Words,
+    render_markdown,
+    render_text,
+)
+from finetune_exe.units import format_count, format_duration, format_percent
+
+_VERDICTS = {
+    "improved": "improved",
+    "non_inferior": "no worse than the margin",
+    "regressed": "worse",
+    "inconclusive": "cannot say",
+}
+_FINAL = {"ready": "● READY", "not ready": "○ NOT READY", "cannot say": "○ CANNOT SAY"}
+_PROMPT_COLUMNS = 210
+_ANSWER_LINES = 8
+
+
+def render_evaluation(evaluation: Evaluation) -> str:
+    """Write the paired comparison metric by metric, answers side by side, the readiness list and the verdict."""
+    return render_text(_evaluation_page(evaluation))
+
+
+def render_evaluation_markdown(evaluation: Evaluation) -> str:
+    """Write the same as Markdown."""
+    return render_markdown(_evaluation_page(evaluation))
+
+
+def _evaluation_page(evaluation: Evaluation) -> list[Block]:
+    samples = [block for sample in evaluation.samples for block in _sample(sample)]
+    return [
+        Title("EVALUATION", (
+            Field("Base", evaluation.baseline),
+            Field("Tuned", evaluation.candidate),
+            Field("Test rows", _test_rows(evaluation)),
+        )),
+        Heading("BASE AGAINST TUNED"), *_comparisons(evaluation.comparisons),
+        *_generation(evaluation.generation),
+        *([Heading("ANSWERS SIDE BY SIDE"), *samples] if samples else []),
+        Heading("READINESS"), *_readiness(evaluation.readiness),
+        Blank(), Words(f"Verdict: {_FINAL[evaluation.verdict]}{_because(evaluation)}"),
+    ]  # fmt: skip
+
+
+def _test_rows(evaluation: Evaluation) -> str:
+    rows, clusters = format_count(evaluation.num_rows), format_count(evaluation.num_clusters)
+    seconds = format_duration(evaluation.seconds)
+    return f"{rows} held out, in {clusters} clusters by {evaluation.cluster_by}; measured in {seconds}"
+
+
+def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
+    if not comparisons:
+        return [Words("Nothing was compared.")]
+    rows = tuple(
+        (
+            comparison.metric,
+            format_measure(comparison.baseline),
+            format_measure(comparison.candidate),
+            _difference(comparison),
+            format_p(comparison.p_value),
+            format_measure(comparison.minimum_detectable_difference),
+            _VERDICTS[comparison.verdict],
+        )
+        for comparison in comparisons
+    )
+    return [
+        Table(header=("Metric", "Base", "Tuned", "Difference", "p", "MDE", "Verdict"), rows=rows),
+        Words("MDE: the smallest true difference that this many items find four times in five."),
+        *map(_basis, comparisons),
+    ]
+
+
+def _basis(comparison: Comparison) -> Bullet:
+    better = "higher" if comparison.higher_is_better else "lower"
+    return Bullet(
+        f"{comparison.metric} ({better} is better): {comparison.test}; items: {format_count(comparison.n)}, "
+        f"clusters: {format_count(comparison.clusters)}; "
+        f"a loss of {format_measure(comparison.margin)} counts as harmless"
+    )
+
+
+def _difference(comparison: Comparison) -> str:
+    """Write the difference over its interval, and both again relative to the base where that says more."""
+    lines = [f"{comparison.difference:+.4g}"]
+    if comparison.ci_low is not None and comparison.ci_high is not None:
+        lines.append(f"[{comparison.ci_low:+.4g}, {comparison.ci_high:+.4g}]")
+    if comparison.relative is not None:
+        lines.append(f"{100 * comparison.relative:+.1f} %")
+    if comparison.relative_ci_low is not None and comparison.relative_ci_high is not None:
+        lines.append(f"[{100 * comparison.relative_ci_low:+.1f}, {100 * comparison.relative_ci_high:+.1f}] %")
+    return "\n".join(lines)
+
+
+def _generation(generation: Generation | None) -> list[Block]:
+    if generation is None:
+        return []
+    base, tuned = format_percent(generation.baseline_stop_rate), format_percent(generation.candidate_stop_rate)
+    words = (
+        f"Answers: {format_count(generation.num_rows)} rows, {generation.decoding} decoding, at most "
+        f"{generation.max_new_tokens} tokens; ended by themselves: base {base}, tuned {tuned}."
+    )
+    return [Blank(), Words(words)]
+
+
+def _sample(sample: Sample) -> list[Block]:
+    return [
+        Words(sample.source),
+        Field("Prompt", shorten(clean(sample.prompt), _PROMPT_COLUMNS)),
+        Table(
+            header=("Reference", "Base", "Tuned"),
+            rows=((_answer(sample.reference), _answer(sample.baseline), _answer(sample.candidate)),),
+        ),
+        Blank(),
+    ]
+
+
+def _answer(text: str) -> str:
+    lines = [shorten(line, _PROMPT_COLUMNS) for line in text.strip().splitlines() if line.strip()]
+    more = len(lines) - _ANSWER_LINES
+    return "\n".join(lines[:_ANSWER_LINES] + ([f"[{more} more lines]"] if more > 0 else [])) or "(empty)"
+
+
+def _readiness(checks: tuple[Check, ...]) -> list[Block]:
+    if not checks:
+        return [Words("Nothing was checked.")]
+    return [Field(f"{_mark(check)} {check.name}", _detail(check)) for check in checks]
+
+
+def _mark(check: Check) -> str:
+    return "[not measured]" if check.passed is None else "[pass]" if check.passed else "[FAIL]"
+
+
+def _detail(check: Check) -> str:
+    return f"{check.detail}; fix: {check.fix}" if check.passed is False and check.fix else check.detail
+
+
+def _because(evaluation: Evaluation) -> str:
+    match evaluation.verdict:
+        case "not ready":
+            failed = [check.name for check in evaluation.readiness if check.passed is False]
+            return f": {', '.join(failed)} failed"
+        case "cannot say":
+            return ": no metric improved beyond its interval"
+        case "ready":
+            better = [comparison.metric for comparison in evaluation.comparisons if comparison.verdict == "improved"]
+            return f": nothing measured failed, and {', '.join(better)} improved"

@@ -1,0 +1,188 @@
+"""Show a run while it runs: a progress line on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO, assert_never
+
+from finetune_exe.domain.events import (
+    AnyEvent,
+    CheckpointSaved,
+    Evaluated,
+    Noticed,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+)
+from finetune_exe.report.boxes import clean
+from finetune_exe.units import format_count, format_duration, format_parameters
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PLAIN_INTERVAL_SECONDS = 5.0
+_SMOOTHING = 0.9
+
+
+class _Surface(Protocol):
+    """Where a view writes: whole lines, and the state of what is under way."""
+
+    def line(self, text: str) -> None:
+        """Write one line that stays."""
+
+    def state(self, label: str, done: int, total: int, detail: str) -> None:
+        """Show how far the work called `label` is."""
+
+
+class LiveView:
+    """Turn a run's events into what a person wants to see; give it to the loop as its `emit`.
+
+    Nothing reaches the surface that was not cleaned of control characters.
+    """
+
+    def __init__(self, surface: _Surface, *, clock: Callable[[], float]) -> None:
+        self._surface = surface
+        self._clock = clock
+        self._phase: tuple[str, float, int] | None = None
+        self._loss = _Smoothed()
+        self._tokens = _Smoothed()
+        self._step_seconds = _Smoothed()
+        self._training_since: tuple[float, int] | None = None
+        self._validation: float | None = None
+
+    def __call__(self, event: AnyEvent) -> None:
+        """Show one event."""
+        match event:
+            case RunStarted():
+                trained = format_parameters(event.num_trainable_parameters)
+                sequences = format_count(event.num_sequences)
+                self.note(
+                    f"training {trained} parameters on {event.device}: {event.num_steps} steps, {sequences} sequences"
+                )
+            case StepFinished():
+                self._step(event)
+            case Evaluated():
+                self._validation = event.validation_loss
+                best = ", the best so far" if event.best else ""
+                self.note(f"step {event.step}: validation loss {event.validation_loss:.4f}{best}")
+            case CheckpointSaved():
+                self.note(f"step {event.step}: checkpoint {event.path}")
+            case Noticed():
+                self.note(f"note: {event.message}")
+            case RunFinished():
+                best = f"best validation loss {event.best_validation_loss:.4f} at step {event.best_step}"
+                self.note(f"training is over ({event.stop_reason}) after {format_duration(event.seconds)}: {best}")
+            case _:
+                assert_never(event)
+
+    def note(self, text: str) -> None:
+        """Show one line of text."""
+        self._surface.line(clean(text))
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Show how far a long step is, with the time it will still take, judged by its own pace."""
+        now = self._clock()
+        if self._phase is None or self._phase[0] != label or done <= self._phase[2]:
+            self._phase = (label, now, done)
+        _, start, first = self._phase
+        detail = (
+            f"ETA {format_duration((now - start) / (done - first) * (total - done))}" if first < done < total else ""
+        )
+        self._surface.state(clean(label), done, total, detail)
+
+    def _step(self, event: StepFinished) -> None:
+        if self._training_since is None:
+            self._training_since = (event.seconds - event.step_seconds, event.step - 1)
+        start, first = self._training_since
+        remaining = (event.seconds - start) / (event.step - first) * (event.num_steps - event.step)
+        loss = self._loss.add(event.loss)
+        speed = self._tokens.add(event.learned_tokens) / max(self._step_seconds.add(event.step_seconds), 1e-9)
+        words = [f"ETA {format_duration(remaining)}", f"loss {loss:.3f}"]
+        words += [f"validation {self._validation:.3f}"] if self._validation is not None else []
+        words += [f"{format_count(speed)} learned tokens/s"]
+        self._surface.state("step", event.step, event.num_steps, ", ".join(words))
+
+
+class _Smoothed:
+    """Exponential average without the pull towards zero at its beginning."""
+
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, value: float) -> float:
+        self._sum = _SMOOTHING * self._sum + (1 - _SMOOTHING) * value
+        self._weight = _SMOOTHING * self._weight + 1 - _SMOOTHING
+        return self._sum / self._weight
+
+
+class _PlainLines:
+    """Lines without control codes; states at most every five seconds, the last one of a piece of work always."""
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._next = 0.0
+        self._label = ""
+
+    def line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def state(self, label: str, done: int, total: int, detail: str) -> None:
+        now = self._clock()
+        if now < self._next and done < total and label == self._label:
+            return
+        self._next, self._label = now + PLAIN_INTERVAL_SECONDS, label
+        self.line(f"{label} {format_count(done)}/{format_count(total)}{': ' + detail if detail else ''}")
+
+
+class _Bar:
+    """One progress line that is drawn over and over, with lines that stay above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._label = ""
+        self._task: TaskID | None = None
+
+    def line(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, emoji=False)
+
+    def state(self, label: str, done: int, total: int, detail: str) -> None:
+        if self._task is None or label != self._label:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._label, self._task = label, self._progress.add_task(label, total=total, detail=detail)
+        self._progress.update(self._task, completed=done, total=total, detail=detail)
+        if done >= total:
+            self._progress.refresh()
+
+
+@contextmanager
+def live_view(stream: TextIO, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> Iterator[LiveView]:
+    """Open a view on `stream` for as long as the block runs.
+
+    Args:
+        stream: Where to write; stderr, so that stdout stays data.
+        plain: Write plain lines even on a terminal. Anything that is no terminal, and TERM=dumb, gets them anyway;
+            with NO_COLOR the progress line has no colours.
+        clock: Seconds that only go forward.
+    """
+    if plain or not stream.isatty() or os.environ.get("TERM") == "dumb":
+        yield LiveView(_PlainLines(stream, clock=clock), clock=clock)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=10),
+        TextColumn(
+            "{task.completed}/{task.total} {task.fields[detail]}", markup=False, table_column=Column(no_wrap=True)
+        ),
+    )
+    console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")))
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as progress:
+        yield LiveView(_Bar(progress), clock=clock)

@@ -1,0 +1,237 @@
+"""The FINE-TUNING PLAN: what will be done, why, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finetune_exe.domain.plan import Lora, Plan
+from finetune_exe.domain.values import Decision
+from finetune_exe.report.boxes import progress_bar
+from finetune_exe.report.numbers import format_interval, format_setting
+from finetune_exe.report.page import (
+    Blank,
+    Block,
+    Box,
+    Bullet,
+    Code,
+    Commands,
+    Field,
+    Heading,
+    Table,
+    Title,
+    Words,
+    render_markdown,
+    render_text,
+)
+from finetune_exe.units import format_count, format_number, format_parameters, format_percent
+
+_METHOD_NAMES = {"lora": "LoRA", "full": "Full"}
+_METRIC_NAMES = {
+    "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "Exact match",
+}
+_SHOWN_ELSEWHERE = {
+    "model.reference", "method.kind", "data.paths", "data.format",
+    "optimizer.learning_rate", "schedule.epochs", "batch.micro_batch_size", "batch.gradient_accumulation_steps",
+    "method.lora_rank",
+}  # fmt: skip
+
+
+def render_plan(plan: Plan, *, config: str, commands: Sequence[str]) -> str:
+    """Write the plan in the product's own form, section by section.
+
+    Args:
+        plan: The plan.
+        config: Python text of the training configuration.
+        commands: What to type to carry the plan out, in order.
+    """
+    return render_text(_plan_page(plan, config, commands))
+
+
+def render_plan_markdown(plan: Plan, *, config: str, commands: Sequence[str]) -> str:
+    """Write the same plan as Markdown."""
+    return render_markdown(_plan_page(plan, config, commands))
+
+
+def _plan_page(plan: Plan, config: str, commands: Sequence[str]) -> list[Block]:
+    notes: list[Block] = [Heading("NOTES"), *map(Bullet, plan.notes)] if plan.notes else []
+    return [
+        Title("FINE-TUNING PLAN", (
+            Field("Model", plan.model.name), Field("Task", plan.task.description), Field("Method", plan.method.kind),
+        )),
+        Heading("TRAINING OVERVIEW"), _overview(plan),
+        Heading("TASK ANALYSIS"), _analysis(plan),
+        Heading("DATASET REQUIREMENTS"), _requirements(plan),
+        Heading("TRAINING CONFIGURATION"), Code(text=config, language="python"),
+        Heading("HYPERPARAMETERS"), _hyperparameters(plan),
+        Heading("EVALUATION PLAN"), _evaluation(plan),
+        *notes,
+        Heading("COMMANDS"), Commands(tuple(commands)),
+        Blank(), Words("Fine-Tuning Status: ● Plan Complete"),
+    ]  # fmt: skip
+
+
+def _overview(plan: Plan) -> Box:
+    measured = [check for check in plan.readiness if check.passed is not None]
+    passed = len(measured) - len(plan.fails)
+    bar = progress_bar(passed / len(measured) if measured else 0)
+    return Box(
+        (
+            Field("Base Model", plan.model.name),
+            Field("Method", _METHOD_NAMES[plan.method.kind]),
+            Field("Task", plan.task.type),
+            Blank(),
+            Field("VRAM Required", _memory(plan)),
+            Field("Est. Duration", _duration(plan)),
+            Blank(),
+            Field("Readiness", bar if measured else f"{bar} (nothing checked)"),
+            Field("Status", _status(plan)),
+        ),
+        name="FINE-TUNING CONFIG",
+    )
+
+
+def _memory(plan: Plan) -> str:
+    remark = "" if plan.hardware.gpus else "RAM, no GPU"
+    estimate = plan.estimates.get("memory")
+    if estimate is None:
+        return "not known: the model's dimensions are not"
+    return format_interval(estimate.value, "bytes", remark=remark)
+
+
+def _duration(plan: Plan) -> str:
+    estimate = plan.estimates.get("duration")
+    if estimate is not None:
+        return format_interval(estimate.value, "seconds")
+    return "not known: no data given yet" if plan.profile is None else "not known: the model's dimensions are not"
+
+
+def _status(plan: Plan) -> str:
+    if not plan.fails:
+        return "[●] Config Ready"
+    return "[○] Not Ready: " + "; ".join(f"{check.name}: {check.detail}" for check in plan.fails)
+
+
+def _analysis(plan: Plan) -> Table:
+    model, needs = plan.model, plan.data_needs
+    about = [f"{format_parameters(model.num_parameters)} parameters"] if model.num_parameters else []
+    about += [f"licence {model.license}"] if model.license else []
+    given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else "none given yet"
+    size = (
+        f"{format_count(needs.recommended_samples)} samples, at least {format_count(needs.minimum_samples)}; {given}; "
+        f"{needs.reason} ({needs.source})"
+    )
+    return Table(
+        header=("Aspect", "Value"),
+        rows=(
+            ("Type", "; ".join((plan.task.type, *plan.task.evidence))),
+            (
+                "Base Model",
+                _reasoned(f"{model.name}{' (' + ', '.join(about) + ')' if about else ''}", plan, "model.reference"),
+            ),
+            ("Method", _reasoned(_METHOD_NAMES[plan.method.kind], plan, "method.kind")),
+            ("Data Size", size),
+        ),
+        form="plan",
+    )
+
+
+def _reasoned(value: str, plan: Plan, path: str) -> str:
+    return f"{value}: {_rationale(plan, path)}" if path in plan.decisions else value
+
+
+def _requirements(plan: Plan) -> Box:
+    needs = plan.data_needs
+    checks = needs.quality_checks or ("none for this task",)
+    return Box(
+        (
+            Field("Format", _data_format(plan)),
+            Field("Size", f"{format_count(needs.minimum_samples)} samples minimum"),
+            Blank(),
+            Words("Quality Checks:"),
+            *map(Bullet, checks),
+        )
+    )
+
+
+def _data_format(plan: Plan) -> str:
+    if plan.data.format is not None:
+        return plan.data.format
+    if plan.profile is not None:
+        return f"{plan.profile.format} (found in the data)"
+    return "alpaca, chatml, sharegpt, prompt_completion or completion"
+
+
+def _hyperparameters(plan: Plan) -> Table:
+    batch = plan.batch
+    rank = format_setting(plan.method.lora_rank) if isinstance(plan.method, Lora) else "none"
+    rows = [
+        ("learning_rate", format_number(plan.optimizer.learning_rate), _rationale(plan, "optimizer.learning_rate")),
+        ("epochs", format_number(plan.schedule.epochs), _rationale(plan, "schedule.epochs")),
+        (
+            "batch_size",
+            f"{batch.effective} ({batch.micro_batch_size} x {batch.gradient_accumulation_steps})",
+            _rationale(plan, "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
+        ),
+        (
+            "lora_rank",
+            rank,
+            _rationale(plan, "method.lora_rank")
+            if isinstance(plan.method, Lora)
+            else "every weight is trained, there is no adapter",
+        ),
+    ]
+    rows += [
+        (path, format_setting(value), _rationale(plan, path))
+        for path, value, _ in plan.settings()
+        if path in plan.decisions and path not in _SHOWN_ELSEWHERE
+    ]
+    return Table(header=("Parameter", "Value", "Rationale"), rows=tuple(rows), form="plan")
+
+
+def _rationale(plan: Plan, *paths: str) -> str:
+    """Say why the settings at `paths` have their values; one that nobody decided has its default."""
+    changed = plan.changed_by_user()
+    reasons = [
+        f"changed by you; advised {format_setting(plan.decisions[path].value)} because {_grounds(plan.decisions[path])}"
+        if path in changed
+        else _grounds(plan.decisions[path])
+        for path in paths
+        if path in plan.decisions
+    ]
+    return "; ".join(dict.fromkeys(reasons)) or "the default: nothing in the task or the machine asks for another"
+
+
+def _grounds(decision: Decision) -> str:
+    words = [decision.reason]
+    if decision.interval is not None:
+        words.append(
+            f"the best lies in {format_number(decision.interval.low)} to {format_number(decision.interval.high)}"
+        )
+    if decision.confidence == "low":
+        words.append("low confidence")
+    return f"{'; '.join(words)} ({decision.source})"
+
+
+def _evaluation(plan: Plan) -> Box:
+    return Box(
+        (
+            Words("Metrics:"),
+            *(Bullet(_METRIC_NAMES[metric]) for metric in plan.evaluation.metrics),
+            Blank(),
+            Field("Test Set", _test_set(plan)),
+            Field("Baseline", f"{plan.model.name} before training, on the same rows"),
+        )
+    )
+
+
+def _test_set(plan: Plan) -> str:
+    data, profile = plan.data, plan.profile
+    rows = min(profile.num_rows, data.max_rows or profile.num_rows) if profile else None
+    size = format_percent(data.test_fraction) + " of the rows"
+    about = f", about {format_count(rows * data.test_fraction)}" if rows else ""
+    grouped = f", whole groups by {data.group_by}" if data.group_by else ""
+    return f"{size}{about}{grouped}; held out until the end"

@@ -1,0 +1,41 @@
+"""The one form in which rows are held, whatever layout they came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+    learn: bool = True
+    """For assistant turns: whether the model learns from this one (a loss weight of 0 says no)."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Keys of the source that are none of the above (tool_calls, name, ...); given to the template, written back as they were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One row: turns, or one text without turns (a single message of role "assistant" and kind "text")."""
+
+    kind: Literal["chat", "text"]
+    messages: tuple[Message, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Columns of the source beside the conversation (id, group, tools, ...), written back as they were."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """What the format needs to write the very same row again, and nothing else reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFault:
+    """Why a row cannot be used: a stable code (snake_case, as in `Drop.code`), what is wrong, and the fix."""
+
+    code: str
+    message: str
+    fix: str

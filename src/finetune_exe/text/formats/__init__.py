@@ -1,0 +1,18 @@
+"""The formats a row can have. To add one: one file beside this, one entry here."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.task import FormatName
+from finetune_exe.text.formats.alpaca import ALPACA
+from finetune_exe.text.formats.chatml import CHATML
+from finetune_exe.text.formats.completion import COMPLETION
+from finetune_exe.text.formats.format import Format
+from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
+from finetune_exe.text.formats.sharegpt import SHAREGPT
+
+FORMATS: tuple[Format, ...] = (ALPACA, CHATML, SHAREGPT, PROMPT_COMPLETION, COMPLETION)
+
+
+def format_named(name: FormatName) -> Format:
+    """Give the format of that name."""
+    return next(entry for entry in FORMATS if entry.name == name)

@@ -1,0 +1,96 @@
+"""Raw text to continue, for base models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_exe.domain.task import FormatName
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.formats.format import (
+    Evidence,
+    Row,
+    cannot_carry,
+    colliding,
+    content_fault,
+    missing_key,
+    not_an_object,
+    share,
+)
+
+TEXT_COLUMNS = ("text", "content")
+FOREIGN = frozenset({
+    "instruction", "prompt", "question", "query", "messages", "conversations", "conversation", "chosen", "rejected",
+    "completion", "answer", "output", "label", "labels", "category", "intent", "intents", "class", "sentiment",
+    "slots", "spans", "entities",
+})  # fmt: skip
+"""Columns beside a text that show it to be more than a text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionFormat:
+    """Rows that are one text each; the model learns all of it."""
+
+    name: FormatName
+    needs: str
+
+    def detect(self, rows: Sequence[Row]) -> Evidence:
+        """Count the rows that are a string or have a text column and nothing like a question or a label."""
+        found = [column for row in rows if (column := self._claim(row)) is not None]
+        if not found:
+            return Evidence(score=0.0, phrases=())
+        names = sorted({repr(column) if column else "a bare string" for column in found})
+        return Evidence(
+            score=len(found) / len(rows),
+            phrases=(f"{share(len(found), len(rows))} hold one text, in {' or '.join(names)}",),
+        )
+
+    def _claim(self, row: Row) -> str | None:
+        if isinstance(row, str):
+            return ""
+        if isinstance(row, list) or not FOREIGN.isdisjoint(key.casefold() for key in row):
+            return None
+        return _text_column(row)
+
+    def read(self, row: Row) -> Conversation | RowFault:
+        """Read the text."""
+        if isinstance(row, list):
+            return not_an_object(row)
+        if isinstance(row, str):
+            return self._conversation(row, column=None, extra={})
+        column = _text_column(row)
+        if column is None:
+            return missing_key(row, "'text'")
+        text = row[column]
+        if not isinstance(text, str):
+            return content_fault(column, text)
+        return self._conversation(text, column=column, extra={k: v for k, v in row.items() if k != column})
+
+    def _conversation(self, text: str, *, column: str | None, extra: dict[str, Any]) -> Conversation:
+        message = Message(role="assistant", content=text)
+        return Conversation(
+            kind="text", messages=(message,), extra=extra, origin={"format": self.name, "column": column}
+        )
+
+    def write(self, conversation: Conversation) -> Row | RowFault:
+        """Write the text, under the column it came from."""
+        if conversation.kind == "chat":
+            return cannot_carry(self.name, "turns")
+        text = conversation.messages[0].content
+        column = conversation.origin.get("column", "text")
+        if column is None and not conversation.extra:
+            return text
+        column = column or "text"
+        return colliding(self.name, (column,), conversation.extra) or {column: text, **conversation.extra}
+
+
+def _text_column(row: dict[str, object]) -> str | None:
+    """Find the text's column; `response` is one only where nothing stands beside it."""
+    keys = {key.casefold(): key for key in row}
+    if list(keys) == ["response"]:
+        return keys["response"]
+    return next((keys[name] for name in TEXT_COLUMNS if name in keys), None)
+
+
+COMPLETION = CompletionFormat(name="completion", needs="text")

@@ -1,0 +1,15 @@
+"""ShareGPT: from and value, as exported conversations have it."""
+
+from __future__ import annotations
+
+from finetune_exe.text.formats.turns import TurnFormat
+
+SHAREGPT = TurnFormat(
+    name="sharegpt",
+    needs='conversations: [{"from", "value"}, ...]',
+    list_key="conversations",
+    role_key="from",
+    content_key="value",
+    foreign_role_key="role",
+    role_names={"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"},
+)

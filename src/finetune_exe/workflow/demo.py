@@ -1,0 +1,147 @@
+"""The whole job on the embedded default, sized to the machine it runs on."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Decision, Estimate, Interval, Leaf
+from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.encode import Sequence
+from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.training.probe import MachineSpeed
+from finetune_exe.workflow.plans import MEASURED, edit_plan, find_hardware, make_plan
+from finetune_exe.workflow.runs import Note, Progress
+
+TASK = "Write the one-line docstring of a Python function"
+MAX_LENGTH = 256
+MAX_NEW_TOKENS = 40
+RESERVE_SECONDS = 25.0
+"""For preparing the data, saving, and what no probe foresees."""
+SHARE_OF_TRAINING = 0.62
+"""Of the time that is left after the probe and the reserve; the rest evaluates."""
+EVALUATIONS = 3
+MINIMUM_ROWS, MAXIMUM_ROWS = 64, 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of the job fits the time."""
+
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    generations: int
+    train_seconds: float
+    """Training steps, evaluations in between and loading, as predicted."""
+
+
+def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> Size:
+    """Choose rows so that training and evaluation fit.
+
+    Args:
+        speed: What the probe measured.
+        tokens_per_row: Mean length of a row.
+        seconds: Time for training and evaluation together.
+
+    Returns:
+        Sizes that are never below what makes a run at all.
+    """
+    train_seconds = seconds * SHARE_OF_TRAINING
+    eval_seconds = seconds - train_seconds
+    answer_batch = MAX_NEW_TOKENS * speed.answer_seconds_per_token
+    generations = 16 * max(1, min(6, int(eval_seconds * 0.55 / (2 * answer_batch))))
+    reading = eval_seconds - 2 * answer_batch * generations / 16 - 2 * speed.load_seconds
+    test_rows = int(max(24, min(150, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
+    validation_rows = max(16, min(48, test_rows // 2))
+    validating = (EVALUATIONS + 1) * validation_rows * tokens_per_row / speed.reading_tokens_per_second
+    stepping = train_seconds - speed.load_seconds - validating
+    train_rows = int(stepping * speed.training_tokens_per_second / tokens_per_row)
+    train_rows = max(MINIMUM_ROWS, min(MAXIMUM_ROWS, train_rows))
+    return Size(
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        test_rows=test_rows,
+        generations=min(generations, test_rows),
+        train_seconds=train_rows * tokens_per_row / speed.training_tokens_per_second + validating + speed.load_seconds,
+    )
+
+
+def plan_demo(*, minutes: float, progress: Progress, note: Note) -> Plan:
+    """Probe the machine and plan the demo so that it is over in `minutes`.
+
+    Args:
+        minutes: Wall time from now to the end of the evaluation.
+        progress: Told how far it is.
+        note: Told what takes long.
+    """
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.text.tokenizer import load_tokenizer
+    from finetune_exe.training.probe import probe
+
+    started = time.monotonic()
+    hardware = find_hardware(None)
+    base = model_folder("embedded", progress=note)
+    note("reading the standard library of this Python")
+    spec = TaskSpec(description=TASK, data_paths=("stdlib",), model="embedded")
+    draft = make_plan(spec, hardware=hardware, settings=(f"data.max_length={MAX_LENGTH}",))
+    note("timing a few training steps on this machine")
+    tokenizer = load_tokenizer(base, chat_template=draft.data.chat_template)
+    rows = _example_rows(tokenizer)
+    speed = probe(draft, base, rows, tokenizer)
+    left = 60 * minutes - (time.monotonic() - started) - RESERVE_SECONDS
+    tokens_per_row = sum(len(row.tokens) for row in rows) / len(rows)
+    size = size_run(speed, tokens_per_row=tokens_per_row, seconds=max(0.0, left))
+    return _sized(draft, size, speed)
+
+
+def _example_rows(tokenizer: ChatTokenizer) -> list[Sequence]:
+    """Encode a few functions spread over the standard library, as the demo will see them."""
+    from finetune_exe.data.stdlib_corpus import corpus_rows
+    from finetune_exe.text.encode import encode
+    from finetune_exe.text.formats import format_named
+
+    chatml = format_named("chatml")
+    rows = []
+    for raw in itertools.islice(corpus_rows(), 0, None, 40):
+        conversation = chatml.read(raw.row)
+        encoded = conversation if isinstance(conversation, RowFault) else encode(conversation, tokenizer, max_length=MAX_LENGTH)
+        rows += [] if isinstance(encoded, RowFault) else list(encoded)
+    return rows
+
+
+def _sized(draft: Plan, size: Size, speed: MachineSpeed) -> Plan:
+    """Write the sizes into the plan, each as a decision with its reason, and the measured pace into its estimates."""
+    rows = size.train_rows + size.validation_rows + size.test_rows
+    per_second = f"{speed.training_tokens_per_second:.0f} tokens/s"
+    chosen: dict[str, tuple[Leaf, str]] = {
+        "data.max_rows": (rows, f"what this machine trains on at {per_second} in the time given"),
+        "data.validation_fraction": (size.validation_rows / rows, "few rows, read often"),
+        "data.test_fraction": (size.test_rows / rows, "as many as the time for evaluation allows"),
+        "schedule.epochs": (1.0, "every row new: in a short run more rows teach more than repeats"),
+        "checkpoints.evaluations_per_epoch": (float(EVALUATIONS), "each costs time in a short run"),
+        "evaluation.max_generations": (size.generations, "as many as the time for evaluation allows"),
+        "evaluation.max_new_tokens": (MAX_NEW_TOKENS, "a one-line docstring is shorter"),
+    }
+    plan = edit_plan(draft, [f"{path}={value!r}" for path, (value, _) in chosen.items()])
+    decisions = {
+        path: Decision(value=value, reason=reason, source=MEASURED, confidence="high")
+        for path, (value, reason) in chosen.items()
+    }
+    width = max(0.15, speed.slowest_step_ratio - 1)
+    estimates = plan.estimates | {
+        "speed": _estimate(speed.training_tokens_per_second, "tokens_per_second", width, "timed training steps"),
+        "duration": _estimate(
+            size.train_seconds, "seconds", width, f"{size.train_rows} rows at {per_second}, loading and validation"
+        ),
+    }
+    return plan.model_copy(update={"decisions": {**plan.decisions, **decisions}, "estimates": estimates})
+
+
+def _estimate(mid: float, unit: Literal["seconds", "tokens_per_second"], width: float, reason: str) -> Estimate:
+    interval = Interval(low=mid / (1 + width), mid=mid, high=mid * (1 + width))
+    return Estimate(value=interval, unit=unit, reason=reason, source=MEASURED)

@@ -1,0 +1,62 @@
+"""From a sentence to a plan, and from an edited plan file to a plan that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import apply_settings, read_plan
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Estimate, Hardware
+
+MEASURED = "measured on this machine"
+"""Source of an estimate that a probe of the machine gave; it outlives edits of the plan."""
+
+
+def find_hardware(gpu: str | None) -> Hardware:
+    """Describe the hardware asked for, or this machine.
+
+    Raises:
+        FineTuneError: H01 for a GPU nobody knows.
+    """
+    from finetune_exe.planning.hardware import detect_hardware, parse_hardware
+
+    return parse_hardware(gpu) if gpu else detect_hardware()
+
+
+def make_plan(
+    spec: TaskSpec, *, hardware: Hardware | None = None, settings: Sequence[str] = (), speed: Estimate | None = None
+) -> Plan:
+    """Look at the data, the model and the hardware, and decide everything.
+
+    Args:
+        spec: What the user asked for.
+        hardware: What to plan for; None looks at this machine, or takes what `spec.gpu` names.
+        settings: `path=value` wishes that override the advice.
+        speed: A measured speed, better than any formula.
+    """
+    from finetune_exe.planning.analyze import analyze
+    from finetune_exe.planning.model import choose_model
+
+    profile = None
+    if spec.data_paths:
+        from finetune_exe.data.profile import profile_data
+
+        profile = profile_data(spec.data_paths)
+    hardware = hardware or find_hardware(spec.gpu)
+    model = choose_model(spec.model, hardware=hardware)
+    plan = analyze(spec, profile=profile, model=model, hardware=hardware, speed=speed)
+    return edit_plan(plan, settings) if settings else plan
+
+
+def open_plan(path: Path, *, settings: Sequence[str] = ()) -> Plan:
+    """Read a plan file with the user's edits, and bring everything that follows from them up to date."""
+    return edit_plan(read_plan(path), settings)
+
+
+def edit_plan(plan: Plan, settings: Sequence[str]) -> Plan:
+    """Apply `path=value` settings, then recompute what depends on them: facts of the model, estimates, readiness."""
+    from finetune_exe.planning.analyze import refresh
+
+    return refresh(apply_settings(plan, settings) if settings else plan)

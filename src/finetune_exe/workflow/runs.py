@@ -1,0 +1,249 @@
+"""From a plan to a prepared dataset, a trained model and its evaluation, all in one folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_exe.atomic import io_faults, output_exists, write_file
+from finetune_exe.domain.dataset import PreparedDataset
+from finetune_exe.domain.evaluation import Evaluation
+from finetune_exe.domain.events import AnyEvent, Emit, encode_event
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import read_plan, write_plan
+from finetune_exe.domain.run import Score, TrainingRun
+from finetune_exe.errors import FineTuneError
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+Note = Callable[[str], None]
+"""Told what is about to take long."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where the parts of a run lie; the folder alone is enough to evaluate, diagnose and report."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan as it was run."""
+        return self.path / "plan.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        """The prepared dataset."""
+        return self.path / "dataset"
+
+    @property
+    def events(self) -> Path:
+        """What happened, one JSON line each."""
+        return self.path / "events.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """The TrainingRun document; its presence means that training ended in good order."""
+        return self.path / "run.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The Evaluation document."""
+        return self.path / "evaluation.json"
+
+    @property
+    def model(self) -> Path:
+        """What was learned, as of the best checkpoint, for other programs to load."""
+        return self.path / "model"
+
+
+def prepare_dataset(
+    plan: Plan, folder: Path, *, overwrite: bool = False, progress: Progress, note: Note
+) -> PreparedDataset:
+    """Prepare the plan's data in `folder`, or take over a dataset lying there that was made the same way.
+
+    Raises:
+        FineTuneError: C05 where the plan names no data; D.., M.. for what is wrong with data or model.
+    """
+    from finetune_exe.data.prepare import dataset_key, prepare
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import MANIFEST
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    _require_data(plan)
+    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    tokenizer = load_tokenizer(base, chat_template=plan.data.chat_template)
+    if (folder / MANIFEST).is_file() and not overwrite:
+        manifest = PreparedDataset.read(folder / MANIFEST)
+        if manifest.key == dataset_key(plan, tokenizer):
+            note(f"the dataset in {folder} is up to date")
+            return manifest
+    return prepare(plan, tokenizer, folder, overwrite=overwrite, progress=progress)
+
+
+def train_plan(
+    plan: Plan,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    max_seconds: float | None = None,
+    emit: Emit,
+    progress: Progress,
+    note: Note,
+    prepared: Callable[[PreparedDataset], None] = lambda _: None,
+) -> TrainingRun:
+    """Prepare the data, train, and leave a complete run folder.
+
+    A fault before the first step leaves nothing behind; a later one leaves the events and the checkpoints.
+
+    Args:
+        plan: What to do.
+        path: The run's folder.
+        overwrite: Replace a run that is there.
+        max_seconds: Stop training in good order after so long; None never does.
+        emit: Receives every event of the training.
+        progress: Told how far the preparation is.
+        note: Told what takes long.
+        prepared: Shown the dataset before training begins.
+
+    Raises:
+        FineTuneError: O01 where the folder exists; whatever preparation and training raise.
+    """
+    from finetune_exe.models.load import require_training_packages
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.training.loop import train
+
+    require_training_packages()
+    _require_data(plan)
+    run = RunFolder(path)
+    if path.exists() and not overwrite:
+        raise output_exists(path)
+    with _emptied(path), io_faults(path):
+        path.mkdir(parents=True)
+        write_plan(plan, run.plan)
+        prepared(prepare_dataset(plan, run.dataset, progress=progress, note=note))
+        base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+        note("loading the model")
+        with run.events.open("ab") as file:
+            def record(event: AnyEvent) -> None:
+                file.write(encode_event(event) + b"\n")
+                file.flush()
+                emit(event)
+
+            summary = train(plan, load_dataset(run.dataset), base=base, run=path, emit=record, max_seconds=max_seconds)
+        shutil.copytree(path / summary.checkpoint, run.model)
+        summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
+        summary.write(run.summary)
+    return summary
+
+
+def evaluate_run(path: Path, *, settings: Plan | None = None, progress: Progress, note: Note) -> Evaluation:
+    """Evaluate a finished run on its test rows and write `evaluation.json`.
+
+    Args:
+        path: The run's folder.
+        settings: A plan whose evaluation settings replace the run's own; None uses the run's plan.
+        progress: Told how far it is.
+        note: Told what takes long.
+
+    Raises:
+        FineTuneError: E01 where this is no finished run.
+    """
+    from finetune_exe.evaluation.evaluate import evaluate
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    run = RunFolder(path)
+    plan, summary = open_run(path)
+    plan = settings or plan
+    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    note("loading the models")
+    evaluation = evaluate(
+        plan,
+        load_dataset(run.dataset),
+        summary,
+        base=base,
+        run=path,
+        tokenizer=load_tokenizer(base, chat_template=plan.data.chat_template),
+        progress=progress,
+    )
+    evaluation.write(run.evaluation)
+    return evaluation
+
+
+def open_run(path: Path) -> tuple[Plan, TrainingRun]:
+    """Read plan and summary of a finished run.
+
+    Raises:
+        FineTuneError: E01 where the folder is no finished run.
+    """
+    run = RunFolder(path)
+    missing = [file.name for file in (run.plan, run.summary) if not file.is_file()]
+    if missing:
+        raise FineTuneError(
+            "E01",
+            what="this is no finished run",
+            where=f"{path} (it lacks {' and '.join(missing)})",
+            why="a run writes its summary last, when training has ended in good order",
+            fix=f"fine-tune train PLAN --run {path}; to see why a run failed: fine-tune debug {path}",
+        )
+    return read_plan(run.plan), TrainingRun.read(run.summary)
+
+
+def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:
+    """Hold the plan's predictions against what the run measured.
+
+    Duration is of the whole run, loading and evaluations included; where a run stopped early it is compared for
+    the steps it made.
+    """
+    measured = {
+        "memory": float(run.peak_memory_bytes),
+        "duration": run.total_seconds * run.planned_steps / max(1, run.num_steps),
+        "speed": run.processed_tokens / run.seconds if run.seconds else 0.0,
+    }
+    return tuple(
+        Score(
+            name=name,
+            unit=estimate.unit,
+            predicted=estimate.value,
+            measured=measured[name],
+            inside=estimate.value.contains(measured[name]),
+        )
+        for name, estimate in plan.estimates.items()
+    )
+
+
+def _require_data(plan: Plan) -> None:
+    if not plan.data.paths:
+        raise FineTuneError(
+            "C05",
+            what="the plan names no data",
+            where="data.paths",
+            why="there is nothing to learn from",
+            fix='fine-tune analyze "..." --data FILE, or add the file under data.paths in the plan',
+        )
+
+
+@contextmanager
+def _emptied(path: Path) -> Iterator[None]:
+    """Set an existing folder aside while the block runs; put it back where the block fails before its first event."""
+    aside = path.with_name(f".{path.name}.replaced")
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    try:
+        yield
+    except BaseException:
+        events = RunFolder(path).events
+        if not (events.is_file() and events.stat().st_size):
+            shutil.rmtree(path, ignore_errors=True)
+            if aside.exists():
+                aside.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,290 @@
+"""Reading files: every container, every encoding, every kind of damage."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_exe.data.raw import BadLine, RawRow
+from finetune_exe.data.read import read_rows
+from finetune_exe.data.sources import find_sources
+from finetune_exe.errors import FineTuneError
+
+ROWS = [{"instruction": f"Frage {n}: wie spät?", "input": "", "output": f"Zwölf, {n}"} for n in range(6)]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=8)
+
+
+def rows(path: Path) -> list[Any]:
+    return [entry.row for entry in read_rows(path) if isinstance(entry, RawRow)]
+
+
+def bad(path: Path) -> list[BadLine]:
+    return [entry for entry in read_rows(path) if isinstance(entry, BadLine)]
+
+
+def table(delimiter: str) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(ROWS[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return file.getvalue()
+
+
+def refusal(path: Path, code: str) -> FineTuneError:
+    with pytest.raises(FineTuneError) as caught:
+        list(read_rows(path))
+    assert caught.value.code == code
+    assert path.name in caught.value.where
+    return caught.value
+
+
+CONTAINERS: dict[str, bytes] = {
+    "rows.jsonl": LINES.encode(),
+    "lines_called.json": LINES.encode(),
+    "array_called.jsonl": json.dumps(ROWS).encode(),
+    "array.json": json.dumps(ROWS, indent=2).encode(),
+    "wrapped.json": json.dumps({"version": "1", "data": ROWS}).encode(),
+    "columns.json": json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]}).encode(),
+    "comma.csv": table(",").encode(),
+    "semicolon.csv": table(";").encode(),
+    "bar.csv": table("|").encode(),
+    "tab.tsv": table("\t").encode(),
+    "packed.jsonl.gz": gzip.compress(LINES.encode()),
+    "packed_called.jsonl": gzip.compress(LINES.encode()),
+    "bom.jsonl": LINES.encode("utf-8-sig"),
+    "bom.csv": table(",").encode("utf-8-sig"),
+    "utf16.jsonl": LINES.encode("utf-16"),
+    "utf16be.jsonl": LINES.encode("utf-16-be"),
+    "utf16.csv": table(",").encode("utf-16"),
+    "crlf.jsonl": LINES.replace("\n", "\r\n").encode(),
+    "cr.jsonl": LINES.replace("\n", "\r").encode(),
+    "no_last_newline.jsonl": LINES.rstrip().encode(),
+    "blank_lines.jsonl": ("\n" + LINES.replace("\n", "\n\n")).encode(),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_and_encoding_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(CONTAINERS[name])
+    assert rows(tmp_path / name) == ROWS
+
+
+def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
+    import duckdb
+
+    (tmp_path / "rows.jsonl").write_text(LINES)
+    source, target = str(tmp_path / "rows.jsonl"), str(tmp_path / "rows.parquet")
+    duckdb.sql(f"COPY (SELECT * FROM read_json('{source}')) TO '{target}'")  # noqa: S608
+    assert rows(tmp_path / "rows.parquet") == ROWS
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6))
+def test_csv_agrees_with_the_writer_of_the_standard_library(tmp_path_factory: Any, cells: list[tuple[str, ...]]) -> None:
+    file = io.StringIO()
+    csv.writer(file).writerows([("a", "b", "c"), *cells])
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    path.write_bytes(file.getvalue().encode())
+    assert rows(path) == [dict(zip("abc", row, strict=True)) for row in cells]
+
+
+def test_csv_rows_have_the_line_they_begin_at(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\n"two\nlines",a\nplain,b\none,two,three\nlast,c\n')
+    entries = list(read_rows(path))
+    assert [entry.line for entry in entries] == [2, 4, 5, 6]
+    assert [entry.code for entry in bad(path)] == ["ragged_row"]
+
+
+def test_an_unclosed_quote_says_which_lines_it_swallowed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\na,b\n"never closed,c\nd,e\n')
+    [line] = bad(path)
+    assert line.line == 3
+    assert "lines 3 to 4" in line.message
+
+
+def test_elements_of_an_array_have_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[\n  {"text": "a"},\n\n  {"text":\n "b"}, 7\n]')
+    entries = list(read_rows(path))
+    assert [entry.line for entry in entries] == [2, 4, 5]
+    assert [entry.code for entry in bad(path)] == ["not_a_row"]
+
+
+def test_one_chat_is_one_row_and_not_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "chat.json"
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    path.write_text(json.dumps(chat))
+    assert rows(path) == [chat]
+
+
+def test_bare_lists_of_messages_are_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    chat = [{"role": "user", "content": "a"}]
+    path.write_text(f"{json.dumps(chat)}\n{json.dumps(chat)}\n")
+    assert rows(path) == [chat, chat]
+
+
+def test_a_text_is_cut_at_paragraphs_into_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    text = "".join(f"Paragraph {n} " + "word " * (n % 7 + 1) + "\n\n" for n in range(200))
+    path.write_text(text)
+    entries = list(read_rows(path))
+    sections = rows(path)
+    assert "".join(sections) == text
+    assert 10 < len(sections) < 60
+    assert all(section.startswith("Paragraph") for section in sections)
+    starts = [text.splitlines()[entry.line - 1] for entry in entries if entry.line]
+    assert all(section.startswith(start) for section, start in zip(sections, starts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ('{"instruction": "a", "outp', "Unterminated string"),
+        ("{'instruction': 'a'}", "double quotes"),
+        ('{"instruction": "a",}', "at column"),
+        ('{"instruction": "a"} {"instruction": "b"}', "Extra data"),
+        ('{"instruction": NaN}', "NaN"),
+        ("// a comment", "Expecting value"),
+    ],
+)
+def test_case_a_a_broken_line_is_set_aside_with_its_number(tmp_path: Path, damage: str, words: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = LINES.splitlines()
+    path.write_text("\n".join([*lines[:3], damage, *lines[3:]]))
+    assert rows(path) == ROWS
+    [line] = bad(path)
+    assert (line.line, line.code) == (4, "malformed_line")
+    assert words in line.message
+    assert line.text == damage
+
+
+def test_case_a_a_broken_array_is_refused_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[\n{"text": "a"},\n{"text": "b" "c"}\n]')
+    assert "line 3, column 14" in refusal(path, "D01").why
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.json", '[{"text": "\\ud83d\\ude00"}, {"text": "\\ud800"}]'),
+        ("rows.jsonl", '{"text": "\\ud83d\\ude00"}\n{"text": "\\ud800"}\n'),
+    ],
+)
+def test_half_a_character_is_set_aside(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert rows(path) == [{"text": "\N{GRINNING FACE}"}]
+    assert [line.code for line in bad(path)] == ["lone_surrogate"]
+
+
+def test_case_d_a_table_called_json_is_read_as_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(table(","))
+    assert rows(path) == ROWS
+
+
+def test_case_d_prose_called_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("This is not data\n")
+    assert "neither JSON nor a table" in refusal(path, "D01").why
+
+
+def test_case_e_a_line_that_is_not_utf8_is_set_aside_with_its_byte(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [line.encode() + b"\n" for line in LINES.splitlines()]
+    lines[2] = LINES.splitlines()[2].encode("latin-1") + b"\n"
+    path.write_bytes(b"".join(lines))
+    [line] = bad(path)
+    assert (line.line, line.code) == (3, "invalid_utf8")
+    offset = next(n for n, byte in enumerate(path.read_bytes()) if byte == 0xE4)
+    assert f"byte {offset}" in line.message
+    assert len(rows(path)) == len(ROWS) - 1
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.txt"])
+def test_case_e_other_files_that_are_not_utf8_are_refused_with_the_byte(tmp_path: Path, name: str) -> None:
+    content = {"rows.csv": table(","), "rows.json": json.dumps(ROWS, ensure_ascii=False), "rows.txt": LINES}[name]
+    path = tmp_path / name
+    path.write_bytes(content.encode("cp1252"))
+    error = refusal(path, "D01")
+    assert f"byte {path.read_bytes().index(0xE4)} " in error.why
+    assert "iconv" in error.fix
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", b"\xef\xbb\xbf"])
+def test_empty_files_hold_no_row(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    refusal(path, "D02")
+    header_only = tmp_path / "rows.csv"
+    header_only.write_text("text,label\n")
+    refusal(header_only, "D02")
+
+
+@pytest.mark.parametrize("content", [b"\x00\x01\x02\x03" * 9, b"PK\x03\x04zip", b"\x80\x04\x95pickle", b"PAR1broken"])
+def test_binary_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    refusal(path, "D01")
+
+
+def test_a_cut_gzip_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(LINES.encode())[:-20])
+    assert "damaged" in refusal(path, "D01").why
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,text\na,b\n")
+    assert "'text'" in refusal(path, "D01").why
+
+
+def test_folders_patterns_and_repeats_give_each_file_once(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "notes.md", ".hidden.jsonl"):
+        (tmp_path / name).write_text(LINES)
+    found = find_sources([str(tmp_path), str(tmp_path / "*.jsonl"), str(tmp_path / "a.jsonl"), "stdlib"])
+    assert [Path(source.name).name for source in found] == ["a.jsonl", "b.jsonl", "stdlib"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"), [("train.json", "train.jsonl"), ("empty_folder", "give a file"), ("*.parquet", "check the path")]
+)
+def test_a_path_that_leads_nowhere_names_its_neighbours(tmp_path: Path, path: str, hint: str) -> None:
+    (tmp_path / "train.jsonl").write_text(LINES)
+    (tmp_path / "empty_folder").mkdir()
+    with pytest.raises(FineTuneError) as caught:
+        find_sources([str(tmp_path / path)])
+    assert caught.value.code == "D07"
+    assert hint in caught.value.fix
+
+
+def test_no_path_at_all_is_refused() -> None:
+    with pytest.raises(FineTuneError) as caught:
+        find_sources([])
+    assert caught.value.code == "C05"
+
+
+def test_json_lines_and_tables_are_streamed(tmp_path: Path) -> None:
+    import tracemalloc
+
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 50_000)
+    (tmp_path / "rows.csv").write_text("text,label\n" + "a,b\n" * 50_000)
+    for path in tmp_path.iterdir():
+        tracemalloc.start()
+        assert sum(1 for _ in read_rows(path)) == 50_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < path.stat().st_size

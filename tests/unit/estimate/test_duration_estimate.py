@@ -1,0 +1,69 @@
+"""Speed and duration: published throughput, measured speed, directions."""
+
+from collections.abc import Callable
+
+import pytest
+
+from finetune_exe.domain.plan import Plan, Schedule
+from finetune_exe.domain.values import Estimate, Hardware, Interval
+from finetune_exe.estimate.duration import estimate_duration, estimate_speed
+from finetune_exe.planning.hardware import parse_hardware
+
+AMX = Hardware(cpu="cpu", num_cores=2, memory_bytes=1 << 36, cpu_features=("avx512f", "avx512_bf16", "amx_bf16"))
+
+
+def speed_of(plan: Plan) -> Interval:
+    speed = estimate_speed(plan)
+    assert speed is not None
+    return speed.value
+
+
+@pytest.mark.parametrize(("half", "measured"), [(True, 331), (False, 129)])
+def test_the_measured_speed_on_two_amx_cores_is_inside(
+    plan_of: Callable[..., Plan], half: bool, measured: float
+) -> None:
+    assert speed_of(plan_of(hardware=AMX, half=half)).contains(measured)
+
+
+def test_the_published_speed_of_llama_8b_on_an_h100_is_inside(plan_of: Callable[..., Plan]) -> None:
+    """NVIDIA NeMo Automodel performance summary: 12,473 tokens/s, LoRA, one H100."""
+    assert speed_of(plan_of("llama 3.1 8b", hardware=parse_hardware("H100"))).contains(12_473)
+
+
+@pytest.mark.parametrize(
+    ("slower", "faster"),
+    [
+        ({"checkpointing": True}, {"checkpointing": False}),
+        ({"full": True}, {"full": False}),
+        ({"half": False}, {"half": True}),
+        ({"model": "llama 3.2 1b"}, {"model": "embedded"}),
+    ],
+)
+def test_every_setting_moves_it_the_right_way(
+    plan_of: Callable[..., Plan], slower: dict[str, object], faster: dict[str, object]
+) -> None:
+    assert speed_of(plan_of(**slower)).mid < speed_of(plan_of(**faster)).mid
+
+
+def test_a_measured_speed_is_used_as_it_is(plan_of: Callable[..., Plan]) -> None:
+    measured = Estimate(
+        value=Interval(low=90, mid=100, high=110), unit="tokens_per_second", reason="probe", source="probe"
+    )
+    plan = plan_of(schedule=Schedule(max_steps=10))
+    duration = estimate_duration(plan, speed=measured)
+    assert duration is not None
+    assert duration.parts["training"] == pytest.approx(10 * 4 * 225 / 100, abs=0.1)
+    assert sum(duration.parts.values()) == pytest.approx(duration.value.mid)
+
+
+def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) -> None:
+    one, two = (estimate_duration(plan_of(schedule=Schedule(epochs=epochs))) for epochs in (1.0, 2.0))
+    assert one is not None
+    assert two is not None
+    assert two.parts["training"] == pytest.approx(2 * one.parts["training"], rel=1e-3)
+
+
+def test_nothing_is_said_without_data_or_dimensions(plan_of: Callable[..., Plan]) -> None:
+    assert estimate_duration(plan_of().model_copy(update={"profile": None})) is None
+    assert estimate_speed(plan_of("someone/unknown-model")) is None
+    assert estimate_speed(plan_of(hardware=parse_hardware("24"))) is None

@@ -1,0 +1,227 @@
+"""Paired clustered comparisons: error rates by simulation, closed forms, a bootstrap, and published standard errors."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_exe.domain.evaluation import Comparison, Evaluation
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import student_t
+from finetune_exe.evaluation.statistics import compare_means, compare_ratios
+
+PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "evaluation.json"
+CLUSTERS, SIZE = 50, 10
+CLUSTER_OF = np.repeat(np.arange(CLUSTERS), SIZE).tolist()
+
+
+def means(baseline: Any, candidate: Any, clusters: Any = None, **options: Any) -> Comparison:
+    settings: dict[str, Any] = {"metric": "score", "higher_is_better": True, "margin": 0.0} | options
+    return compare_means(baseline, candidate, range(len(baseline)) if clusters is None else clusters, **settings)
+
+
+def perplexities(baseline: Any, candidate: Any, weights: Any, clusters: Any, **options: Any) -> Comparison:
+    settings: dict[str, Any] = {"metric": "perplexity", "transform": "perplexity", "margin": 0.0} | options
+    return compare_ratios(baseline, candidate, weights, clusters, **settings)
+
+
+def simulate(rng: np.random.Generator, *, icc: float, effect: float) -> np.ndarray:
+    """Draw the differences of 500 items in 50 clusters, of variance 1."""
+    shared = np.repeat(rng.normal(0, math.sqrt(icc), CLUSTERS), SIZE)
+    return effect + shared + rng.normal(0, math.sqrt(1 - icc), CLUSTERS * SIZE)
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.5, 0.9])
+def test_false_alarms_stay_at_the_level_whatever_the_clusters_share(icc: float) -> None:
+    rng, zero = np.random.default_rng(11), np.zeros(CLUSTERS * SIZE)
+    results = [means(zero, simulate(rng, icc=icc, effect=0), CLUSTER_OF) for _ in range(4000)]
+    assert 0.035 <= np.mean([r.p_value is not None and r.p_value < 0.05 for r in results]) <= 0.065
+    assert np.mean([r.verdict in ("improved", "regressed") for r in results]) <= 0.065
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.5])
+def test_the_minimum_detectable_difference_is_found_four_times_in_five(icc: float) -> None:
+    rng, zero = np.random.default_rng(12), np.zeros(CLUSTERS * SIZE)
+    error = math.sqrt((icc + (1 - icc) / SIZE) / CLUSTERS)
+    df = CLUSTERS - 1
+    true_effect = (student_t.quantile(0.975, df=df) + student_t.quantile(0.8, df=df)) * error
+    results = [means(zero, simulate(rng, icc=icc, effect=true_effect), CLUSTER_OF) for _ in range(1500)]
+    assert np.mean([r.verdict == "improved" for r in results]) == pytest.approx(0.8, abs=0.035)
+    assert np.median([r.minimum_detectable_difference or 0 for r in results]) == pytest.approx(true_effect, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=2, max_size=30))
+def test_items_that_are_their_own_cluster_give_the_textbook_paired_t(pairs: list[tuple[float, float]]) -> None:
+    baseline, candidate = map(np.array, zip(*pairs, strict=True))
+    differences = candidate - baseline
+    result = means(baseline, candidate)
+    if np.ptp(differences) < 1e-6:
+        return
+    error = differences.std(ddof=1) / math.sqrt(len(differences))
+    assert result.standard_error == pytest.approx(error)
+    assert result.p_value == pytest.approx(student_t.two_sided_p(differences.mean() / error, df=len(differences) - 1))
+    assert result.ci_low is not None
+    assert result.ci_high is not None
+    assert result.ci_low <= result.difference <= result.ci_high
+
+
+@given(st.permutations(range(12)), st.floats(0.1, 10), st.floats(-5, 5))
+def test_order_scale_and_shift_do_not_matter(order: list[int], scale: float, shift: float) -> None:
+    rng = np.random.default_rng(5)
+    baseline, candidate, clusters = (
+        rng.normal(size=12),
+        rng.normal(size=12),
+        np.array([0, 0, 1, 1, 1, 2, 3, 3, 4, 4, 4, 4]),
+    )
+    one = means(baseline, candidate, clusters.tolist())
+    other = means(baseline[order] * scale + shift, candidate[order] * scale + shift, clusters[order].tolist())
+    assert other.p_value == pytest.approx(one.p_value, rel=1e-6)
+    assert other.standard_error == pytest.approx(scale * (one.standard_error or 0), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shift", "margin", "higher", "verdict"),
+    [
+        (0.5, 0.1, True, "improved"),
+        (0.5, 0.1, False, "regressed"),
+        (-0.5, 0.1, True, "regressed"),
+        (-0.5, 0.6, True, "non_inferior"),
+        (-0.5, 0.5, True, "inconclusive"),
+        (0.0, 0.1, True, "non_inferior"),
+        (0.0, 0.001, True, "inconclusive"),
+    ],
+)
+def test_four_verdicts(shift: float, margin: float, higher: bool, verdict: str) -> None:
+    noise = np.tile([0.1, -0.1], 50)
+    result = means(np.zeros(100), noise + shift, margin=margin, higher_is_better=higher)
+    assert result.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "clusters", "error"),
+    [
+        ([0.5], [0.7], ["a"], None),
+        ([0.1, 0.2, 0.3], [0.3, 0.1, 0.9], ["a", "a", "a"], None),
+        ([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], ["a", "b", "c"], 0.0),
+        ([0.1, 0.2, 0.3], [0.2, 0.3, 0.4], ["a", "b", "c"], 0.0),
+    ],
+)
+def test_without_spread_nothing_is_claimed(
+    baseline: list[float], candidate: list[float], clusters: list[str], error: float | None
+) -> None:
+    for result in (
+        means(baseline, candidate, clusters),
+        perplexities(baseline, candidate, [1.0] * len(baseline), clusters),
+    ):
+        assert result.standard_error == error
+        assert result.p_value is None
+        assert result.ci_low is None
+        assert result.ci_high is None
+        assert result.minimum_detectable_difference is None
+        assert result.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_score_that_is_no_number_names_its_row(bad: float) -> None:
+    with pytest.raises(FineTuneError) as caught:
+        means([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, bad, 0.4])
+    assert caught.value.code == "E01"
+    assert "row 2" in caught.value.where
+    assert "candidate" in caught.value.what
+
+
+def test_no_items_or_no_tokens_are_said_to_be_none() -> None:
+    with pytest.raises(FineTuneError, match="no item"):
+        means([], [])
+    with pytest.raises(FineTuneError, match="no token"):
+        perplexities([0.0, 0.0], [0.0, 0.0], [0, 0], ["a", "b"])
+    with pytest.raises(FineTuneError, match="no perplexity"):
+        perplexities([9000.0, 9100.0], [1.0, 2.0], [10, 10], ["a", "b"])
+
+
+def token_rows(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw 400 documents' NLL under two models, with lengths, in 80 clusters that share difficulty and gain."""
+    clusters = rng.integers(0, 80, 400)
+    tokens = rng.integers(5, 200, 400).astype(float)
+    hard, gain = rng.normal(2.5, 0.4, 80)[clusters], rng.normal(0.3, 0.1, 80)[clusters]
+    baseline = tokens * (hard + rng.normal(0, 0.2, 400))
+    return baseline, baseline - tokens * (gain + rng.normal(0, 0.1, 400)), tokens, clusters
+
+
+def test_ratio_errors_agree_with_a_cluster_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    baseline, candidate, tokens, clusters = token_rows(rng)
+    ppl = perplexities(baseline, candidate, tokens, clusters.tolist())
+    bits = perplexities(baseline, candidate, tokens, clusters.tolist(), transform="bits_per_byte")
+    totals = np.stack([np.bincount(clusters, weights=w, minlength=80) for w in (baseline, candidate, tokens)])
+    drawn = totals[:, rng.integers(0, 80, (4000, 80))].sum(axis=2)
+    boot_before, boot_after = drawn[0] / drawn[2], drawn[1] / drawn[2]
+    assert ppl.standard_error == pytest.approx((np.exp(boot_after) - np.exp(boot_before)).std(), rel=0.08)
+    assert bits.standard_error == pytest.approx(((boot_after - boot_before) / math.log(2)).std(), rel=0.08)
+    low, high = np.expm1(np.quantile(boot_after - boot_before, [0.025, 0.975]))
+    assert ppl.relative_ci_low == pytest.approx(low, abs=0.01)
+    assert ppl.relative_ci_high == pytest.approx(high, abs=0.01)
+
+
+def test_perplexity_is_of_the_token_weighted_mean() -> None:
+    result = perplexities([10.0, 1.0], [5.0, 2.0], [10, 1], ["a", "b"])
+    assert result.baseline == pytest.approx(math.exp(1.0))
+    assert result.candidate == pytest.approx(math.exp(7 / 11))
+    assert result.relative == pytest.approx(result.difference / result.baseline)
+
+
+def test_equal_weights_reduce_a_ratio_to_the_mean() -> None:
+    rng = np.random.default_rng(8)
+    baseline, candidate, clusters = rng.normal(3, 1, 60), rng.normal(2.8, 1, 60), (np.arange(60) // 3).tolist()
+    mean = means(baseline / 4, candidate / 4, clusters, higher_is_better=False)
+    bits = perplexities(baseline, candidate, [4.0] * 60, clusters, transform="bits_per_byte")
+    assert bits.p_value == pytest.approx(mean.p_value)
+    assert bits.standard_error == pytest.approx((mean.standard_error or 0) / math.log(2))
+    assert bits.verdict == mean.verdict
+
+
+def test_lower_perplexity_is_an_improvement() -> None:
+    baseline, candidate, tokens, clusters = token_rows(np.random.default_rng(4))
+    assert perplexities(baseline, candidate, tokens, clusters.tolist()).verdict == "improved"
+    worse = perplexities(candidate, baseline, tokens, clusters.tolist(), margin=0.5)
+    assert worse.verdict == "regressed"
+    assert perplexities(candidate, baseline, tokens, clusters.tolist(), margin=50.0).verdict == "non_inferior"
+
+
+def test_published_win_rates_and_standard_errors_come_out() -> None:
+    files = sorted(PAIRED.rglob("alpaca_eval2_*.csv"))
+    if not files:
+        pytest.skip("the published preference files are not on this machine")
+    items: dict[str, list[float]] = defaultdict(list)
+    with next(f for f in files if "preferences" in f.name).open() as file:
+        for row in csv.DictReader(file):
+            for model, value in row.items():
+                if model not in ("item", "len_ref") and not model.startswith("len:") and value:
+                    items[model].append(float(value) - 1)
+    with next(f for f in files if "leaderboard" in f.name).open() as file:
+        board = {row["model"]: row for row in csv.DictReader(file)}
+    known = [model for model in items if model in board]
+    assert len(known) > 20
+    for model in known:
+        result = means([0.5] * len(items[model]), items[model])
+        assert 100 * (result.difference + 0.5) == pytest.approx(float(board[model]["win_rate"]), abs=0.01)
+        assert result.standard_error is not None
+        assert 100 * result.standard_error == pytest.approx(float(board[model]["standard_error"]), abs=0.01)
+
+
+def test_the_evaluation_document_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    document = Evaluation.read(GOLDEN)
+    copy = tmp_path / "evaluation.json"
+    document.write(copy)
+    assert copy.read_bytes() == GOLDEN.read_bytes()
+    assert document.verdict == "ready"
+    assert Evaluation.read(copy).digest() == document.digest()

@@ -1,0 +1,206 @@
+"""Every exporter writes all of a plan, in force or named as not in force."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from finetune_exe.domain.plan import (
+    BaseModelChoice,
+    Batch,
+    Checkpoints,
+    DataChoice,
+    DataNeeds,
+    EvaluationChoice,
+    Full,
+    Lora,
+    Optimizer,
+    Plan,
+    Precision,
+    Schedule,
+    Task,
+    WarmupSteps,
+)
+from finetune_exe.domain.values import Decision, Hardware, Leaf
+from finetune_exe.errors import FineTuneError
+from finetune_exe.export import EXPORTERS, Exporter, config_excerpt, find_exporter
+from finetune_exe.export.source import literal
+from finetune_exe.text.render import PLAIN_TEMPLATE
+from tests.unit.report.golden import assert_golden
+
+SCRIPTS = [entry for entry in EXPORTERS if entry.name != "plan"]
+
+
+def plan(**groups: object) -> Plan:
+    """A plan with the given groups in place of the defaults, every leaf defended."""
+    draft = Plan.model_construct(
+        task=Task(description="sort 'em \"all\"\n\x1b[31m", type="classification"),
+        model=groups.pop("model", BaseModelChoice(reference="Qwen/Qwen3-0.6B", name="Qwen3-0.6B", revision="abc")),
+        hardware=Hardware(cpu="x", num_cores=2, memory_bytes=1 << 34),
+        data_needs=DataNeeds(minimum_samples=1, recommended_samples=2, reason="r", source="s", quality_checks=()),
+        **groups,
+    )
+    decisions = {path: Decision(value=value, reason="r", source="s", confidence="high") for path, value in draft.undefended()}
+    return Plan.model_validate({**dict(draft), "decisions": decisions})
+
+
+MUTATIONS: dict[str, dict[str, object]] = {
+    "model.reference": {"model": BaseModelChoice(reference="other/model", name="Qwen3-0.6B", revision="abc")},
+    "method.kind": {"method": Full()},
+    "method.lora_rank": {"method": Lora(lora_rank=8)},
+    "method.lora_alpha": {"method": Lora(lora_alpha=8.0)},
+    "method.lora_dropout": {"method": Lora(lora_dropout=0.05)},
+    "method.target_modules": {"method": Lora(target_modules=("q_proj", "v_proj"))},
+    "optimizer.learning_rate": {"optimizer": Optimizer(learning_rate=3.3e-4)},
+    "optimizer.weight_decay": {"optimizer": Optimizer(weight_decay=0.01)},
+    "optimizer.beta1": {"optimizer": Optimizer(beta1=0.8)},
+    "optimizer.beta2": {"optimizer": Optimizer(beta2=0.95)},
+    "optimizer.max_grad_norm": {"optimizer": Optimizer(max_grad_norm=None)},
+    "schedule.kind": {"schedule": Schedule(kind="linear")},
+    "schedule.epochs": {"schedule": Schedule(epochs=1.5)},
+    "schedule.max_steps": {"schedule": Schedule(max_steps=77)},
+    "schedule.warmup.kind": {"schedule": Schedule(warmup=WarmupSteps(steps=20))},
+    "batch.micro_batch_size": {"batch": Batch(micro_batch_size=2)},
+    "batch.gradient_accumulation_steps": {"batch": Batch(gradient_accumulation_steps=3)},
+    "batch.group_by_length": {"batch": Batch(group_by_length=False)},
+    "precision.base_dtype": {"precision": Precision(base_dtype="bfloat16")},
+    "precision.gradient_checkpointing": {"precision": Precision(gradient_checkpointing=True)},
+    "checkpoints.evaluations_per_epoch": {"checkpoints": Checkpoints(evaluations_per_epoch=2.0)},
+    "checkpoints.keep_last": {"checkpoints": Checkpoints(keep_last=1)},
+    "checkpoints.early_stopping_patience": {"checkpoints": Checkpoints(early_stopping_patience=None)},
+    "seed": {"seed": 7},
+    "data.max_length": {"data": DataChoice(max_length=333)},
+    "data.chat_template": {"data": DataChoice(chat_template="plain")},
+    "data.paths": {"data": DataChoice(paths=("a.jsonl",))},
+    "data.format": {"data": DataChoice(format="alpaca")},
+    "data.max_rows": {"data": DataChoice(max_rows=9)},
+    "data.group_by": {"data": DataChoice(group_by="user")},
+    "data.validation_fraction": {"data": DataChoice(validation_fraction=0.2)},
+    "data.test_fraction": {"data": DataChoice(test_fraction=0.2)},
+    "data.deduplicate": {"data": DataChoice(deduplicate=False)},
+    "evaluation.metrics": {"evaluation": EvaluationChoice(metrics=("chrf",))},
+    "evaluation.max_generations": {"evaluation": EvaluationChoice(max_generations=5)},
+    "evaluation.max_new_tokens": {"evaluation": EvaluationChoice(max_new_tokens=9)},
+    "evaluation.num_samples": {"evaluation": EvaluationChoice(num_samples=1)},
+    "evaluation.confidence_level": {"evaluation": EvaluationChoice(confidence_level=0.9)},
+}
+LEFT_TO_OTHERS = {
+    path for path in MUTATIONS
+    if path.split(".")[0] in ("data", "evaluation") and path not in ("data.max_length", "data.chat_template")
+}  # fmt: skip
+
+
+def text(entry: Exporter, content: Plan) -> str:
+    (file,) = entry.export(content)
+    return file.text
+
+
+def in_force(entry: Exporter, content: Plan) -> str:
+    """The script without its comments."""
+    return ast.unparse(ast.parse(text(entry, content)))
+
+
+def test_the_mutations_cover_every_setting() -> None:
+    paths = {path for path, _, _ in plan().settings()}
+    assert paths - set(MUTATIONS) == {"schedule.warmup.fraction"}
+
+
+@pytest.mark.parametrize("entry", EXPORTERS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("path", MUTATIONS)
+def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
+    assert text(entry, plan(**MUTATIONS[path])) != text(entry, plan())
+
+
+@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("path", MUTATIONS)
+def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) -> None:
+    changed = plan(**MUTATIONS[path])
+    value: Leaf = {setting: value for setting, value, _ in changed.settings()}[path]
+    if path in LEFT_TO_OTHERS:
+        assert f"#   {path} = {value!r} (applied by" in text(entry, changed)
+        assert in_force(entry, changed) == in_force(entry, plan())
+    else:
+        assert f"{path} =" not in text(entry, changed)
+        assert in_force(entry, changed) != in_force(entry, plan())
+
+
+@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("path", MUTATIONS)
+def test_a_script_compiles(entry: Exporter, path: str) -> None:
+    compile(text(entry, plan(**MUTATIONS[path])), entry.name, "exec")
+
+
+def test_warm_up_by_share_and_by_steps_are_told_apart() -> None:
+    by_steps = plan(schedule=Schedule(warmup=WarmupSteps(steps=20)))
+    assert 'WARMUP = {"fraction": 0.03}' in text(find_exporter("python"), plan())
+    assert 'WARMUP = {"steps": 20}' in text(find_exporter("python"), by_steps)
+    assert '"warmup_steps": 0.03' in text(find_exporter("trl"), plan())
+    assert '"warmup_steps": 20' in text(find_exporter("trl"), by_steps)
+
+
+def test_the_places_a_model_comes_from() -> None:
+    script = find_exporter("python")
+    embedded = text(script, plan(model=BaseModelChoice(reference="embedded", name="SmolLM2")))
+    assert 'MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"' in embedded
+    gguf = text(script, plan(model=BaseModelChoice(reference="models/tiny.gguf", name="tiny")))
+    assert 'MODEL = "models"' in gguf
+    assert 'GGUF = {"gguf_file": "tiny.gguf"}' in gguf
+    assert 'REVISION = "abc"' in text(script, plan())
+
+
+def test_the_places_a_template_comes_from() -> None:
+    script = find_exporter("python")
+    assert f"CHAT_TEMPLATE = {literal(PLAIN_TEMPLATE)}" in text(script, plan(data=DataChoice(chat_template="plain")))
+    assert 'CHAT_TEMPLATE = Path("my.jinja").read_text' in text(script, plan(data=DataChoice(chat_template="my.jinja")))
+
+
+@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+def test_words_of_the_user_are_data_and_never_code(entry: Exporter) -> None:
+    evil = "x\"\nimport os\n#'''\x1b[2J\u202e"
+    content = plan(model=BaseModelChoice(reference=evil, name="x"), data=DataChoice(paths=(evil,), chat_template=evil))
+    script = text(entry, content)
+    assert not set(script) & {"\x1b", "\u202e"}
+    assert "os" not in {name.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for name in node.names}
+    model = next(node for node in ast.parse(script).body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL")
+    assert ast.literal_eval(model.value) == evil
+
+
+@pytest.mark.parametrize("value", ["a", 'say "x"', "it's", "both ' and \"", "\\", "ü\x1b\u2028", {"a": ["b", 1]}, None, 1e-05, ("x",)])
+def test_a_literal_reads_back_as_what_it_was(value: object) -> None:
+    assert ast.literal_eval(literal(value)) == value
+
+
+def test_the_plan_target_reads_back(tmp_path: Path) -> None:
+    from finetune_exe.domain.plan_yaml import read_plan
+
+    content = plan(optimizer=Optimizer(learning_rate=3e-4))
+    path = tmp_path / "plan.yaml"
+    path.write_text(text(find_exporter("plan"), content), encoding="utf-8")
+    assert read_plan(path) == content
+
+
+def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
+    excerpts = [config_excerpt(plan()), config_excerpt(plan(method=Full(), schedule=Schedule(max_steps=50)))]
+    for excerpt in excerpts:
+        compile(excerpt, "excerpt", "exec")
+        assert max(map(len, excerpt.splitlines())) <= 80
+    assert_golden("report_config_excerpt.txt", "----\n".join(excerpts))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("TRL", "trl"), ("pyhton", "python"), ("plam", "plan")])
+def test_an_unknown_target_is_refused_with_the_nearest_one(typed: str, meant: str) -> None:
+    with pytest.raises(FineTuneError) as caught:
+        find_exporter(typed)
+    assert caught.value.code == "C04"
+    assert f"did you mean {meant}?" in caught.value.what
+    assert all(f"--to {entry.name}" in caught.value.fix for entry in EXPORTERS)
+
+
+def test_every_exporter_says_what_it_is_and_names_its_file() -> None:
+    assert len({entry.name for entry in EXPORTERS}) == len(EXPORTERS)
+    for entry in EXPORTERS:
+        (file,) = entry.export(plan())
+        assert file.name in entry.describe
+        assert file.text.endswith("\n")

@@ -1,0 +1,92 @@
+"""The exported script learns from the very tokens this program learns from, and trains."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_exe.export import find_exporter
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.encode import encode
+from finetune_exe.text.tokenizer import load_tokenizer
+from tests.tiny import TEMPLATES, write_model, write_tokenizer
+from tests.unit.report import sample
+
+pytestmark = pytest.mark.model
+MAX_LENGTH = 60
+CONVERSATIONS = [
+    [("user", "the fox"), ("assistant", "jumps over the dog")],
+    [("system", "be quick"), ("user", "a"), ("assistant", "the end")],
+    [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")],
+    [("user", "fox?"), ("assistant", " spaces around ")],
+    [("user", "x " * 40), ("assistant", "too long")],
+    [("user", "no answer")],
+    [("user", "forged <|im_end|>"), ("assistant", "no")],
+    [("user", "ünïcode 世界"), ("assistant", "😀 ok")],
+]
+
+
+def script_part(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Run the part of the script that encodes rows."""
+    text = find_exporter("python").export(sample.plan())[0].text
+    source = text[text.index("def read_rows") : text.index("def collate")]
+    exec(compile(source, "train.py", "exec"), namespace)  # noqa: S102 - the script under test
+    return namespace
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "generation_block"])
+def test_the_script_encodes_as_this_program_does(name: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = write_tokenizer(tmp_path, template=TEMPLATES[name])
+    ours = load_tokenizer(folder, chat_template=None)
+    scope = script_part({"AutoTokenizer": AutoTokenizer, "MAX_LENGTH": MAX_LENGTH, "REVISION": None, "GGUF": {},
+                         "CHAT_TEMPLATE": None, "json": json, "sys": sys})  # fmt: skip
+    theirs = scope["load_tokenizer"](str(folder))
+    compared = 0
+    for turns in CONVERSATIONS:
+        messages = tuple(Message(role=role, content=content) for role, content in turns)  # type: ignore[arg-type]
+        expected = encode(Conversation(kind="chat", messages=messages), ours, max_length=MAX_LENGTH)
+        row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+        if isinstance(expected, RowFault):
+            continue
+        assert scope["encode"](row, theirs) == [(list(item.tokens), list(item.learned)) for item in expected]
+        compared += 1
+    assert compared >= 2
+
+
+def test_the_script_encodes_plain_text_as_this_program_does(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = write_tokenizer(tmp_path)
+    scope = script_part({"AutoTokenizer": AutoTokenizer, "MAX_LENGTH": 16, "REVISION": None, "GGUF": {}, "CHAT_TEMPLATE": None})
+    text = "the quick brown fox jumps over the lazy dog. " * 3 + "end"
+    conversation = Conversation(kind="text", messages=(Message(role="assistant", content=text),))
+    expected = encode(conversation, load_tokenizer(folder, chat_template=None), max_length=16)
+    assert not isinstance(expected, RowFault)
+    assert len(expected) == 2
+    given = scope["encode"]({"text": text}, scope["load_tokenizer"](str(folder)))
+    assert given == [(list(item.tokens), list(item.learned)) for item in expected]
+
+
+def test_the_script_trains_and_keeps_the_best(tmp_path: Path) -> None:
+    plan = sample.plan()
+    model = write_model(tmp_path / "model")
+    rows = [json.dumps({"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps over"}]})] * 16
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join([*rows, json.dumps({"messages": []})]) + "\n")
+    script = tmp_path / "train.py"
+    script.write_text(find_exporter("python").export(plan)[0].text, encoding="utf-8")
+    arguments = [str(data), str(data), "--model", str(model), "--output", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "skipped 1 rows" in done.stdout
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if ": validation loss" in line]
+    assert losses[-1] < losses[0]
+    best = Path(done.stdout.splitlines()[-1].removeprefix("best: ").split(",")[0])
+    assert (best / "adapter_model.safetensors").is_file()

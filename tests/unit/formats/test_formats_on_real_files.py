@@ -1,0 +1,123 @@
+"""Every real file of a supported format: recognised, read whole, and written back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_exe.data.raw import RawRow
+from finetune_exe.data.read import read_rows
+from finetune_exe.errors import FineTuneError
+from finetune_exe.text.conversation import Conversation, RowFault
+from finetune_exe.text.formats import FORMATS, format_named
+from finetune_exe.text.formats.detect import detect_format
+
+FT = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft"
+READABLE = {
+    "alpaca/alpaca_en_demo.json": ("alpaca", 999),
+    "alpaca/lf_identity.json": ("alpaca", 91),
+    "alpaca/litgpt_alpaca.json": ("alpaca", 23),
+    "alpaca/torchtune_alpaca_tiny.json": ("alpaca", 100),
+    "chat/journal_chat.jsonl": ("chatml", 168),
+    "chat/lf_v1_sft_demo.jsonl": ("chatml", 500),
+    "chat/tinker_conversations.jsonl": ("chatml", 128),
+    "chat/toy_chat_fine_tuning.jsonl": ("chatml", 10),
+    "chat/xtuner_openai_sft.jsonl": ("chatml", 128),
+    "classification/banking77_train.csv": ("prompt_completion", 10003),
+    "classification/t0_ag_news_with_choices.jsonl": ("prompt_completion", 200),
+    "completion/c4_demo.jsonl": ("completion", 300),
+    "completion/tinyshakespeare.txt": ("completion", 56),
+    "completion/wiki_demo.txt": ("completion", 19),
+    "dolly/litgpt_dolly.json": ("alpaca", 12),
+    "misc/litgpt_longform_train.json": ("prompt_completion", 17),
+    "misc/unsloth_train_canary.jsonl": ("alpaca", 16),
+    "ms_swift/alpaca.csv": ("alpaca", 3),
+    "ms_swift/alpaca.jsonl": ("alpaca", 3),
+    "ms_swift/chatml.jsonl": ("chatml", 3),
+    "ms_swift/swift_multi.json": ("prompt_completion", 3),
+    "ms_swift/swift_pre.jsonl": ("completion", 3),
+    "ms_swift/swift_single.csv": ("prompt_completion", 3),
+    "prompt_completion/dolly_hhrlhf_train_small.jsonl": ("prompt_completion", 496),
+    "reasoning/gsm8k_train.jsonl": ("prompt_completion", 3198),
+    "rewriting/t0_mrpc_generate_paraphrase.jsonl": ("prompt_completion", 142),
+    "sharegpt/axolotl_conversation.json": ("sharegpt", 1),
+    "sharegpt/axolotl_conversation.missingturns.json": ("sharegpt", 1),
+    "sharegpt/fastchat_dummy_conversation.json": ("sharegpt", 500),
+    "sharegpt/glaive_toolcall_en_demo.json": ("sharegpt", 300),
+    "summarization/t0_cnn_dailymail_tldr.jsonl": ("prompt_completion", 200),
+    "summarization/t0_gigaword_TLDR.jsonl": ("prompt_completion", 200),
+    "text2sql/mlx_wikisql_train.jsonl": ("completion", 1000),
+    "text2sql/mlx_wikisql_valid.jsonl": ("completion", 100),
+}
+UNSUPPORTED = (
+    "chat/oasst_en_100_tree.jsonl", "classification/nlupp_banking_fold0.json", "multilingual/xcopa_val.it.jsonl",
+    "multilingual/xquad.de.json", "ner/dstc8_buses_train_3.json", "preference/dpo_en_demo.json",
+    "preference/lf_v1_dpo_demo.jsonl", "reasoning/xtuner_gsm8k_example.jsonl",
+    "seed_tasks/stanford_alpaca_seed_tasks.jsonl", "tool/BFCL_v4_simple_python.json",
+)  # fmt: skip
+
+
+def rows_of(name: str) -> list[Any]:
+    if not (FT / name).is_file():
+        pytest.skip("the folder of real data is not beside the repository")
+    entries = list(read_rows(FT / name))
+    assert all(isinstance(entry, RawRow) for entry in entries)
+    return [entry.row for entry in entries if isinstance(entry, RawRow)]
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_file_is_recognised_read_whole_and_written_back(name: str) -> None:
+    rows = rows_of(name)
+    expected_format, expected_rows = READABLE[name]
+    detection = detect_format(rows[:1000], where=name)
+    assert detection.format.name == expected_format
+    assert detection.evidence
+    assert len(rows) == expected_rows
+    for row in rows:
+        conversation = detection.format.read(row)
+        assert isinstance(conversation, Conversation)
+        assert detection.format.write(conversation) == row
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_other_formats_carry_the_same_turns_or_say_that_they_cannot(name: str) -> None:
+    rows = rows_of(name)[:50]
+    source = format_named(READABLE[name][0])  # type: ignore[arg-type]
+    for row in rows:
+        conversation = source.read(row)
+        assert isinstance(conversation, Conversation)
+        for target in FORMATS:
+            written = target.write(conversation)
+            if isinstance(written, RowFault):
+                assert written.code == "cannot_convert"
+                continue
+            again = target.read(written)
+            assert isinstance(again, Conversation)
+            assert again.kind == conversation.kind
+            assert again.messages == conversation.messages
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_file_of_another_kind_is_refused_with_its_columns(name: str) -> None:
+    rows = rows_of(name)
+    with pytest.raises(FineTuneError) as caught:
+        detect_format(rows[:1000], where=name)
+    assert caught.value.code == "D03"
+
+
+def test_rejected_answers_of_kto_data_are_not_learned() -> None:
+    rows = rows_of("preference/kto_en_demo.json")
+    read = [format_named("chatml").read(row) for row in rows]
+    faults = [fault.code for fault in read if isinstance(fault, RowFault)]
+    assert faults == ["rejected_answer"] * sum(row["label"] is False for row in rows)
+    assert faults
+
+
+def test_tools_and_calls_of_glaive_become_tools_and_turns() -> None:
+    rows = rows_of("sharegpt/glaive_toolcall_en_demo.json")
+    conversation = format_named("sharegpt").read(rows[0])
+    assert isinstance(conversation, Conversation)
+    assert isinstance(conversation.extra["tools"], list)
+    assert "tool" in {message.role for message in conversation.messages}

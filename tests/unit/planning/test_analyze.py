@@ -1,0 +1,201 @@
+"""From a question to a plan: the golden plan, what is advised when, and what is declined."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planned import CPU, make_plan, make_profile
+
+from finetune_exe.domain.plan import Full, Lora, Plan, WarmupFraction
+from finetune_exe.domain.plan_yaml import apply_settings, dump_plan, read_plan
+from finetune_exe.domain.values import Estimate, Hardware, Interval
+from finetune_exe.errors import FineTuneError
+from finetune_exe.planning import readiness
+from finetune_exe.planning.analyze import refresh
+from finetune_exe.planning.hardware import parse_hardware
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+
+
+@pytest.fixture(autouse=True)
+def all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan as on a machine where training is installed."""
+    monkeypatch.setattr(readiness, "missing_packages", lambda: ())
+
+
+def test_the_golden_plan() -> None:
+    """Rewrite with REWRITE_GOLDEN=1 and read the difference."""
+    plan = make_plan(
+        profile=make_profile(group_by="module"), description="write the one-line docstring of a Python function"
+    )
+    for name, text in (("plan.yaml", dump_plan(plan)), ("plan.json", plan.pretty_json())):
+        if os.environ.get("REWRITE_GOLDEN"):
+            (GOLDEN / name).write_text(text)
+        assert text == (GOLDEN / name).read_text()
+    assert read_plan(GOLDEN / "plan.yaml") == plan == Plan.read(GOLDEN / "plan.json")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(3, 10**6),
+    characters=st.integers(1, 10**6),
+    gigabytes=st.integers(1, 512),
+    full=st.booleans(),
+    preset=st.sampled_from(["auto", "conservative", "balanced", "aggressive"]),
+)
+def test_every_plan_is_whole(rows: int, characters: int, gigabytes: int, full: bool, preset: str) -> None:
+    """Every setting is defended, the headline ones always, and the plan fits wherever its checks say so."""
+    profile = make_profile(num_rows=rows, row_characters_mean=characters / 2, row_characters_p99=characters)
+    hardware = CPU.model_copy(update={"memory_bytes": gigabytes << 30})
+    plan = make_plan(profile=profile, hardware=hardware, method="full" if full else None, preset=preset)
+    assert plan.undefended() == []
+    assert plan.changed_by_user() == {}
+    headline = {"model.reference", "optimizer.learning_rate", "schedule.epochs", "batch.micro_batch_size"}
+    assert headline | (set() if full else {"method.lora_rank"}) <= plan.decisions.keys()
+    assert len({check.name for check in plan.readiness}) == len(plan.readiness)
+    fits = next(check for check in plan.readiness if check.name == "Memory fits")
+    assert fits.passed is (plan.estimates["memory"].value.high <= readiness.usable_memory_bytes(plan))
+    assert refresh(plan) == plan
+
+
+@pytest.mark.parametrize(
+    ("preset", "rate", "epochs", "batch", "rank", "warmup"),
+    [("conservative", 1e-5, 1, 1, 8, 0.1), ("balanced", 2e-4, 3, 4, 16, 0.03), ("aggressive", 5e-4, 5, 8, 64, 0.01)],
+)
+def test_presets_are_the_specifications(
+    preset: str, rate: float, epochs: float, batch: int, rank: int, warmup: float
+) -> None:
+    plan = make_plan(profile=make_profile(), preset=preset)
+    assert isinstance(plan.method, Lora)
+    assert (plan.optimizer.learning_rate, plan.schedule.epochs) == (rate, epochs)
+    assert (plan.batch.effective, plan.method.lora_rank) == (batch, rank)
+    assert plan.schedule.warmup == WarmupFraction(fraction=warmup)
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "rate"),
+    [
+        ("llama 3.2 1b", None, 4.9e-4),
+        ("llama 3.2 3b", None, 3.6e-4),
+        ("llama 3.1 8b", None, 2.9e-4),
+        ("llama 3.1 70b", None, 1.7e-4),
+        ("qwen3 8b", None, 4.7e-4),
+        ("llama 3.1 8b", "full", 2.9e-5),
+        ("mistral 7b", None, 2e-4),
+    ],
+)
+def test_learning_rates_are_the_published_ones(model: str, method: str | None, rate: float) -> None:
+    plan = make_plan(hardware=parse_hardware("H200"), model=model, method=method)
+    assert plan.optimizer.learning_rate == pytest.approx(rate, rel=0.02)
+    interval = plan.decisions["optimizer.learning_rate"].interval
+    assert interval is not None
+    assert interval.contains(plan.optimizer.learning_rate)
+
+
+def test_a_narrow_models_learning_rate_is_said_to_be_unsure() -> None:
+    plan = make_plan(profile=make_profile())
+    assert plan.decisions["optimizer.learning_rate"].confidence == "low"
+    assert any("learning rate" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "name"),
+    [
+        (CPU, "SmolLM2-135M-Instruct"),
+        (parse_hardware("RTX 4090"), "Qwen2.5-7B-Instruct"),
+        (parse_hardware("RTX 3060"), "Qwen2.5-1.5B-Instruct"),
+        (parse_hardware("T4"), "Qwen2.5-1.5B-Instruct"),
+        (parse_hardware("2"), "SmolLM2-135M-Instruct"),
+    ],
+)
+def test_the_suggested_model_fits_the_machine(hardware: Hardware, name: str) -> None:
+    plan = make_plan(profile=make_profile(), hardware=hardware)
+    assert plan.model.name == name
+    assert plan.decisions["model.reference"].value == plan.model.reference
+    assert (
+        next(check for check in plan.readiness if check.name == "Memory fits").passed or hardware.gpus[0].name[0] == "a"
+    )
+
+
+def test_a_batch_that_does_not_fit_goes_in_passes_then_recomputes() -> None:
+    profile = make_profile(row_characters_p99=30_000)
+    roomy, tight = (
+        make_plan(profile=profile, hardware=CPU.model_copy(update={"memory_bytes": size << 30})) for size in (512, 8)
+    )
+    assert roomy.batch.effective == tight.batch.effective == 32
+    assert roomy.batch.micro_batch_size > tight.batch.micro_batch_size
+    assert not roomy.precision.gradient_checkpointing
+    assert tight.precision.gradient_checkpointing
+    assert tight.estimates["memory"].value.high <= readiness.usable_memory_bytes(tight)
+
+
+def test_the_metrics_suit_the_task() -> None:
+    labels = make_plan(profile=make_profile(labels=("yes", "no")), description="classify reviews")
+    texts = make_plan(profile=make_profile(format="completion"), description="continue my novels")
+    assert labels.evaluation.metrics == ("perplexity", "bits_per_byte", "exact_match")
+    assert texts.evaluation.metrics == ("perplexity", "bits_per_byte")
+    assert labels.data_needs.recommended_samples == 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_rows": 20}, "examples in the prompt"),
+        ({"num_rows": 300}, "300 rows will show an effect"),
+        ({"num_rows": 60}, "partly luck"),
+    ],
+)
+def test_notes_say_when_data_are_few(changes: dict[str, int], said: str) -> None:
+    assert any(said in note for note in make_plan(profile=make_profile(**changes)).notes)
+
+
+def test_notes_say_what_else_matters() -> None:
+    plan = make_plan(description="answer questions from our company wiki", hardware=parse_hardware("8xH100"))
+    assert any("retrieval" in note for note in plan.notes)
+    assert any("other 7 stay idle" in note for note in plan.notes)
+    assert plan.notes[0].startswith("No data were given")
+    full = refresh(apply_settings(make_plan(profile=make_profile()), ["method.kind=full"]))
+    assert isinstance(full.method, Full)
+    assert any("usually wants a tenth" in note for note in full.notes)
+
+
+def test_a_task_that_is_no_text_is_declined() -> None:
+    with pytest.raises(FineTuneError, match="FT-C08") as caught:
+        make_plan(description="detect cats in images")
+    assert caught.value.exit_status == 3
+    assert "images" in caught.value.why
+
+
+def test_an_edit_is_computed_anew() -> None:
+    plan = make_plan(profile=make_profile())
+    edited = refresh(apply_settings(plan, ["schedule.epochs=1", "model.reference=gpt2"]))
+    assert edited.model.name == "gpt2"
+    assert edited.changed_by_user().keys() == {"schedule.epochs", "model.reference"}
+    assert edited.estimates["duration"].value.mid < plan.estimates["duration"].value.mid
+    assert edited.decisions == plan.decisions
+
+
+def test_a_measured_speed_makes_the_duration() -> None:
+    speed = Estimate(value=Interval(low=9, mid=10, high=11), unit="tokens_per_second", reason="probe", source="probe")
+    plan = refresh(make_plan(profile=make_profile()), speed=speed)
+    assert plan.estimates["speed"] == speed
+    assert next(check for check in plan.readiness if check.name == "Done within a day").passed is False
+
+
+def test_analyze_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from finetune_exe.domain.task import TaskSpec; from finetune_exe.planning.analyze import analyze;"
+        "from finetune_exe.planning.hardware import detect_hardware;"
+        "from finetune_exe.planning.model import choose_model;"
+        "from finetune_exe.domain.plan_yaml import dump_plan; machine = detect_hardware();"
+        "plan = analyze(TaskSpec(description='classify mail'), profile=None,"
+        " model=choose_model(None, hardware=machine), hardware=machine); dump_plan(plan);"
+        "heavy = {'numpy', 'torch', 'transformers', 'duckdb', 'rich', 'ruamel', 'tokenizers', 'jinja2'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,43 @@
+"""Machines: this one, and wished-for ones."""
+
+import os
+
+import pytest
+
+from finetune_exe.errors import FineTuneError
+from finetune_exe.planning.hardware import detect_hardware, parse_hardware, parse_nvidia_smi
+from finetune_exe.units import GIB, MIB
+
+
+def test_this_machine_is_described() -> None:
+    machine = detect_hardware()
+    assert machine.cpu
+    assert 1 <= machine.num_cores <= (os.cpu_count() or 1)
+    assert GIB / 4 < machine.memory_bytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "count", "gib"),
+    [
+        ("RTX 4090", "RTX 4090 24GB", 1, 24),
+        ("8xH100", "H100 SXM 80GB", 8, 80),
+        ("2 x L4", "L4 24GB", 2, 24),
+        ("24", "a GPU with 24 GiB", 1, 24),
+        ("11.5 GB", "a GPU with 11.5 GiB", 1, 11.5),
+    ],
+)
+def test_a_wished_for_machine_is_understood(text: str, name: str, count: int, gib: float) -> None:
+    machine = parse_hardware(text)
+    assert [gpu.name for gpu in machine.gpus] == [name] * count
+    assert machine.accelerator_memory_bytes == gib * GIB
+
+
+@pytest.mark.parametrize("text", ["RTX 4091", "0xH100", "", "lots"])
+def test_an_unknown_gpu_is_refused(text: str) -> None:
+    with pytest.raises(FineTuneError, match="FT-H01"):
+        parse_hardware(text)
+
+
+def test_the_drivers_answer_is_read() -> None:
+    found = parse_nvidia_smi("NVIDIA H100 80GB HBM3, 81559, 9.0\nTesla T4, 15360, 7.5\nsomething else\n")
+    assert [(gpu.memory_bytes // MIB, gpu.bf16) for gpu in found] == [(81559, True), (15360, False)]

@@ -1,0 +1,52 @@
+"""Each readiness check can pass and can fail, with the fix."""
+
+from typing import Any
+
+import pytest
+from planned import CPU, make_plan, make_profile
+
+from finetune_exe.domain.values import Check
+from finetune_exe.planning import readiness
+
+
+def check_named(name: str, *, memory: int = 16, settings: dict[str, Any] | None = None, **changes: Any) -> Check:
+    plan = make_plan(profile=make_profile(**changes), hardware=CPU.model_copy(update={"memory_bytes": memory << 30}))
+    for group, update in (settings or {}).items():
+        part = getattr(plan, group).model_copy(update=update)
+        plan = plan.model_copy(update={group: part})
+    return next(check for check in readiness.check_readiness(plan) if check.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("Data readable", {"num_unreadable": 1000}),
+        ("Format recognised", {"settings": {"data": {"format": "chatml"}}}),
+        ("Enough rows", {"num_rows": 49}),
+        ("Enough test rows", {"num_rows": 100}),
+        ("Rows fit the model", {"settings": {"data": {"max_length": 9000}}}),
+        ("Memory fits", {"memory": 1}),
+        ("Done within a day", {"num_rows": 900_000}),
+        ("Baseline and metrics defined", {"settings": {"evaluation": {"metrics": ()}}}),
+    ],
+)
+def test_each_check_passes_and_fails(name: str, bad: dict[str, Any]) -> None:
+    assert check_named(name).passed is True
+    failed = check_named(name, **bad)
+    assert failed.passed is False
+    assert failed.fix
+
+
+def test_missing_packages_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_PACKAGES", ("json", "no_such_package"))
+    assert readiness.missing_packages() == ("no_such_package",)
+    failed = check_named("Training packages installed")
+    assert failed.passed is False
+    assert failed.fix == 'pip install "finetune-exe[train]"'
+
+
+def test_what_was_not_looked_at_is_said_so() -> None:
+    checks = {check.name: check for check in make_plan(model="someone/unknown-model").readiness}
+    unknown = {name for name, check in checks.items() if check.passed is None}
+    assert {"Base model known", "Enough rows", "Memory fits", "Done within a day"} <= unknown
+    assert checks["Data readable"].passed is False
