@@ -53,12 +53,22 @@ def write_tokenizer(folder: Path, *, template: str | None = TEMPLATES["chatml"],
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(["the quick brown fox jumps over the lazy dog, said the user to the assistant\n\nthe end\n\n\n"] * 3, trainer)
+    tokenizer.train_from_iterator(
+        ["the quick brown fox jumps over the lazy dog, said the user to the assistant\n\nthe end\n\n\n"] * 3, trainer
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": pad, "tokenizer_class": "PreTrainedTokenizerFast"}
+    settings = {
+        "bos_token": "<s>",
+        "eos_token": "<|im_end|>",
+        "pad_token": pad,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)

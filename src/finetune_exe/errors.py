@@ -18,7 +18,6 @@ ERRORS: dict[str, ErrorKind] = {
     "B01": ErrorKind("The program made a mistake", BUG),
     "C01": ErrorKind("The plan is not valid YAML", USAGE),
     "C02": ErrorKind("The plan has a key or a value it may not have", USAGE),
-    "C03": ErrorKind("A value of the plan has no decision behind it", USAGE),
     "C04": ErrorKind("A --set has no effect that can be understood", USAGE),
     "C05": ErrorKind("The plan names no data", USAGE),
     "C06": ErrorKind("The document was made by another version", USAGE),

@@ -22,7 +22,9 @@ FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
 @click.command("dataset")
 @click.argument("words", nargs=-1, metavar="[FORMAT] [PATH]...")
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training.")
+@click.option(
+    "--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training."
+)
 @click.option("--check", is_flag=True, help="Only report; leave with status 3 if any row would be dropped.")
 @click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
 @set_option
@@ -66,7 +68,9 @@ def command(
         context.exit(GATE)
 
 
-def _prepare(plan_path: Path, settings: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool) -> None:
+def _prepare(
+    plan_path: Path, settings: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool
+) -> None:
     from finetune_exe.report.dataset import render_dataset
     from finetune_exe.workflow.plans import open_plan
     from finetune_exe.workflow.runs import prepare_dataset

@@ -28,7 +28,7 @@ COMMANDS = {
 class Commands(click.Group):
     """Subcommands that are imported only when called, so that --help is quick."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """List the names in the order of the work."""
         return list(COMMANDS)
 
@@ -44,7 +44,7 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the commands without importing them."""
         with formatter.section("Commands, in the order of the work"):
             formatter.write_dl(list(COMMANDS.items()))

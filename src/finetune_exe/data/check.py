@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from finetune_exe.data.encoded import EncodedRow, encode_row
 from finetune_exe.data.ingest import KeptRow, LostRow, ingest, open_sources
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.tokenizer import ChatTokenizer
-
-
-class FindingRow(Value):
-    """One row that a finding is about."""
-
-    index: int
-    """Number of the record, from 0, over all files."""
-    line: int | None
-    """Line of its file, from 1; None where the file has no lines."""
-    of_index: int | None = None
-    """For a duplicate: the record it repeats."""
-    source: str
-    """file:line, for a person."""
-
-
-class CheckFinding(Value):
-    """One kind of fault and all the rows that have it."""
-
-    code: str
-    severity: Literal["error", "warning", "info"]
-    rows: tuple[FindingRow, ...]
-    message: str
-    fix: str
-
-
-class CheckReport(Document):
-    """What `fine-tune dataset --check` found."""
-
-    format: FormatName
-    format_evidence: tuple[str, ...]
-    records: int
-    """Rows seen, unreadable ones included."""
-    kept: int
-    """Rows that could be trained on."""
-    masks_checked: bool
-    """Whether a tokenizer was at hand to derive the loss masks too."""
-    findings: tuple[CheckFinding, ...]
-    """Faults, most frequent first."""
 
 
 def check(

@@ -42,6 +42,8 @@ class Source:
 
     def place(self, raw: RawRow | BadLine, number: int) -> str:
         """Say where a row is: file:line, or the row's number (from 1) in a file without lines."""
+        if self.path is None and isinstance(raw, RawRow) and isinstance(raw.row, dict):
+            return f"{self.name}:{raw.row['module']}:{raw.line}"
         return f"{self.name}:{raw.line}" if raw.line is not None else f"{self.name}, row {number}"
 
     def describe(self, *, num_rows: int) -> SourceFile:

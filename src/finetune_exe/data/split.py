@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from finetune_exe.domain.dataset import SPLITS, SplitName
 from finetune_exe.errors import FineTuneError
 
-MIN_GROUPS_DRAWN = 10
-"""A draw takes rows from at least so many groups, where there are so many."""
+MIN_GROUPS_DRAWN = 100
+"""A draw takes rows from so many groups or more, where there are so many: what is measured per group needs many."""
 
 
 def draw_rows(groups: Sequence[str], *, max_rows: int, seed: int) -> tuple[bool, ...]:
-    """Choose at most `max_rows` rows, group after group in random order.
+    """Choose `max_rows` rows, or all where there are fewer, group after group in random order.
 
-    No group gives more than a tenth of the draw, so that a few large ones cannot fill it.
+    In one round no group gives more than a hundredth of the draw; further rounds follow only where that is too little.
 
     Args:
         groups: The group of every row.
@@ -26,13 +26,14 @@ def draw_rows(groups: Sequence[str], *, max_rows: int, seed: int) -> tuple[bool,
     if len(groups) <= max_rows:
         return (True,) * len(groups)
     members: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
+    for index in sorted(range(len(groups)), key=lambda number: _rank(str(number), seed)):
+        members.setdefault(groups[index], []).append(index)
+    order = sorted(members, key=lambda name: _rank(name, seed))
     share = max(1, max_rows // min(MIN_GROUPS_DRAWN, len(members)))
     chosen: set[int] = set()
-    for group in sorted(members, key=lambda name: _rank(name, seed)):
-        rows = sorted(members[group], key=lambda index: _rank(str(index), seed))
-        chosen.update(rows[: min(share, max_rows - len(chosen))])
+    for start in range(0, len(groups), share):
+        for group in order:
+            chosen.update(members[group][start : start + min(share, max_rows - len(chosen))])
         if len(chosen) == max_rows:
             break
     return tuple(index in chosen for index in range(len(groups)))

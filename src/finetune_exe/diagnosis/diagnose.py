@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,9 @@ from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.events import Noticed, RunFinished, read_events
 from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.values import Leaf
+from finetune_exe.errors import FineTuneError
 
 _LEAST = 0.3
 _MOST_FINDINGS = 5
@@ -28,6 +29,15 @@ _SHORT_OF_CERTAIN = 0.99
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "rl_loss_not_informative"}  # fmt: skip
 _LOGS = ("*.log", "*.txt", "*.out", "*.err")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """What the run was told, by dotted path."""
+
+    values: Mapping[str, Leaf]
+    complete: bool
+    """Whether these are all settings of a plan, so that a path not among them does not apply."""
 
 
 @dataclass(slots=True)
@@ -106,19 +116,10 @@ def _read_folder(folder: Path, material: _Material) -> None:
     for file in found:
         _read(file, material)
     if (folder / "plan.yaml").is_file():
-        material.plan = _read_plan(folder / "plan.yaml")
-
-
-def _read_plan(path: Path) -> Plan | None:
-    """Read the plan beside a run; a damaged one is no hindrance, the advice then names no present values."""
-    from pydantic import ValidationError
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return Plan.model_validate_json(json.dumps(YAML(typ="safe", pure=True).load(path)))
-    except (YAMLError, ValidationError, TypeError, ValueError):
-        return None
+        try:
+            material.plan = read_plan(folder / "plan.yaml")
+        except FineTuneError as fault:
+            material.names.append(f"plan.yaml (left out: {fault.what})")
 
 
 def _bytes(path: Path) -> bytes:
@@ -185,7 +186,7 @@ def _weaker(hit: Hit, factor: float) -> Hit:
 
 
 def _nothing_certain(
-    scan: Scan, judgement: Judgement | None, known: Mapping[str, Leaf], *, failed: bool, read: bool
+    scan: Scan, judgement: Judgement | None, known: _Settings, *, failed: bool, read: bool
 ) -> Iterator[Finding]:
     """Say what is left to say where no known failure is likely."""
     if failed:
@@ -208,10 +209,14 @@ def _evidence(label: str, hits: Sequence[Hit], judgement: Judgement | None) -> l
     return [*(Evidence(line=line, text=text) for line, text in quoted), *(Evidence(line=None, text=f) for f in figures)]
 
 
-def _finding(cause: Cause, confidence: float, evidence: Sequence[Evidence], known: Mapping[str, Leaf]) -> Finding:
-    patch = {path: value for path, value in cause.patch.items() if known.get(path, ...) != value}
+def _finding(cause: Cause, confidence: float, evidence: Sequence[Evidence], known: _Settings) -> Finding:
+    patch = {
+        path: value
+        for path, value in cause.patch.items()
+        if (path in known.values or not known.complete) and known.values.get(path, ...) != value
+    }
     for path, factor in cause.scale.items():
-        present = known.get(path)
+        present = known.values.get(path)
         if isinstance(present, int | float):
             scaled = float(f"{present * factor:.2g}")
             patch[path] = round(scaled) if isinstance(present, int) else scaled
@@ -226,14 +231,14 @@ def _finding(cause: Cause, confidence: float, evidence: Sequence[Evidence], know
     )
 
 
-def _known_settings(material: _Material) -> dict[str, Leaf]:
+def _known_settings(material: _Material) -> _Settings:
     """Collect the settings the run had, by path: all of them from its plan, or the little its losses say."""
     if material.plan:
-        return {path: value for path, value, _ in material.plan.settings()}
+        return _Settings(values={path: value for path, value, _ in material.plan.settings()}, complete=True)
     known: dict[str, Leaf] = {}
     for series in [material.scan.metrics.series, *material.histories]:
         if series.peak_learning_rate:
             known["optimizer.learning_rate"] = series.peak_learning_rate
         if series.planned_epochs:
             known["schedule.epochs"] = series.planned_epochs
-    return known
+    return _Settings(values=known, complete=False)

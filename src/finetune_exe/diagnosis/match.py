@@ -15,8 +15,8 @@ _REMEMBERED = 20_000
 _PROSE_LINES = 60
 _PROSE_CHARACTERS = 12_000
 _BESIDE_EXCEPTION = 0.75
-_TOLD_BESIDE_LOG = 0.6
 _SECOND_HIT = 0.3
+_GIVEN_WAY = 0.35
 _REPEATED = 4
 
 _DIGITS = re.compile(r"\d+")
@@ -145,7 +145,7 @@ def _give_way(weights: dict[str, float]) -> dict[str, float]:
     reasons = [weight for label, weight in weights.items() if label not in consequences]
     if not reasons or max(reasons) < 0.5:
         return weights
-    return {label: weight * (0.5 if label in consequences else 1.0) for label, weight in weights.items()}
+    return {label: weight * (_GIVEN_WAY if label in consequences else 1.0) for label, weight in weights.items()}
 
 
 def _odd_metric(text: str) -> bool:

@@ -165,15 +165,26 @@ def read_trainer_state(path: Path, content: bytes) -> Series:
 
 
 def read_run_events(events: Sequence[AnyEvent]) -> Series:
-    """Read the events of one of our own runs."""
-    series = Series()
+    """Read the events of one of our own runs; what a resumed run did again replaces what it did before."""
+    points: list[Point] = []
     for event in events:
-        if isinstance(event, StepFinished):
-            series.add(Point(step=event.step, train_loss=event.loss, grad_norm=event.gradient_norm,
-                             learning_rate=event.learning_rate, epoch=event.epoch))  # fmt: skip
-        elif isinstance(event, Evaluated):
-            series.add(Point(step=event.step, eval_loss=event.validation_loss, epoch=event.epoch))
-    return series
+        if not isinstance(event, StepFinished | Evaluated):
+            continue
+        while points and (points[-1].step or 0) > event.step:
+            points.pop()
+        if isinstance(event, Evaluated):
+            points.append(Point(step=event.step, epoch=event.epoch, eval_loss=event.validation_loss))
+        else:
+            points.append(
+                Point(
+                    step=event.step,
+                    epoch=event.epoch,
+                    train_loss=event.loss,
+                    grad_norm=event.gradient_norm,
+                    learning_rate=event.learning_rate,
+                )
+            )
+    return Series(points=points)
 
 
 def _numbers(entry: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:

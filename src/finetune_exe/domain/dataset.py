@@ -90,3 +90,41 @@ class PreparedDataset(Document):
         if lost:
             raise ValueError(f"seen {self.seen} is not kept {self.kept} plus dropped; {lost} rows unaccounted for")
         return self
+
+
+class FindingRow(Value):
+    """One row that a finding is about."""
+
+    index: int
+    """Number of the record, from 0, over all files."""
+    line: int | None
+    """Line of its file, from 1; None where the file has no lines."""
+    of_index: int | None = None
+    """For a duplicate: the record it repeats."""
+    source: str
+    """file:line, for a person."""
+
+
+class CheckFinding(Value):
+    """One kind of fault and all the rows that have it."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    rows: tuple[FindingRow, ...]
+    message: str
+    fix: str
+
+
+class CheckReport(Document):
+    """What `fine-tune dataset --check` found."""
+
+    format: FormatName
+    format_evidence: tuple[str, ...]
+    records: int
+    """Rows seen, unreadable ones included."""
+    kept: int
+    """Rows that could be trained on."""
+    masks_checked: bool
+    """Whether a tokenizer was at hand to derive the loss masks too."""
+    findings: tuple[CheckFinding, ...]
+    """Faults, most frequent first."""

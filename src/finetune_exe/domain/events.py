@@ -14,7 +14,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     seconds: float
 
 
-class RunStarted(Event, tag="run_started"):
+class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     """The model is loaded and the first step is about to run."""
 
     num_steps: int
@@ -23,7 +23,7 @@ class RunStarted(Event, tag="run_started"):
     device: str
 
 
-class StepFinished(Event, tag="step"):
+class StepFinished(Event, frozen=True, kw_only=True, tag="step"):
     """One optimizer step."""
 
     step: int
@@ -39,7 +39,7 @@ class StepFinished(Event, tag="step"):
     step_seconds: float
 
 
-class Evaluated(Event, tag="evaluated"):
+class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     """The validation loss was measured."""
 
     step: int
@@ -48,20 +48,20 @@ class Evaluated(Event, tag="evaluated"):
     best: bool
 
 
-class CheckpointSaved(Event, tag="checkpoint"):
+class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint"):
     """A checkpoint is on disk, whole."""
 
     step: int
     path: str
 
 
-class Noticed(Event, tag="noticed"):
+class Noticed(Event, frozen=True, kw_only=True, tag="noticed"):
     """Something the user should know."""
 
     message: str
 
 
-class RunFinished(Event, tag="run_finished"):
+class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """Training is over."""
 
     stop_reason: str

@@ -52,9 +52,9 @@ class DataChoice(Value):
     chat_template: str | None = None
     """Jinja file that overrides the tokenizer's template, or "plain" for a model that has none."""
     max_length: int = Field(default=1024, ge=8)
-    """Longest training sequence, in tokens. Longer conversations are dropped and counted; longer texts are cut in pieces."""
+    """Longest training sequence, in tokens. Longer conversations are dropped and counted; longer texts are cut."""
     max_rows: int | None = Field(default=None, ge=3)
-    """Use at most so many rows, drawn at random by group; None uses all."""
+    """Use at most so many rows, drawn at random; None uses all."""
     group_by: str | None = None
     """Column whose equal values must stay on one side of the split; None treats each row as its own group."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
@@ -242,7 +242,7 @@ SETTING_GROUPS = ("data", "method", "optimizer", "schedule", "batch", "precision
 
 
 def _leaves(prefix: str, value: Value, default: Value | None) -> Iterator[tuple[str, Leaf, Leaf]]:
-    """Walk a group; a leaf that the default group does not have, as of another kind of method, is held against its own default."""
+    """Walk a group; a leaf that the default group lacks, as of another kind of method, is held against its own default."""
     for name, field in type(value).model_fields.items():
         leaf, path = getattr(value, name), f"{prefix}.{name}"
         fallback = dict(default) if default is not None else {}

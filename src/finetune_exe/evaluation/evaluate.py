@@ -201,9 +201,7 @@ def _answer_comparisons(
     ]
 
 
-def _generation(
-    plan: Plan, before: list[Answer], after: list[Answer], tokenizer: ChatTokenizer
-) -> Generation | None:
+def _generation(plan: Plan, before: list[Answer], after: list[Answer], tokenizer: ChatTokenizer) -> Generation | None:
     if not after:
         return None
     return Generation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,17 +82,34 @@ def _no_loss(comparisons: Sequence[Comparison]) -> Check:
 
 
 def _stops(generation: Generation | None) -> Check:
+    """Fail only where chance cannot explain the answers that ran on."""
     name = f"answers end by themselves (at least {MINIMUM_STOP_RATE:.0%})"
     if generation is None or not generation.num_rows:
         return Check(name=name, passed=None, detail="no answer was generated")
-    rate, ended = generation.candidate_stop_rate, round(generation.candidate_stop_rate * generation.num_rows)
-    passed = rate >= MINIMUM_STOP_RATE
-    return Check(
-        name=name,
-        passed=passed,
-        detail=f"{ended} of {generation.num_rows} ended within {generation.max_new_tokens} tokens",
-        fix=None if passed else "raise evaluation.max_new_tokens if answers are that long; otherwise train longer",
+    ended = round(generation.candidate_stop_rate * generation.num_rows)
+    low, high = wilson_interval(ended, generation.num_rows)
+    seen = (
+        f"{ended} of {generation.num_rows} ended within {generation.max_new_tokens} tokens "
+        f"(95 % interval {low:.1%} to {high:.1%})"
     )
+    if ended / generation.num_rows >= MINIMUM_STOP_RATE:
+        return Check(name=name, passed=True, detail=seen)
+    if high >= MINIMUM_STOP_RATE:
+        return Check(name=name, passed=None, detail=f"{seen}: too few to tell",
+                     fix="generate more answers: --set evaluation.max_generations=500")  # fmt: skip
+    return Check(name=name, passed=False, detail=seen,
+                 fix="raise evaluation.max_new_tokens if answers are that long; otherwise train longer")  # fmt: skip
+
+
+def wilson_interval(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Give the 95 % interval of a rate.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
+    """
+    rate = successes / trials
+    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _same_prompts(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path, *, limit: int = 50) -> Check:
@@ -165,5 +183,3 @@ def _weights_finite(checkpoint: Path) -> Check:
         + ("" if moved else ", and none that changes the base model"),
         fix=None if passed else "train again; the checkpoint is unusable",
     )
-
-

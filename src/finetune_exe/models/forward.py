@@ -42,9 +42,7 @@ class RowLosses(NamedTuple):
     """Which row of the batch each belongs to."""
 
 
-def collate(
-    sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str
-) -> Rows:
+def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
     """Put sequences of (token ids, learned flags) into one padded batch."""
     import torch
 

@@ -31,10 +31,10 @@ def require_training_packages() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and advice of the libraries below out of our output; their errors still arrive as exceptions."""
+    """Keep the libraries' progress bars and advice out of our output; their errors still arrive as exceptions."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     disable_progress_bars()

@@ -31,7 +31,7 @@ def model_folder(reference: str, *, revision: str | None = None, progress: Progr
         progress: Told what takes long, in words.
 
     Raises:
-        FineTuneError: M01 where there is no such model, M03 where the folder is not complete, X01 for a missing package.
+        FineTuneError: M01 where there is no such model, M03 where its folder is not complete, X01 for a missing package.
     """
     path = Path(reference).expanduser()
     if reference == EMBEDDED:
@@ -103,7 +103,6 @@ def _checked(folder: Path) -> Path:
 def _downloaded(reference: str, revision: str | None, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from httpx import HTTPError
 
     patterns = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
     try:
@@ -113,7 +112,13 @@ def _downloaded(reference: str, revision: str | None, progress: Progress) -> Pat
         except (LocalEntryNotFoundError, FineTuneError):
             progress(f"downloading {reference} from the hub")
             return _checked(Path(snapshot_download(reference, revision=revision, allow_patterns=patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError, OSError) as fault:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as fault:
         raise _not_found(reference, " ".join(str(fault).split())[:300]) from fault
 
 

@@ -18,7 +18,7 @@ class TrainingMethod(Protocol):
     kind: str
 
     def attach(self, model: PreTrainedModel, method: Any, *, base_name: str) -> Any:
-        """Return the model with the right parameters trainable, all of them in float32; `base_name` is written beside them."""
+        """Return the model with its trainable parameters in float32; `base_name` is how the adapter names its base."""
 
     def save(self, model: Any, folder: Path) -> None:
         """Write what was learned into an empty folder."""
@@ -40,7 +40,9 @@ class LoraMethod:
             r=method.lora_rank,
             lora_alpha=method.lora_alpha,
             lora_dropout=method.lora_dropout,
-            target_modules=method.target_modules if isinstance(method.target_modules, str) else list(method.target_modules),
+            target_modules=method.target_modules
+            if isinstance(method.target_modules, str)
+            else list(method.target_modules),
             task_type="CAUSAL_LM",
         )
         tuned = get_peft_model(model, config, autocast_adapter_dtype=True)

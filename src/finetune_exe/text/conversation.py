@@ -17,7 +17,7 @@ class Message:
     learn: bool = True
     """For assistant turns: whether the model learns from this one (a loss weight of 0 says no)."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Keys of the source that are none of the above (tool_calls, name, ...); given to the template, written back as they were."""
+    """Other keys of the source (tool_calls, name, ...): given to the template, and written back as they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,8 @@ def encode(conversation: Conversation, tokenizer: ChatTokenizer, *, max_length: 
 
     A chat is one sequence, or one for each answer where a prompt by itself has other tokens than inside the whole
     conversation (reasoning templates rewrite earlier answers; some tokenizers merge a prompt's last characters with
-    the answer's first): each answer is then learned behind exactly the tokens it will be served with. A text is cut into sequences of at most `max_length` tokens.
+    the answer's first): each answer is then learned behind exactly the tokens it will be served with. A text is cut
+    into sequences of at most `max_length` tokens.
 
     Args:
         conversation: The row.
@@ -171,8 +172,12 @@ def _pieces(whole: str, spans: dict[int, _Span], tokenizer: ChatTokenizer) -> li
     Taken apart, every answer stands behind the tokens its prompt has by itself, as at serving.
     """
     tokens = tokenizer.encode(whole)
-    if all(whole.startswith(span.text) and _begins(tokens, span.prompt, tokenizer) and _begins(tokens, span.text, tokenizer)
-           for span in spans.values()):  # fmt: skip
+    if all(
+        whole.startswith(span.text)
+        and _begins(tokens, span.prompt, tokenizer)
+        and _begins(tokens, span.text, tokenizer)
+        for span in spans.values()
+    ):
         return [_Piece(whole, tokens, list(spans))]
     pieces = []
     for index, span in spans.items():
@@ -270,7 +275,7 @@ def _learned_by_mark(
 def _marked_spans(
     piece: _Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
 ) -> list[tuple[int, int]]:
-    """Find the characters [start, end) of each answer in the text, trying the trims that templates are known to make."""
+    """Find the characters [start, end) of each answer, trying the trims that templates are known to make."""
     assert tokenizer.template is not None
     for trim in TRIMS:
         marked_turns = tuple(

@@ -100,12 +100,12 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         template=template,
         bos_token=bos if _adds_bos(tokenizer, bos) else None,
         eos_token=eos,
-        eos_token_id=tokenizer.token_to_id(eos),
+        eos_token_id=_id(tokenizer, eos),
         pad_token_id=_choose_pad(tokenizer, names, special, stops),
         special_ids=frozenset(special),
         special_tokens=frozenset(special.values()),
         stop_tokens=stops,
-        stop_token_ids=tuple(tokenizer.token_to_id(stop) for stop in stops),
+        stop_token_ids=tuple(_id(tokenizer, stop) for stop in stops),
         template_digest=template.digest if template else "none",
         tokenizer_digest=hashlib.sha256(content).hexdigest()[:32],
     )
@@ -124,7 +124,9 @@ def no_tokenizer(folder: Path, why: str) -> FineTuneError:
     )
 
 
-def _find_template(folder: Path, settings: dict[str, Any], given: str | None, names: dict[str, str]) -> ChatTemplate | None:
+def _find_template(
+    folder: Path, settings: dict[str, Any], given: str | None, names: dict[str, str]
+) -> ChatTemplate | None:
     if given == "plain":
         return compile_template(PLAIN_TEMPLATE, special_tokens={"bos_token": "", **names}, where="built-in template")
     if given is not None:
@@ -150,7 +152,9 @@ def _find_template(folder: Path, settings: dict[str, Any], given: str | None, na
     return None
 
 
-def _stop_tokens(tokenizer: Tokenizer, template: ChatTemplate | None, eos: str, special: dict[int, str]) -> tuple[str, ...]:
+def _stop_tokens(
+    tokenizer: Tokenizer, template: ChatTemplate | None, eos: str, special: dict[int, str]
+) -> tuple[str, ...]:
     """Find what ends an answer: the first special token behind the answer of a rendered example, then the eos token."""
     if template is None:
         return (eos,)
@@ -170,9 +174,15 @@ def _choose_pad(tokenizer: Tokenizer, names: dict[str, str], special: dict[int, 
     wished = [names.get("pad_token"), *PAD_NAMES, names.get("unk_token"), *special.values()]
     for text in wished:
         if text is not None and text not in stops and tokenizer.token_to_id(text) is not None:
-            return int(tokenizer.token_to_id(text))
-    taken = {tokenizer.token_to_id(stop) for stop in stops}
+            return _id(tokenizer, text)
+    taken = {_id(tokenizer, stop) for stop in stops}
     return next(number for number in range(tokenizer.get_vocab_size()) if number not in taken)
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    assert number is not None, token
+    return number
 
 
 def _adds_bos(tokenizer: Tokenizer, bos: str | None) -> bool:

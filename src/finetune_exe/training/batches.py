@@ -36,9 +36,7 @@ def plan_epoch(lengths: Sequence[int], batch: Batch, *, seed: int, epoch: int) -
     if batch.group_by_length:
         window = size * GROUPED_STEPS
         by_length = np.asarray(lengths)
-        order = np.concatenate(
-            [part[np.argsort(by_length[part], kind="stable")] for part in _parts(order, window)]
-        )
+        order = np.concatenate([part[np.argsort(by_length[part], kind="stable")] for part in _parts(order, window)])
     steps = _parts(order, size)
     if batch.group_by_length:
         steps = [steps[index] for index in rng.permutation(len(steps))]

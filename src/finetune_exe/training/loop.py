@@ -58,7 +58,9 @@ def train(
     start_measuring(setup.device)
     train_split, validation, pad = data.split("train"), data.split("validation"), data.manifest.pad_token_id
     steps_per_epoch = math.ceil(len(train_split) / plan.batch.effective)
-    num_steps = count_steps(len(train_split), plan.batch, epochs=plan.schedule.epochs, max_steps=plan.schedule.max_steps)
+    num_steps = count_steps(
+        len(train_split), plan.batch, epochs=plan.schedule.epochs, max_steps=plan.schedule.max_steps
+    )
     every = max(1, round(steps_per_epoch / plan.checkpoints.evaluations_per_epoch))
     checkpoints = Checkpoints(run, setup.method, keep_last=plan.checkpoints.keep_last)
     tally = Tally(patience=plan.checkpoints.early_stopping_patience)
@@ -138,7 +140,7 @@ def _steps(split: SplitData, plan: Plan, num_steps: int) -> Iterator[tuple[int, 
 def _learn(
     setup: Setup, rows: list[Rows], num_learned: int, rate: float, max_norm: float | None
 ) -> tuple[float, float]:
-    """Compute the gradient of one step, clipped, ready for the optimizer; return (loss, gradient norm before clipping)."""
+    """Leave the clipped gradient of one step to the optimizer; return the loss and the norm before clipping."""
     import torch
 
     for group in setup.optimizer.param_groups:

@@ -90,5 +90,5 @@ def probe(
         training_tokens_per_second=1 / middle,
         slowest_step_ratio=max(train_seconds) / middle,
         reading_tokens_per_second=longest.num_tokens / reading,
-        answer_seconds_per_token=answering / max(1, max(answer.num_tokens for answer in made)),
+        answer_seconds_per_token=answering / max(1, *(answer.num_tokens for answer in made)),
     )

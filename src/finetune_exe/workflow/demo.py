@@ -109,7 +109,11 @@ def _example_rows(tokenizer: ChatTokenizer) -> list[Sequence]:
     rows = []
     for raw in itertools.islice(corpus_rows(), 0, None, 40):
         conversation = chatml.read(raw.row)
-        encoded = conversation if isinstance(conversation, RowFault) else encode(conversation, tokenizer, max_length=MAX_LENGTH)
+        encoded = (
+            conversation
+            if isinstance(conversation, RowFault)
+            else encode(conversation, tokenizer, max_length=MAX_LENGTH)
+        )
         rows += [] if isinstance(encoded, RowFault) else list(encoded)
     return rows
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.atomic import io_faults, output_exists, write_file
+from finetune_exe.atomic import io_faults, output_exists
 from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.events import AnyEvent, Emit, encode_event
@@ -129,6 +129,7 @@ def train_plan(
         base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
         note("loading the model")
         with run.events.open("ab") as file:
+
             def record(event: AnyEvent) -> None:
                 file.write(encode_event(event) + b"\n")
                 file.flush()

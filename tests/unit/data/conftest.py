@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.tiny import write_tokenizer
 
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
-from tests.tiny import write_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.data.plans import alpaca_rows, write_jsonl
 
 from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.profile import profile_data
@@ -19,7 +20,6 @@ from finetune_exe.data.stdlib_corpus import QUESTION, corpus_files, corpus_rows,
 from finetune_exe.domain.task import DataProfile
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, Message
-from tests.unit.data.plans import alpaca_rows, write_jsonl
 
 FT = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft"
 MODULE = '''
@@ -138,7 +138,9 @@ def test_banking77_has_its_77_labels() -> None:
     assert profile.distinct_answers == 77
 
 
-@pytest.mark.parametrize("name", ["reasoning/gsm8k_train.jsonl", "alpaca/alpaca_en_demo.json", "completion/c4_demo.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["reasoning/gsm8k_train.jsonl", "alpaca/alpaca_en_demo.json", "completion/c4_demo.jsonl"]
+)
 def test_open_answers_are_no_labels(name: str) -> None:
     assert profile_of(name).labels == ()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 
 from finetune_exe.data.check import check
 from finetune_exe.data.convert import convert
@@ -19,7 +20,6 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
-from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "prepared_dataset.json"
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
@@ -43,7 +43,9 @@ def test_golden_manifest(tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: 
     rows = [*alpaca_rows(20), EMPTY, alpaca_rows(1)[0], {"instruction": "a"}]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     manifest = prepare(plan_for("rows.jsonl"), tokenizer, Path("out"))
-    assert manifest.pretty_json() == GOLDEN.read_text()
+    assert manifest.inputs["plan"] == plan_for("rows.jsonl").digest()
+    shown = manifest.model_copy(update={"inputs": {"plan": "..."}, "key": "...", "tokenizer_digest": "..."})
+    assert shown.pretty_json() == GOLDEN.read_text()
 
 
 def test_arrays_hold_what_the_template_renders(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
@@ -120,7 +122,9 @@ def test_case_b2_all_outputs_empty_is_refused(tmp_path: Path, tokenizer: ChatTok
     assert "12 rows: an assistant turn is empty" in error.why
 
 
-@pytest.mark.parametrize(("bad", "code"), [({"instruction": "a"}, "missing_key"), ({"instruction": "a", "output": None}, "null_content")])
+@pytest.mark.parametrize(
+    ("bad", "code"), [({"instruction": "a"}, "missing_key"), ({"instruction": "a", "output": None}, "null_content")]
+)
 def test_case_c_and_c2_a_row_without_its_answer_is_dropped_and_counted(
     tmp_path: Path, tokenizer: ChatTokenizer, bad: dict[str, Any], code: str
 ) -> None:
@@ -207,7 +211,9 @@ def test_an_unknown_group_column_is_refused_with_the_near_one(tmp_path: Path, to
 
 
 def test_too_few_groups_are_refused(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
-    error = refusal([{**row, "user": n % 2} for n, row in enumerate(alpaca_rows(9))], tmp_path, tokenizer, group_by="user")
+    error = refusal(
+        [{**row, "user": n % 2} for n, row in enumerate(alpaca_rows(9))], tmp_path, tokenizer, group_by="user"
+    )
     assert error.code == "D04"
     assert "2 groups" in error.what
 
@@ -247,7 +253,12 @@ def test_the_key_follows_content_and_settings_and_nothing_else(tmp_path: Path, t
     key = dataset_key(plan_for(path), tokenizer)
     assert prepare(plan_for(path), tokenizer, tmp_path / "out").key == key
     assert dataset_key(plan_for(moved), tokenizer) == key
-    others = [plan_for(changed), plan_for(path, max_length=64), plan_for(path, test_fraction=0.2), plan_for(path, seed=1)]
+    others = [
+        plan_for(changed),
+        plan_for(path, max_length=64),
+        plan_for(path, test_fraction=0.2),
+        plan_for(path, seed=1),
+    ]
     assert len({key, *(dataset_key(plan, tokenizer) for plan in others)}) == 5
     with pytest.raises(FineTuneError) as caught:
         load_dataset(tmp_path / "out", key=dataset_key(others[0], tokenizer))
@@ -295,7 +306,9 @@ def test_convert_writes_what_the_target_can_carry_and_counts_the_rest(tmp_path: 
 @pytest.mark.parametrize(
     "name", ["chat/lf_v1_sft_demo.jsonl", "sharegpt/glaive_toolcall_en_demo.json", "alpaca/lf_identity.json"]
 )
-def test_real_files_are_prepared_with_every_row_accounted_for(tmp_path: Path, tokenizer: ChatTokenizer, name: str) -> None:
+def test_real_files_are_prepared_with_every_row_accounted_for(
+    tmp_path: Path, tokenizer: ChatTokenizer, name: str
+) -> None:
     path = SHARED / "data" / "ft" / name
     if not path.is_file():
         pytest.skip("the folder of real data is not beside the repository")

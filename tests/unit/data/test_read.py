@@ -88,7 +88,9 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6))
-def test_csv_agrees_with_the_writer_of_the_standard_library(tmp_path_factory: Any, cells: list[tuple[str, ...]]) -> None:
+def test_csv_agrees_with_the_writer_of_the_standard_library(
+    tmp_path_factory: Any, cells: list[tuple[str, ...]]
+) -> None:
     file = io.StringIO()
     csv.writer(file).writerows([("a", "b", "c"), *cells])
     path = tmp_path_factory.mktemp("csv") / "rows.csv"

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from tests.unit.report.golden import assert_golden
 
 from finetune_exe.domain.plan import (
     BaseModelChoice,
@@ -28,7 +29,6 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.export import EXPORTERS, Exporter, config_excerpt, find_exporter
 from finetune_exe.export.source import literal
 from finetune_exe.text.render import PLAIN_TEMPLATE
-from tests.unit.report.golden import assert_golden
 
 SCRIPTS = [entry for entry in EXPORTERS if entry.name != "plan"]
 
@@ -36,13 +36,15 @@ SCRIPTS = [entry for entry in EXPORTERS if entry.name != "plan"]
 def plan(**groups: object) -> Plan:
     """A plan with the given groups in place of the defaults, every leaf defended."""
     draft = Plan.model_construct(
-        task=Task(description="sort 'em \"all\"\n\x1b[31m", type="classification"),
+        task=Task(description='sort \'em "all"\n\x1b[31m', type="classification"),
         model=groups.pop("model", BaseModelChoice(reference="Qwen/Qwen3-0.6B", name="Qwen3-0.6B", revision="abc")),
         hardware=Hardware(cpu="x", num_cores=2, memory_bytes=1 << 34),
         data_needs=DataNeeds(minimum_samples=1, recommended_samples=2, reason="r", source="s", quality_checks=()),
         **groups,
     )
-    decisions = {path: Decision(value=value, reason="r", source="s", confidence="high") for path, value in draft.undefended()}
+    decisions = {
+        path: Decision(value=value, reason="r", source="s", confidence="high") for path, value in draft.undefended()
+    }
     return Plan.model_validate({**dict(draft), "decisions": decisions})
 
 
@@ -162,12 +164,20 @@ def test_words_of_the_user_are_data_and_never_code(entry: Exporter) -> None:
     content = plan(model=BaseModelChoice(reference=evil, name="x"), data=DataChoice(paths=(evil,), chat_template=evil))
     script = text(entry, content)
     assert not set(script) & {"\x1b", "\u202e"}
-    assert "os" not in {name.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for name in node.names}
-    model = next(node for node in ast.parse(script).body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL")
+    assert "os" not in {
+        name.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for name in node.names
+    }
+    model = next(
+        node
+        for node in ast.parse(script).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL"
+    )
     assert ast.literal_eval(model.value) == evil
 
 
-@pytest.mark.parametrize("value", ["a", 'say "x"', "it's", "both ' and \"", "\\", "ü\x1b\u2028", {"a": ["b", 1]}, None, 1e-05, ("x",)])
+@pytest.mark.parametrize(
+    "value", ["a", 'say "x"', "it's", "both ' and \"", "\\", "ü\x1b\u2028", {"a": ["b", 1]}, None, 1e-05, ("x",)]
+)
 def test_a_literal_reads_back_as_what_it_was(value: object) -> None:
     assert ast.literal_eval(literal(value)) == value
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny import TEMPLATES, write_model, write_tokenizer
+from tests.unit.report import sample
 
 from finetune_exe.export import find_exporter
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode
 from finetune_exe.text.tokenizer import load_tokenizer
-from tests.tiny import TEMPLATES, write_model, write_tokenizer
-from tests.unit.report import sample
 
 pytestmark = pytest.mark.model
 MAX_LENGTH = 60
@@ -64,7 +64,9 @@ def test_the_script_encodes_plain_text_as_this_program_does(tmp_path: Path) -> N
     from transformers import AutoTokenizer
 
     folder = write_tokenizer(tmp_path)
-    scope = script_part({"AutoTokenizer": AutoTokenizer, "MAX_LENGTH": 16, "REVISION": None, "GGUF": {}, "CHAT_TEMPLATE": None})
+    scope = script_part(
+        {"AutoTokenizer": AutoTokenizer, "MAX_LENGTH": 16, "REVISION": None, "GGUF": {}, "CHAT_TEMPLATE": None}
+    )
     text = "the quick brown fox jumps over the lazy dog. " * 3 + "end"
     conversation = Conversation(kind="text", messages=(Message(role="assistant", content=text),))
     expected = encode(conversation, load_tokenizer(folder, chat_template=None), max_length=16)
@@ -77,7 +79,11 @@ def test_the_script_encodes_plain_text_as_this_program_does(tmp_path: Path) -> N
 def test_the_script_trains_and_keeps_the_best(tmp_path: Path) -> None:
     plan = sample.plan()
     model = write_model(tmp_path / "model")
-    rows = [json.dumps({"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps over"}]})] * 16
+    rows = [
+        json.dumps(
+            {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps over"}]}
+        )
+    ] * 16
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join([*rows, json.dumps({"messages": []})]) + "\n")
     script = tmp_path / "train.py"

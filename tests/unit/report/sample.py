@@ -5,7 +5,17 @@ from __future__ import annotations
 from finetune_exe.domain.dataset import Drop, MaskProof, PreparedDataset, SourceFile, Split
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
-from finetune_exe.domain.plan import BaseModelChoice, Batch, DataChoice, DataNeeds, Lora, Optimizer, Plan, Schedule, Task
+from finetune_exe.domain.plan import (
+    BaseModelChoice,
+    Batch,
+    DataChoice,
+    DataNeeds,
+    Lora,
+    Optimizer,
+    Plan,
+    Schedule,
+    Task,
+)
 from finetune_exe.domain.run import EvaluationPoint, Score, TrainingRun
 from finetune_exe.domain.task import DataProfile
 from finetune_exe.domain.values import Check, Decision, Estimate, Hardware, Interval
@@ -43,18 +53,37 @@ def plan() -> Plan:
         batch=Batch(micro_batch_size=4, gradient_accumulation_steps=2),
         hardware=MACHINE,
         profile=DataProfile(
-            format="chatml", format_evidence=("every row has messages",), num_rows=5012, num_unreadable=0,
-            num_turns_mean=2.0, prompt_characters_p50=410, answer_characters_p50=48, answer_characters_p95=90,
-            row_characters_mean=640.0, row_characters_p99=2300, distinct_answers=4700, group_by="module",
+            format="chatml",
+            format_evidence=("every row has messages",),
+            num_rows=5012,
+            num_unreadable=0,
+            num_turns_mean=2.0,
+            prompt_characters_p50=410,
+            answer_characters_p50=48,
+            answer_characters_p95=90,
+            row_characters_mean=640.0,
+            row_characters_p99=2300,
+            distinct_answers=4700,
+            group_by="module",
         ),
         data_needs=DataNeeds(
-            minimum_samples=50, recommended_samples=1000, reason="improvement starts at 50 to 100 rows",
+            minimum_samples=50,
+            recommended_samples=1000,
+            reason="improvement starts at 50 to 100 rows",
             source="OpenAI fine-tuning guide",
-            quality_checks=("every answer ends in its stop token", "no module on both sides of the split", "duplicates removed"),
+            quality_checks=(
+                "every answer ends in its stop token",
+                "no module on both sides of the split",
+                "duplicates removed",
+            ),
         ),
         estimates={
-            "memory": Estimate(value=Interval(low=1.6 * GIB, mid=1.9 * GIB, high=2.4 * GIB), unit="bytes", reason="r", source="s"),
-            "duration": Estimate(value=Interval(low=200.0, mid=250.0, high=340.0), unit="seconds", reason="r", source="s"),
+            "memory": Estimate(
+                value=Interval(low=1.6 * GIB, mid=1.9 * GIB, high=2.4 * GIB), unit="bytes", reason="r", source="s"
+            ),
+            "duration": Estimate(
+                value=Interval(low=200.0, mid=250.0, high=340.0), unit="seconds", reason="r", source="s"
+            ),
         },
         readiness=(
             Check(name="memory", passed=True, detail="2.40 GiB of 16.0 GiB"),
@@ -64,99 +93,250 @@ def plan() -> Plan:
         notes=("The machine has no GPU: the run is sized for two cores.",),
         decisions={
             "model.reference": _decision("embedded", "runs on this machine within minutes", "default"),
-            "method.kind": _decision("lora", "as good as full fine-tuning below a million learned tokens", "LoRA Without Regret, 2025"),
+            "method.kind": _decision(
+                "lora", "as good as full fine-tuning below a million learned tokens", "LoRA Without Regret, 2025"
+            ),
             "data.paths": _decision(("stdlib",), "given", "you"),
             "data.group_by": _decision("module", "functions of one module resemble each other", "your data"),
             "data.max_length": _decision(512, "holds 99 % of the rows", "your data"),
             "optimizer.learning_rate": _decision(
-                4.9e-4, "ten times the full fine-tuning rate, falling with the model's width", "LoRA Without Regret, 2025",
+                4.9e-4,
+                "ten times the full fine-tuning rate, falling with the model's width",
+                "LoRA Without Regret, 2025",
                 interval=Interval(low=1e-4, mid=4.9e-4, high=1e-3),
             ),
             "schedule.epochs": _decision(2.0, "one to three suit this many rows", "Unsloth guide", confidence="low"),
-            "batch.gradient_accumulation_steps": _decision(2, "an effective batch of 8 leaves 1,000 steps", "Tinker cookbook"),
+            "batch.gradient_accumulation_steps": _decision(
+                2, "an effective batch of 8 leaves 1,000 steps", "Tinker cookbook"
+            ),
         },
-    )  # fmt: skip
+    )
 
 
 def dataset() -> PreparedDataset:
     """A dataset with two reasons for dropping rows."""
     return PreparedDataset(
-        key="k", format="chatml", format_evidence=("every row has messages",),
+        key="k",
+        format="chatml",
+        format_evidence=("every row has messages",),
         sources=(SourceFile(path="train.jsonl", sha256="0" * 64, num_bytes=1, num_rows=5012),),
-        seen=5012, kept=4800,
+        seen=5012,
+        kept=4800,
         dropped=(
-            Drop(code="exact_duplicate", count=208, first="train.jsonl:37", message="said before", fix="nothing: one copy is kept"),
-            Drop(code="no_assistant", count=4, first="train.jsonl:112", message="the conversation has no assistant turn to learn from",
-                 fix="add the answer, or drop the row"),
+            Drop(
+                code="exact_duplicate",
+                count=208,
+                first="train.jsonl:37",
+                message="said before",
+                fix="nothing: one copy is kept",
+            ),
+            Drop(
+                code="no_assistant",
+                count=4,
+                first="train.jsonl:112",
+                message="the conversation has no assistant turn to learn from",
+                fix="add the answer, or drop the row",
+            ),
         ),
         splits={
-            "train": Split(num_rows=3840, num_groups=410, num_sequences=3840, num_tokens=801_234, num_learned_tokens=61_440,
-                           length_p50=188, length_p95=402, length_max=512, digest="d"),
-            "validation": Split(num_rows=480, num_groups=51, num_sequences=480, num_tokens=99_120, num_learned_tokens=7_600,
-                                length_p50=190, length_p95=405, length_max=509, digest="d"),
-            "test": Split(num_rows=480, num_groups=52, num_sequences=480, num_tokens=100_008, num_learned_tokens=7_710,
-                          length_p50=187, length_p95=398, length_max=511, digest="d"),
+            "train": Split(
+                num_rows=3840,
+                num_groups=410,
+                num_sequences=3840,
+                num_tokens=801_234,
+                num_learned_tokens=61_440,
+                length_p50=188,
+                length_p95=402,
+                length_max=512,
+                digest="d",
+            ),
+            "validation": Split(
+                num_rows=480,
+                num_groups=51,
+                num_sequences=480,
+                num_tokens=99_120,
+                num_learned_tokens=7_600,
+                length_p50=190,
+                length_p95=405,
+                length_max=509,
+                digest="d",
+            ),
+            "test": Split(
+                num_rows=480,
+                num_groups=52,
+                num_sequences=480,
+                num_tokens=100_008,
+                num_learned_tokens=7_710,
+                length_p50=187,
+                length_p95=398,
+                length_max=511,
+                digest="d",
+            ),
         },
         mask_proof=MaskProof(num_proven=4800, num_disagreeing=0, end_of_turn_learned=True, stop_tokens=("<|im_end|>",)),
-        template_digest="t", tokenizer_digest="t", pad_token_id=2, max_length=512,
+        template_digest="t",
+        tokenizer_digest="t",
+        pad_token_id=2,
+        max_length=512,
         example=(
-            ("<|im_start|>user\nWrite the docstring.\n\ndef add(a, b):\n    return a + b<|im_end|>\n<|im_start|>assistant\n", False),
+            (
+                "<|im_start|>user\nWrite the docstring.\n\ndef add(a, b):\n    return a + b<|im_end|>\n"
+                "<|im_start|>assistant\n",
+                False,
+            ),
             ("Return the sum of two numbers.<|im_end|>", True),
             ("\n", False),
         ),
-    )  # fmt: skip
+    )
 
 
 def run() -> TrainingRun:
     """A run stopped early, one of its two predictions wrong."""
     losses = (2.61, 2.12, 1.93, 1.88, 1.86, 1.87, 1.89, 1.90)
-    points = tuple(EvaluationPoint(step=60 * i, epoch=i / 8, validation_loss=loss) for i, loss in enumerate(losses, start=1))
+    points = tuple(
+        EvaluationPoint(step=60 * i, epoch=i / 8, validation_loss=loss) for i, loss in enumerate(losses, start=1)
+    )
     return TrainingRun(
-        run_name="docstrings", stop_reason="early_stopping", num_steps=480, planned_steps=960, num_epochs=1.0,
-        num_trainable_parameters=4_884_480, num_parameters=139_399_488, initial_validation_loss=3.4182,
-        evaluations=points, best_step=300, best_validation_loss=1.86, final_train_loss=1.7204,
-        learned_tokens=61_440, processed_tokens=801_234, padded_tokens=840_192, seconds=214.2, total_seconds=268.9,
-        peak_memory_bytes=int(2.05 * GIB), hardware=MACHINE, versions={"torch": "2.13.0", "peft": "0.21.2"},
+        run_name="docstrings",
+        stop_reason="early_stopping",
+        num_steps=480,
+        planned_steps=960,
+        num_epochs=1.0,
+        num_trainable_parameters=4_884_480,
+        num_parameters=139_399_488,
+        initial_validation_loss=3.4182,
+        evaluations=points,
+        best_step=300,
+        best_validation_loss=1.86,
+        final_train_loss=1.7204,
+        learned_tokens=61_440,
+        processed_tokens=801_234,
+        padded_tokens=840_192,
+        seconds=214.2,
+        total_seconds=268.9,
+        peak_memory_bytes=int(2.05 * GIB),
+        hardware=MACHINE,
+        versions={"torch": "2.13.0", "peft": "0.21.2"},
         checkpoint="checkpoints/step-300",
         scores=(
-            Score(name="memory", unit="bytes", predicted=Interval(low=1.6 * GIB, mid=1.9 * GIB, high=2.4 * GIB),
-                  measured=2.05 * GIB, inside=True),
-            Score(name="duration", unit="seconds", predicted=Interval(low=300.0, mid=350.0, high=440.0), measured=268.9, inside=False),
-            Score(name="speed", unit="tokens_per_second", predicted=Interval(low=2900.0, mid=3500.0, high=4100.0),
-                  measured=3740.0, inside=True),
+            Score(
+                name="memory",
+                unit="bytes",
+                predicted=Interval(low=1.6 * GIB, mid=1.9 * GIB, high=2.4 * GIB),
+                measured=2.05 * GIB,
+                inside=True,
+            ),
+            Score(
+                name="duration",
+                unit="seconds",
+                predicted=Interval(low=300.0, mid=350.0, high=440.0),
+                measured=268.9,
+                inside=False,
+            ),
+            Score(
+                name="speed",
+                unit="tokens_per_second",
+                predicted=Interval(low=2900.0, mid=3500.0, high=4100.0),
+                measured=3740.0,
+                inside=True,
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def evaluation() -> Evaluation:
     """An evaluation where one metric improved, one cannot be told and one has no interval."""
     return Evaluation(
-        baseline="SmolLM2-135M-Instruct", candidate="runs/docstrings, step 300", num_rows=480, num_clusters=52, cluster_by="module",
+        baseline="SmolLM2-135M-Instruct",
+        candidate="runs/docstrings, step 300",
+        num_rows=480,
+        num_clusters=52,
+        cluster_by="module",
         comparisons=(
-            Comparison(metric="perplexity", higher_is_better=False, baseline=30.52, candidate=6.424, difference=-24.1,
-                       standard_error=1.2, ci_low=-26.5, ci_high=-21.7, p_value=1e-9, test="paired, clustered, log scale",
-                       n=480, clusters=52, minimum_detectable_difference=0.8, verdict="improved", margin=0.3,
-                       relative=-0.79, relative_ci_low=-0.81, relative_ci_high=-0.77),
-            Comparison(metric="chrf", higher_is_better=True, baseline=21.3, candidate=22.4, difference=1.1, standard_error=0.9,
-                       ci_low=-0.7, ci_high=2.9, p_value=0.2214, test="paired t, clustered", n=100, clusters=31,
-                       minimum_detectable_difference=2.6, verdict="inconclusive", margin=1.0),
-            Comparison(metric="exact_match", higher_is_better=True, baseline=0.0, candidate=0.0, difference=0.0, standard_error=None,
-                       ci_low=None, ci_high=None, p_value=None, test="paired t, clustered", n=1, clusters=1,
-                       minimum_detectable_difference=None, verdict="inconclusive", margin=0.01),
+            Comparison(
+                metric="perplexity",
+                higher_is_better=False,
+                baseline=30.52,
+                candidate=6.424,
+                difference=-24.1,
+                standard_error=1.2,
+                ci_low=-26.5,
+                ci_high=-21.7,
+                p_value=1e-9,
+                test="paired, clustered, log scale",
+                n=480,
+                clusters=52,
+                minimum_detectable_difference=0.8,
+                verdict="improved",
+                margin=0.3,
+                relative=-0.79,
+                relative_ci_low=-0.81,
+                relative_ci_high=-0.77,
+            ),
+            Comparison(
+                metric="chrf",
+                higher_is_better=True,
+                baseline=21.3,
+                candidate=22.4,
+                difference=1.1,
+                standard_error=0.9,
+                ci_low=-0.7,
+                ci_high=2.9,
+                p_value=0.2214,
+                test="paired t, clustered",
+                n=100,
+                clusters=31,
+                minimum_detectable_difference=2.6,
+                verdict="inconclusive",
+                margin=1.0,
+            ),
+            Comparison(
+                metric="exact_match",
+                higher_is_better=True,
+                baseline=0.0,
+                candidate=0.0,
+                difference=0.0,
+                standard_error=None,
+                ci_low=None,
+                ci_high=None,
+                p_value=None,
+                test="paired t, clustered",
+                n=1,
+                clusters=1,
+                minimum_detectable_difference=None,
+                verdict="inconclusive",
+                margin=0.01,
+            ),
         ),
-        generation=Generation(num_rows=100, max_new_tokens=64, stop_tokens=("<|im_end|>",), baseline_stop_rate=0.62, candidate_stop_rate=1.0),
+        generation=Generation(
+            num_rows=100,
+            max_new_tokens=64,
+            stop_tokens=("<|im_end|>",),
+            baseline_stop_rate=0.62,
+            candidate_stop_rate=1.0,
+        ),
         samples=(
-            Sample(row=7, source="stdlib:json/decoder.py:339", prompt="Write the docstring.\n\n" + "def f(x): " * 60,
-                   reference="Decode a JSON document.", baseline="Here is a docstring:\n\n    '''Decode.'''\n" * 8,
-                   candidate="Decode a JSON string and return it."),
+            Sample(
+                row=7,
+                source="stdlib:json/decoder.py:339",
+                prompt="Write the docstring.\n\n" + "def f(x): " * 60,
+                reference="Decode a JSON document.",
+                baseline="Here is a docstring:\n\n    '''Decode.'''\n" * 8,
+                candidate="Decode a JSON string and return it.",
+            ),
         ),
         readiness=(
             Check(name="better than the base", passed=True, detail="perplexity 6.424 against 30.52"),
-            Check(name="answers end by themselves", passed=False, detail="62 of 100", fix="look at the template's stop token"),
+            Check(
+                name="answers end by themselves",
+                passed=False,
+                detail="62 of 100",
+                fix="look at the template's stop token",
+            ),
             Check(name="other abilities kept", passed=None, detail="no probe was run"),
         ),
         seconds=74.5,
-    )  # fmt: skip
+    )
 
 
 def diagnosis() -> Diagnosis:
@@ -165,14 +345,28 @@ def diagnosis() -> Diagnosis:
         subject="train.log",
         findings=(
             Finding(
-                label="cuda_oom", confidence=0.93, title="The GPU ran out of memory",
+                label="cuda_oom",
+                confidence=0.93,
+                title="The GPU ran out of memory",
                 evidence=(
                     Evidence(line=1204, text="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.64 GiB."),
                     Evidence(line=None, text="batch 8 x 4096 tokens needs 31.2 GiB, the GPU has 24.0"),
                 ),
-                cause="The logits of one pass do not fit.", fix="Halve the micro batch and double the accumulation.",
-                patch={"batch.micro_batch_size": 4, "batch.gradient_accumulation_steps": 4, "data.chat_template": "my template.jinja"},
+                cause="The logits of one pass do not fit.",
+                fix="Halve the micro batch and double the accumulation.",
+                patch={
+                    "batch.micro_batch_size": 4,
+                    "batch.gradient_accumulation_steps": 4,
+                    "data.chat_template": "my template.jinja",
+                },
             ),
-            Finding(label="overfitting", confidence=0.31, title="The validation loss rises", evidence=(), cause="Few rows.", fix="Stop earlier."),
+            Finding(
+                label="overfitting",
+                confidence=0.31,
+                title="The validation loss rises",
+                evidence=(),
+                cause="Few rows.",
+                fix="Stop earlier.",
+            ),
         ),
-    )  # fmt: skip
+    )

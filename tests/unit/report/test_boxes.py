@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from finetune_exe.report import boxes
 
 ANY_TEXT = st.text(
-    st.characters() | st.sampled_from("\x1b\r\n\t\x9b\u202e\u2066\u0301\u200d界한😀é|`") | st.sampled_from("abc  def"), max_size=80
+    st.characters() | st.sampled_from("\x1b\r\n\t\x9b\u202e\u2066\u0301\u200d界한😀é|`") | st.sampled_from("abc  def"),
+    max_size=80,
 )
 
 
@@ -42,7 +43,8 @@ def test_escape_sequences_are_taken_out_whole(hostile: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "columns"), [("abc", 3), ("世界", 4), ("e\u0301", 1), ("한글", 4), ("█░", 2), ("a\u200db", 2), ("ＡＢ", 4), ("", 0)]
+    ("text", "columns"),
+    [("abc", 3), ("世界", 4), ("e\u0301", 1), ("한글", 4), ("█░", 2), ("a\u200db", 2), ("ＡＢ", 4), ("", 0)],
 )
 def test_width_is_what_a_terminal_shows(text: str, columns: int) -> None:
     assert boxes.display_width(text) == columns
@@ -73,7 +75,13 @@ def test_words_joined_by_a_no_break_space_stay_together() -> None:
 
 @pytest.mark.parametrize(
     ("share", "bar"),
-    [(0.8, "████████░░ 80%"), (1.0, "██████████ 100%"), (0.0, "░░░░░░░░░░ 0%"), (0.999, "█████████░ 99%"), (0.29, "██░░░░░░░░ 29%")],
+    [
+        (0.8, "████████░░ 80%"),
+        (1.0, "██████████ 100%"),
+        (0.0, "░░░░░░░░░░ 0%"),
+        (0.999, "█████████░ 99%"),
+        (0.29, "██░░░░░░░░ 29%"),
+    ],
 )
 def test_the_bar_is_full_only_when_all_is_done(share: float, bar: str) -> None:
     assert boxes.progress_bar(share) == bar

@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, Noticed, RunFinished, RunStarted, StepFinished
+from finetune_exe.domain.events import (
+    AnyEvent,
+    CheckpointSaved,
+    Evaluated,
+    Noticed,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+)
 from finetune_exe.report.live import PLAIN_INTERVAL_SECONDS, live_view
-
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -39,9 +46,18 @@ class Terminal(io.StringIO):
 
 def step(number: int, *, loss: float = 2.0, total: int = 100) -> StepFinished:
     return StepFinished(
-        seconds=10.0 + number, step=number, num_steps=total, epoch=0.1, loss=loss, learning_rate=1e-4, gradient_norm=1.0,
-        learned_tokens=300, processed_tokens=900, padded_tokens=950, step_seconds=1.0,
-    )  # fmt: skip
+        seconds=10.0 + number,
+        step=number,
+        num_steps=total,
+        epoch=0.1,
+        loss=loss,
+        learning_rate=1e-4,
+        gradient_norm=1.0,
+        learned_tokens=300,
+        processed_tokens=900,
+        padded_tokens=950,
+        step_seconds=1.0,
+    )
 
 
 def course() -> Iterator[AnyEvent]:

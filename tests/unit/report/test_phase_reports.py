@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from tests.unit.report import sample
+from tests.unit.report.golden import assert_golden
 
 from finetune_exe.domain.dataset import MaskProof
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
@@ -17,8 +19,6 @@ from finetune_exe.report.diagnosis import render_diagnosis, render_diagnosis_mar
 from finetune_exe.report.evaluation import render_evaluation, render_evaluation_markdown
 from finetune_exe.report.numbers import format_interval, format_p, format_quantity, format_setting
 from finetune_exe.report.run import render_run, render_run_markdown
-from tests.unit.report import sample
-from tests.unit.report.golden import assert_golden
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07<script>alert(1)</script>|`\u202e```\n# heading\r"
 REPORTS: dict[str, Callable[[], str]] = {
@@ -48,7 +48,9 @@ def test_the_learned_part_of_the_example_is_marked() -> None:
 
 
 def test_a_long_example_keeps_its_beginning_and_end() -> None:
-    report = render_dataset(sample.dataset().model_copy(update={"example": (("start " + "x " * 5000, False), ("the end", True))}))
+    report = render_dataset(
+        sample.dataset().model_copy(update={"example": (("start " + "x " * 5000, False), ("the end", True))})
+    )
     assert "start" in report
     assert "[[the end]]" in report
     assert len(report) < 5000
@@ -101,10 +103,14 @@ def test_a_patch_is_ready_to_type() -> None:
 def hostile_reports() -> list[str]:
     """Every report with hostile text wherever text comes from data."""
     drops = tuple(drop.model_copy(update={"first": HOSTILE, "message": HOSTILE}) for drop in sample.dataset().dropped)
-    dataset = sample.dataset().model_copy(update={"dropped": drops, "example": ((HOSTILE, True),), "format_evidence": (HOSTILE,)})
+    dataset = sample.dataset().model_copy(
+        update={"dropped": drops, "example": ((HOSTILE, True),), "format_evidence": (HOSTILE,)}
+    )
     answer = Sample(row=0, source=HOSTILE, prompt=HOSTILE, reference=HOSTILE, baseline=HOSTILE, candidate=HOSTILE)
     evaluation = sample.evaluation().model_copy(update={"samples": (answer,), "cluster_by": HOSTILE})
-    finding = Finding(label="x", confidence=1.0, title=HOSTILE, evidence=(Evidence(line=1, text=HOSTILE),), cause="c", fix=HOSTILE)
+    finding = Finding(
+        label="x", confidence=1.0, title=HOSTILE, evidence=(Evidence(line=1, text=HOSTILE),), cause="c", fix=HOSTILE
+    )
     diagnosis = Diagnosis(subject=HOSTILE, findings=(finding,))
     return [
         render_dataset(dataset), render_dataset_markdown(dataset), render_evaluation(evaluation),
@@ -140,7 +146,16 @@ def test_a_fence_in_the_data_cannot_end_the_block_it_stands_in() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(True, "yes"), (False, "no"), (None, "off"), (2e-4, "2e-4"), (16, "16"), (("a", "b"), "a, b"), ((), "none"), ("x", "x")],
+    [
+        (True, "yes"),
+        (False, "no"),
+        (None, "off"),
+        (2e-4, "2e-4"),
+        (16, "16"),
+        (("a", "b"), "a, b"),
+        ((), "none"),
+        ("x", "x"),
+    ],
 )
 def test_settings_are_written_as_people_say_them(value: object, text: str) -> None:
     assert format_setting(value) == text  # type: ignore[arg-type]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.unit.report import sample
+from tests.unit.report.golden import assert_golden
 
 from finetune_exe.domain.plan import Full, Plan
 from finetune_exe.domain.values import Check, Decision, Gpu, Hardware
 from finetune_exe.report.boxes import display_width
 from finetune_exe.report.plan import render_plan, render_plan_markdown
-from tests.unit.report import sample
-from tests.unit.report.golden import assert_golden
 
 SPEC = Path(__file__).resolve().parents[3] / ".." / "shared" / "SPEC.md"
 
@@ -46,7 +47,9 @@ def test_every_line_of_the_form_is_there_in_order() -> None:
     """Each line of SPEC's template is found after the one before it, with every placeholder filled."""
     if not SPEC.exists():
         pytest.skip("the specification is not beside this checkout")
-    template = SPEC.read_text(encoding="utf-8").split("## OUTPUT FORMAT\n\n```\n")[1].split("\n```\n\n## QUICK COMMANDS")[0]
+    template = (
+        SPEC.read_text(encoding="utf-8").split("## OUTPUT FORMAT\n\n```\n")[1].split("\n```\n\n## QUICK COMMANDS")[0]
+    )
     report = written(sample.plan()).splitlines()
     position = 0
     for line in filter(None, template.splitlines()):
@@ -67,12 +70,14 @@ def _as_pattern(line: str) -> str:
 
 def test_the_form_is_missed_when_a_line_is_missing() -> None:
     assert not re.fullmatch(_as_pattern("| Type | [a/b] |"), "| Method | chat |")
-    assert re.fullmatch(_as_pattern("│  Status: [●] Config Ready           │"), "│  Status: [●] Config Ready           │")
+    assert re.fullmatch(
+        _as_pattern("│  Status: [●] Config Ready           │"), "│  Status: [●] Config Ready           │"
+    )
 
 
 def test_headings_stand_in_their_order_over_rules_of_the_right_length() -> None:
     lines = written(sample.plan()).splitlines()
-    headings = [above for above, line in zip(lines, lines[1:], strict=False) if line == "─" * 36]
+    headings = [above for above, line in pairwise(lines) if line == "─" * 36]
     assert headings == [
         "TRAINING OVERVIEW", "TASK ANALYSIS", "DATASET REQUIREMENTS", "TRAINING CONFIGURATION", "HYPERPARAMETERS",
         "EVALUATION PLAN", "NOTES", "COMMANDS",
@@ -108,7 +113,9 @@ def test_readiness_counts_only_what_was_measured_and_says_what_fails() -> None:
 def test_memory_is_called_ram_only_without_a_gpu() -> None:
     plan = sample.plan()
     assert field(written(plan), "VRAM Required") == "1.90 GiB (1.60 to 2.40; RAM, no GPU)"
-    gpu = Hardware(cpu="x", num_cores=8, memory_bytes=1 << 36, gpus=(Gpu(name="RTX 4090", memory_bytes=24 << 30, bf16=True),))
+    gpu = Hardware(
+        cpu="x", num_cores=8, memory_bytes=1 << 36, gpus=(Gpu(name="RTX 4090", memory_bytes=24 << 30, bf16=True),)
+    )
     assert field(written(plan.model_copy(update={"hardware": gpu})), "VRAM Required") == "1.90 GiB (1.60 to 2.40)"
 
 
@@ -143,7 +150,9 @@ def test_full_fine_tuning_has_no_rank() -> None:
 
 def test_control_characters_of_the_data_do_not_reach_the_terminal() -> None:
     plan = sample.plan()
-    task = plan.task.model_copy(update={"description": "\x1b[2J\x1b]0;pwned\x07label\r\n│ fake", "evidence": ("\u202eevil",)})
+    task = plan.task.model_copy(
+        update={"description": "\x1b[2J\x1b]0;pwned\x07label\r\n│ fake", "evidence": ("\u202eevil",)}
+    )
     for text in (
         written(plan.model_copy(update={"task": task, "notes": ("\x1b[31mred",)})),
         render_plan(plan, config="x = '\x1b[1m'\n", commands=("echo \x1b[0m",)),

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tiny import TEMPLATES, write_tokenizer
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode, encode_prompt, reference_answer, strip_end_markers
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
-from tests.tiny import TEMPLATES, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,15 @@ def test_a_template_that_trims_is_followed(tokenizers: dict[str, ChatTokenizer])
     assert learned_texts(chat("a", "  fox \n"), tokenizers["trims_content"]) == [["fox<|im_end|>"]]
 
 
-def test_space_before_the_answer_belongs_to_it_when_the_model_must_write_it(tokenizers: dict[str, ChatTokenizer]) -> None:
+def test_space_before_the_answer_belongs_to_it_when_the_model_must_write_it(
+    tokenizers: dict[str, ChatTokenizer],
+) -> None:
     assert learned_texts(chat("a", "fox"), tokenizers["brackets"]) == [[" fox<|im_end|>"]]
 
 
-def test_template_that_rewrites_earlier_answers_gives_a_sequence_an_answer(tokenizers: dict[str, ChatTokenizer]) -> None:
+def test_template_that_rewrites_earlier_answers_gives_a_sequence_an_answer(
+    tokenizers: dict[str, ChatTokenizer],
+) -> None:
     conversation = chat("a", "one", "b", "two")
     assert learned_texts(conversation, tokenizers["thinks"]) == [["one<|im_end|>"], ["two<|im_end|>"]]
     encoded = encode(conversation, tokenizers["thinks"], max_length=500)
@@ -159,7 +163,7 @@ def test_texts_are_cut_and_lose_nothing(text: str, size: int, tokenizers: dict[s
     encoded = encode(row, tokenizer, max_length=size)
     assert not isinstance(encoded, RowFault)
     everything = [token for sequence in encoded for token in sequence.tokens]
-    whole = tokenizer.encode(text * 5).ids + [tokenizer.eos_token_id]
+    whole = [*tokenizer.encode(text * 5).ids, tokenizer.eos_token_id]
     assert everything == whole[: len(everything)]
     assert len(whole) - len(everything) <= 1, "at most a lone last token, which nothing can predict, is left out"
     assert all(len(sequence.tokens) <= size for sequence in encoded)
@@ -179,5 +183,9 @@ def test_prompt_and_reference_are_of_the_last_answer(tokenizers: dict[str, ChatT
     conversation = chat("a", "one", "b", " two ")
     prompt = encode_prompt(conversation, tokenizers["chatml"])
     assert prompt is not None
-    assert tokenizers["chatml"].decode(prompt).endswith("one<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
+    assert (
+        tokenizers["chatml"]
+        .decode(prompt)
+        .endswith("one<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
+    )
     assert reference_answer(conversation) == "two"

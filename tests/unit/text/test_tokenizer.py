@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.tiny import TEMPLATES, write_tokenizer
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.tokenizer import load_tokenizer
-from tests.tiny import TEMPLATES, write_tokenizer
 
 
 def test_a_folder_without_tokenizer_is_named_with_what_it_holds(tmp_path: Path) -> None:
@@ -23,9 +23,10 @@ def test_template_file_wins_over_configuration_and_the_given_one_over_both(tmp_p
     folder = write_tokenizer(tmp_path / "m")
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": "inside"}))
-    assert load_tokenizer(folder, chat_template=None).template_digest == load_tokenizer(
-        write_tokenizer(tmp_path / "n"), chat_template=None
-    ).template_digest
+    assert (
+        load_tokenizer(folder, chat_template=None).template_digest
+        == load_tokenizer(write_tokenizer(tmp_path / "n"), chat_template=None).template_digest
+    )
     (folder / "chat_template.jinja").unlink()
     inside = load_tokenizer(folder, chat_template=None).template
     assert inside is not None
@@ -40,7 +41,7 @@ def test_template_file_wins_over_configuration_and_the_given_one_over_both(tmp_p
 def test_a_template_file_that_is_not_there_gets_a_suggestion(tmp_path: Path) -> None:
     folder = write_tokenizer(tmp_path / "m")
     (tmp_path / "mine.jinja").write_text("x")
-    with pytest.raises(FineTuneError, match="there is mine.jinja"):
+    with pytest.raises(FineTuneError, match=r"there is mine\.jinja"):
         load_tokenizer(folder, chat_template=str(tmp_path / "mime.jinja"))
 
 

@@ -24,7 +24,9 @@ def test_schedules_fall_as_in_transformers(kind: Literal["cosine", "linear", "co
         while theirs.last_epoch < step - 1:
             optimizer.step()
             theirs.step()
-        assert learning_rate(step, schedule, peak=2e-4, num_steps=20) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        assert learning_rate(step, schedule, peak=2e-4, num_steps=20) == pytest.approx(
+            theirs.get_last_lr()[0], rel=1e-9
+        )
 
 
 def test_warmup_rises_to_the_peak_and_never_is_zero() -> None:

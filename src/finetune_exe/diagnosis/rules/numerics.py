@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from finetune_exe.diagnosis.rules.rule import Cause, Sign, Tale
 
+_VALIDATION_NAN = r"(eval|val|validation|test)\w*[ _-]loss<30>\bnan\b"
+
 CAUSES = (
     Cause(
         label="nan_loss",
@@ -20,6 +22,7 @@ CAUSES = (
                 pattern=r"loss (is|became|becomes|was) nan|nan (loss|in loss)|non-?finite loss|loss.{0,20}not"
                 r" finite",
                 strength=0.9,
+                unless=_VALIDATION_NAN,
             ),
             Sign(
                 pattern=r"returned nan values|anomaly.{0,40}nan|nan or inf found in|gradient"
@@ -29,8 +32,8 @@ CAUSES = (
             Sign(pattern=r"Current loss scale already at minimum|minimum loss scale reached", strength=0.85),
         ),
         tales=(
-            Tale(words=(r"\bloss\b<60>\b(nan|inf)\b|\bnan\b<40>\bloss",), strength=0.85),
-            Tale(words=(r"(then|becomes?|became|to|is|are|percent) nan\b",), strength=0.75),
+            Tale(words=(r"\bloss\b<60>\b(nan|inf)\b|\bnan\b<40>\bloss",), strength=0.85, unless=_VALIDATION_NAN),
+            Tale(words=(r"(then|becomes?|became|to|is|are|percent) nan\b",), strength=0.75, unless=_VALIDATION_NAN),
         ),
         patch={"precision.base_dtype": "bfloat16", "optimizer.max_grad_norm": 1.0},
         scale={"optimizer.learning_rate": 0.3},
@@ -41,7 +44,7 @@ CAUSES = (
         cause="Validation rows without a learned token divide by zero, or evaluation runs in a number"
         " format that overflows.",
         fix="Count the learned tokens of every validation row, and evaluate in the format the model was trained in.",
-        tales=(Tale(words=(r"(eval|val|validation|test)\w*[ _-]loss<30>\bnan\b",), strength=0.88),),
+        tales=(Tale(words=(_VALIDATION_NAN,), strength=0.88),),
     ),
     Cause(
         label="lr_divergence",

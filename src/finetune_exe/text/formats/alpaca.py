@@ -16,4 +16,5 @@ ALPACA = ColumnFormat(
     ),
     foreign=frozenset({"messages", "conversations", "chosen", "rejected"}),
     writes_history=True,
+    writes_empty_input=True,
 )

@@ -55,6 +55,8 @@ class ColumnFormat:
     """Columns that show a row to be of another format."""
     writes_history: bool
     """Whether a fresh row may carry earlier turns in a `history` column."""
+    writes_empty_input: bool
+    """Whether a fresh row has an empty input column, which many readers ask for."""
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that have a question column and its answer column."""
@@ -134,13 +136,13 @@ class ColumnFormat:
             return dialogue
         first = self.layouts[0]
         columns: dict[str, str] = own.get("columns") or {"prompt": first.prompts[0], "answer": first.answers[0]}
-        values = self._values(dialogue, own, inputs=first.inputs)
-        names = {"input": "input", "system": "system", "history": "history", **columns}
+        values = self._values(dialogue, own)
+        names = {"input": first.inputs[0], "system": "system", "history": "history", **columns}
         row = {names[what]: values[what] for what in columns if what in values}
         row.update({names[what]: value for what, value in values.items() if what not in columns})
         return colliding(self.name, row, conversation.extra) or {**row, **conversation.extra}
 
-    def _values(self, dialogue: _Dialogue, own: dict[str, Any], *, inputs: tuple[str, ...]) -> dict[str, Any]:
+    def _values(self, dialogue: _Dialogue, own: dict[str, Any]) -> dict[str, Any]:
         question, answer = dialogue.pairs[-1]
         values: dict[str, Any] = {**own.get("blank", {}), "prompt": question, "answer": answer}
         if own:
@@ -151,7 +153,7 @@ class ColumnFormat:
                 values["input"] = rest
             if own.get("answer_is_json"):
                 values["answer"] = json.loads(answer)
-        elif inputs:
+        elif self.writes_empty_input:
             values["input"] = ""
         if dialogue.system is not None:
             values["system"] = dialogue.system

@@ -20,4 +20,5 @@ PROMPT_COMPLETION = ColumnFormat(
     ),
     foreign=frozenset({"instruction", "messages", "conversations", "chosen", "rejected"}),
     writes_history=False,
+    writes_empty_input=False,
 )
