@@ -88,3 +88,17 @@ def write_model(folder: Path, *, seed: int = 0) -> Path:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def write_rows(path: Path, *, count: int = 60) -> Path:
+    """Write short conversations about a few topics, each topic a group."""
+    topics = ("fox", "dog", "user", "end", "lazy", "quick", "brown", "over", "jump", "said", "the", "assistant")
+    lines = []
+    for number in range(count):
+        topic = topics[number % len(topics)]
+        question = f"say {topic} {number}" + " please" * (number % 4)
+        answer = f"the {topic} said {number % 7}" + f" {topic}" * (number % 3)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        lines.append(json.dumps({"messages": messages, "topic": topic}))
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -20,6 +20,7 @@ from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError
 
+STDIN = Path("-")
 _LEAST = 0.3
 _MOST_FINDINGS = 5
 _MOST_EVIDENCE = 3
@@ -60,8 +61,8 @@ def diagnose(paths: Sequence[Path], *, stdin: BinaryIO | None = None, context: s
     `wrapper_only`.
 
     Args:
-        paths: Logs, trainer_state.json files, events.jsonl files, or folders of runs.
-        stdin: A log or a description to be read as well.
+        paths: Logs, trainer_state.json files, events.jsonl files, or folders of runs; `-` stands for `stdin`.
+        stdin: A stream with a log or a description, read only where a path is `-`.
         context: What the user says beside it.
 
     Raises:
@@ -69,10 +70,11 @@ def diagnose(paths: Sequence[Path], *, stdin: BinaryIO | None = None, context: s
     """
     material = _Material()
     for path in paths:
-        _read(path, material)
-    if stdin is not None:
-        material.names.append("standard input")
-        _scan(read_stream(stdin, where="standard input"), material.scan)
+        if path == STDIN and stdin is not None:
+            material.names.append("standard input")
+            _scan(read_stream(stdin, where="standard input"), material.scan)
+        else:
+            _read(path, material)
     if not material.names:
         if not context:
             raise nothing_to_diagnose("no file and no description was given", where="the command line")
@@ -90,6 +92,7 @@ def _read(path: Path, material: _Material) -> None:
     if path.suffix == ".json":
         material.histories.append(read_trainer_state(path, _bytes(path)))
     elif path.name == "events.jsonl":
+        _bytes(path)
         events = read_events(path)
         material.histories.append(read_run_events(events))
         material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
@@ -147,7 +150,7 @@ def _findings(material: _Material, context: str) -> list[Finding]:
     if judgement and judgement.label not in _SOUND:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
     if material.unfinished:
-        weights["interrupted"] = 0.5
+        weights["interrupted"] = 0.45
     ranked = sorted((label for label in weights if weights[label] >= _LEAST), key=lambda label: -weights[label])
     findings = [
         _finding(BY_LABEL[label], weights[label], _evidence(label, hits, judgement), known)

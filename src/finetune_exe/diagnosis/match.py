@@ -12,6 +12,8 @@ from finetune_exe.diagnosis.rules import DIAGNOSES
 from finetune_exe.diagnosis.series import SeriesFinder
 
 _REMEMBERED = 20_000
+_MOST_HITS = 5_000
+_LONGEST = 4_000
 _PROSE_LINES = 60
 _PROSE_CHARACTERS = 12_000
 _BESIDE_EXCEPTION = 0.75
@@ -59,7 +61,8 @@ class Scan:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen.add(shape)
-        self.hits += signs_in(line.text, line=line.number)
+        if len(self.hits) < _MOST_HITS:
+            self.hits += signs_in(line.text[:_LONGEST], line=line.number)
 
     def evidence(self) -> list[Hit]:
         """Give the hits of single lines and of whole exceptions."""

@@ -19,7 +19,9 @@ from finetune_exe.workflow.runs import Note, Progress
 
 TASK = "Write the one-line docstring of a Python function"
 MAX_LENGTH = 256
-MAX_NEW_TOKENS = 40
+MAX_NEW_TOKENS = 48
+BATCH = 8
+DRAFT = (f"data.max_length={MAX_LENGTH}", f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1")
 RESERVE_SECONDS = 25.0
 """For preparing the data, saving, and what no probe foresees."""
 SHARE_OF_TRAINING = 0.62
@@ -88,7 +90,7 @@ def plan_demo(*, minutes: float, progress: Progress, note: Note) -> Plan:
     base = model_folder("embedded", progress=note)
     note("reading the standard library of this Python")
     spec = TaskSpec(description=TASK, data_paths=("stdlib",), model="embedded")
-    draft = make_plan(spec, hardware=hardware, settings=(f"data.max_length={MAX_LENGTH}",))
+    draft = make_plan(spec, hardware=hardware, settings=DRAFT)
     note("timing a few training steps on this machine")
     tokenizer = load_tokenizer(base, chat_template=draft.data.chat_template)
     rows = _example_rows(tokenizer)
@@ -127,8 +129,11 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed) -> Plan:
         "data.validation_fraction": (size.validation_rows / rows, "few rows, read often"),
         "data.test_fraction": (size.test_rows / rows, "as many as the time for evaluation allows"),
         "schedule.epochs": (1.0, "every row new: in a short run more rows teach more than repeats"),
+        "batch.micro_batch_size": (BATCH, "a short run needs many small steps more than few large ones"),
+        "batch.gradient_accumulation_steps": (1, "a batch of short rows fits the memory at once"),
         "checkpoints.evaluations_per_epoch": (float(EVALUATIONS), "each costs time in a short run"),
         "evaluation.max_generations": (size.generations, "as many as the time for evaluation allows"),
+        "data.max_length": (MAX_LENGTH, "longer functions cost more time than they teach in a short run"),
         "evaluation.max_new_tokens": (MAX_NEW_TOKENS, "a one-line docstring is shorter"),
     }
     plan = edit_plan(draft, [f"{path}={value!r}" for path, (value, _) in chosen.items()])

@@ -27,7 +27,7 @@ torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 
 
 def ask(text: str, context: str | None = None) -> Diagnosis:
-    return diagnose([], stdin=io.BytesIO(text.encode()), context=context)
+    return diagnose([Path("-")], stdin=io.BytesIO(text.encode()), context=context)
 
 
 def labels(diagnosis: Diagnosis) -> list[str]:
@@ -114,6 +114,11 @@ def test_a_run_folder_is_read_from_its_events(tmp_path: Path) -> None:
     assert labels(diagnose([tmp_path])) == ["overfitting"]
 
 
+def test_a_run_that_is_not_over_is_judged_and_said_to_be_so(tmp_path: Path) -> None:
+    write_events(tmp_path / "events.jsonl", events([3 - i / 10 for i in range(20)]))
+    assert labels(diagnose([tmp_path])) == ["train_only_falling", "interrupted"]
+
+
 def test_a_damaged_plan_beside_the_run_is_named_and_passed_over(tmp_path: Path) -> None:
     write_events(tmp_path / "events.jsonl", [*events([1.0, float(2), 9.0, 9.0]), Noticed(seconds=1.0, message="hello")])
     (tmp_path / "plan.yaml").write_text("task: [")
@@ -128,12 +133,14 @@ def test_the_newest_checkpoint_of_another_trainer_is_found(tmp_path: Path) -> No
     assert labels(diagnose([tmp_path])) == ["train_only_falling"]
 
 
-@pytest.mark.parametrize("make", ["missing", "empty_folder", "empty_json", "binary"])
+@pytest.mark.parametrize("make", ["missing", "empty_folder", "empty_json", "binary", "no_events"])
 def test_nothing_to_read_is_an_error(tmp_path: Path, make: str) -> None:
-    path = tmp_path / {"empty_folder": "run", "empty_json": "trainer_state.json"}.get(make, "x.log")
+    path = tmp_path / {"empty_folder": "run", "empty_json": "trainer_state.json", "no_events": "events.jsonl"}.get(
+        make, "x.log"
+    )
     if make == "empty_folder":
         path.mkdir()
-    elif make != "missing":
+    elif make not in ("missing", "no_events"):
         path.write_bytes(b"" if make == "empty_json" else b"\x00\x01" * 99)
     with pytest.raises(FineTuneError) as caught:
         diagnose([path])

@@ -47,7 +47,7 @@ def healthy_log(steps: int = 300) -> str:
 
 
 def labels(text: str) -> list[str]:
-    return [finding.label for finding in diagnose([], stdin=io.BytesIO(text.encode())).findings]
+    return [finding.label for finding in diagnose([Path("-")], stdin=io.BytesIO(text.encode())).findings]
 
 
 def test_every_entry_has_an_example() -> None:
@@ -66,7 +66,7 @@ def test_fires_on_a_description(label: str) -> None:
 
 
 def test_all_are_silent_on_a_healthy_log() -> None:
-    findings = diagnose([], stdin=io.BytesIO(healthy_log().encode())).findings
+    findings = diagnose([Path("-")], stdin=io.BytesIO(healthy_log().encode())).findings
     assert [finding.label for finding in findings] == ["healthy"]
     assert findings[0].patch == {}
 

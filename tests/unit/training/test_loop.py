@@ -1,0 +1,148 @@
+"""The training loop on a model small enough to train in a second."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, RunFinished, StepFinished
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.errors import FineTuneError
+from finetune_exe.prepared.store import PreparedFolder
+from finetune_exe.training import loop
+from finetune_exe.training.loop import train
+from tests.unit.training.conftest import MakePlan
+
+
+def run(
+    make: MakePlan, data: PreparedFolder, base: Path, folder: Path, *settings: str, max_seconds: float | None = None
+) -> tuple[TrainingRun, list[AnyEvent]]:
+    events: list[AnyEvent] = []
+    plan = make(*settings)
+    return train(plan, data, base=base, run=folder, emit=events.append, max_seconds=max_seconds), events
+
+
+def weights(folder: Path, summary: TrainingRun) -> dict[str, torch.Tensor]:
+    (file,) = (folder / summary.checkpoint).glob("*model.safetensors")
+    return load_file(file)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_eight_rows_at_once_or_one_after_another_learn_the_same(
+    method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    common = (f"method.kind={method}", "schedule.max_steps=4", "optimizer.learning_rate=1e-3")
+    results = {}
+    for micro, passes in ((8, 1), (1, 8), (2, 4)):
+        sizes = (f"batch.micro_batch_size={micro}", f"batch.gradient_accumulation_steps={passes}")
+        folder = tmp_path / f"{micro}x{passes}"
+        summary, events = run(make, data, base, folder, *common, *sizes)
+        steps = [event for event in events if isinstance(event, StepFinished)]
+        learned = torch.cat([tensor.flatten() for _, tensor in sorted(weights(folder, summary).items())])
+        results[micro] = [event.loss for event in steps], [event.gradient_norm for event in steps], learned
+    for micro in (1, 2):
+        assert results[micro][0] == pytest.approx(results[8][0], rel=1e-5)
+        assert results[micro][1] == pytest.approx(results[8][1], rel=1e-5)
+        # together, not one by one: AdamW turns a gradient that is zero but for rounding into a full step
+        assert (results[micro][2] - results[8][2]).norm() <= 1e-5 * results[8][2].norm()
+
+
+def test_training_lowers_the_loss_and_the_adapter_works_in_plain_peft(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    summary, _ = run(make, data, base, tmp_path, "schedule.max_steps=30", "schedule.epochs=20",
+                     "optimizer.learning_rate=1e-2", "batch.micro_batch_size=8")  # fmt: skip
+    assert summary.best_validation_loss < summary.initial_validation_loss - 0.5
+    ids = torch.tensor([[1, 300, 310, 320, 290]])
+    clean = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        before = clean(input_ids=ids).logits
+        after = PeftModel.from_pretrained(clean, tmp_path / summary.checkpoint)(input_ids=ids).logits
+    assert (after - before).abs().max() > 0.1
+    assert {tensor.dtype for tensor in weights(tmp_path, summary).values()} == {torch.float32}
+
+
+def test_the_summary_agrees_with_the_events(make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path) -> None:
+    summary, events = run(make, data, base, tmp_path, "schedule.max_steps=6", "checkpoints.evaluations_per_epoch=3",
+                          "batch.micro_batch_size=8", "batch.gradient_accumulation_steps=1", "checkpoints.keep_last=1")  # fmt: skip
+    steps = [event for event in events if isinstance(event, StepFinished)]
+    assert [event.step for event in steps] == list(range(1, summary.num_steps + 1))
+    assert summary.learned_tokens == sum(event.learned_tokens for event in steps)
+    assert summary.processed_tokens == sum(event.processed_tokens for event in steps) <= summary.padded_tokens
+    measured = [event for event in events if isinstance(event, Evaluated)]
+    assert measured[0].step == 0
+    assert measured[0].validation_loss == summary.initial_validation_loss
+    assert [point.validation_loss for point in summary.evaluations] == [event.validation_loss for event in measured[1:]]
+    best = min(summary.evaluations, key=lambda point: point.validation_loss)
+    assert (summary.best_step, summary.best_validation_loss) == (best.step, best.validation_loss)
+    assert isinstance(events[-1], RunFinished)
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    saved = [f"step-{event.step}" for event in events if isinstance(event, CheckpointSaved)]
+    assert kept == {saved[-1], f"step-{summary.best_step}"}
+
+
+def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = itertools.chain([3.0, 2.0, 2.5], itertools.repeat(2.6))
+    monkeypatch.setattr(loop, "mean_loss", lambda *_args, **_rest: next(losses))
+    summary, _ = run(make, data, base, tmp_path, "schedule.epochs=50", "checkpoints.early_stopping_patience=2",
+                     "checkpoints.evaluations_per_epoch=1", "checkpoints.keep_last=1")  # fmt: skip
+    assert summary.stop_reason == "early_stopping"
+    assert len(summary.evaluations) == 3
+    assert (tmp_path / summary.checkpoint).is_dir()
+    assert summary.checkpoint == f"checkpoints/step-{summary.evaluations[0].step}"
+
+
+def test_a_run_out_of_time_ends_in_good_order(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    summary, events = run(make, data, base, tmp_path, "schedule.epochs=50", max_seconds=1e-6)
+    assert summary.stop_reason == "out_of_time"
+    assert summary.num_steps == 1 < summary.planned_steps
+    assert (tmp_path / summary.checkpoint).is_dir()
+    assert isinstance(events[-1], RunFinished)
+
+
+def test_numbers_that_are_not_finite_name_the_rows(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-T01\]") as caught:
+        run(make, data, base, tmp_path, "optimizer.learning_rate=1", "optimizer.max_grad_norm=null", "schedule.max_steps=400",
+            "schedule.epochs=400", "checkpoints.evaluations_per_epoch=0.01", "method.lora_alpha=1e30")  # fmt: skip
+    assert "rows.jsonl:" in caught.value.where
+
+
+def test_every_weight_trains_with_full(make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path) -> None:
+    summary, _ = run(make, data, base, tmp_path, "method.kind=full", "schedule.max_steps=5", "optimizer.learning_rate=1e-3")
+    assert summary.num_trainable_parameters == summary.num_parameters
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / summary.checkpoint / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+
+
+def test_recomputing_activations_changes_nothing_but_memory(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for setting in ("false", "true"):
+        _, events = run(make, data, base, tmp_path / setting, f"precision.gradient_checkpointing={setting}",
+                        "schedule.max_steps=3", "optimizer.learning_rate=1e-3")  # fmt: skip
+        found[setting] = [event.loss for event in events if isinstance(event, StepFinished)]
+    assert found["true"] == pytest.approx(found["false"], rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    runs = [run(make, data, base, tmp_path / str(n), "schedule.max_steps=4", f"seed={seed}") for n, seed in enumerate((0, 0, 1))]
+    found = [weights(tmp_path / str(n), summary) for n, (summary, _) in enumerate(runs)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert any(not torch.equal(found[0][name], found[2][name]) for name in found[0])
