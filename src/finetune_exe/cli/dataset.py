@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from finetune_exe.atomic import output_exists, write_file
-from finetune_exe.cli.surface import json_option, overwrite_option, say, set_option, view, write_json
+from finetune_exe.cli.surface import json_line, json_option, overwrite_option, say, set_option, view, write_json
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import GATE
 
@@ -94,7 +93,7 @@ def _convert(
     if output is not None and output.exists() and not overwrite:
         raise output_exists(output)
     conversion = convert(paths, target=target)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in conversion.rows)
+    text = "".join(json_line(row) + "\n" for row in conversion.rows)
     if output is not None:
         write_file(output, text.encode())
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]

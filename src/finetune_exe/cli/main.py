@@ -108,7 +108,10 @@ def _explain(message: str, *, debug: bool) -> None:
         import traceback
 
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    from finetune_exe.report.boxes import clean_lines
+
+    for line in clean_lines(message):
+        print(line, file=sys.stderr)
 
 
 def _leave(status: int) -> None:

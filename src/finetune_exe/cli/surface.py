@@ -28,6 +28,8 @@ hardware_options = (
     click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs."),
 )
 SCHEMA_VERSION = 1
+_STEERING = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Delete and the C1 controls, which JSON may hold as they are but terminals obey."""
 
 
 def say(text: str) -> None:
@@ -39,7 +41,12 @@ def write_json(**content: Any) -> None:
     """Write one JSON object on stdout; documents become their JSON."""
     plain = {name: value.model_dump(mode="json", by_alias=True) if isinstance(value, Document) else value
              for name, value in content.items()}  # fmt: skip
-    say(json.dumps({"schema_version": SCHEMA_VERSION, **plain}, ensure_ascii=False))
+    say(json_line({"schema_version": SCHEMA_VERSION, **plain}))
+
+
+def json_line(value: Any) -> str:
+    """Write a value as one line of JSON in which no character can steer a terminal."""
+    return json.dumps(value, ensure_ascii=False).translate(_STEERING)
 
 
 def write_event(event: AnyEvent) -> None:

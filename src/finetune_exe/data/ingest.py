@@ -83,6 +83,9 @@ def open_sources(sources: Sequence[Source], *, format_name: FormatName | None) -
             detection = Detection(format=format_named(format_name), evidence=("you named it",))
         elif rows:
             detection = detect_format(rows, where=source.name)
+            if len(sample) == DETECTION_ROWS:
+                looked = f"judged by the first {DETECTION_ROWS:,} rows"
+                detection = Detection(format=detection.format, evidence=(*detection.evidence, looked))
         else:
             raise _no_row_left(source, sample)
         opened.append(SourceRows(source=source, detection=detection, entries=chain(sample, entries)))

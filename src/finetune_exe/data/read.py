@@ -13,6 +13,7 @@ from finetune_exe.data.csv_rows import find_delimiter, read_csv
 from finetune_exe.data.encoding import decode, unreadable, utf8_lines
 from finetune_exe.data.json_rows import read_document, read_lines
 from finetune_exe.data.raw import BadLine, RawRow
+from finetune_exe.data.tagged_lines import labelled_rows, refuse_word_tags
 from finetune_exe.errors import FineTuneError
 
 Container = Literal["json", "jsonl", "csv", "text", "parquet"]
@@ -26,10 +27,10 @@ def read_rows(path: Path) -> Iterator[RawRow | BadLine]:
     """Yield every row of a file in order, and every place where a row should be and is none.
 
     JSON lines and CSV are streamed. A plain text is one document, given in sections of whole paragraphs so that
-    parts of it can be held out.
+    parts of it can be held out, unless each of its lines begins with a label.
 
     Raises:
-        FineTuneError: D01 where the file as a whole cannot be read, D02 where it holds no row.
+        FineTuneError: D01 where the file as a whole cannot be read, D02 where it holds no row, D03 for tagged words.
     """
     empty = True
     for entry in _rows(path):
@@ -63,7 +64,7 @@ def container_of(path: Path) -> Container:
     """Say what kind of file it is, from its first lines; the name decides only between text and tables.
 
     Raises:
-        FineTuneError: D01 where it is none that can be read.
+        FineTuneError: D01 where it is none that can be read, D03 where it tags words one a line.
     """
     try:
         with path.open("rb") as file:
@@ -72,6 +73,7 @@ def container_of(path: Path) -> Container:
     except OSError as fault:
         raise unreadable(path, f"the system says: {fault.strerror}", "check the path and its rights") from fault
     lines = list(islice((line for line in utf8_lines(path) if line.strip()), 20))
+    refuse_word_tags(path, lines)
     suffix = next((s for s in reversed([s.lower() for s in path.suffixes]) if s != ".gz"), "")
     if suffix in TEXT_SUFFIXES:
         return "text"
@@ -139,6 +141,10 @@ def _read_text(path: Path) -> Iterator[RawRow | BadLine]:
         pieces.append(decode(line, path=path, number=number, offset=offset).replace("\r\n", "\n"))
         offset += len(line)
     text = "".join(pieces)
+    labelled = labelled_rows(text)
+    if labelled is not None:
+        yield from labelled
+        return
     wanted = min(SECTION_CHARACTERS, len(text) // SECTIONS_WANTED)
     sections = _sections(text, r"\n\s*\n|\Z", wanted)
     if len(sections) < SECTIONS_WANTED // 2:

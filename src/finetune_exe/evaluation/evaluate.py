@@ -18,7 +18,7 @@ from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.readiness import assess
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 from finetune_exe.models.generate import Answer, generate
-from finetune_exe.models.load import load_model, pick_device
+from finetune_exe.models.load import load_model, pick_device, settle_libraries
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder, SplitData, StoredRow
 from finetune_exe.text.encode import encode_prompt, reference_answer
@@ -74,6 +74,7 @@ def evaluate(
         FineTuneError: E01 where the run has no checkpoint.
     """
     started = time.monotonic()
+    settle_libraries()
     device = pick_device()
     checkpoint = run / training.checkpoint
     if not checkpoint.is_dir():

@@ -15,6 +15,7 @@ from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 MINIMUM_STOP_RATE = 0.99
+SIGNIFICANCE = 0.05
 NOT_MEASURED = (
     ("general abilities kept", "no regression suite was run"),
     ("drift from the base model on general text", "no divergence was measured"),
@@ -87,29 +88,28 @@ def _stops(generation: Generation | None) -> Check:
     if generation is None or not generation.num_rows:
         return Check(name=name, passed=None, detail="no answer was generated")
     ended = round(generation.candidate_stop_rate * generation.num_rows)
-    low, high = wilson_interval(ended, generation.num_rows)
-    seen = (
-        f"{ended} of {generation.num_rows} ended within {generation.max_new_tokens} tokens "
-        f"(95 % interval {low:.1%} to {high:.1%})"
-    )
+    p = at_most(ended, generation.num_rows, rate=MINIMUM_STOP_RATE)
+    seen = f"{ended} of {generation.num_rows} ended within {generation.max_new_tokens} tokens"
     if ended / generation.num_rows >= MINIMUM_STOP_RATE:
         return Check(name=name, passed=True, detail=seen)
-    if high >= MINIMUM_STOP_RATE:
-        return Check(name=name, passed=None, detail=f"{seen}: too few to tell",
-                     fix="generate more answers: --set evaluation.max_generations=500")  # fmt: skip
-    return Check(name=name, passed=False, detail=seen,
-                 fix="raise evaluation.max_new_tokens if answers are that long; otherwise train longer")  # fmt: skip
+    if p >= SIGNIFICANCE:
+        return Check(
+            name=name,
+            passed=None,
+            detail=f"{seen}; too few to tell: so many or fewer come with probability {p:.2f} at that rate",
+            fix="generate more answers: --set evaluation.max_generations=500",
+        )
+    return Check(
+        name=name,
+        passed=False,
+        detail=f"{seen}; p = {p:.2g}",
+        fix="raise evaluation.max_new_tokens if answers are that long; otherwise train longer",
+    )
 
 
-def wilson_interval(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Give the 95 % interval of a rate.
-
-    Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
-    """
-    rate = successes / trials
-    middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def at_most(successes: int, trials: int, *, rate: float) -> float:
+    """Give the probability of so many successes or fewer: the exact one-sided binomial test."""
+    return sum(math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(successes + 1))
 
 
 def _same_prompts(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path, *, limit: int = 50) -> Check:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_exe.atomic import new_folder
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.load import load_model, quiet_libraries
+from finetune_exe.models.load import load_model, settle_libraries
 
 PROBE_TEXT = (
     "A library is a place where books are kept so that many people can read them. "
@@ -29,7 +29,7 @@ def convert(gguf: Path, folder: Path) -> None:
     Raises:
         FineTuneError: M04 where the converted model computes something else, M03 for an unreadable file.
     """
-    quiet_libraries()
+    settle_libraries()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

@@ -30,8 +30,13 @@ def require_training_packages() -> None:
             raise missing_component(package, extra="train", needed_for="training and evaluation")
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' progress bars and advice out of our output; their errors still arrive as exceptions."""
+def settle_libraries() -> None:
+    """Make the libraries quiet and sociable; call it before PyTorch is imported.
+
+    Their progress bars and advice stay out of our output, while their errors still arrive as exceptions. OpenMP
+    threads sleep while they wait: spinning ones make everything many times slower where another program computes too.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -67,7 +72,7 @@ def load_model(folder: Path, *, dtype: Dtype, device: str) -> PreTrainedModel:
         FineTuneError: M03 where the weights or the configuration cannot be used, X01 for a missing package.
     """
     require_training_packages()
-    quiet_libraries()
+    settle_libraries()
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 

@@ -260,7 +260,9 @@ def _with_passes(plan: Plan, *, rows: int, size: int, why: str) -> Plan:
     )
     accumulated = Decision(
         value=passes,
-        reason=f"{passes} passes of {size} rows make the {rows} rows of a step",
+        reason=f"one pass of {size} rows makes a step"
+        if passes == 1
+        else f"{passes} passes of {size} rows make the {rows} rows of a step",
         source="the memory estimate",
         confidence="high",
     )

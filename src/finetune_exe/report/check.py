@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.dataset import CheckFinding, CheckReport
+from collections.abc import Sequence
+
+from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_count
 
@@ -31,10 +33,22 @@ def _check_page(report: CheckReport) -> list[Block]:
 
 
 def _details(finding: CheckFinding) -> list[Block]:
-    places = [row.source if row.of_index is None else f"{row.source} (as row {row.of_index})" for row in finding.rows]
-    more = f" and {format_count(len(places) - PLACES_SHOWN)} more" if len(places) > PLACES_SHOWN else ""
+    more = len(finding.rows) - PLACES_SHOWN
     return [
         Bullet(f"what: {finding.message}"),
-        Bullet(f"where: {', '.join(places[:PLACES_SHOWN])}{more}"),
+        Bullet(f"where: {_places(finding.rows[:PLACES_SHOWN])}{f' and {format_count(more)} more' if more > 0 else ''}"),
         Bullet(f"fix: {finding.fix}"),
     ]
+
+
+def _places(rows: Sequence[FindingRow]) -> str:
+    """List where rows stand, naming each file once; the rows that others repeat are counted from 1."""
+    places = []
+    file = None
+    for row in rows:
+        name = row.source.removesuffix(f":{row.line}")
+        place = row.source if name != file or row.line is None else f"line {row.line}"
+        repeated = f" (repeats row {format_count(row.of_index + 1)})" if row.of_index is not None else ""
+        places.append(place + repeated)
+        file = name
+    return ", ".join(places)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.models.forward import LossFunction
-from finetune_exe.models.load import load_model, pick_device, quiet_libraries, require_training_packages
+from finetune_exe.models.load import load_model, pick_device, settle_libraries, require_training_packages
 from finetune_exe.models.methods import TrainingMethod, training_method
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
         FineTuneError: X01 for a missing package, M03 where the model cannot be loaded.
     """
     require_training_packages()
-    quiet_libraries()
+    settle_libraries()
     import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed

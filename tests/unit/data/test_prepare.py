@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
+from tests.unit.report.golden import assert_golden
 
 from finetune_exe.data.check import check
 from finetune_exe.data.convert import convert
@@ -21,7 +22,6 @@ from finetune_exe.prepared.store import load_dataset
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "prepared_dataset.json"
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
 EMPTY = {"instruction": "a", "input": "", "output": ""}
 
@@ -45,7 +45,7 @@ def test_golden_manifest(tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: 
     manifest = prepare(plan_for("rows.jsonl"), tokenizer, Path("out"))
     assert manifest.inputs["plan"] == plan_for("rows.jsonl").digest()
     shown = manifest.model_copy(update={"inputs": {"plan": "..."}, "key": "...", "tokenizer_digest": "..."})
-    assert shown.pretty_json() == GOLDEN.read_text()
+    assert_golden("prepared_dataset.json", shown.pretty_json())
 
 
 def test_arrays_hold_what_the_template_renders(tmp_path: Path, tokenizer: ChatTokenizer) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.diagnosis.diagnose import diagnose
 from finetune_exe.domain.diagnosis import Diagnosis
 from finetune_exe.domain.events import Evaluated, Event, Noticed, RunFinished, StepFinished
 from finetune_exe.errors import FineTuneError
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "diagnosis.json"
 CASES = Path(__file__).resolve().parents[3] / ".." / "shared" / "truth" / "cases.dev.jsonl"
 LOG = """\
 {'loss': 1.92, 'grad_norm': 0.61, 'learning_rate': 0.0002, 'epoch': 0.1}
@@ -48,8 +48,8 @@ def test_the_document_is_the_golden_one(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     log.write_text(LOG)
     made = diagnose([log]).model_copy(update={"subject": "train.log"})
-    assert made.pretty_json() == GOLDEN.read_text()
-    assert Diagnosis.read(GOLDEN) == made
+    assert_golden("diagnosis.json", made.pretty_json())
+    assert Diagnosis.read(GOLDEN / "diagnosis.json") == made
 
 
 def test_evidence_names_the_line_and_no_secret() -> None:

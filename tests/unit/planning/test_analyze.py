@@ -1,14 +1,13 @@
 """From a question to a plan: the golden plan, what is advised when, and what is declined."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import CPU, make_plan, make_profile
+from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.domain.plan import Full, Lora, Plan, WarmupFraction
 from finetune_exe.domain.plan_yaml import apply_settings, dump_plan, read_plan
@@ -18,8 +17,6 @@ from finetune_exe.planning import readiness
 from finetune_exe.planning.analyze import refresh
 from finetune_exe.planning.hardware import parse_hardware
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden"
-
 
 @pytest.fixture(autouse=True)
 def all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,14 +25,11 @@ def all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_golden_plan() -> None:
-    """Rewrite with REWRITE_GOLDEN=1 and read the difference."""
     plan = make_plan(
         profile=make_profile(group_by="module"), description="write the one-line docstring of a Python function"
     )
     for name, text in (("plan.yaml", dump_plan(plan)), ("plan.json", plan.pretty_json())):
-        if os.environ.get("REWRITE_GOLDEN"):
-            (GOLDEN / name).write_text(text)
-        assert text == (GOLDEN / name).read_text()
+        assert_golden(name, text)
     assert read_plan(GOLDEN / "plan.yaml") == plan == Plan.read(GOLDEN / "plan.json")
 
 

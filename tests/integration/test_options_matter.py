@@ -1,0 +1,269 @@
+"""Every setting of a plan changes something that can be seen; one that changed nothing would be a lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tests.tiny import write_model, write_rows
+
+from finetune_exe.data.prepare import prepare
+from finetune_exe.domain.dataset import SPLITS
+from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Hardware
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.evaluate import evaluate
+from finetune_exe.models.locate import model_folder
+from finetune_exe.prepared.store import PreparedFolder, load_dataset
+from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.training.batches import plan_epoch
+from finetune_exe.training.loop import train
+from finetune_exe.training.setup import set_up
+from finetune_exe.workflow.plans import make_plan
+
+Seen = Mapping[str, Any]
+USUAL = (
+    "data.group_by=topic", "data.validation_fraction=0.2", "data.test_fraction=0.3", "data.max_length=128",
+    "precision.base_dtype=float32", "optimizer.learning_rate=1e-2", "method.lora_dropout=0.0",
+    "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "schedule.epochs=1.0", "schedule.max_steps=6",
+    "checkpoints.evaluations_per_epoch=4.0", "checkpoints.keep_last=2", "evaluation.max_new_tokens=4",
+    "evaluation.max_generations=6", "evaluation.metrics=[perplexity, chrf]",
+)  # fmt: skip
+
+
+class Bench:
+    """One dataset and one run, against which a changed plan is held."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.models = [write_model(folder / f"model-{seed}", seed=seed) for seed in (0, 1)]
+        self.rows = write_rows(folder / "rows.jsonl")
+        lines = self.rows.read_text().splitlines()
+        self.rows.write_text("\n".join([*lines, *lines[:6]]) + "\n")
+        (folder / "fewer.jsonl").write_text("\n".join(lines[:50]) + "\n")
+        self._seen: dict[tuple[str, tuple[str, ...]], Seen] = {}
+        self._data: PreparedFolder | None = None
+        self._count = 0
+
+    def plan(self, *settings: str) -> Plan:
+        spec = TaskSpec(description="answer", data_paths=(str(self.rows),), model=str(self.models[0]))
+        hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
+        return make_plan(spec, hardware=hardware, settings=(*USUAL, *settings))
+
+    def look(self, phase: Callable[[Bench, Plan], Seen], *settings: str) -> Seen:
+        """Observe a phase under these settings; what was seen once is remembered."""
+        key = (phase.__name__, settings)
+        if key not in self._seen:
+            self._seen[key] = phase(self, self.plan(*settings))
+        return self._seen[key]
+
+    def fresh(self) -> Path:
+        self._count += 1
+        return self.folder / f"made-{self._count}"
+
+    @property
+    def data(self) -> PreparedFolder:
+        if self._data is None:
+            folder = self.fresh()
+            prepare(self.plan(), load_tokenizer(self.models[0], chat_template=None), folder)
+            self._data = load_dataset(folder)
+        return self._data
+
+    def setting(self, path: str) -> str:
+        """Write the changed setting; {name} stands for a file of this bench."""
+        value = CASES[path].value
+        return f"{path}={json.dumps(str(self.folder / value[1:-1])) if value.startswith('{') else value}"
+
+
+def dataset(bench: Bench, plan: Plan) -> Seen:
+    """What the prepared dataset holds; an error code where it cannot be made."""
+    tokenizer = load_tokenizer(model_folder(plan.model.reference), chat_template=plan.data.chat_template)
+    try:
+        made = prepare(plan, tokenizer, bench.fresh())
+    except FineTuneError as fault:
+        return {"error": fault.code, "key": None}
+    return {
+        "error": None,
+        "key": made.key,
+        "seen": made.seen,
+        "dropped": {drop.code: drop.count for drop in made.dropped},
+        "sizes": {name: made.splits[name].num_rows for name in SPLITS},
+        "content": [made.splits[name].digest for name in SPLITS],
+    }
+
+
+def batches(bench: Bench, plan: Plan) -> Seen:
+    """Which rows meet."""
+    steps = plan_epoch(bench.data.split("train").lengths, plan.batch, seed=plan.seed, epoch=0)
+    return {"steps": len(steps), "passes": [[len(rows) for rows in step] for step in steps], "order": steps}
+
+
+def model(bench: Bench, plan: Plan) -> Seen:
+    """The model as it is trained."""
+    setup = set_up(plan, model_folder(plan.model.reference))
+    frozen = {str(parameter.dtype) for parameter in setup.model.parameters() if not parameter.requires_grad}
+    scales = {
+        module.scaling["default"]
+        for module in setup.model.modules()
+        if type(module).__module__.startswith("peft.tuners.lora") and "scaling" in vars(module)
+    }
+    inner = setup.model.get_base_model() if plan.method.kind == "lora" else setup.model
+    return {
+        "trainable": setup.num_trainable_parameters,
+        "frozen": frozen,
+        "scales": scales,
+        "recomputes": inner.is_gradient_checkpointing,
+    }
+
+
+def training(bench: Bench, plan: Plan) -> Seen:
+    """The course of a run."""
+    events: list[AnyEvent] = []
+    run = bench.fresh()
+    summary = train(plan, bench.data, base=model_folder(plan.model.reference), run=run, emit=events.append)
+    steps = [event for event in events if isinstance(event, StepFinished)]
+    (weights,) = (run / summary.checkpoint).glob("*model.safetensors")
+    return {
+        "summary": summary,
+        "run": run,
+        "num_steps": summary.num_steps,
+        "rates": [event.learning_rate for event in steps],
+        "losses": [event.loss for event in steps],
+        "tokens": [event.learned_tokens for event in steps],
+        "initial": summary.initial_validation_loss,
+        "evaluated": [event.step for event in events if isinstance(event, Evaluated)],
+        "kept": sorted(path.name for path in (run / "checkpoints").iterdir()),
+        "weights": {name: tensor.tolist() for name, tensor in load_file(weights).items()},
+    }
+
+
+def evaluation(bench: Bench, plan: Plan) -> Seen:
+    """What the evaluation of one and the same run says."""
+    done = bench.look(training)
+    summary, run = done["summary"], done["run"]
+    assert isinstance(summary, TrainingRun)
+    base = model_folder(plan.model.reference)
+    found = evaluate(plan, bench.data, summary, base=base, run=run, tokenizer=load_tokenizer(base, chat_template=None))
+    assert found.generation is not None
+    first = found.comparisons[0]
+    assert first.ci_low is not None
+    assert first.ci_high is not None
+    return {
+        "metrics": [comparison.metric for comparison in found.comparisons],
+        "answers": found.generation.num_rows,
+        "answered": [sample.candidate for sample in found.samples],
+        "samples": len(found.samples),
+        "width": first.ci_high - first.ci_low,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Changing a setting to `value` changes `differs`, and leaves `same` as it was."""
+
+    value: str
+    phase: Callable[[Bench, Plan], Seen]
+    differs: str
+    same: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """Settings that hold on both sides."""
+    also: tuple[str, ...] = ()
+    """Settings that the value cannot go without."""
+
+
+PATIENT = ("optimizer.learning_rate=0.9", "schedule.max_steps=40", "schedule.epochs=20.0")
+CASES: dict[str, Case] = {
+    "model.reference": Case(value="{model-1}", phase=training, differs="initial", same=("rates", "tokens")),
+    "data.paths": Case(value="{fewer.jsonl}", phase=dataset, differs="content"),
+    "data.format": Case(value="alpaca", phase=dataset, differs="error"),
+    "data.chat_template": Case(value="plain", phase=dataset, differs="content", same=("sizes",)),
+    "data.max_length": Case(value="48", phase=dataset, differs="dropped"),
+    "data.max_rows": Case(value="30", phase=dataset, differs="dropped", same=("seen",)),
+    "data.group_by": Case(value="null", phase=dataset, differs="content", same=("seen", "dropped")),
+    "data.validation_fraction": Case(value="0.4", phase=dataset, differs="sizes", same=("dropped",)),
+    "data.test_fraction": Case(value="0.1", phase=dataset, differs="sizes", same=("dropped",)),
+    "data.deduplicate": Case(value="false", phase=dataset, differs="dropped", same=("seen",)),
+    "method.kind": Case(value="full", phase=model, differs="trainable"),
+    "method.lora_rank": Case(value="4", phase=model, differs="trainable"),
+    "method.lora_alpha": Case(value="8.0", phase=model, differs="scales", same=("trainable",)),
+    "method.lora_dropout": Case(value="0.5", phase=training, differs="losses", same=("rates", "initial")),
+    "method.target_modules": Case(value="[q_proj]", phase=model, differs="trainable", same=("scales",)),
+    "optimizer.learning_rate": Case(value="1e-3", phase=training, differs="rates", same=("initial",)),
+    "optimizer.weight_decay": Case(value="0.5", phase=training, differs="weights", same=("rates",)),
+    "optimizer.beta1": Case(value="0.5", phase=training, differs="weights", same=("rates",)),
+    "optimizer.beta2": Case(value="0.9", phase=training, differs="weights", same=("rates",)),
+    "optimizer.max_grad_norm": Case(value="1e-3", phase=training, differs="weights", same=("rates",)),
+    "schedule.kind": Case(value="linear", phase=training, differs="rates", same=("num_steps",)),
+    "schedule.epochs": Case(value="0.3", phase=training, differs="num_steps"),
+    "schedule.max_steps": Case(value="3", phase=training, differs="num_steps"),
+    "schedule.warmup.kind": Case(
+        value="steps", phase=training, differs="rates", same=("num_steps",), also=("schedule.warmup.steps=4",)
+    ),
+    "schedule.warmup.fraction": Case(value="0.6", phase=training, differs="rates", same=("num_steps",)),
+    "schedule.warmup.steps": Case(value="4", phase=training, differs="rates", same=("num_steps",)),
+    "batch.micro_batch_size": Case(value="2", phase=batches, differs="passes"),
+    "batch.gradient_accumulation_steps": Case(value="2", phase=batches, differs="passes"),
+    "batch.group_by_length": Case(value="false", phase=batches, differs="order", same=("steps",)),
+    "precision.base_dtype": Case(value="bfloat16", phase=model, differs="frozen", same=("trainable",)),
+    "precision.gradient_checkpointing": Case(value="true", phase=model, differs="recomputes", same=("trainable",)),
+    "checkpoints.evaluations_per_epoch": Case(value="1.0", phase=training, differs="evaluated", same=("losses",)),
+    "checkpoints.keep_last": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
+    "checkpoints.early_stopping_patience": Case(value="1", phase=training, differs="num_steps", beside=PATIENT),
+    "evaluation.metrics": Case(value="[perplexity, rouge_l]", phase=evaluation, differs="metrics"),
+    "evaluation.max_generations": Case(value="2", phase=evaluation, differs="answers", same=("metrics",)),
+    "evaluation.max_new_tokens": Case(value="1", phase=evaluation, differs="answered", same=("answers", "width")),
+    "evaluation.num_samples": Case(value="1", phase=evaluation, differs="samples", same=("answers", "width")),
+    "evaluation.confidence_level": Case(value="0.6", phase=evaluation, differs="width", same=("answers",)),
+    "seed": Case(value="1", phase=training, differs="losses", same=("rates", "num_steps")),
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+def test_every_setting_has_a_case(bench: Bench) -> None:
+    variants = (bench.plan(), bench.plan("method.kind=full"), bench.plan("schedule.warmup.steps=3"))
+    settings = {path for plan in variants for path, _, _ in plan.settings()}
+    assert settings == set(CASES)
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_a_changed_setting_changes_what_it_should(path: str, bench: Bench) -> None:
+    case = CASES[path]
+    before = bench.look(case.phase, *case.beside)
+    after = bench.look(case.phase, bench.setting(path), *case.also, *case.beside)
+    assert before[case.differs] != after[case.differs]
+    for name in case.same:
+        assert before[name] == after[name], name
+
+
+def test_the_seed_also_decides_the_split(bench: Bench) -> None:
+    assert bench.look(dataset)["content"] != bench.look(dataset, "seed=1")["content"]
+
+
+def test_the_same_plan_gives_the_same_of_everything(bench: Bench) -> None:
+    """Without this, differences found above could be chance."""
+    for phase in (dataset, batches, model):
+        assert bench.look(phase) == phase(bench, bench.plan())
+    again = training(bench, bench.plan())
+    for name in ("rates", "losses", "tokens", "initial", "evaluated", "kept", "weights"):
+        assert bench.look(training)[name] == again[name]
+    assert bench.look(evaluation) == evaluation(bench, bench.plan())
+
+
+def test_every_data_setting_is_in_the_key_of_the_dataset(bench: Bench) -> None:
+    """A dataset made otherwise must never be taken for up to date."""
+    keys = {bench.look(dataset)["key"]}
+    cases = [path for path in CASES if path.startswith("data.") and path != "data.format"]
+    keys |= {bench.look(dataset, bench.setting(path))["key"] for path in cases}
+    assert len(keys) == 1 + len(cases)

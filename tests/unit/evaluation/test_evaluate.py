@@ -1,0 +1,185 @@
+"""Evaluation of a tiny tuned model, against figures made another way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from finetune_exe.data.prepare import prepare
+from finetune_exe.domain.evaluation import Generation
+from finetune_exe.domain.plan import Plan, Precision
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Hardware
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import likelihood, readiness
+from finetune_exe.evaluation.evaluate import evaluate
+from finetune_exe.evaluation.likelihood import measure_likelihoods
+from finetune_exe.evaluation.metrics import METRICS
+from finetune_exe.models.forward import batches_by_length
+from finetune_exe.models.load import load_model
+from finetune_exe.prepared.store import PreparedFolder, SplitData, load_dataset
+from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+from finetune_exe.training.loop import train
+from finetune_exe.workflow.plans import make_plan
+from tests.tiny import write_model, write_rows
+
+HARDWARE = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
+
+
+class Job:
+    """A trained tiny model with all that led to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.base = write_model(folder / "base")
+        rows = write_rows(folder / "rows.jsonl", count=72)
+        self.plan: Plan = make_plan(
+            TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.base)),
+            hardware=HARDWARE,
+            settings=("data.group_by=topic", "data.test_fraction=0.3", "schedule.epochs=12", "optimizer.learning_rate=1e-2",
+                      "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", "method.lora_dropout=0.0"),
+        )  # fmt: skip
+        self.tokenizer: ChatTokenizer = load_tokenizer(self.base, chat_template=None)
+        prepare(self.plan, self.tokenizer, folder / "data")
+        self.data: PreparedFolder = load_dataset(folder / "data")
+        self.run = folder / "run"
+        self.training = train(self.plan, self.data, base=self.base, run=self.run, emit=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return Job(tmp_path_factory.mktemp("job"))
+
+
+def test_tuned_model_is_compared_in_pairs(job: Job) -> None:
+    found = evaluate(job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer)
+    assert [comparison.metric for comparison in found.comparisons] == list(job.plan.evaluation.metrics)
+    perplexity = found.comparisons[0]
+    assert perplexity.verdict == "improved"
+    assert perplexity.candidate < perplexity.baseline
+    assert perplexity.clusters == found.num_clusters == len({row.group for row in job.data.split("test").read_rows()})
+    assert found.generation is not None
+    assert found.generation.num_rows == found.num_rows
+    assert len(found.samples) == job.plan.evaluation.num_samples
+    assert {check.passed for check in found.readiness} >= {True, None}
+    assert found.inputs == {"plan": job.plan.digest(), "dataset": job.data.manifest.digest(), "run": job.training.digest()}
+
+
+def test_perplexity_is_that_of_transformers_row_by_row(job: Job) -> None:
+    split = job.data.split("test")
+    model = load_model(job.base, dtype="float32", device="cpu").eval()
+    found = measure_likelihoods(model, split, job.tokenizer, Precision(), device="cpu")
+    theirs = AutoModelForCausalLM.from_pretrained(job.base)
+    for index in range(len(split)):
+        tokens, learned = split.sequence(index)
+        ids = torch.from_numpy(tokens.astype(np.int64)).unsqueeze(0)
+        labels = torch.where(torch.from_numpy(learned.copy()), ids[0], torch.tensor(-100)).unsqueeze(0)
+        with torch.no_grad():
+            answer, whole = (theirs(input_ids=ids, labels=target).loss for target in (labels, ids))
+        row = split.rows[index]
+        assert found.learned_nll_R[row] == pytest.approx(float(answer) * learned.sum(), rel=1e-5)
+        assert found.text_nll_R[row] == pytest.approx(float(whole) * (len(tokens) - 1), rel=1e-5)
+        assert found.learned_tokens_R[row] == learned.sum()
+        assert found.text_bytes_R[row] == len(job.tokenizer.decode(tokens[1:].tolist()).encode())
+
+
+def test_likelihoods_do_not_depend_on_batching(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = job.data.split("test")
+    model = load_model(job.base, dtype="float32", device="cpu").eval()
+
+    def measured(max_tokens: int) -> likelihood.RowLikelihoods:
+        def batches(data: SplitData) -> object:
+            return batches_by_length(data, max_tokens=max_tokens)
+
+        monkeypatch.setattr(likelihood, "batches_by_length", batches)
+        return measure_likelihoods(model, split, job.tokenizer, Precision(), device="cpu")
+
+    one, many = measured(1), measured(100_000)
+    assert one.text_nll_R == pytest.approx(many.text_nll_R, rel=1e-5)
+    assert one.learned_nll_R == pytest.approx(many.learned_nll_R, rel=1e-5)
+
+
+def test_a_run_without_checkpoint_cannot_be_evaluated(job: Job) -> None:
+    gone = job.training.model_copy(update={"checkpoint": "checkpoints/step-999"})
+    with pytest.raises(FineTuneError, match=r"error\[FT-E01\]"):
+        evaluate(job.plan, job.data, gone, base=job.base, run=job.run, tokenizer=job.tokenizer)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_metrics_know_the_same_the_like_and_the_different(name: str) -> None:
+    reference = "Return the number of items in the list."
+    same, other = METRICS[name].scores([reference, "zzz qqq"], [reference, reference])
+    assert same == pytest.approx(100)
+    assert other == pytest.approx(0, abs=1)
+
+
+def test_metrics_against_values_worked_out_by_hand() -> None:
+    # longest common subsequence "the cat sat": precision 3/4, recall 3/6, F1 0.6
+    assert METRICS["rouge_l"].scores(["the cat sat down"], ["the cat sat on the mat"]) == pytest.approx([60.0])
+    assert METRICS["exact_match"].scores([" Card  Arrival\n", "card"], ["card arrival", "cards"]) == [100.0, 0.0]
+
+
+def generation(ended: int, of: int) -> Generation:
+    return Generation(num_rows=of, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=0.0, candidate_stop_rate=ended / of)
+
+
+@pytest.mark.parametrize(
+    ("ended", "of", "passed"), [(100, 100, True), (99, 100, True), (15, 16, None), (97, 100, None), (80, 100, False)]
+)
+def test_stop_rate_fails_only_where_chance_cannot_explain_it(ended: int, of: int, passed: bool | None) -> None:
+    assert readiness._stops(generation(ended, of)).passed is passed
+
+
+def test_binomial_tail_against_closed_forms() -> None:
+    assert readiness.at_most(15, 16, rate=0.99) == pytest.approx(1 - 0.99**16)
+    assert readiness.at_most(0, 20, rate=0.1) == pytest.approx(0.9**20)
+    assert readiness.at_most(5, 11, rate=0.5) == pytest.approx(0.5)
+
+
+def planted(change: Callable[[Path], None], folder: Path, job: Job) -> list[str]:
+    """Names of the checks that fail on a spoilt copy of the checkpoint."""
+    import shutil
+
+    copy = folder / "spoilt"
+    shutil.copytree(job.run / job.training.checkpoint, copy)
+    change(copy)
+    checks = readiness.assess(
+        comparisons=(), generation=None, data=job.data, tokenizer=job.tokenizer, base=job.base, checkpoint=copy
+    )
+    return [check.name for check in checks if check.passed is False]
+
+
+def test_readiness_finds_planted_defects(job: Job, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def pickle_beside(folder: Path) -> None:
+        (folder / "optimizer.pt").write_bytes(b"\x80")
+
+    def not_finite(folder: Path) -> None:
+        tensors = load_file(folder / "adapter_model.safetensors")
+        next(iter(tensors.values()))[0, 0] = math.nan
+        save_file(tensors, folder / "adapter_model.safetensors")
+
+    def idle(folder: Path) -> None:
+        tensors = load_file(folder / "adapter_model.safetensors")
+        save_file({name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+
+    assert planted(lambda _: None, tmp_path / "0", job) == []
+    assert planted(pickle_beside, tmp_path / "1", job) == ["nothing in the result can run code"]
+    assert planted(not_finite, tmp_path / "2", job) == ["saved weights are whole, finite and not idle"]
+    assert planted(idle, tmp_path / "3", job) == ["saved weights are whole, finite and not idle"]
+
+
+def test_a_served_template_that_differs_is_found(job: Job, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    assert job.tokenizer.template is not None
+    other = replace(job.tokenizer, template=replace(job.tokenizer.template, source="{{ messages[0]['content'] }}"))
+    check = readiness._same_prompts(job.data, other, job.base)
+    assert check.passed is False
+    assert readiness._same_prompts(job.data, job.tokenizer, job.base).passed is True

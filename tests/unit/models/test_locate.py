@@ -1,0 +1,46 @@
+"""Base models are found by whatever name, or the message says what to give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models.load import load_model
+from finetune_exe.models.locate import model_folder
+from tests.tiny import write_model
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    assert model_folder(str(folder)) == folder
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "justaname", "a/b/c"])
+def test_what_is_no_model_is_said_to_be_none(name: str) -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-M01\]"):
+        model_folder(name)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_an_error_not_a_traceback() -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-M01\]") as caught:
+        model_folder("nobody-at-all/no-such-model")
+    assert "hf auth login" in caught.value.fix
+
+
+def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(FineTuneError, match=r"error\[FT-M03\]") as caught:
+        model_folder(str(folder))
+    assert "pytorch_model.bin" in caught.value.why
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(FineTuneError, match=r"error\[FT-M03\]"):
+        load_model(folder, dtype="float32", device="cpu")
