@@ -65,7 +65,9 @@ def run_ours(folder: Path) -> dict[str, float]:
             print(f"ours: step {event.step}, loss {event.loss:.3f}, {event.step_seconds:.1f} s", file=sys.stderr)
 
     plan = read_plan(folder / "plan.yaml")
-    summary = train(plan, load_dataset(folder / "dataset"), base=model_folder("embedded"), run=folder / "run", emit=keep)
+    summary = train(
+        plan, load_dataset(folder / "dataset"), base=model_folder("embedded"), run=folder / "run", emit=keep
+    )
     return {
         "learned": sum(step.learned_tokens for step in steps[1:]),
         "tokens": sum(step.processed_tokens for step in steps[1:]),
@@ -94,7 +96,8 @@ def run_trl(folder: Path) -> dict[str, float]:
     rows = [json.loads(line) for line in (folder / "trl.jsonl").read_text(encoding="utf-8").splitlines()]
     config = SFTConfig(
         output_dir=str(folder / "trl"), per_device_train_batch_size=BATCH, num_train_epochs=1, max_length=MAX_LENGTH,
-        learning_rate=2e-4, use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no", logging_steps=1,
+        learning_rate=2e-4, use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no",
+        logging_steps=1,
     )  # fmt: skip
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base),
@@ -134,11 +137,11 @@ def table(results: dict[str, dict[str, float]], rows_file: Path, num_rows: int) 
     lines = [
         "# Training speed",
         "",
-        f"`python benchmarks/training.py {rows_file.name} --rows {num_rows}` on {_cpu()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names) + ".",
+        f"`python benchmarks/training.py {rows_file.name} --rows {num_rows}` on {_cpu()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names) + ".",
         "",
-        f"SmolLM2-135M-Instruct, LoRA r {RANK} on all linear layers, batch {BATCH}, length up to {MAX_LENGTH}, one epoch "
-        f"over the same {num_rows} rows, the first step left out. TRL with its own defaults.",
+        f"SmolLM2-135M-Instruct, LoRA r {RANK} on all linear layers, batch {BATCH}, length up to {MAX_LENGTH}, one "
+        f"epoch over the same {num_rows} rows, the first step left out. TRL with its own defaults.",
         "",
         "| | learned tokens/s | tokens/s | of them padding | seconds | peak memory | loss, first to last steps |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -22,7 +22,7 @@ def io_faults(path: Path) -> Iterator[None]:
             "I01",
             what=f"cannot write: {fault.strerror or fault}",
             where=str(fault.filename or path),
-            why="the operating system refused it; what was there before is untouched",
+            why="the operating system refused it, so nothing was put there",
             fix="free some space or choose a folder you may write to",
         ) from fault
 

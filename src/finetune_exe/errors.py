@@ -41,7 +41,6 @@ ERRORS: dict[str, ErrorKind] = {
     "M04": ErrorKind("The converted model does not compute what it should", BAD_DATA),
     "O01": ErrorKind("The output exists already", EXISTS),
     "T01": ErrorKind("Training met numbers that are not finite", BUG),
-    "T02": ErrorKind("The run was interrupted", INTERRUPTED),
     "X01": ErrorKind("A component is not installed", MISSING),
 }
 

@@ -185,7 +185,7 @@ CASES: dict[str, Case] = {
     "data.paths": Case(value="{fewer.jsonl}", phase=dataset, differs="content"),
     "data.format": Case(value="alpaca", phase=dataset, differs="error"),
     "data.chat_template": Case(value="plain", phase=dataset, differs="content", same=("sizes",)),
-    "data.max_length": Case(value="48", phase=dataset, differs="dropped"),
+    "data.max_length": Case(value="34", phase=dataset, differs="dropped"),
     "data.max_rows": Case(value="30", phase=dataset, differs="dropped", same=("seen",)),
     "data.group_by": Case(value="null", phase=dataset, differs="content", same=("seen", "dropped")),
     "data.validation_fraction": Case(value="0.4", phase=dataset, differs="sizes", same=("dropped",)),

@@ -283,8 +283,7 @@ def with_small_files(limit: int) -> None:
 @pytest.mark.parametrize(
     ("limit", "what"),
     [pytest.param(4_000, "plan", id="the plan"), pytest.param(10_240, "dataset", id="the dataset"),
-     pytest.param(40_000, "checkpoint", id="a checkpoint", marks=pytest.mark.xfail(
-         strict=True, reason="safetensors says so by an exception of its own, which is still taken for a bug"))],
+     pytest.param(40_000, "checkpoint", id="a checkpoint")],
 )  # fmt: skip
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(limit: int, what: str, copy: Path) -> None:
     before = contents(copy)

@@ -91,9 +91,12 @@ def _decoded(file: BinaryIO, path: Path) -> Iterator[bytes]:
     codec = _codec(head)
     if codec == "utf-8" and b"\0" in head:
         zero = head.index(b"\0")
-        line = head.count(b"\n", 0, zero) + 1
-        why = f"byte {zero:,} (line {line}) is zero, as in a binary file"
-        raise unreadable(path, why, "give JSONL, JSON, CSV, TSV, Parquet or plain text; or remove that byte", line=line)
+        raise unreadable(
+            path,
+            f"byte {zero:,} is zero, as in a binary file",
+            "give JSONL, JSON, CSV, TSV, Parquet or plain text; or remove that byte",
+            line=head.count(b"\n", 0, zero) + 1,
+        )
     if codec != "utf-8" or (b"\r" in head and b"\n" not in head):
         errors = "strict" if codec != "utf-8" else "surrogateescape"
         wrapper = io.TextIOWrapper(file, encoding=codec, errors=errors, newline=None)

@@ -80,7 +80,7 @@ def open_sources(sources: Sequence[Source], *, format_name: FormatName | None) -
         sample = list(islice(entries, DETECTION_ROWS))
         rows = [entry.row for entry in sample if isinstance(entry, RawRow)]
         if format_name is not None:
-            detection = Detection(format=format_named(format_name), evidence=("you named it",))
+            detection = Detection(format=format_named(format_name), evidence=("named beforehand",))
         elif rows:
             detection = detect_format(rows, where=source.name)
             if len(sample) == DETECTION_ROWS:

@@ -26,7 +26,8 @@ def labelled_rows(text: str) -> list[RawRow] | None:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     found = [(number, match) for number, line in lines if (match := _LABELLED.fullmatch(line))]
     labels = [match[1] or match[2] for _, match in found]
-    if len(found) < len(lines) or not 2 <= len(set(labels)) * MIN_ROWS_PER_LABEL <= len(lines):
+    distinct = len(set(labels))
+    if len(found) < len(lines) or distinct < 2 or distinct * MIN_ROWS_PER_LABEL > len(lines):
         return None
     if all(label.lstrip("-").isdecimal() for label in labels):
         counting = sum(int(after) == int(before) + 1 for before, after in pairwise(labels))

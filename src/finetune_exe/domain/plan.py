@@ -242,7 +242,7 @@ SETTING_GROUPS = ("data", "method", "optimizer", "schedule", "batch", "precision
 
 
 def _leaves(prefix: str, value: Value, default: Value | None) -> Iterator[tuple[str, Leaf, Leaf]]:
-    """Walk a group; a leaf that the default group lacks, as of another kind of method, is held against its own default."""
+    """Walk a group; a leaf the default group lacks, as of another kind of method, is held against its own default."""
     for name, field in type(value).model_fields.items():
         leaf, path = getattr(value, name), f"{prefix}.{name}"
         fallback = dict(default) if default is not None else {}

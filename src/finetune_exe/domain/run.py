@@ -31,7 +31,7 @@ class TrainingRun(Document):
     """Summary of a finished run; the course of it is in `events.jsonl`."""
 
     run_name: str
-    stop_reason: Literal["finished", "early_stopping", "out_of_time", "interrupted"]
+    stop_reason: Literal["finished", "early_stopping", "out_of_time"]
     num_steps: int
     planned_steps: int
     num_epochs: float

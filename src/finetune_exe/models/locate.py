@@ -31,7 +31,7 @@ def model_folder(reference: str, *, revision: str | None = None, progress: Progr
         progress: Told what takes long, in words.
 
     Raises:
-        FineTuneError: M01 where there is no such model, M03 where its folder is not complete, X01 for a missing package.
+        FineTuneError: M01 where there is no such model, M03 where its folder is not whole, X01 for a missing package.
     """
     path = Path(reference).expanduser()
     if reference == EMBEDDED:

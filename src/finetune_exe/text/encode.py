@@ -126,16 +126,15 @@ def _encode_chat(conversation: Conversation, tokenizer: ChatTokenizer, max_lengt
         )
     answers = _learned_answers(conversation.messages)
     _refuse_special_tokens(conversation.messages, tokenizer)
+    least = sum(len(message.content.strip()) for message in conversation.messages) // tokenizer.longest_token
+    if least > max_length:
+        raise _too_long(f"at least {least}", max_length)
     whole = template.render(conversation.messages, answer_next=False, columns=conversation.extra)
     spans = {index: _prefix_span(conversation, index, template) for index in answers}
     sequences = []
     for piece in _pieces(whole, spans, tokenizer):
         if len(piece.tokens.ids) > max_length:
-            raise _FaultError(
-                "too_long",
-                f"the conversation has {len(piece.tokens.ids)} tokens, more than max_length {max_length}",
-                "raise data.max_length, or split the conversation",
-            )
+            raise _too_long(str(len(piece.tokens.ids)), max_length)
         turns = conversation.messages[: max(piece.answers) + 1] if piece.text != whole else conversation.messages
         learned = _learned_by_prefix(piece, spans, tokenizer)
         if learned != _learned_by_mark(piece, turns, conversation, tokenizer):
@@ -197,6 +196,14 @@ def _pieces(whole: str, spans: dict[int, _Span], tokenizer: ChatTokenizer) -> li
 def _begins(tokens: Tokens, text: str, tokenizer: ChatTokenizer) -> bool:
     beginning = tokenizer.encode(text).ids
     return tokens.ids[: len(beginning)] == beginning
+
+
+def _too_long(tokens: str, max_length: int) -> _FaultError:
+    return _FaultError(
+        "too_long",
+        f"the conversation has {tokens} tokens, more than max_length {max_length}",
+        "raise data.max_length, or split the conversation",
+    )
 
 
 def _learned_answers(messages: tuple[Message, ...]) -> list[int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from finetune_exe.atomic import new_folder
 from finetune_exe.models.methods import TrainingMethod
@@ -26,7 +29,10 @@ class Checkpoints:
     def save(self, model: Any, step: int, *, best_step: int) -> Path:
         """Write a checkpoint in one piece, then remove those that are neither best nor recent."""
         with new_folder(self.path(step), overwrite=True) as work:
-            self.method.save(model, work)
+            try:
+                self.method.save(model, work)
+            except SafetensorError as fault:
+                raise OSError(errno.EIO, str(fault), str(work)) from fault
         self.steps.append(step)
         recent = self.steps[-self.keep_last :]
         for old in [kept for kept in self.steps if kept not in recent and kept != best_step]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.models.forward import LossFunction
-from finetune_exe.models.load import load_model, pick_device, settle_libraries, require_training_packages
+from finetune_exe.models.load import load_model, pick_device, require_training_packages, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.tiny import write_model, write_rows
 from transformers import AutoModelForCausalLM
 
 from finetune_exe.data.prepare import prepare
@@ -27,7 +28,6 @@ from finetune_exe.prepared.store import PreparedFolder, SplitData, load_dataset
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 from finetune_exe.training.loop import train
 from finetune_exe.workflow.plans import make_plan
-from tests.tiny import write_model, write_rows
 
 HARDWARE = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
 
@@ -67,7 +67,11 @@ def test_tuned_model_is_compared_in_pairs(job: Job) -> None:
     assert found.generation.num_rows == found.num_rows
     assert len(found.samples) == job.plan.evaluation.num_samples
     assert {check.passed for check in found.readiness} >= {True, None}
-    assert found.inputs == {"plan": job.plan.digest(), "dataset": job.data.manifest.digest(), "run": job.training.digest()}
+    assert found.inputs == {
+        "plan": job.plan.digest(),
+        "dataset": job.data.manifest.digest(),
+        "run": job.training.digest(),
+    }
 
 
 def test_perplexity_is_that_of_transformers_row_by_row(job: Job) -> None:
@@ -125,7 +129,9 @@ def test_metrics_against_values_worked_out_by_hand() -> None:
 
 
 def generation(ended: int, of: int) -> Generation:
-    return Generation(num_rows=of, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=0.0, candidate_stop_rate=ended / of)
+    return Generation(
+        num_rows=of, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=0.0, candidate_stop_rate=ended / of
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +173,10 @@ def test_readiness_finds_planted_defects(job: Job, tmp_path: Path) -> None:
 
     def idle(folder: Path) -> None:
         tensors = load_file(folder / "adapter_model.safetensors")
-        save_file({name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+        save_file(
+            {name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()},
+            folder / "adapter_model.safetensors",
+        )
 
     assert planted(lambda _: None, tmp_path / "0", job) == []
     assert planted(pickle_beside, tmp_path / "1", job) == ["nothing in the result can run code"]

@@ -31,7 +31,9 @@ def gemma() -> Gemma2ForCausalLM:
 
 
 sequence = st.lists(st.tuples(st.integers(3, 119), st.booleans()), min_size=2, max_size=20)
-batches = st.lists(sequence, min_size=1, max_size=5).filter(lambda rows: any(flag for row in rows for _, flag in row[1:]))
+batches = st.lists(sequence, min_size=1, max_size=5).filter(
+    lambda rows: any(flag for row in rows for _, flag in row[1:])
+)
 
 
 def arrays(row: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +61,9 @@ def test_losses_are_the_models_own_however_rows_are_batched(
         found = losses(batch)
     expected = [loss for row in rows for loss in own_losses(model, row)]
     assert found.nll_N.tolist() == pytest.approx(expected, rel=2e-4, abs=2e-4)
-    assert found.row_N.tolist() == [i for i, row in enumerate(rows) for position, (_, flag) in enumerate(row) if flag and position]
+    assert found.row_N.tolist() == [
+        i for i, row in enumerate(rows) for position, (_, flag) in enumerate(row) if flag and position
+    ]
     assert batch.num_learned == len(expected)
 
 

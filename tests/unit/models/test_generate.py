@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import write_model
 
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import load_model
 from finetune_exe.text.tokenizer import load_tokenizer
-from tests.tiny import write_model
 
 
 @pytest.fixture(scope="module")

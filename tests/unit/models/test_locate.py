@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.tiny import write_model
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.load import load_model
 from finetune_exe.models.locate import model_folder
-from tests.tiny import write_model
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.tiny import write_model, write_rows
 
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.plan import Plan
@@ -14,7 +15,6 @@ from finetune_exe.domain.values import Hardware
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.workflow.plans import make_plan
-from tests.tiny import write_model, write_rows
 
 SMALL = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
 MakePlan = Callable[..., Plan]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from tests.unit.training.conftest import MakePlan
 from transformers import AutoModelForCausalLM
 
 from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, RunFinished, StepFinished
@@ -17,7 +18,6 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training import loop
 from finetune_exe.training.loop import train
-from tests.unit.training.conftest import MakePlan
 
 
 def run(
@@ -100,9 +100,7 @@ def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best(
     assert summary.checkpoint == f"checkpoints/step-{summary.evaluations[0].step}"
 
 
-def test_a_run_out_of_time_ends_in_good_order(
-    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
-) -> None:
+def test_a_run_out_of_time_ends_in_good_order(make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path) -> None:
     summary, events = run(make, data, base, tmp_path, "schedule.epochs=50", max_seconds=1e-6)
     assert summary.stop_reason == "out_of_time"
     assert summary.num_steps == 1 < summary.planned_steps
@@ -120,9 +118,14 @@ def test_numbers_that_are_not_finite_name_the_rows(
 
 
 def test_every_weight_trains_with_full(make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path) -> None:
-    summary, _ = run(make, data, base, tmp_path, "method.kind=full", "schedule.max_steps=5", "optimizer.learning_rate=1e-3")
+    summary, _ = run(
+        make, data, base, tmp_path, "method.kind=full", "schedule.max_steps=5", "optimizer.learning_rate=1e-3"
+    )
     assert summary.num_trainable_parameters == summary.num_parameters
-    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / summary.checkpoint / "model.safetensors")
+    before, after = (
+        load_file(base / "model.safetensors"),
+        load_file(tmp_path / summary.checkpoint / "model.safetensors"),
+    )
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
@@ -142,7 +145,10 @@ def test_recomputing_activations_changes_nothing_but_memory(
 def test_the_same_seed_gives_the_same_run_bit_for_bit(
     make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
 ) -> None:
-    runs = [run(make, data, base, tmp_path / str(n), "schedule.max_steps=4", f"seed={seed}") for n, seed in enumerate((0, 0, 1))]
+    runs = [
+        run(make, data, base, tmp_path / str(n), "schedule.max_steps=4", f"seed={seed}")
+        for n, seed in enumerate((0, 0, 1))
+    ]
     found = [weights(tmp_path / str(n), summary) for n, (summary, _) in enumerate(runs)]
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert any(not torch.equal(found[0][name], found[2][name]) for name in found[0])

@@ -1,0 +1,28 @@
+"""What `dataset --check` shows of many rows and many faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from finetune_exe.data.check import check
+from finetune_exe.report.check import PLACES_SHOWN, render_check
+
+
+def test_each_file_is_named_once_and_further_places_are_counted(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"say {number}", "completion": "ok"}) for number in range(6)]
+    for name, extra in (("a.jsonl", ["broken"] * 3 + lines[:1]), ("b.jsonl", ["broken"] * 7)):
+        own = [line.replace("say", f"say {name}") for line in lines]
+        (tmp_path / name).write_text("\n".join([*own, *(line.replace("say", f"say {name}") for line in extra)]) + "\n")
+    text = " ".join(render_check(check([str(tmp_path)])).split())
+    assert f"{tmp_path}/a.jsonl:7, line 8, line 9, {tmp_path}/b.jsonl:7, line 8, line 9" in text
+    assert f"line 11 and {10 - PLACES_SHOWN} more" in text
+    assert f"{tmp_path}/a.jsonl:10 (repeats row 1)" in text
+
+
+def test_a_format_judged_by_some_rows_says_so(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"say {number}", "completion": "ok"}) for number in range(1200)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    report = check([str(tmp_path / "rows.jsonl")])
+    assert report.records == report.kept == 1200
+    assert report.format_evidence[-1] == "judged by the first 1,000 rows"
