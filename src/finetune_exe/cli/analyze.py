@@ -12,7 +12,6 @@ from finetune_exe.cli.surface import (
     hardware_options,
     json_option,
     overwrite_option,
-    render,
     say,
     set_option,
     wished_hardware,
@@ -33,6 +32,7 @@ from finetune_exe.domain.task import TaskSpec
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
 @overwrite_option
+@click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")
 @json_option
 def command(
     task: str,
@@ -46,6 +46,7 @@ def command(
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
+    markdown: bool,
     as_json: bool,
 ) -> None:
     """Recommend an approach to TASK, a sentence in your own words.
@@ -57,6 +58,7 @@ def command(
     """
     from finetune_exe.domain.plan_yaml import write_plan
     from finetune_exe.workflow.plans import make_plan
+    from finetune_exe.workflow.reports import show_plan
 
     path = output or (None if as_json else Path("plan.yaml"))
     if path is not None and path.exists() and not overwrite:
@@ -71,4 +73,4 @@ def command(
     if as_json:
         write_json(plan=plan)
     else:
-        say(render(plan, path))
+        say(show_plan(plan, path, markdown=markdown))

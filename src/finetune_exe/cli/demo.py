@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from finetune_exe.atomic import output_exists
-from finetune_exe.cli.surface import json_option, overwrite_option, render, say, view, write_json
+from finetune_exe.cli.surface import json_option, overwrite_option, say, view, write_json
 from finetune_exe.units import format_duration
 from finetune_exe.workflow.runs import RunFolder, evaluate_run, train_plan
 
@@ -33,6 +33,7 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
     from finetune_exe.report.evaluation import render_evaluation
     from finetune_exe.report.run import render_run
     from finetune_exe.workflow.demo import plan_demo
+    from finetune_exe.workflow.reports import show_plan
 
     started = time.monotonic()
     path = run_path or _free_name()
@@ -46,7 +47,7 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
 
     with view(as_json=as_json) as live:
         plan = plan_demo(minutes=minutes, progress=live.progress, note=live.note)
-        show(render(plan, run.plan))
+        show(show_plan(plan, run.plan, run=path))
 
         def prepared(manifest: PreparedDataset) -> None:
             show(render_dataset(manifest))
@@ -76,6 +77,7 @@ def _where(run: RunFolder, seconds: float) -> str:
         (run.model, "what was learned; any PEFT program loads it"),
         (run.events, "what happened, step by step"),
         (run.evaluation, "the evaluation"),
+        (run.report, "all of the above to read, as Markdown"),
     )
     width = max(len(str(path)) for path, _ in lines)
     listed = "\n".join(f"  {path!s:<{width}}  {what}" for path, what in lines)

@@ -6,14 +6,12 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from finetune_exe.domain.document import Document
 from finetune_exe.domain.events import AnyEvent, encode_event
-from finetune_exe.domain.plan import Plan
 from finetune_exe.report.live import LiveView, live_view
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else.")
@@ -59,31 +57,6 @@ def view(*, as_json: bool) -> Iterator[LiveView]:
     """Show progress on stderr while the block runs."""
     with live_view(sys.stderr, plain=as_json) as live:
         yield live
-
-
-def render(plan: Plan, path: Path | None) -> str:
-    """Render the boxed plan with its configuration and the commands that carry it out."""
-    from finetune_exe.export import config_excerpt
-    from finetune_exe.report.plan import render_plan
-
-    return render_plan(plan, config=config_excerpt(plan), commands=plan_commands(path))
-
-
-def plan_commands(path: Path | None) -> list[str]:
-    """List what to type to carry a plan out."""
-    name = str(path or "plan.yaml")
-    run = default_run(Path(name))
-    return [
-        f"fine-tune dataset --plan {name}",
-        f"fine-tune train {name} --run {run}",
-        f"fine-tune eval {run}",
-        f"fine-tune debug {run}",
-    ]
-
-
-def default_run(plan: Path) -> Path:
-    """Name the run folder of a plan file: runs/NAME beside it."""
-    return plan.parent / "runs" / plan.stem
 
 
 def wished_hardware(*, gpu: str | None, vram: float | None, cpu: bool) -> str | None:

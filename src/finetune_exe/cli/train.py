@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from finetune_exe.cli.surface import (
-    default_run,
     json_option,
     overwrite_option,
     say,
@@ -42,6 +41,7 @@ def command(
     """
     from finetune_exe.report.run import render_run
     from finetune_exe.workflow.plans import open_plan
+    from finetune_exe.workflow.reports import default_run
     from finetune_exe.workflow.runs import train_plan
 
     plan = open_plan(plan_path, settings=settings)

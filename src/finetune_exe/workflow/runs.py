@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.atomic import io_faults, output_exists
+from finetune_exe.atomic import io_faults, output_exists, write_file
 from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.events import AnyEvent, Emit, encode_event
@@ -53,6 +53,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """The Evaluation document."""
         return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """Plan, dataset, training and evaluation to read, as Markdown."""
+        return self.path / "report.md"
 
     @property
     def model(self) -> Path:
@@ -139,6 +144,7 @@ def train_plan(
         shutil.copytree(path / summary.checkpoint, run.model)
         summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
         summary.write(run.summary)
+        write_report(path)
     return summary
 
 
@@ -174,6 +180,7 @@ def evaluate_run(path: Path, *, settings: Plan | None = None, progress: Progress
         progress=progress,
     )
     evaluation.write(run.evaluation)
+    write_report(path)
     return evaluation
 
 
@@ -194,6 +201,25 @@ def open_run(path: Path) -> tuple[Plan, TrainingRun]:
             fix=f"fine-tune train PLAN --run {path}; to see why a run failed: fine-tune debug {path}",
         )
     return read_plan(run.plan), TrainingRun.read(run.summary)
+
+
+def write_report(path: Path) -> None:
+    """Write `report.md` from the documents of a run folder."""
+    from finetune_exe.report.dataset import render_dataset_markdown
+    from finetune_exe.report.evaluation import render_evaluation_markdown
+    from finetune_exe.report.run import render_run_markdown
+    from finetune_exe.workflow.reports import show_plan
+
+    run = RunFolder(path)
+    plan, summary = open_run(path)
+    parts = [
+        show_plan(plan, run.plan, run=path, markdown=True),
+        render_dataset_markdown(PreparedDataset.read(run.dataset / "manifest.json")),
+        render_run_markdown(summary),
+    ]
+    if run.evaluation.is_file():
+        parts.append(render_evaluation_markdown(Evaluation.read(run.evaluation)))
+    write_file(run.report, "\n".join(parts).encode())
 
 
 def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:

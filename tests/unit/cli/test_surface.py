@@ -10,10 +10,12 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
-from finetune_exe.cli.surface import default_run, json_line, plan_commands, wished_hardware
+from finetune_exe.cli.surface import json_line, wished_hardware
 from finetune_exe.errors import BUG, INTERRUPTED, IO, FineTuneError
+from finetune_exe.workflow.reports import default_run, show_plan
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner)))
@@ -34,7 +36,7 @@ def test_hardware_is_named_in_one_way() -> None:
 
 def test_a_plan_knows_what_to_type_next() -> None:
     assert default_run(Path("there/my.yaml")) == Path("there/runs/my")
-    assert plan_commands(Path("my.yaml"))[1] == "fine-tune train my.yaml --run runs/my"
+    assert "fine-tune train my.yaml --run runs/my" in show_plan(sample.plan(), Path("my.yaml"))
 
 
 def leave_with(fault: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
