@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.unit.report import sample
 
 from finetune_exe import errors
 from finetune_exe.cli.main import COMMANDS
@@ -115,8 +117,6 @@ def test_the_readme_lists_the_commands_and_the_exit_statuses() -> None:
 
 
 def test_layers_are_those_of_the_contract() -> None:
-    import tomllib
-
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
     block = re.search(r"## Layers.*?```text\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
     assert block
@@ -202,8 +202,6 @@ def test_the_settings_reference_is_that_of_the_model() -> None:
 
 def test_the_settings_reference_lists_every_setting() -> None:
     listed = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", settings_reference(), re.MULTILINE))
-    from tests.unit.report import sample
-
     assert {path for path, _, _ in sample.plan().settings()} <= listed
     assert set(UNSAID) <= listed
 
