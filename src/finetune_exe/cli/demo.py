@@ -12,6 +12,11 @@ from finetune_exe.cli.surface import json_option, overwrite_option, say, view, w
 from finetune_exe.units import format_duration
 from finetune_exe.workflow.runs import RunFolder, evaluate_run, train_plan
 
+OVERTIME = 1.15
+"""Training stops in good order after so many times its predicted duration."""
+CLOSING_SECONDS = 12.0
+"""For loading both models once more and writing the reports."""
+
 
 @click.command("demo")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Folder of the run.  [default: demo-run, demo-run-2, ...]")  # fmt: skip
@@ -32,7 +37,7 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
     from finetune_exe.report.dataset import render_dataset
     from finetune_exe.report.evaluation import render_evaluation
     from finetune_exe.report.run import render_run
-    from finetune_exe.workflow.demo import plan_demo
+    from finetune_exe.workflow.demo import plan_demo, trim_evaluation
     from finetune_exe.workflow.reports import show_plan
 
     started = time.monotonic()
@@ -46,7 +51,8 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
             say(text + "\n")
 
     with view(as_json=as_json) as live:
-        plan = plan_demo(minutes=minutes, progress=live.progress, note=live.note)
+        demo = plan_demo(minutes=minutes, note=live.note)
+        plan = demo.plan
         show(show_plan(plan, run.plan, run=path))
 
         def prepared(manifest: PreparedDataset) -> None:
@@ -54,10 +60,13 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
 
         summary = train_plan(
             plan, path, overwrite=overwrite, emit=live, progress=live.progress, note=live.note, prepared=prepared,
-            max_seconds=2 * plan.estimates["duration"].value.mid,
+            max_seconds=OVERTIME * demo.size.train_seconds,
         )  # fmt: skip
         show(render_run(summary))
-        evaluation = evaluate_run(path, progress=live.progress, note=live.note)
+        left = 60 * minutes - (time.monotonic() - started) - CLOSING_SECONDS
+        evaluation = evaluate_run(
+            path, settings=trim_evaluation(demo, summary, seconds_left=left), progress=live.progress, note=live.note
+        )
     if as_json:
         write_json(plan=plan, run=summary, evaluation=evaluation, verdict=evaluation.verdict, folder=str(path))
         return

@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, H hidden size, N learned tokens of the batch, V vocabu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,6 +77,7 @@ class LossFunction:
         self.bf16 = precision.base_dtype == "bfloat16"
         self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._decoder = self._inner.get_decoder()
+        self._adapters = model if isinstance(model, PeftModel) and self.bf16 else None
         self._plain_head = self._head_is_plain()
 
     def __call__(self, rows: Rows) -> RowLosses:
@@ -83,7 +85,7 @@ class LossFunction:
         import torch
 
         predicts_BT = rows.learned_BT[:, 1:]
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+        with self._without_detours(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
             if self._plain_head:
                 hidden_BTH = self._decoder(input_ids=rows.ids_BT, use_cache=False).last_hidden_state
                 logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
@@ -94,6 +96,12 @@ class LossFunction:
         targets_N = rows.ids_BT[:, 1:][predicts_BT]
         nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
         return RowLosses(nll_N, predicts_BT.nonzero()[:, 0])
+
+    def _without_detours(self) -> AbstractContextManager[None]:
+        """Keep inputs of adapters in bfloat16, where autocast takes them anyway, instead of by way of float32."""
+        from peft.helpers import disable_input_dtype_casting
+
+        return nullcontext() if self._adapters is None else disable_input_dtype_casting(self._adapters)
 
     def _head_is_plain(self) -> bool:
         import torch

@@ -27,7 +27,7 @@ def require_training_packages() -> None:
 
     for package in ("torch", "transformers", "peft", "accelerate", "safetensors"):
         if find_spec(package) is None:
-            raise missing_component(package, extra="train", needed_for="training and evaluation")
+            raise missing_component(package, extra="train", needed_for="training")
 
 
 def settle_libraries() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from finetune_exe.domain.plan import Full, Lora, Method
-from finetune_exe.models.load import load_model
+from finetune_exe.models.load import load_model, torch_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,10 +55,11 @@ class LoraMethod:
         (folder / "README.md").unlink(missing_ok=True)
 
     def load(self, folder: Path, base: Path, *, dtype: Any, device: str) -> Any:
-        """Load the adapter onto its base; `disable_adapter()` gives the base back."""
+        """Load the adapter onto its base, in the base's number format, in which training computed it too."""
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(load_model(base, dtype=dtype, device=device), folder).eval()
+        model = PeftModel.from_pretrained(load_model(base, dtype=dtype, device=device), folder)
+        return model.to(torch_dtype(dtype)).eval()
 
 
 class FullMethod:

@@ -99,7 +99,8 @@ def refresh(plan: Plan, *, speed: Estimate | None = None) -> Plan:
         speed: Training tokens a second, where they were measured.
     """
     if "model.reference" in plan.changed_by_user():
-        plan = plan.model_copy(update={"model": describe_model(plan.model.reference)})
+        model = describe_model(plan.model.reference).model_copy(update={"revision": plan.model.revision})
+        plan = plan.model_copy(update={"model": model})
     found: list[tuple[str, Estimate | None]] = [
         ("memory", estimate_memory(plan)),
         ("duration", estimate_duration(plan, speed=speed)),

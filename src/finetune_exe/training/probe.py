@@ -29,8 +29,10 @@ class MachineSpeed(NamedTuple):
     slowest_step_ratio: float
     """Slowest over median step: how unsteady the machine is."""
     reading_tokens_per_second: float
+    answer_start_seconds: float
+    """For a batch of answers, up to the first token."""
     answer_seconds_per_token: float
-    """For a batch of answers, each token."""
+    """For a batch of answers, each further token."""
 
 
 def probe(
@@ -39,7 +41,7 @@ def probe(
     sequences: Sequence[TokenSequence],
     tokenizer: ChatTokenizer,
     *,
-    num_steps: int = 4,
+    num_steps: int = 3,
     answers: int = 16,
 ) -> MachineSpeed:
     """Train a few real steps on real rows, read them without gradients, answer with them, and time each.
@@ -63,7 +65,7 @@ def probe(
         collate(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=setup.device)
         for start in range(0, max(1, len(rows) - size + 1), size)
     ]
-    train_seconds, train_tokens = [], []
+    train_seconds = []
     for step in range(WARM_UP_STEPS + num_steps):
         batch = batches[step * len(batches) // (WARM_UP_STEPS + num_steps)]
         begun = time.monotonic()
@@ -72,23 +74,25 @@ def probe(
         setup.optimizer.zero_grad(set_to_none=True)
         if step >= WARM_UP_STEPS:
             train_seconds.append((time.monotonic() - begun) / batch.num_tokens)
-            train_tokens.append(batch.num_tokens)
     setup.model.eval()
     longest = batches[len(batches) // 2]
     with torch.no_grad():
         begun = time.monotonic()
         setup.losses(longest)
         reading = time.monotonic() - begun
-    prompts = [tuple(tokens[: len(tokens) // 2].tolist()) for tokens, _ in rows[-answers:]]
-    begun = time.monotonic()
-    made = generate(setup.model, prompts, tokenizer, max_new_tokens=ANSWER_TOKENS, batch_size=answers,
-                    bf16=plan.precision.base_dtype == "bfloat16")  # fmt: skip
-    answering = time.monotonic() - begun
+    prompts = [tuple(tokens[: learned.argmax()].tolist()) for tokens, learned in rows[-answers:]]
+    times = []
+    for length in (1, 1 + ANSWER_TOKENS):
+        begun = time.monotonic()
+        generate(setup.model, prompts, tokenizer, max_new_tokens=length, batch_size=answers,
+                 bf16=plan.precision.base_dtype == "bfloat16")  # fmt: skip
+        times.append(time.monotonic() - begun)
     middle = statistics.median(train_seconds)
     return MachineSpeed(
         load_seconds=load_seconds,
         training_tokens_per_second=1 / middle,
         slowest_step_ratio=max(train_seconds) / middle,
         reading_tokens_per_second=longest.num_tokens / reading,
-        answer_seconds_per_token=answering / max(1, *(answer.num_tokens for answer in made)),
+        answer_start_seconds=times[0],
+        answer_seconds_per_token=max(0.0, times[1] - times[0]) / ANSWER_TOKENS,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Decision, Estimate, Interval, Leaf
 from finetune_exe.text.conversation import RowFault
@@ -15,17 +16,22 @@ from finetune_exe.text.encode import Sequence
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.probe import MachineSpeed
 from finetune_exe.workflow.plans import MEASURED, edit_plan, find_hardware, make_plan
-from finetune_exe.workflow.runs import Note, Progress
+from finetune_exe.workflow.runs import Note
 
 TASK = "Write the one-line docstring of a Python function"
 MAX_LENGTH = 256
 MAX_NEW_TOKENS = 48
 BATCH = 8
 DRAFT = (f"data.max_length={MAX_LENGTH}", f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1")
-RESERVE_SECONDS = 25.0
+RESERVE_SECONDS = 30.0
 """For preparing the data, saving, and what no probe foresees."""
-SHARE_OF_TRAINING = 0.62
+SHARE_OF_TRAINING = 0.5
 """Of the time that is left after the probe and the reserve; the rest evaluates."""
+SHARE_OF_ANSWERS = 0.75
+"""Of the time for evaluation."""
+ANSWER_BATCH = 16
+TUNED_ANSWER_COST = 0.6
+"""Time of a tuned answer over an untuned one, which runs on to the limit."""
 EVALUATIONS = 3
 MINIMUM_ROWS, MAXIMUM_ROWS = 64, 4000
 
@@ -39,7 +45,17 @@ class Size:
     test_rows: int
     generations: int
     train_seconds: float
-    """Training steps, evaluations in between and loading, as predicted."""
+    """Loading, training steps and the evaluations in between, as predicted."""
+    answer_seconds: float
+    """Generating all answers of both models, as predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """The demo, planned."""
+
+    plan: Plan
+    size: Size
 
 
 def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> Size:
@@ -55,11 +71,11 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
     """
     train_seconds = seconds * SHARE_OF_TRAINING
     eval_seconds = seconds - train_seconds
-    answer_batch = MAX_NEW_TOKENS * speed.answer_seconds_per_token
-    generations = 16 * max(1, min(6, int(eval_seconds * 0.55 / (2 * answer_batch))))
-    reading = eval_seconds - 2 * answer_batch * generations / 16 - 2 * speed.load_seconds
-    test_rows = int(max(24, min(150, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
-    validation_rows = max(16, min(48, test_rows // 2))
+    per_batch = (1 + TUNED_ANSWER_COST) * (speed.answer_start_seconds + MAX_NEW_TOKENS * speed.answer_seconds_per_token)
+    num_batches = max(1, min(6, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
+    reading = eval_seconds - num_batches * per_batch - 2 * speed.load_seconds
+    test_rows = int(max(24, min(110, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
+    validation_rows = max(16, min(40, test_rows // 3))
     validating = (EVALUATIONS + 1) * validation_rows * tokens_per_row / speed.reading_tokens_per_second
     stepping = train_seconds - speed.load_seconds - validating
     train_rows = int(stepping * speed.training_tokens_per_second / tokens_per_row)
@@ -68,17 +84,37 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
         train_rows=train_rows,
         validation_rows=validation_rows,
         test_rows=test_rows,
-        generations=min(generations, test_rows),
+        generations=min(ANSWER_BATCH * num_batches, test_rows),
         train_seconds=train_rows * tokens_per_row / speed.training_tokens_per_second + validating + speed.load_seconds,
+        answer_seconds=num_batches * per_batch,
     )
 
 
-def plan_demo(*, minutes: float, progress: Progress, note: Note) -> Plan:
+def trim_evaluation(demo: Demo, run: TrainingRun, *, seconds_left: float) -> Plan:
+    """Ask for fewer answers where the machine has become slower than it was when it was probed.
+
+    Args:
+        demo: The plan and what it foresaw.
+        run: What the training measured.
+        seconds_left: Time for the evaluation.
+
+    Returns:
+        The plan, its number of answers cut to what still fits; at least one batch.
+    """
+    pace = demo.plan.estimates["speed"].value.mid / (run.processed_tokens / run.seconds)
+    per_answer = pace * demo.size.answer_seconds / demo.size.generations
+    affordable = int(seconds_left * SHARE_OF_ANSWERS / per_answer) // ANSWER_BATCH * ANSWER_BATCH
+    wanted = max(ANSWER_BATCH, min(demo.size.generations, affordable))
+    if wanted == demo.size.generations:
+        return demo.plan
+    return edit_plan(demo.plan, [f"evaluation.max_generations={wanted}"])
+
+
+def plan_demo(*, minutes: float, note: Note) -> Demo:
     """Probe the machine and plan the demo so that it is over in `minutes`.
 
     Args:
         minutes: Wall time from now to the end of the evaluation.
-        progress: Told how far it is.
         note: Told what takes long.
     """
     from finetune_exe.models.locate import model_folder
@@ -98,7 +134,7 @@ def plan_demo(*, minutes: float, progress: Progress, note: Note) -> Plan:
     left = 60 * minutes - (time.monotonic() - started) - RESERVE_SECONDS
     tokens_per_row = sum(len(row.tokens) for row in rows) / len(rows)
     size = size_run(speed, tokens_per_row=tokens_per_row, seconds=max(0.0, left))
-    return _sized(draft, size, speed)
+    return Demo(plan=_sized(draft, size, speed), size=size)
 
 
 def _example_rows(tokenizer: ChatTokenizer) -> list[Sequence]:
@@ -141,7 +177,7 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed) -> Plan:
         path: Decision(value=value, reason=reason, source=MEASURED, confidence="high")
         for path, (value, reason) in chosen.items()
     }
-    width = max(0.15, speed.slowest_step_ratio - 1)
+    width = max(0.25, speed.slowest_step_ratio - 1)
     estimates = plan.estimates | {
         "speed": _estimate(speed.training_tokens_per_second, "tokens_per_second", width, "timed training steps"),
         "duration": _estimate(

@@ -15,13 +15,15 @@ MEASURED = "measured on this machine"
 
 
 def find_hardware(gpu: str | None) -> Hardware:
-    """Describe the hardware asked for, or this machine.
+    """Describe the hardware asked for, or this machine; "cpu" is this machine without its GPUs.
 
     Raises:
         FineTuneError: H01 for a GPU nobody knows.
     """
     from finetune_exe.planning.hardware import detect_hardware, parse_hardware
 
+    if gpu is not None and gpu.casefold() == "cpu":
+        return detect_hardware().model_copy(update={"gpus": ()})
     return parse_hardware(gpu) if gpu else detect_hardware()
 
 
