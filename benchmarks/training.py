@@ -22,8 +22,8 @@ from pathlib import Path
 BATCH, RANK, MAX_LENGTH = 8, 16, 512
 
 
-def prepare(rows_file: Path, num_rows: int, folder: Path) -> None:
-    """Write plan and prepared dataset for ours, and the same train rows as prompt and completion for TRL."""
+def prepare(rows_file: Path, num_rows: int, folder: Path) -> int:
+    """Write plan and prepared dataset for ours, and the same train rows for TRL; count them."""
     from finetune_exe.domain.plan_yaml import write_plan
     from finetune_exe.domain.task import TaskSpec
     from finetune_exe.prepared.store import load_dataset
@@ -43,10 +43,12 @@ def prepare(rows_file: Path, num_rows: int, folder: Path) -> None:
     )  # fmt: skip
     write_plan(plan, folder / "plan.yaml")
     prepare_dataset(plan, folder / "dataset", progress=lambda *_: None, note=print)
+    rows = load_dataset(folder / "dataset").split("train").read_rows()
     with (folder / "trl.jsonl").open("w", encoding="utf-8") as file:
-        for row in load_dataset(folder / "dataset").split("train").read_rows():
+        for row in rows:
             messages = [{"role": m["role"], "content": m["content"]} for m in row.conversation["messages"]]
             file.write(json.dumps({"prompt": messages[:-1], "completion": messages[-1:]}) + "\n")
+    return len(rows)
 
 
 def run_ours(folder: Path) -> dict[str, float]:
@@ -130,14 +132,14 @@ def run_trl(folder: Path) -> dict[str, float]:
     }
 
 
-def table(results: dict[str, dict[str, float]], rows_file: Path, num_rows: int) -> str:
+def table(results: dict[str, dict[str, float]], rows_file: Path, *, wanted: int, num_rows: int) -> str:
     """Write the comparison as Markdown."""
     ours, theirs = results["finetune-exe"], results["TRL SFTTrainer"]
     names = ("torch", "transformers", "peft", "accelerate", "trl")
     lines = [
         "# Training speed",
         "",
-        f"`python benchmarks/training.py {rows_file.name} --rows {num_rows}` on {_cpu()}, {os.cpu_count()} cores, "
+        f"`python benchmarks/training.py {rows_file.name} --rows {wanted}` on {_cpu()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names) + ".",
         "",
         f"SmolLM2-135M-Instruct, LoRA r {RANK} on all linear layers, batch {BATCH}, length up to {MAX_LENGTH}, one "
@@ -179,12 +181,12 @@ def main() -> None:
         return
     results = {}
     with tempfile.TemporaryDirectory() as name:
-        prepare(arguments.rows_file.resolve(), arguments.rows, Path(name))
+        num_rows = prepare(arguments.rows_file.resolve(), arguments.rows, Path(name))
         for title, contender in (("finetune-exe", "ours"), ("TRL SFTTrainer", "trl")):
             command = [sys.executable, __file__, name, "--contender", contender]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results[title] = json.loads(done.stdout.splitlines()[-1])
-    text = table(results, arguments.rows_file, arguments.rows)
+    text = table(results, arguments.rows_file, wanted=arguments.rows, num_rows=num_rows)
     print(text)
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.report import sample
 
+from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.training.probe import MachineSpeed
 from finetune_exe.workflow.demo import (
     ANSWER_BATCH,
@@ -52,10 +53,11 @@ def test_a_faster_machine_or_more_time_gets_a_longer_run() -> None:
     ("slower", "left", "wanted"), [(1.0, 500.0, 64), (4.0, 100.0, 16), (1.0, 80.0, 48), (2.0, -5.0, 16)]
 )
 def test_a_machine_that_became_slower_answers_less(slower: float, left: float, wanted: int) -> None:
-    plan = sample.plan()
+    interval = Interval(low=200.0, mid=250.0, high=300.0)
+    pace = Estimate(value=interval, unit="tokens_per_second", reason="timed", source="probe")
+    plan = sample.plan().model_copy(update={"estimates": {"speed": pace}})
     size = Size(train_rows=100, validation_rows=20, test_rows=90, generations=64, train_seconds=100, answer_seconds=80)
-    pace = plan.estimates["speed"].value.mid / slower
-    run = sample.run().model_copy(update={"processed_tokens": 1000, "seconds": 1000 / pace})
+    run = sample.run().model_copy(update={"processed_tokens": 1000, "seconds": 1000 * slower / interval.mid})
     trimmed = trim_evaluation(Demo(plan=plan, size=size), run, seconds_left=left)
     assert (trimmed is plan) == (wanted == 64)
     assert trimmed is plan or trimmed.evaluation.max_generations == wanted
