@@ -23,29 +23,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ERROR_PAGES = {page.stem.removeprefix("FT-"): page for page in (ROOT / "docs" / "errors").glob("FT-*.md")}
 BEGIN, END = "<!-- settings: written by tests/unit/test_docs.py -->", "<!-- end of settings -->"
 GROUPS = ("task", "model", "data", "method", "optimizer", "schedule", "batch", "precision", "checkpoints", "evaluation")
-UNSAID = {
-    "task.description": "The task in the user's words.",
-    "task.type": "What kind of task it is; it decides the metrics and the data needed.",
-    "model.num_parameters": "Weights of the model.",
-    "model.license": "Its licence, where it is known.",
-    "method.kind": "How the model is made trainable.",
-    "method.lora_rank": "Width of the two factors; more can hold more, and costs memory.",
-    "method.lora_dropout": "Share of the adapters' inputs set to zero in each step.",
-    "method.target_modules": "Layers that get adapters; or a list of module names.",
-    "optimizer.learning_rate": "Highest step size, reached when the warm-up ends.",
-    "optimizer.weight_decay": "Pull of the trained weights towards zero, AdamW's.",
-    "optimizer.beta1": "Decay of the running mean of the gradient.",
-    "optimizer.beta2": "Decay of the running mean of its square.",
-    "schedule.kind": "How the learning rate falls after the warm-up.",
-    "schedule.epochs": "Passes over the training rows.",
-    "schedule.warmup.kind": "Whether the warm-up is given as a share or as a number.",
-    "schedule.warmup.fraction": "Share of all steps in which the learning rate rises.",
-    "schedule.warmup.steps": "Steps in which the learning rate rises.",
-    "evaluation.metrics": "What is measured on the test rows.",
-    "evaluation.confidence_level": "Level of the intervals.",
-    "seed": "Start of the random numbers: split, order of batches, first adapter weights, dropout.",
-}
-"""Meanings of the settings whose fields say nothing themselves."""
 
 
 def headings(text: str) -> set[str]:
@@ -160,8 +137,7 @@ def setting_rows(path: str, schema: dict[str, Any], every: dict[str, Any]) -> It
             yield from setting_rows(full, every[part["$ref"].rpartition("/")[2]], every)
         if "oneOf" in field:
             continue
-        assert ("description" in field) != (full in UNSAID), f"{full}: one meaning, here or in its field"
-        meaning = field.get("description") or UNSAID[full]
+        meaning = field["description"]
         default = "" if "const" in field or "default" not in field else shown(field["default"])
         yield f"| `{full}` | {kind_of(field)} | {default} | {meaning} |".replace("None", "`null`")
 
@@ -183,7 +159,7 @@ def settings_reference() -> str:
     seed = schema["properties"]["seed"]
     parts.append(
         f"### seed\n\n| setting | value | default | meaning |\n|---|---|---|---|\n"
-        f"| `seed` | {kind_of(seed)} | {shown(seed['default'])} | {UNSAID['seed']} |"
+        f"| `seed` | {kind_of(seed)} | {shown(seed['default'])} | {seed['description']} |"
     )
     return "\n\n".join(parts)
 
@@ -203,7 +179,6 @@ def test_the_settings_reference_is_that_of_the_model() -> None:
 def test_the_settings_reference_lists_every_setting() -> None:
     listed = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", settings_reference(), re.MULTILINE))
     assert {path for path, _, _ in sample.plan().settings()} <= listed
-    assert set(UNSAID) <= listed
 
 
 def test_formats_and_metrics_are_named_in_the_guide_to_the_plan() -> None:

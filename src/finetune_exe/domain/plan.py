@@ -20,7 +20,9 @@ class Task(Value):
     """What the model shall learn."""
 
     description: str
+    """The task in the user's words."""
     type: TaskType
+    """What kind of task it is; it decides the metrics and the data needed."""
     evidence: tuple[str, ...] = ()
     """What in the description or the data decided the type."""
 
@@ -37,9 +39,11 @@ class BaseModelChoice(Value):
     shape: ModelShape | None = None
     """Its dimensions, where they are known; without them memory and time cannot be estimated."""
     num_parameters: int | None = None
+    """Weights of the model."""
     context_length: int | None = None
     """Longest sequence it was made for, in tokens."""
     license: str | None = None
+    """Its licence, where it is known."""
 
 
 class DataChoice(Value):
@@ -69,17 +73,22 @@ class Lora(Value):
     """Low-rank adapters on a frozen model."""
 
     kind: Literal["lora"] = "lora"
+    """How the model is made trainable."""
     lora_rank: int = Field(default=16, ge=1)
+    """Width of the two factors; more can hold more, and costs memory."""
     lora_alpha: float = Field(default=32.0, gt=0)
     """Scale: the update is lora_alpha / lora_rank times the product of the two factors."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs set to zero in each step."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Layers that get adapters; or a list of module names."""
 
 
 class Full(Value):
     """Every weight is trained."""
 
     kind: Literal["full"] = "full"
+    """How the model is made trainable."""
 
 
 Method = Annotated[Lora | Full, Field(discriminator="kind")]
@@ -89,9 +98,13 @@ class Optimizer(Value):
     """AdamW and its settings."""
 
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    """Highest step size, reached when the warm-up ends."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Pull of the trained weights towards zero, AdamW's."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the running mean of the gradient."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the running mean of its square."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; None never scales."""
 
@@ -100,21 +113,27 @@ class WarmupFraction(Value):
     """Warm up over a share of all steps."""
 
     kind: Literal["fraction"] = "fraction"
+    """Whether the warm-up is given as a share or as a number."""
     fraction: float = Field(ge=0, lt=1)
+    """Share of all steps in which the learning rate rises."""
 
 
 class WarmupSteps(Value):
     """Warm up over a number of steps."""
 
     kind: Literal["steps"] = "steps"
+    """Whether the warm-up is given as a share or as a number."""
     steps: int = Field(ge=0)
+    """Steps in which the learning rate rises."""
 
 
 class Schedule(Value):
     """How long, and how the learning rate moves."""
 
     kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
     epochs: float = Field(default=3.0, gt=0)
+    """Passes over the training rows."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimizer steps even if the epochs are not done; None never does."""
     warmup: Annotated[WarmupFraction | WarmupSteps, Field(discriminator="kind")] = WarmupFraction(fraction=0.03)
@@ -162,6 +181,7 @@ class EvaluationChoice(Value):
     metrics: tuple[Literal["perplexity", "bits_per_byte", "chrf", "rouge_l", "exact_match"], ...] = (
         "perplexity", "bits_per_byte", "chrf", "rouge_l",
     )  # fmt: skip
+    """What is measured on the test rows."""
     max_generations: int = Field(default=100, ge=0)
     """Test rows answered by generating, for the metrics that need an answer."""
     max_new_tokens: int = Field(default=256, ge=1)
@@ -169,6 +189,7 @@ class EvaluationChoice(Value):
     num_samples: int = Field(default=3, ge=0)
     """Answers shown side by side."""
     confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Level of the intervals."""
 
 
 class DataNeeds(Value):
@@ -195,6 +216,7 @@ class Plan(Document):
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationChoice = EvaluationChoice()
     seed: int = Field(default=0, ge=0)
+    """Start of the random numbers: split, order of batches, first adapter weights, dropout."""
     hardware: Hardware
     profile: DataProfile | None = None
     """What the data showed when the plan was made; None where no data was given."""
