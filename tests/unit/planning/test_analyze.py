@@ -6,7 +6,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planned import CPU, make_plan, make_profile
+from tests.unit.planning.planned import CPU, make_plan, make_profile
 from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.domain.plan import Full, Lora, Plan, WarmupFraction

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from planned import CPU, make_plan, make_profile
+from tests.unit.planning.planned import CPU, make_plan, make_profile
 
 from finetune_exe.domain.values import Check
 from finetune_exe.planning import readiness

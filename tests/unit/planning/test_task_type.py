@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from planned import make_profile
+from tests.unit.planning.planned import make_profile
 
 from finetune_exe.planning.task import classify_task
 
