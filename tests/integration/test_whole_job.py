@@ -231,10 +231,16 @@ def test_a_run_out_of_time_ends_in_good_order(copy: Path, fine_tune: FineTune) -
     assert "time" in done.out.split("VALIDATION LOSS")[0]
 
 
+def hear_ctrl_c() -> None:
+    """Undo what a shell does to background jobs: it has them ignore the signal, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "finetune_exe", *arguments], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
 
 
