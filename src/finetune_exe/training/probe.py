@@ -80,7 +80,10 @@ def probe(
         begun = time.monotonic()
         setup.losses(longest)
         reading = time.monotonic() - begun
-    prompts = [tuple(tokens[: learned.argmax()].tolist()) for tokens, learned in rows[-answers:]]
+    if plan.precision.base_dtype == "bfloat16":
+        setup.model.to(torch.bfloat16)  # as a tuned model is loaded to be evaluated
+    asked = [rows[index * len(rows) // answers] for index in range(min(answers, len(rows)))]
+    prompts = [tuple(tokens[: learned.argmax()].tolist()) for tokens, learned in asked]
     times = []
     for length in (1, 1 + ANSWER_TOKENS):
         begun = time.monotonic()
