@@ -26,6 +26,7 @@ from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training.batches import plan_epoch
 from finetune_exe.training.loop import train
+from finetune_exe.training.preflight import check_trainable
 from finetune_exe.training.setup import set_up
 from finetune_exe.workflow.plans import make_plan
 
@@ -33,7 +34,7 @@ Seen = Mapping[str, Any]
 USUAL = (
     "data.group_by=topic", "data.validation_fraction=0.2", "data.test_fraction=0.3", "data.max_length=128",
     "precision.base_dtype=float32", "optimizer.learning_rate=1e-2", "method.lora_dropout=0.0",
-    "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "schedule.epochs=1.0", "schedule.max_steps=6",
+    "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "schedule.epochs=3.0", "schedule.max_steps=6",
     "checkpoints.evaluations_per_epoch=4.0", "checkpoints.keep_last=2", "evaluation.max_new_tokens=4",
     "evaluation.max_generations=6", "evaluation.metrics=[perplexity, chrf]",
 )  # fmt: skip
@@ -56,7 +57,9 @@ class Bench:
     def plan(self, *settings: str) -> Plan:
         spec = TaskSpec(description="answer", data_paths=(str(self.rows),), model=str(self.models[0]))
         hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
-        return make_plan(spec, hardware=hardware, settings=(*USUAL, *settings))
+        low_rank = not {"method.kind=prefix", "method.kind=full"} & set(settings)
+        usual = (setting for setting in USUAL if low_rank or not setting.startswith("method."))
+        return make_plan(spec, hardware=hardware, settings=(*usual, *settings))
 
     def look(self, phase: Callable[[Bench, Plan], Seen], *settings: str) -> Seen:
         """Observe a phase under these settings; what was seen once is remembered."""
@@ -106,6 +109,15 @@ def batches(bench: Bench, plan: Plan) -> Seen:
     return {"steps": len(steps), "passes": [[len(rows) for rows in step] for step in steps], "order": steps}
 
 
+def start(bench: Bench, plan: Plan) -> Seen:
+    """Whether training may begin; the error code where it may not."""
+    try:
+        check_trainable(plan)
+    except FineTuneError as fault:
+        return {"refused": fault.code}
+    return {"refused": None}
+
+
 def model(bench: Bench, plan: Plan) -> Seen:
     """The model as it is trained."""
     setup = set_up(plan, model_folder(plan.model.reference))
@@ -115,7 +127,7 @@ def model(bench: Bench, plan: Plan) -> Seen:
         for module in setup.model.modules()
         if type(module).__module__.startswith("peft.tuners.lora") and "scaling" in vars(module)
     }
-    inner = setup.model.get_base_model() if plan.method.kind == "lora" else setup.model
+    inner = setup.model if plan.method.kind == "full" else setup.model.get_base_model()
     return {
         "trainable": setup.num_trainable_parameters,
         "frozen": frozen,
@@ -180,6 +192,8 @@ class Case:
 
 
 PATIENT = ("optimizer.learning_rate=0.9", "schedule.max_steps=40", "schedule.epochs=20.0")
+WIDE_ENOUGH = ("method.lora_rank=128",)
+"""States of fewer than 4,096 numbers stay in float32."""
 CASES: dict[str, Case] = {
     "model.reference": Case(value="{model-1}", phase=training, differs="initial", same=("rates", "tokens")),
     "data.paths": Case(value="{fewer.jsonl}", phase=dataset, differs="content"),
@@ -196,13 +210,22 @@ CASES: dict[str, Case] = {
     "method.lora_alpha": Case(value="8.0", phase=model, differs="scales", same=("trainable",)),
     "method.lora_dropout": Case(value="0.5", phase=training, differs="losses", same=("rates", "initial")),
     "method.target_modules": Case(value="[q_proj]", phase=model, differs="trainable", same=("scales",)),
+    "method.use_rslora": Case(value="true", phase=model, differs="scales", same=("trainable",)),
+    "method.use_dora": Case(value="true", phase=model, differs="trainable", same=("scales",)),
+    "method.double_quantization": Case(
+        value="false", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
+    ),
+    "method.num_virtual_tokens": Case(value="7", phase=model, differs="trainable", beside=("method.kind=prefix",)),
+    "optimizer.kind": Case(
+        value="adamw_8bit", phase=training, differs="weights", same=("rates", "initial"), beside=WIDE_ENOUGH
+    ),
     "optimizer.learning_rate": Case(value="1e-3", phase=training, differs="rates", same=("initial",)),
     "optimizer.weight_decay": Case(value="0.5", phase=training, differs="weights", same=("rates",)),
     "optimizer.beta1": Case(value="0.5", phase=training, differs="weights", same=("rates",)),
     "optimizer.beta2": Case(value="0.9", phase=training, differs="weights", same=("rates",)),
     "optimizer.max_grad_norm": Case(value="1e-3", phase=training, differs="weights", same=("rates",)),
     "schedule.kind": Case(value="linear", phase=training, differs="rates", same=("num_steps",)),
-    "schedule.epochs": Case(value="0.3", phase=training, differs="num_steps"),
+    "schedule.epochs": Case(value="0.3", phase=training, differs="num_steps", also=("schedule.max_steps=null",)),
     "schedule.max_steps": Case(value="3", phase=training, differs="num_steps"),
     "schedule.warmup.kind": Case(
         value="steps", phase=training, differs="rates", same=("num_steps",), also=("schedule.warmup.steps=4",)
@@ -214,6 +237,8 @@ CASES: dict[str, Case] = {
     "batch.group_by_length": Case(value="false", phase=batches, differs="order", same=("steps",)),
     "precision.base_dtype": Case(value="bfloat16", phase=model, differs="frozen", same=("trainable",)),
     "precision.gradient_checkpointing": Case(value="true", phase=model, differs="recomputes", same=("trainable",)),
+    "parallelism.kind": Case(value="ddp", phase=start, differs="refused", also=("parallelism.num_gpus=2",)),
+    "parallelism.num_gpus": Case(value="2", phase=start, differs="refused", also=("parallelism.kind=fsdp",)),
     "checkpoints.evaluations_per_epoch": Case(value="1.0", phase=training, differs="evaluated", same=("losses",)),
     "checkpoints.keep_last": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
     "checkpoints.early_stopping_patience": Case(value="1", phase=training, differs="num_steps", beside=PATIENT),
@@ -232,7 +257,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_every_setting_has_a_case(bench: Bench) -> None:
-    variants = (bench.plan(), bench.plan("method.kind=full"), bench.plan("schedule.warmup.steps=3"))
+    variants = [bench.plan("schedule.warmup.steps=3")]
+    variants += [bench.plan(f"method.kind={kind}") for kind in ("lora", "qlora", "prefix", "full")]
     settings = {path for plan in variants for path, _, _ in plan.settings()}
     assert settings == set(CASES)
 
@@ -241,7 +267,7 @@ def test_every_setting_has_a_case(bench: Bench) -> None:
 def test_a_changed_setting_changes_what_it_should(path: str, bench: Bench) -> None:
     case = CASES[path]
     before = bench.look(case.phase, *case.beside)
-    after = bench.look(case.phase, bench.setting(path), *case.also, *case.beside)
+    after = bench.look(case.phase, *case.beside, bench.setting(path), *case.also)
     assert before[case.differs] != after[case.differs]
     for name in case.same:
         assert before[name] == after[name], name

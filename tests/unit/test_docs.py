@@ -14,7 +14,7 @@ from tests.unit.report import sample
 
 from finetune_exe import errors
 from finetune_exe.cli.main import COMMANDS
-from finetune_exe.domain.plan import EvaluationChoice, Plan
+from finetune_exe.domain.plan import SETTING_GROUPS, EvaluationChoice, Plan
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import ERRORS
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ERROR_PAGES = {page.stem.removeprefix("FT-"): page for page in (ROOT / "docs" / "errors").glob("FT-*.md")}
 BEGIN, END = "<!-- settings: written by tests/unit/test_docs.py -->", "<!-- end of settings -->"
-GROUPS = ("task", "model", "data", "method", "optimizer", "schedule", "batch", "precision", "checkpoints", "evaluation")
+GROUPS = ("task", "model", *SETTING_GROUPS)
 
 
 def headings(text: str) -> set[str]:

@@ -27,11 +27,21 @@ from finetune_exe.domain.task import TaskSpec
 @hardware_options[0]
 @hardware_options[1]
 @hardware_options[2]
-@click.option("--method", type=click.Choice(["lora", "full"]), help="Training method; chosen for you otherwise.")
+@click.option(
+    "--method",
+    type=click.Choice(["lora", "qlora", "full", "prefix"]),
+    help="Training method; chosen for you otherwise.",
+)
 @click.option("--preset", type=click.Choice(["auto", "conservative", "balanced", "aggressive"]), default="auto", show_default=True)  # fmt: skip
+@click.option("--keep-abilities", is_flag=True, help="What the model can do today matters as much as the new task.")
+@click.option("--permissive-license", is_flag=True, help="Suggest only models under Apache-2.0, MIT or BSD.")
+@click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Most the training may cost.")  # fmt: skip
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Longest the training may take.")
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
 @overwrite_option
+@click.option("--calibrate", is_flag=True, help="Correct the predictions by what finished runs on this machine measured.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="Show also what was weighed and rejected, and what would change the advice.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")
 @json_option
 def command(
@@ -41,11 +51,17 @@ def command(
     gpu: str | None,
     vram: float | None,
     cpu: bool,
-    method: Literal["lora", "full"] | None,
+    method: Literal["lora", "qlora", "full", "prefix"] | None,
     preset: Literal["auto", "conservative", "balanced", "aggressive"],
+    keep_abilities: bool,
+    permissive_license: bool,
+    budget_usd: float | None,
+    hours: float | None,
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
+    calibrate: bool,
+    explain: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -65,12 +81,13 @@ def command(
         raise output_exists(path)
     spec = TaskSpec(
         description=task, data_paths=data, model=model, method=method, preset=preset,
-        gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu),
+        gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,
+        permissive_license=permissive_license, budget_usd=budget_usd, hours=hours,
     )  # fmt: skip
-    plan = make_plan(spec, settings=settings)
+    plan = make_plan(spec, settings=settings, calibrate=calibrate)
     if path is not None:
         write_plan(plan, path)
     if as_json:
         write_json(plan=plan)
     else:
-        say(show_plan(plan, path, markdown=markdown))
+        say(show_plan(plan, path, markdown=markdown, explain=explain))

@@ -18,8 +18,11 @@ COMMANDS = {
     "analyze": "Recommend an approach: the boxed FINE-TUNING PLAN and plan.yaml",
     "dataset": "Check, convert or prepare data",
     "config": "Write the training configuration, for this or another trainer",
+    "estimate": "Memory, speed and cost of one configuration, or of many recorded runs",
     "train": "Train what a plan says",
+    "tune": "Search better settings within the intervals of a plan",
     "eval": "Compare a tuned model with its base on held-out rows",
+    "forecast": "What more rows would bring, from runs on fewer",
     "debug": "Find out why a run went wrong",
     "demo": "The whole job on real data, in six minutes on two cores",
 }

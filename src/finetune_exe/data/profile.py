@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from finetune_exe.data.answers import answer_kind
+from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.ingest import open_sources
+from finetune_exe.data.language import language_of
 from finetune_exe.data.raw import BadLine
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.task import DataProfile, FormatName
+from finetune_exe.domain.task import AnswerKind, DataProfile, FormatName
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
+from finetune_exe.text.formats.detect import Detection
 
 MAX_SAMPLED = 20_000
 MAX_LABELS = 200
 MIN_ROWS_PER_LABEL = 5
 MAX_LABEL_CHARACTERS = 60
 MIN_GROUPS = 10
+MAX_LANGUAGES = 2_000
+"""Rows whose language is looked at."""
+MIN_LANGUAGE_SHARE = 0.02
+MUCH_EMPTY = 0.05
+MOSTLY_SINGLE = 0.05
+"""Fewer rows than this share with several answers: the last answer may be a label."""
+OPENING = 300
+"""Characters of a prompt and an answer kept to tell their language."""
 GROUP_NAMES = (
     "module", "document", "document_id", "doc_id", "conversation_id", "dialogue_id", "thread_id", "session_id",
     "group", "user_id", "user", "author", "source", "url", "title", "file",
@@ -26,19 +38,52 @@ GROUP_NAMES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sizes:
-    """One row in numbers."""
+class _Measured:
+    """One row, without its text but for what may be a label."""
 
-    num_turns: int
+    turns: int
+    answers: int
     prompt: int
-    answer: str
+    answer_length: int
     characters: int
+    answer: str
+    """The last answer where it is short enough for a label, otherwise its digest."""
+    kind: AnswerKind
+    has_system: bool
+    prompt_opening: str
+    answer_opening: str
+    groups: dict[str, str]
+    """Values of the columns that may say which rows belong together, by name."""
+
+
+class _Repeats:
+    """Counts rows that repeat others, in constant memory: looks only at keys that an ever finer sieve lets through."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._sieve = 1
+
+    def add(self, key: str) -> None:
+        number = int(key[:16], 16)
+        if number % self._sieve:
+            return
+        self._counts[number] = self._counts.get(number, 0) + 1
+        if len(self._counts) > MAX_SAMPLED:
+            self._sieve *= 2
+            self._counts = {key: count for key, count in self._counts.items() if key % self._sieve == 0}
+
+    @property
+    def share(self) -> float:
+        """Share of rows that say the same as an earlier one."""
+        total = sum(self._counts.values())
+        return (total - len(self._counts)) / total if total else 0.0
 
 
 def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None) -> DataProfile:
     """Describe the rows at the paths.
 
-    All rows are counted; of more than 20,000 an even sample is measured.
+    All rows are read and counted; of more than 20,000 an even sample is measured, and repeats are counted among an
+    even sample of what is said. Memory does not grow with the number of rows.
 
     Args:
         paths: Files, folders, patterns, or "stdlib".
@@ -49,78 +94,139 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     """
     opened = open_sources(find_sources(paths), format_name=format_name)
     num_rows, num_unreadable, stride = 0, 0, 1
-    sample: list[Conversation] = []
+    sample: list[_Measured] = []
+    repeats = _Repeats()
     first_fault: RowFault | None = None
     for opening in opened:
         for entry in opening.entries:
             if isinstance(entry, BadLine):
                 num_unreadable += 1
                 continue
-            if num_rows % stride == 0:
-                read = opening.detection.format.read(entry.row)
-                if isinstance(read, RowFault):
-                    first_fault = first_fault or read
-                else:
-                    sample.append(read)
+            read = opening.detection.format.read(entry.row)
+            if isinstance(read, RowFault):
+                first_fault = first_fault or read
+            else:
+                repeats.add(content_key(read))
+                if num_rows % stride == 0:
+                    sample.append(_measure(read))
             num_rows += 1
             if len(sample) > MAX_SAMPLED:
                 sample, stride = sample[::2], stride * 2
     detection = opened[0].detection
     if not sample:
         raise _nothing_readable(num_rows, detection.format.name, paths, first_fault)
-    sizes = [_measure(conversation) for conversation in sample]
-    prompts = sorted(size.prompt for size in sizes)
-    answers = sorted(len(size.answer) for size in sizes)
-    characters = sorted(size.characters for size in sizes)
-    distinct = Counter(size.answer for size in sizes)
+    return _describe(sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, repeats=repeats.share)
+
+
+def _measure(conversation: Conversation) -> _Measured:
+    messages = conversation.messages
+    lengths = [len(message.content) for message in messages]
+    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    last = answers[-1] if answers else None
+    answer = messages[last].content if last is not None else ""
+    asked = next((message.content for message in messages[:last] if message.role == "user"), "")
+    names = {key.casefold(): value for key, value in conversation.extra.items()}
+    return _Measured(
+        turns=len(lengths),
+        answers=len(answers),
+        prompt=sum(lengths[:last]),
+        answer_length=len(answer),
+        characters=sum(lengths),
+        answer=answer if len(answer) <= MAX_LABEL_CHARACTERS else f"{hash(answer)} {answer[:MAX_LABEL_CHARACTERS]}",
+        kind="prose" if conversation.kind == "text" and answer.strip() else answer_kind(answer),
+        has_system=any(message.role == "system" for message in messages),
+        prompt_opening=asked[:OPENING],
+        answer_opening=answer[:OPENING],
+        groups={name: str(names[name]) for name in GROUP_NAMES if isinstance(names.get(name), str | int)},
+    )
+
+
+def _describe(
+    sample: Sequence[_Measured], detection: Detection, *, num_rows: int, num_unreadable: int, repeats: float
+) -> DataProfile:
+    """Sum up the measured rows."""
+    prompts = sorted(row.prompt for row in sample)
+    answers = sorted(row.answer_length for row in sample)
+    characters = sorted(row.characters for row in sample)
+    distinct = Counter(row.answer for row in sample)
+    kinds = Counter(row.kind for row in sample)
+    languages, translated = _languages(sample)
+    multi_turn = sum(row.answers > 1 for row in sample) / len(sample)
+    closed = detection.format.name != "completion" and multi_turn < MOSTLY_SINGLE
+    empty = kinds["empty"] / len(sample)
     return DataProfile(
         format=detection.format.name,
         format_evidence=detection.evidence,
         num_rows=num_rows,
         num_unreadable=num_unreadable,
-        num_turns_mean=sum(size.num_turns for size in sizes) / len(sizes),
+        num_turns_mean=sum(row.turns for row in sample) / len(sample),
         prompt_characters_p50=_quantile(prompts, 0.5),
+        prompt_characters_p95=_quantile(prompts, 0.95),
         answer_characters_p50=_quantile(answers, 0.5),
         answer_characters_p95=_quantile(answers, 0.95),
         row_characters_mean=sum(characters) / len(characters),
+        row_characters_p50=_quantile(characters, 0.5),
         row_characters_p99=_quantile(characters, 0.99),
+        row_characters_max=characters[-1],
         distinct_answers=len(distinct),
-        labels=_labels(distinct, detection.format.name),
+        labels=_labels(distinct) if closed else (),
         group_by=_group_column(sample),
+        multi_turn_share=multi_turn,
+        system_prompt_share=sum(row.has_system for row in sample) / len(sample),
+        empty_answer_share=empty,
+        duplicate_share=repeats,
+        answer_kinds={kind: count / len(sample) for kind, count in kinds.most_common()},
+        languages=languages,
+        translated_share=translated,
+        missing=tuple(_missing(detection.format.name, rows=len(sample), empty=empty, distinct=distinct)),
     )
 
 
-def _measure(conversation: Conversation) -> _Sizes:
-    lengths = [len(message.content) for message in conversation.messages]
-    last = max((i for i, m in enumerate(conversation.messages) if m.role == "assistant"), default=None)
-    return _Sizes(
-        num_turns=len(lengths),
-        prompt=sum(lengths[:last]),
-        answer=conversation.messages[last].content if last is not None else "",
-        characters=sum(lengths),
-    )
+def _languages(sample: Sequence[_Measured]) -> tuple[dict[str, float], float]:
+    """Give the share of each language among the answers, and of rows whose prompt is in another one."""
+    looked_at = sample[:: max(1, len(sample) // MAX_LANGUAGES)]
+    counts, pairs, translated = Counter[str](), 0, 0
+    for row in looked_at:
+        language = language_of(row.answer_opening) if row.kind in ("prose", "worked") else None
+        if language is None:
+            continue
+        counts[language] += 1
+        asked = language_of(row.prompt_opening)
+        pairs += asked is not None
+        translated += asked not in (None, language)
+    total = counts.total()
+    shares = {code: count / total for code, count in counts.most_common() if count >= MIN_LANGUAGE_SHARE * total}
+    return shares, translated / pairs if pairs else 0.0
+
+
+def _missing(format_name: FormatName, *, rows: int, empty: float, distinct: Counter[str]) -> Iterator[str]:
+    """Say what the rows lack to be learned from."""
+    if empty == 1:
+        yield "no row has an answer"
+    elif empty > MUCH_EMPTY:
+        yield f"{empty:.0%} of the rows have no answer"
+    if format_name != "completion" and rows >= MIN_ROWS_PER_LABEL and len(distinct) == 1 and empty < 1:
+        yield "every row has the same answer: there is nothing to tell apart"
 
 
 def _quantile(ordered: Sequence[int], share: float) -> int:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _labels(answers: Counter[str], format_name: FormatName) -> tuple[str, ...]:
-    """Take the answers as labels where there are few, short, and each is given often."""
+def _labels(answers: Counter[str]) -> tuple[str, ...]:
+    """Take the answers as labels where they are few, short, and each is given often."""
     labels = {answer: count for answer, count in answers.items() if answer.strip()}
-    if format_name != "prompt_completion" or not 2 <= len(labels) <= MAX_LABELS:
+    if not 2 <= len(labels) <= MAX_LABELS:
         return ()
     if sum(labels.values()) < MIN_ROWS_PER_LABEL * len(labels) or max(map(len, labels)) > MAX_LABEL_CHARACTERS:
         return ()
     return tuple(sorted(labels, key=lambda label: (-labels[label], label)))
 
 
-def _group_column(sample: Sequence[Conversation]) -> str | None:
+def _group_column(sample: Sequence[_Measured]) -> str | None:
     """Find a column whose values repeat, yet are many enough to be shared out."""
-    names = {key.casefold(): key for conversation in sample for key in conversation.extra}
-    for name in (names[name] for name in GROUP_NAMES if name in names):
-        values = [conversation.extra.get(name) for conversation in sample]
-        counts = Counter(str(value) for value in values if isinstance(value, str | int) and value != "")
+    for name in GROUP_NAMES:
+        counts = Counter(value for row in sample if (value := row.groups.get(name)))
         if MIN_GROUPS <= len(counts) < counts.total() and counts.total() == len(sample):
             return name
     return None

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from finetune_exe.domain.document import Document, Value
 from finetune_exe.domain.task import DataProfile, FormatName, TaskType
-from finetune_exe.domain.values import Check, Decision, Estimate, Hardware, Leaf, ModelShape
+from finetune_exe.domain.values import Check, Confidence, Decision, Estimate, Hardware, Interval, Leaf, ModelShape
 
 
 class Task(Value):
@@ -46,6 +46,46 @@ class BaseModelChoice(Value):
     """Its licence, where it is known."""
 
 
+class Candidate(Value):
+    """A base model that was considered."""
+
+    reference: str
+    """Hub id, or "embedded"."""
+    name: str
+    num_parameters: int
+    license: str
+    chosen: bool
+    reasons: tuple[str, ...]
+    """What speaks for it, and what against it, most important first."""
+
+
+class Considered(Value):
+    """A way to run that was weighed: a method with its batch, checkpointing, optimizer and GPUs."""
+
+    method: str
+    settings: dict[str, Leaf]
+    """What sets it apart, by dotted path."""
+    memory_bytes: float
+    """The high end of what it needs on one GPU, or of the process on a CPU."""
+    tokens_per_second: float | None = None
+    """Of all GPUs together; None where it does not fit or the speed is not known."""
+    verdict: Literal["chosen", "slower", "too large"]
+
+
+class MethodOption(Value):
+    """One row of the table of methods: what each would take here."""
+
+    kind: Literal["full", "lora", "qlora", "prefix"]
+    memory: Interval | None
+    """Bytes in the fastest form that fits, or in the smallest form where none does."""
+    tokens_per_second: Interval | None
+    quality: str
+    """What was measured of it, and where."""
+    use_case: str
+    fits: bool | None
+    chosen: bool
+
+
 class DataChoice(Value):
     """Where the rows come from and what becomes of them."""
 
@@ -69,10 +109,10 @@ class DataChoice(Value):
     """Drop rows whose conversation was seen before, in any file."""
 
 
-class Lora(Value):
-    """Low-rank adapters on a frozen model."""
+class LowRank(Value):
+    """Low-rank adapters on a frozen model, whatever its weights are kept in."""
 
-    kind: Literal["lora"] = "lora"
+    kind: Literal["lora", "qlora"]
     """How the model is made trainable."""
     lora_rank: int = Field(default=16, ge=1)
     """Width of the two factors; more can hold more, and costs memory."""
@@ -82,6 +122,35 @@ class Lora(Value):
     """Share of the adapters' inputs set to zero in each step."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Layers that get adapters; or a list of module names."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(lora_rank) instead, which keeps high ranks learning."""
+    use_dora: bool = False
+    """Train length and direction of each weight apart: a fifth to a quarter slower."""
+
+
+class Lora(LowRank):
+    """Low-rank adapters on a frozen model."""
+
+    kind: Literal["lora"] = "lora"
+    """How the model is made trainable."""
+
+
+class Qlora(LowRank):
+    """Low-rank adapters on a model frozen in 4-bit NormalFloat."""
+
+    kind: Literal["qlora"] = "qlora"
+    """How the model is made trainable."""
+    double_quantization: bool = True
+    """Keep the scales of the 4-bit blocks in 8 bit too: 0.4 bit a weight less."""
+
+
+class Prefix(Value):
+    """Learned keys and values before every row, in every layer; the model is frozen."""
+
+    kind: Literal["prefix"] = "prefix"
+    """How the model is made trainable."""
+    num_virtual_tokens: int = Field(default=20, ge=1)
+    """Learned positions before each row; they take room in the context."""
 
 
 class Full(Value):
@@ -91,12 +160,14 @@ class Full(Value):
     """How the model is made trainable."""
 
 
-Method = Annotated[Lora | Full, Field(discriminator="kind")]
+Method = Annotated[Lora | Qlora | Full | Prefix, Field(discriminator="kind")]
 
 
 class Optimizer(Value):
     """AdamW and its settings."""
 
+    kind: Literal["adamw", "adamw_8bit"] = "adamw"
+    """Whether its two states are kept in float32 or in 8-bit blocks: 8 or 2 bytes for each trained weight."""
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
     """Highest step size, reached when the warm-up ends."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -164,6 +235,15 @@ class Precision(Value):
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
 
 
+class Parallelism(Value):
+    """How the work is spread over GPUs."""
+
+    kind: Literal["none", "ddp", "fsdp"] = "none"
+    """One GPU; a whole copy of the model on each (ddp); or weights, gradients and states cut up among them (fsdp)."""
+    num_gpus: int = Field(default=1, ge=1)
+    """GPUs that train together; each step learns from that many times more rows."""
+
+
 class Checkpoints(Value):
     """When the run is measured and kept."""
 
@@ -197,8 +277,16 @@ class DataNeeds(Value):
 
     minimum_samples: int
     recommended_samples: int
+    recommended: Interval | None = None
+    """Range in which the rows that are enough are expected."""
+    confidence: Confidence = "low"
+    """How sure the recommended number is."""
     reason: str
     source: str
+    test_samples: int = 0
+    """Test rows that find the wanted effect four times in five, at 5 %."""
+    test_reason: str = ""
+    """What effect is wanted, and what is assumed about how alike base and tuned model answer."""
     quality_checks: tuple[str, ...]
 
 
@@ -213,15 +301,22 @@ class Plan(Document):
     schedule: Schedule = Schedule()
     batch: Batch = Batch()
     precision: Precision = Precision()
+    parallelism: Parallelism = Parallelism()
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationChoice = EvaluationChoice()
     seed: int = Field(default=0, ge=0)
     """Start of the random numbers: split, order of batches, first adapter weights, dropout."""
     hardware: Hardware
+    shortlist: tuple[Candidate, ...] = ()
+    """Base models that were considered, best first; empty where the user named one."""
+    methods: tuple[MethodOption, ...] = ()
+    """What each method would take on this hardware."""
+    considered: tuple[Considered, ...] = ()
+    """Ways to run that were weighed, the chosen one first."""
     profile: DataProfile | None = None
     """What the data showed when the plan was made; None where no data was given."""
     data_needs: DataNeeds
-    estimates: dict[Literal["memory", "duration", "speed"], Estimate] = Field(default_factory=dict)
+    estimates: dict[Literal["memory", "duration", "speed", "cost"], Estimate] = Field(default_factory=dict)
     """Predictions that the finished run is scored against."""
     readiness: tuple[Check, ...] = ()
     """What stands between this plan and a run."""
@@ -260,7 +355,9 @@ class Plan(Document):
         return tuple(check for check in self.readiness if check.passed is False)
 
 
-SETTING_GROUPS = ("data", "method", "optimizer", "schedule", "batch", "precision", "checkpoints", "evaluation")
+SETTING_GROUPS = (
+    "data", "method", "optimizer", "schedule", "batch", "precision", "parallelism", "checkpoints", "evaluation",
+)  # fmt: skip
 
 
 def _leaves(prefix: str, value: Value, default: Value | None) -> Iterator[tuple[str, Leaf, Leaf]]:

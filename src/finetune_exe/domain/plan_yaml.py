@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from finetune_exe.atomic import write_file
-from finetune_exe.domain.plan import SETTING_GROUPS, Plan
+from finetune_exe.domain.plan import SETTING_GROUPS, BaseModelChoice, Plan
 from finetune_exe.domain.values import Decision
 from finetune_exe.domain.yaml_text import Json, Node, Place, parse_yaml, write_yaml
 from finetune_exe.errors import FineTuneError
@@ -111,7 +111,8 @@ def dump_plan(plan: Plan) -> str:
 def apply_settings(plan: Plan, assignments: Sequence[str]) -> Plan:
     """Change settings by `path=value`, the value as in YAML; each becomes the user's own.
 
-    `method.kind=full` switches to that kind with its defaults, as does `schedule.warmup.steps=20` to warm-up by steps.
+    `method.kind=qlora` switches to that kind, keeping what both kinds have, and so does `schedule.warmup.steps=20` to
+    warm-up by steps.
 
     Raises:
         FineTuneError: C04 for an unknown path, a value of the wrong type, or a setting that the plan's kind lacks.
@@ -146,6 +147,10 @@ def _defend(draft: Plan, *, reason: str, chosen: Collection[str] = ()) -> Plan:
         theirs = path in decisions and decisions[path].source == "you" and decisions[path].value != value
         if theirs or path in undefended or (path in chosen and path not in decisions):
             decisions[path] = Decision(value=value, reason=reason, source="you", confidence="high")
+            if path == "model.reference":
+                # another model: nothing that was known of the old one holds
+                model = BaseModelChoice(reference=draft.model.reference, name=draft.model.reference)
+                draft = draft.model_copy(update={"model": model})
     return Plan.model_validate({**dict(draft), "decisions": decisions})
 
 
@@ -170,8 +175,8 @@ def _assign(content: dict[str, Any], path: str, value: Json, *, assignment: str)
         return
     current = next(model for model in models if _kind(model) == target["kind"])
     if leaf == "kind":
-        if value != target["kind"]:
-            owner[groups[-1]] = {"kind": value}
+        kept = {name for model in models if _kind(model) == value for name in model.model_fields}
+        owner[groups[-1]] = {**{name: item for name, item in target.items() if name in kept}, "kind": value}
         return
     if leaf in current.model_fields:
         target[leaf] = value

@@ -13,6 +13,8 @@ TaskType = Literal[
     "reasoning", "summarization", "code", "completion", "chat", "other",
 ]  # fmt: skip
 FormatName = Literal["alpaca", "chatml", "sharegpt", "prompt_completion", "completion"]
+AnswerKind = Literal["prose", "worked", "number", "json", "code", "sql", "empty"]
+"""What an answer is by its form; "worked" is prose that ends in the number it arrives at."""
 
 
 class DataProfile(Value):
@@ -36,6 +38,23 @@ class DataProfile(Value):
     """The labels, most frequent first, where the answers are a small closed set."""
     group_by: str | None = None
     """A column that says which rows belong together (document, user, module), where one was found."""
+    row_characters_p50: int = 0
+    row_characters_max: int = 0
+    prompt_characters_p95: int = 0
+    multi_turn_share: float = 0.0
+    """Share of rows with more than one answer."""
+    system_prompt_share: float = 0.0
+    empty_answer_share: float = 0.0
+    duplicate_share: float = 0.0
+    """Share of rows that say the same as an earlier one."""
+    answer_kinds: dict[AnswerKind, float] = Field(default_factory=dict)
+    """Share of rows by the form of their last answer, most frequent first."""
+    languages: dict[str, float] = Field(default_factory=dict)
+    """Share of the answers whose language can be told, by ISO 639-1 code, most frequent first; below 2 % left out."""
+    translated_share: float = 0.0
+    """Share of rows whose prompt and answer are in two different languages."""
+    missing: tuple[str, ...] = ()
+    """What the rows lack, most important first."""
 
 
 class TaskSpec(Document):
@@ -47,5 +66,13 @@ class TaskSpec(Document):
     """Base model wished for: hub id, folder, GGUF file, or "embedded"."""
     gpu: str | None = None
     """Hardware wished for, as in "RTX 4090" or "8xH100"; None means this machine."""
-    method: Literal["lora", "full"] | None = None
+    method: Literal["lora", "qlora", "full", "prefix"] | None = None
     preset: Literal["auto", "conservative", "balanced", "aggressive"] = "auto"
+    keep_abilities: bool = False
+    """Whether what the model can do today matters as much as the new task."""
+    permissive_license: bool = False
+    """Whether only models under a licence without conditions on use (Apache-2.0, MIT, BSD) may be suggested."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """Most that the training may cost."""
+    hours: float | None = Field(default=None, gt=0)
+    """Longest that the training may take."""

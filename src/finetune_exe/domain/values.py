@@ -35,7 +35,7 @@ class Estimate(Value):
     """A prediction with its reason, to be scored against what is measured later."""
 
     value: Interval
-    unit: Literal["bytes", "seconds", "tokens_per_second"]
+    unit: Literal["bytes", "seconds", "tokens_per_second", "usd"]
     reason: str
     source: str
     parts: dict[str, float] = Field(default_factory=dict)
@@ -55,6 +55,8 @@ class Decision(Value):
     """Range in which the best value is expected, for numbers."""
     alternatives: tuple[str, ...] = ()
     """What else was considered, each with the reason it lost."""
+    would_change: str | None = None
+    """What, if it turned out so, would change the advice."""
 
 
 class Check(Value):
@@ -82,7 +84,11 @@ class ModelShape(Value):
     gated_mlp: bool = True
     """Whether the MLP has three matrices (SwiGLU, GeGLU) rather than two."""
     num_experts: int = Field(default=1, gt=0)
-    """MLP copies in each layer; 1 for a dense model."""
+    """MLP copies in each layer, each as wide as `intermediate_size`; 1 for a dense model."""
+    experts_per_token: int = Field(default=1, gt=0)
+    """Experts that each token runs through."""
+    shared_intermediate_size: int = Field(default=0, ge=0)
+    """Width of the MLP that every token runs through beside the experts; 0 where there is none."""
 
 
 class Gpu(Value):
@@ -103,6 +109,8 @@ class Hardware(Value):
     cpu_features: tuple[str, ...] = ()
     """Instruction sets that matter here: avx2, avx512f, avx512_bf16, amx_bf16."""
     gpus: tuple[Gpu, ...] = ()
+    disk_free_bytes: int | None = None
+    """Room where runs are written; None for a machine that is only wished for."""
 
     @property
     def accelerator_memory_bytes(self) -> int:

@@ -1,53 +1,34 @@
-"""How fast a run goes and how long it takes."""
+"""How fast a plan's run goes, how long it takes, and what it costs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from finetune_exe.domain.plan import Full, Plan
-from finetune_exe.domain.values import Estimate, Interval, ModelShape
-from finetune_exe.errors import FineTuneError
-from finetune_exe.estimate.parameters import count_parameters, embedding_parameters
-from finetune_exe.estimate.rows import learned_share, row_tokens, split_sizes
-from finetune_exe.knowledge.cpus import cpu_rates
-from finetune_exe.knowledge.gpus import find_gpu
-from finetune_exe.knowledge.rules import rule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rate:
-    """Floating-point operations a second that a training step reaches."""
-
-    value: Interval
-    reason: str
-    source: str
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.values import Estimate, Interval
+from finetune_exe.estimate.planned import plan_workload, planned_gpu
+from finetune_exe.estimate.processor import processor_throughput
+from finetune_exe.estimate.rows import row_tokens, split_sizes
+from finetune_exe.estimate.throughput import Refusal, operations_per_weight, throughput
 
 
 def estimate_speed(plan: Plan) -> Estimate | None:
-    """Estimate the real tokens a second that training runs through the model, on one GPU or all cores.
-
-    Work for each token is 4 operations a weight with LoRA, 6 in full training, 2 more with checkpointing; the output
-    matrix counts only where a token is learned.
+    """Estimate the real tokens a second that training runs through the model, on all GPUs or all cores together.
 
     Returns:
-        Tokens a second; None where the model's dimensions or the GPU are unknown, or it is a mixture of experts.
-
-    Source: LoRA Without Regret (2025) for 4 against 6; the rates have theirs in the fact tables.
+        Tokens a second; None where the model's dimensions or the GPU are unknown.
     """
-    shape = plan.model.shape
-    rate = _operations_per_second(plan)
-    if shape is None or shape.num_experts > 1 or rate is None:
+    workload = plan_workload(plan)
+    if workload is None:
         return None
-    share = learned_share(plan.profile)
+    pace = throughput(workload) if plan.hardware.gpus else processor_throughput(workload, plan.hardware)
+    if isinstance(pace, Refusal):
+        return None
+    gpus = workload.sharding.num_gpus
+    each = pace.tokens_per_second
     return Estimate(
-        value=Interval(
-            low=round(rate.value.low / _operations_per_token(plan, shape, learned=share.high), 2),
-            mid=round(rate.value.mid / _operations_per_token(plan, shape, learned=share.mid), 2),
-            high=round(rate.value.high / _operations_per_token(plan, shape, learned=share.low), 2),
-        ),
+        value=Interval(low=round(gpus * each.low, 2), mid=round(gpus * each.mid, 2), high=round(gpus * each.high, 2)),
         unit="tokens_per_second",
-        reason=rate.reason,
-        source=rate.source,
+        reason=pace.reason,
+        source=pace.source,
     )
 
 
@@ -70,7 +51,8 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         rows = min(rows, plan.schedule.max_steps * plan.batch.effective)
     epochs = rows / max(1, sizes.train)
     passes = 1 + plan.checkpoints.evaluations_per_epoch * epochs
-    forward = 2 / _operations_per_weight(plan)
+    workload = plan_workload(plan)
+    forward = 2 / operations_per_weight(workload) if workload else 0.5
     validation = sizes.validation * passes * forward
     loading = Interval(low=1.0, mid=5.0, high=60.0)
     stops_early = plan.checkpoints.early_stopping_patience is not None and epochs > 1
@@ -91,38 +73,25 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     )
 
 
-def _operations_per_weight(plan: Plan) -> int:
-    checkpointing = 2 if plan.precision.gradient_checkpointing else 0
-    return (6 if isinstance(plan.method, Full) else 4) + checkpointing
+def estimate_cost(plan: Plan, duration: Estimate | None) -> Estimate | None:
+    """Estimate what the run costs at the prices asked for its GPUs.
 
-
-def _operations_per_token(plan: Plan, shape: ModelShape, *, learned: float) -> float:
-    """Work for one token whose output is computed in the share `learned` of cases."""
-    inner = count_parameters(shape) - embedding_parameters(shape)
-    head = shape.vocab_size * shape.hidden_size * learned
-    return _operations_per_weight(plan) * (inner + head)
-
-
-def _operations_per_second(plan: Plan) -> _Rate | None:
-    half = plan.precision.base_dtype == "bfloat16"
-    if plan.hardware.gpus:
-        name = plan.hardware.gpus[0].name
-        try:
-            facts = find_gpu(name)
-        except FineTuneError:
-            return None
-        peak = 1e12 * (facts.bf16_tflops if half and facts.bf16 else facts.fp32_tflops)
-        share = rule("gpu_utilisation")
-        return _Rate(
-            value=Interval(low=share["low"] * peak, mid=share["mid"] * peak, high=share["high"] * peak),
-            reason=f"{100 * share['mid']:.0f} % of the {peak / 1e12:,.0f} TFLOP/s that the {name} does at its peak",
-            source=f"{facts.source}; {share.source}",
-        )
-    rates = cpu_rates(plan.hardware.cpu_features)
-    core = 1e9 * (rates.effective_bf16_gflops if half else rates.effective_fp32_gflops)
-    total = core * plan.hardware.num_cores**0.9
-    return _Rate(
-        value=Interval(low=0.4 * total, mid=total, high=1.5 * total),
-        reason=f"{core / 1e9:.0f} GFLOP/s a core on {plan.hardware.num_cores} cores",
-        source=rates.source,
+    Returns:
+        US dollars; None without a duration or a price, and on one's own processor.
+    """
+    gpu = planned_gpu(plan)
+    price = gpu.price_usd_per_hour if gpu else None
+    if gpu is None or price is None or duration is None:
+        return None
+    hours, gpus = duration.value, plan.parallelism.num_gpus
+    low, mid, high = (
+        gpus * rate * seconds / 3600
+        for rate, seconds in ((price.low, hours.low), (price.mid, hours.mid), (price.high, hours.high))
+    )
+    return Estimate(
+        value=Interval(low=round(low, 4), mid=round(mid, 4), high=round(high, 4)),
+        unit="usd",
+        reason=f"{mid / price.mid:,.2f} GPU-hours of {gpu.name} at ${price.mid:.2f}, quoted from ${price.low:.2f} to "
+        f"${price.high:.2f}",
+        source="; ".join(dict.fromkeys(quote.source for quote in gpu.prices)),
     )

@@ -18,7 +18,7 @@ from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.readiness import assess
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 from finetune_exe.models.generate import Answer, generate
-from finetune_exe.models.load import load_model, pick_device, settle_libraries
+from finetune_exe.models.load import load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder, SplitData, StoredRow
 from finetune_exe.text.encode import encode_prompt, reference_answer
@@ -61,6 +61,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure base and tuned model on the test split and compare them in pairs.
 
+    The base is kept as it was for training: in 4 bit for QLoRA, so that what differs is what was learned.
+
     Args:
         plan: Says which metrics, how many answers and how long.
         data: The prepared dataset.
@@ -88,10 +90,10 @@ def evaluate(
     split = data.split("test")
     rows = split.read_rows()
     questions = _questions(rows, plan, tokenizer)
-    dtype = plan.precision.base_dtype
+    dtype, method = plan.precision.base_dtype, plan.method
     makers: tuple[tuple[str, Callable[[], Any]], ...] = (
-        ("base model", lambda: load_model(base, dtype=dtype, device=device).eval()),
-        ("tuned model", lambda: training_method(plan.method).load(checkpoint, base, dtype=dtype, device=device)),
+        ("base model", lambda: load_base(base, method, dtype=dtype, device=device).eval()),
+        ("tuned model", lambda: training_method(method).load(checkpoint, base, method, dtype=dtype, device=device)),
     )
     measured = []
     for name, make in makers:

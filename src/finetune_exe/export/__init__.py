@@ -9,7 +9,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import Exporter, File, Files
 from finetune_exe.export.plan_file import PlanFile
 from finetune_exe.export.python_script import PythonScript
-from finetune_exe.export.source import call, lora_settings, setting, trainer_settings
+from finetune_exe.export.source import adapter, call, quantization, setting, trainer_settings
 from finetune_exe.export.trl_script import TrlScript
 
 __all__ = ["EXPORTERS", "Exporter", "File", "Files", "config_excerpt", "find_exporter"]
@@ -42,10 +42,12 @@ def config_excerpt(plan: Plan) -> str:
     length = [setting("num_train_epochs", schedule.epochs)]
     length += [] if schedule.max_steps is None else [setting("max_steps", schedule.max_steps)]
     training = call("training = TrainingArguments", (*trainer_settings(plan), *length))
-    lora = lora_settings(plan)
-    if not lora:
+    peft, four_bit = adapter(plan), quantization(plan)
+    if peft is None:
         return (
             f"from transformers import TrainingArguments\n\n# every weight is trained: there is no adapter\n{training}"
         )
-    adapter = call("adapter = LoraConfig", (*lora, setting("task_type", "CAUSAL_LM")))
-    return f"from peft import LoraConfig\nfrom transformers import TrainingArguments\n\n{adapter}{training}"
+    kept = call(f"quantization = {four_bit.type}", four_bit.settings) if four_bit else ""
+    names = f"{four_bit.type}, TrainingArguments" if four_bit else "TrainingArguments"
+    imports = f"from peft import {peft.type}\nfrom transformers import {names}\n\n"
+    return imports + call(f"adapter = {peft.type}", peft.settings) + kept + training

@@ -7,7 +7,7 @@ from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
     assignments,
     length_constants,
-    lora_constant,
+    method_constants,
     model_settings,
     script,
     setting,
@@ -33,8 +33,8 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model, initialize_kv_prefix_from_text
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 
 '''
 
@@ -51,7 +51,8 @@ class PythonScript:
         warm = {"fraction": warmup.fraction} if isinstance(warmup, WarmupFraction) else {"steps": warmup.steps}
         settings = (
             *model_settings(plan),
-            lora_constant(plan),
+            *method_constants(plan),
+            setting("OPTIMIZER", optimizer.kind, "optimizer.kind"),
             setting("LEARNING_RATE", optimizer.learning_rate, "optimizer.learning_rate"),
             setting("WEIGHT_DECAY", optimizer.weight_decay, "optimizer.weight_decay"),
             setting("BETAS", (optimizer.beta1, optimizer.beta2), "optimizer.beta1", "optimizer.beta2"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePath
 
-from finetune_exe.domain.plan import Lora, Plan, WarmupFraction
+from finetune_exe.domain.plan import Full, Parallelism, Plan, Prefix, Qlora, WarmupFraction
+from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
 _EMBEDDED_ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -20,6 +21,14 @@ class Setting:
     name: str
     code: str
     paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """An object that describes something to PEFT or transformers: its class, and what it is made with."""
+
+    type: str
+    settings: tuple[Setting, ...]
 
 
 def setting(name: str, value: object, *paths: str) -> Setting:
@@ -41,24 +50,60 @@ def literal(value: object) -> str:
             return repr(value)
 
 
-def lora_settings(plan: Plan) -> tuple[Setting, ...]:
-    """Give the arguments of PEFT's LoraConfig; none for full fine-tuning."""
-    if not isinstance(plan.method, Lora):
-        return ()
-    targets = plan.method.target_modules
-    return (
-        setting("r", plan.method.lora_rank, "method.lora_rank"),
-        setting("lora_alpha", plan.method.lora_alpha, "method.lora_alpha"),
-        setting("lora_dropout", plan.method.lora_dropout, "method.lora_dropout"),
-        setting("target_modules", targets if isinstance(targets, str) else list(targets), "method.target_modules"),
+def adapter(plan: Plan) -> Configuration | None:
+    """Give PEFT's configuration of the plan's adapter; None for full fine-tuning."""
+    method = plan.method
+    if isinstance(method, Full):
+        return None
+    task = setting("task_type", "CAUSAL_LM")
+    if isinstance(method, Prefix):
+        length = setting("num_virtual_tokens", method.num_virtual_tokens, "method.num_virtual_tokens")
+        return Configuration(type="PrefixTuningConfig", settings=(length, task))
+    targets = method.target_modules
+    return Configuration(
+        type="LoraConfig",
+        settings=(
+            setting("r", method.lora_rank, "method.lora_rank"),
+            setting("lora_alpha", method.lora_alpha, "method.lora_alpha"),
+            setting("lora_dropout", method.lora_dropout, "method.lora_dropout"),
+            setting("target_modules", targets if isinstance(targets, str) else list(targets), "method.target_modules"),
+            setting("use_rslora", method.use_rslora, "method.use_rslora"),
+            setting("use_dora", method.use_dora, "method.use_dora"),
+            task,
+        ),
     )
 
 
-def lora_constant(plan: Plan) -> Setting:
-    """Name the adapter's arguments LORA; None says that every weight is trained."""
-    parts = lora_settings(plan)
-    code = "{" + ", ".join(f"{literal(part.name)}: {part.code}" for part in parts) + "}" if parts else "None"
-    return Setting(name="LORA", code=code, paths=("method.kind", *(path for part in parts for path in part.paths)))
+def quantization(plan: Plan) -> Configuration | None:
+    """Give transformers' description of how QLoRA keeps the frozen weights; None for the other methods."""
+    if not isinstance(plan.method, Qlora):
+        return None
+    double = plan.method.double_quantization
+    return Configuration(
+        type="BitsAndBytesConfig",
+        settings=(
+            setting("load_in_4bit", True),
+            setting("bnb_4bit_quant_type", "nf4"),
+            setting("bnb_4bit_use_double_quant", double, "method.double_quantization"),
+            setting("bnb_4bit_compute_dtype", plan.precision.base_dtype, "precision.base_dtype"),
+        ),
+    )
+
+
+def method_constants(plan: Plan) -> tuple[Setting, ...]:
+    """Name the adapter, how the frozen weights are kept, and with which words learned positions begin."""
+    return (
+        _constant("ADAPTER", adapter(plan), "method.kind"),
+        _constant("QUANTIZATION", quantization(plan), "method.kind"),
+        setting("FIRST_WORDS", FIRST_WORDS if isinstance(plan.method, Prefix) else None),
+    )
+
+
+def _constant(name: str, value: Configuration | None, *paths: str) -> Setting:
+    if value is None:
+        return Setting(name=name, code="None", paths=paths)
+    parts = tuple(path for part in value.settings for path in part.paths)
+    return Setting(name=name, code=call(value.type, value.settings).rstrip(), paths=(*paths, *parts))
 
 
 def warmup_paths(plan: Plan) -> tuple[str, ...]:
@@ -77,7 +122,9 @@ def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
     optimizer, batch, precision, warmup = plan.optimizer, plan.batch, plan.precision, plan.schedule.warmup
     warmup_steps = warmup.fraction if isinstance(warmup, WarmupFraction) else warmup.steps
     sampling = "group_by_length" if batch.group_by_length else "random"
+    optim = "adamw_8bit" if optimizer.kind == "adamw_8bit" else "adamw_torch"
     return (
+        setting("optim", optim, "optimizer.kind"),
         setting("learning_rate", optimizer.learning_rate, "optimizer.learning_rate"),
         setting("weight_decay", optimizer.weight_decay, "optimizer.weight_decay"),
         setting("adam_beta1", optimizer.beta1, "optimizer.beta1"),
@@ -138,12 +185,14 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
     """Put a script together.
 
     Args:
-        header: Docstring and imports.
+        header: Docstring and imports; bitsandbytes is named in it where the plan needs it.
         plan: Its task is named, and whatever of it `settings` do not express.
         settings: Everything the script expresses.
         constants: The same as Python text.
         parts: Names of the parts below `scripts/` that follow.
     """
+    if plan.method.kind == "qlora" or plan.optimizer.kind == "adamw_8bit":
+        header = header.replace('"peft>=0.21"', '"peft>=0.21" "bitsandbytes>=0.50.2"')
     expressed = {path for item in settings for path in item.paths}
     opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{_left_out(plan, expressed)}"
     return "\n\n".join([opening, *map(_script_part, parts)])
@@ -155,10 +204,11 @@ def _left_out(plan: Plan, expressed: Collection[str]) -> str:
         "data": " (applied by `fine-tune dataset`, before)",
         "evaluation": " (applied by `fine-tune eval`, after)",
     }
+    one_process = plan.parallelism == Parallelism()
     lines = [
         f"#   {path} = {value!r}{reasons.get(path.split('.')[0], '')}"
         for path, value, _ in plan.settings()
-        if path not in expressed
+        if path not in expressed and not (one_process and path.startswith("parallelism."))
     ]
     return "\n".join(["# not expressible here:", *lines]) + "\n" if lines else ""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Plan, Qlora
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
     Setting,
     assignments,
     length_constants,
     literal,
-    lora_constant,
+    method_constants,
     model_settings,
     script,
     setting,
@@ -33,13 +33,14 @@ weight decay spares biases and norms.
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import AutoTokenizer, EarlyStoppingCallback
+from peft import LoraConfig, PrefixTuningConfig, initialize_kv_prefix_from_text
+from transformers import AutoTokenizer, BitsAndBytesConfig, EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
 '''
@@ -53,16 +54,19 @@ class TrlScript:
 
     def export(self, plan: Plan) -> Files:
         """Write the plan as a script; what the trainer would otherwise choose by itself is said in full."""
+        num_processes = plan.parallelism.num_gpus
+        start = "python" if num_processes == 1 else f"torchrun --nproc_per_node {num_processes}"
         constants = (
             *model_settings(plan),
-            lora_constant(plan),
+            *method_constants(plan),
             *length_constants(plan),
-            setting("EFFECTIVE_BATCH_SIZE", plan.batch.effective),
+            setting("NUM_PROCESSES", num_processes, "parallelism.num_gpus"),
+            setting("EFFECTIVE_BATCH_SIZE", plan.batch.effective * num_processes),
         )
         arguments = (*trainer_settings(plan), *_explicit(plan))
         body = "".join(f"    {literal(item.name)}: {item.code},\n" for item in arguments)
         text = script(
-            _HEADER,
+            _HEADER.replace("python train_trl.py", f"{start} train_trl.py"),
             plan,
             (*constants, *arguments),
             constants=f"{assignments(constants)}SETTINGS = {{\n{body}}}\n",
@@ -75,7 +79,7 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
     return (
         Setting(name="model_init_kwargs", code=f'{{"dtype": {literal(dtype)}, "revision": REVISION, **GGUF}}'),
-        setting("optim", "adamw_torch"),
+        *_sharding(plan),
         setting("per_device_eval_batch_size", plan.batch.micro_batch_size),
         setting("gradient_checkpointing_kwargs", {"use_reentrant": False}),
         setting("eval_strategy", "steps"),
@@ -94,3 +98,10 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         setting("completion_only_loss", False),
         setting("loss_type", "nll"),
     )
+
+
+def _sharding(plan: Plan) -> tuple[Setting, ...]:
+    """Say how processes share the model; weights in 4 bit are not cut up, which the script then names as left out."""
+    if plan.parallelism.kind != "fsdp":
+        return (setting("fsdp", None, "parallelism.kind"),)
+    return () if isinstance(plan.method, Qlora) else (setting("fsdp", True, "parallelism.kind"),)

@@ -1,37 +1,80 @@
-"""Memory and peak rates of GPUs."""
+"""Memory, rates and prices of GPUs."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
+from typing import Literal
 
-from finetune_exe.domain.values import Gpu
+from finetune_exe.domain.values import Gpu, Interval
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.rows import compact, read_rows
 from finetune_exe.units import GIB
 
+_QUOTES_DIFFER = 2.0
+"""Dearest quote over cheapest for the same card on the same day, as the table shows."""
+_MOST_REFITTED = 2
+"""Cards are sold with up to twice the memory of their maker's version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What somebody asks for one GPU."""
+
+    usd_per_hour: float
+    kind: Literal["on-demand", "spot", "serverless", "derived"]
+    """"derived" is computed from the cost and time of a published run."""
+    source: str
+    date: str | None = None
+    """Year, month and perhaps day; None where the page has none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """One model of GPU."""
+    """One model of GPU; rates are dense peaks in TFLOP/s, 0 where there is no hardware for the format or no figure."""
 
     name: str
+    vendor: str
+    kind: Literal["data-centre", "workstation", "consumer"]
     memory_gib: float
+    bandwidth_gb_per_second: float
     bf16: bool
     """Whether it computes bfloat16 in hardware."""
     bf16_tflops: float
-    """Dense peak in bfloat16; 0 without hardware for it."""
+    fp16_tflops: float
     fp32_tflops: float
+    tf32_tflops: float
     source: str
     date: date
+    compute_capability: str | None = None
+    """NVIDIA's version of the instruction set; None for other makers."""
+    prices: tuple[Price, ...] = ()
 
     @property
     def gpu(self) -> Gpu:
         """The GPU as a plan names it."""
         return Gpu(name=self.name, memory_bytes=round(self.memory_gib * GIB), bf16=self.bf16)
+
+    @property
+    def price_usd_per_hour(self) -> Interval | None:
+        """From the cheapest to the dearest quote, never closer than quotes usually are; None without a quote."""
+        if not self.prices:
+            return None
+        quotes = sorted(price.usd_per_hour for price in self.prices)
+        mid = (quotes[0] * quotes[-1]) ** 0.5
+        spread = max(quotes[-1] / quotes[0], _QUOTES_DIFFER) ** 0.5
+        return Interval(low=mid / spread, mid=mid, high=mid * spread)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Name:
+    """A GPU's name: what tells the chip from others, and the memory, where it is said."""
+
+    chip: tuple[str, ...]
+    memory_gib: int | None
 
 
 @cache
@@ -43,17 +86,27 @@ def gpu_facts() -> tuple[GpuFacts, ...]:
 def find_gpu(name: str) -> GpuFacts:
     """Find a GPU by a name as people or drivers write it: "4090", "a100 40gb", "NVIDIA H100 80GB HBM3".
 
+    A chip that is known with another memory than the one named is taken with the memory named, unless that is far
+    more: "GH200 480GB" names the memory of the host.
+
     Raises:
         FineTuneError: H01, with the nearest names.
     """
-    words = _words(name)
-    if words:
-        exact = (facts for facts in gpu_facts() if words in (_words(facts.name), _words(facts.name)[:-1]))
-        loose = (facts for facts in gpu_facts() if set(words) <= set(_words(facts.name)))
-        for facts in (*exact, *loose):
+    wanted = _split(name)
+    found = [facts for facts in gpu_facts() if _chip(facts) == wanted.chip]
+    if not found and any(re.search(r"\d", word) for word in wanted.chip):
+        loose = (facts for facts in gpu_facts() if set(wanted.chip) <= set(_chip(facts)))
+        found = sorted(loose, key=lambda facts: len(_chip(facts)))
+    for facts in found:
+        if wanted.memory_gib in (None, facts.memory_gib):
             return facts
+    if found and wanted.memory_gib is not None:
+        if wanted.memory_gib > _MOST_REFITTED * found[0].memory_gib:
+            return found[0]
+        other = re.sub(r" \d+GB$", "", found[0].name)
+        return replace(found[0], name=f"{other} {wanted.memory_gib}GB", memory_gib=wanted.memory_gib)
     known = {compact(facts.name): facts.name for facts in gpu_facts()}
-    near = ", ".join(known[key] for key in difflib.get_close_matches("".join(words), known, n=3, cutoff=0.4))
+    near = ", ".join(known[key] for key in difflib.get_close_matches("".join(wanted.chip), known, n=3, cutoff=0.4))
     raise FineTuneError(
         "H01",
         what=f"no GPU is known by the name {name!r}",
@@ -63,22 +116,24 @@ def find_gpu(name: str) -> GpuFacts:
     )
 
 
-def _words(name: str) -> list[str]:
-    """Split a name into words, without makers' names and with the memory as one word."""
-    text = re.sub(r"(\d+) ?gi?b\b", r"\1gb", name.lower())
-    text = re.sub(r"\bsxm\d\b", "sxm", text)
-    text = re.sub(r"\brtx(?=\d)", "rtx ", text)
-    dropped = {
-        "nvidia",
-        "geforce",
-        "tesla",
-        "gpu",
-        "hbm3",
-        "hbm3e",
-        "hbm2e",
-        "generation",
-        "edition",
-        "server",
-        "quadro",
-    }
-    return [word for word in re.findall(r"[a-z0-9.]+", text) if word not in dropped]
+@cache
+def _chip(facts: GpuFacts) -> tuple[str, ...]:
+    return _split(facts.name).chip
+
+
+_MEMORY = re.compile(r"(\d+) ?gi?b\b")
+_NOISE = re.compile(r"\(.*?\)|\bhbm\d?[a-z]?\b|\b\d+ ?w(atts?)?\b|\b\d+ ?cores?\b")
+_MAKERS = {
+    "nvidia", "geforce", "tesla", "quadro", "amd", "instinct", "radeon", "intel", "habana", "apple", "google", "gpu",
+    "generation", "edition", "server", "workstation", "power", "limited",
+}  # fmt: skip
+
+
+def _split(name: str) -> _Name:
+    """Split a name into words, without makers, clocks and cooling, and the memory."""
+    text = _NOISE.sub(" ", name.lower())
+    memory = _MEMORY.search(text)
+    text = re.sub(r"\bsxm\d\b", "sxm", _MEMORY.sub(" ", text))
+    text = re.sub(r"\b(rtx|gtx)(?=[a-z]?\d)", r"\1 ", text)
+    words = (word for word in re.findall(r"[a-z0-9.]+", text) if word not in _MAKERS)
+    return _Name(chip=tuple(words), memory_gib=int(memory[1]) if memory else None)

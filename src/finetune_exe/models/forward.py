@@ -70,14 +70,16 @@ class LossFunction:
     """
 
     def __init__(self, model: Any, precision: Precision, *, device: str) -> None:
-        from peft import PeftModel
+        from peft import LoraConfig, PeftModel
 
         self.model = model
         self.device = device
         self.bf16 = precision.base_dtype == "bfloat16"
         self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._decoder = self._inner.get_decoder()
-        self._adapters = model if isinstance(model, PeftModel) and self.bf16 else None
+        adapter = model.active_peft_config if isinstance(model, PeftModel) else None
+        self._has_prefix = adapter is not None and adapter.is_prompt_learning
+        self._casts_needlessly = self.bf16 and isinstance(adapter, LoraConfig) and not adapter.use_dora
         self._plain_head = self._head_is_plain()
 
     def __call__(self, rows: Rows) -> RowLosses:
@@ -85,23 +87,28 @@ class LossFunction:
         import torch
 
         predicts_BT = rows.learned_BT[:, 1:]
+        prefix = self.model.get_prompt(len(rows.ids_BT)) if self._has_prefix else None
+        inputs = {"input_ids": rows.ids_BT, "past_key_values": prefix, "use_cache": False}
         with self._without_detours(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
             if self._plain_head:
-                hidden_BTH = self._decoder(input_ids=rows.ids_BT, use_cache=False).last_hidden_state
+                hidden_BTH = self._decoder(**inputs).last_hidden_state
                 logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
             else:
                 columns = predicts_BT.any(dim=0).nonzero().squeeze(1)
-                logits_BKV = self._inner(input_ids=rows.ids_BT, use_cache=False, logits_to_keep=columns).logits
+                logits_BKV = self._inner(**inputs, logits_to_keep=columns).logits
                 logits_NV = logits_BKV[predicts_BT[:, columns]]
         targets_N = rows.ids_BT[:, 1:][predicts_BT]
         nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
         return RowLosses(nll_N, predicts_BT.nonzero()[:, 0])
 
     def _without_detours(self) -> AbstractContextManager[None]:
-        """Keep inputs of adapters in bfloat16, where autocast takes them anyway, instead of by way of float32."""
+        """Keep inputs of adapters in bfloat16, where autocast takes them anyway, instead of by way of float32.
+
+        DoRA's lengths need the way by float32.
+        """
         from peft.helpers import disable_input_dtype_casting
 
-        return nullcontext() if self._adapters is None else disable_input_dtype_casting(self._adapters)
+        return disable_input_dtype_casting(self.model) if self._casts_needlessly else nullcontext()
 
     def _head_is_plain(self) -> bool:
         import torch

@@ -6,8 +6,9 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from finetune_exe.domain.plan import Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16"]
 
 
-def require_training_packages() -> None:
-    """Make sure that what training needs is installed.
+def require_training_packages(*more: str) -> None:
+    """Make sure that what training needs is installed, with what this plan needs besides.
 
     Raises:
         FineTuneError: X01 naming the first missing package and the command that brings it.
     """
     from importlib.util import find_spec
 
-    for package in ("torch", "transformers", "peft", "accelerate", "safetensors"):
+    for package in ("torch", "transformers", "peft", "accelerate", "safetensors", *more):
         if find_spec(package) is None:
             raise missing_component(package, extra="train", needed_for="training")
 
@@ -45,8 +46,9 @@ def settle_libraries() -> None:
     disable_progress_bars()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    logging.getLogger("peft").setLevel(logging.ERROR)
-    for library in ("transformers", "torch", "peft", "accelerate"):
+    for library in ("peft", "bitsandbytes"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    for library in ("transformers", "torch", "peft", "accelerate", "bitsandbytes"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
         warnings.filterwarnings("ignore", category=UserWarning, module=library)
 
@@ -65,8 +67,14 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
 
 
-def load_model(folder: Path, *, dtype: Dtype, device: str) -> PreTrainedModel:
+def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = None) -> PreTrainedModel:
     """Load a causal language model for training or evaluation; no code of the folder is ever run.
+
+    Args:
+        folder: Configuration and safetensors weights.
+        dtype: Format of all weights that are not quantised.
+        device: Where to.
+        quantization: Transformers' description of how to quantise the weights; None keeps them.
 
     Raises:
         FineTuneError: M03 where the weights or the configuration cannot be used, X01 for a missing package.
@@ -78,8 +86,10 @@ def load_model(folder: Path, *, dtype: Dtype, device: str) -> PreTrainedModel:
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch_dtype(dtype), use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+            folder, dtype=torch_dtype(dtype), quantization_config=quantization,
+            device_map=None if quantization is None else {"": device},
+            use_safetensors=True, local_files_only=True, trust_remote_code=False,
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
         raise FineTuneError(
             "M03",
@@ -88,4 +98,41 @@ def load_model(folder: Path, *, dtype: Dtype, device: str) -> PreTrainedModel:
             why=" ".join(str(fault).split())[:300],
             fix="check that the folder holds a whole causal language model of an architecture transformers knows",
         ) from fault
-    return model.to(device)
+    return model if quantization is not None else model.to(device)
+
+
+def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> PreTrainedModel:
+    """Load a base model as the method keeps it: in 4 bit for QLoRA, else in `dtype`.
+
+    Raises:
+        FineTuneError: M03 where the model cannot be loaded, X01 for a missing package.
+    """
+    if isinstance(method, Qlora):
+        return _load_in_4_bit(folder, double_quantization=method.double_quantization, dtype=dtype, device=device)
+    return load_model(folder, dtype=dtype, device=device)
+
+
+def _load_in_4_bit(folder: Path, *, double_quantization: bool, dtype: Dtype, device: str) -> PreTrainedModel:
+    """Load a model whose linear layers, the head aside, are kept in 4-bit NormalFloat and computed in `dtype`.
+
+    On processors that compute in bfloat16, bitsandbytes would repack the weights the first time they are used without
+    gradients, for good, and compute wrong gradients from then on; the layers are told not to.
+
+    Source: Dettmers et al., QLoRA, arXiv 2305.14314, section 3; the repacking measured with bitsandbytes 0.50.2.
+    """
+    require_training_packages("bitsandbytes")
+    settle_libraries()
+    from bitsandbytes.nn import Linear4bit
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quantization,
+        bnb_4bit_compute_dtype=torch_dtype(dtype),
+    )
+    model = load_model(folder, dtype=dtype, device=device, quantization=config)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model

@@ -29,6 +29,7 @@ def detect_hardware() -> Hardware:
         memory_bytes=_memory_bytes(),
         cpu_features=tuple(feature for feature in _FEATURES if feature in present),
         gpus=_nvidia_gpus(),
+        disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
     )
 
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from finetune_exe.domain.document import Value
 from finetune_exe.domain.plan import (
     BaseModelChoice,
     Batch,
+    Checkpoints,
     Full,
     Lora,
     Method,
     Optimizer,
     Precision,
+    Prefix,
+    Qlora,
     Schedule,
     WarmupFraction,
 )  # fmt: skip
 from finetune_exe.domain.task import DataProfile, TaskSpec
-from finetune_exe.domain.values import Decision, Hardware, Interval
+from finetune_exe.domain.values import Decision, Hardware, Interval, Leaf
 from finetune_exe.estimate.parameters import count_lora_parameters
-from finetune_exe.estimate.rows import learned_share, tokens_of
-from finetune_exe.knowledge.models import find_model_of_shape
 from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.adapter import advise_adapter
+from finetune_exe.planning.learning_rate import advise_learning_rate
+from finetune_exe.planning.method import MethodKind, advise_method
+from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
+
+V = TypeVar("V", bound=Value)
+_METHODS: dict[MethodKind, type[Method]] = {"lora": Lora, "qlora": Qlora, "full": Full, "prefix": Prefix}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,64 +45,75 @@ class Advice:
     batch: Batch
     """All rows of a step in one pass; how many fit in memory at once is decided later."""
     precision: Precision
+    checkpoints: Checkpoints
     decisions: dict[str, Decision]
 
 
-def advise(spec: TaskSpec, *, profile: DataProfile | None, model: BaseModelChoice, hardware: Hardware) -> Advice:
-    """Choose method, learning rate, length, batch, rank and precision, by rule or from the preset wished for."""
+def advise(
+    spec: TaskSpec,
+    *,
+    profile: DataProfile | None,
+    model: BaseModelChoice,
+    hardware: Hardware,
+    wished: Mapping[str, Leaf],
+) -> Advice:
+    """Choose method, learning rate, length, batch, adapter and precision, by rule or from the preset wished for.
+
+    Args:
+        spec: The question; its method and preset are wishes.
+        profile: What the data show, of the rows that will be used.
+        model: The base model.
+        hardware: What it runs on.
+        wished: Settings the user fixed, by dotted path; what depends on them follows.
+    """
     preset = None if spec.preset == "auto" else find_preset(spec.preset)
-    full = spec.method == "full"
-    epochs = _of_preset(preset, "epochs") or _epochs(profile)
-    rate = _of_preset(preset, "learning_rate") or _learning_rate(model, full=full)
-    batch = _of_preset(preset, "batch_size") or _batch(profile, epochs=_number(epochs))
+    method = advise_method(spec, profile=profile, model=model)
+    kind: MethodKind = method.value  # type: ignore[assignment]
+    epochs = _of_preset(preset, "epochs") or advise_epochs(profile)
+    passes = _number(wished.get("schedule.epochs", epochs.value))
+    batch = _of_preset(preset, "batch_size") or advise_batch(profile, epochs=passes)
+    rows = int(_number(batch.value))
     decisions = {
-        "method.kind": _method(full=full),
-        "optimizer.learning_rate": rate,
+        "method.kind": method,
+        "optimizer.learning_rate": _of_preset(preset, "learning_rate") or advise_learning_rate(model, method=kind),
         "schedule.epochs": epochs,
         "batch.micro_batch_size": batch,
+        **advise_pace(preset, method=kind),
+        **_precision(hardware),
     }
-    warmup = preset.warmup_fraction if preset else rule("warmup")["fraction"]
-    decisions["schedule.warmup.fraction"] = Decision(
-        value=warmup,
-        reason="the learning rate rises over the first steps, so that the optimizer's averages settle",
-        source=preset.source if preset else rule("warmup").source,
-        confidence="medium",
+    if kind in ("lora", "qlora"):
+        decisions |= advise_adapter(profile, model, preset_rank=_of_preset(preset, "lora_rank"))
+    if kind == "prefix":
+        decisions["method.num_virtual_tokens"] = _prefix_length()
+    decisions |= advise_checkpoints(
+        epochs=passes,
+        checkpoint_bytes=_checkpoint_bytes(model, decisions),
+        disk_free_bytes=hardware.disk_free_bytes,
     )
-    method: Method = Full()
-    if not full:
-        rank = _of_preset(preset, "lora_rank") or _rank(profile, model)
-        decisions["method.lora_rank"] = rank
-        dropout = 0.0
-        if profile is not None and profile.num_rows < rule("dropout")["below_rows"]:
-            dropout = rule("dropout")["value"]
-            decisions["method.lora_dropout"] = Decision(
-                value=dropout,
-                reason=f"{profile.num_rows} rows are few: dropout slows learning them by heart",
-                source=rule("dropout").source,
-                confidence=rule("dropout").confidence,
-            )
-        method = Lora(lora_rank=int(_number(rank)), lora_dropout=dropout)
-    if hardware.computes_bf16:
-        decisions["precision.base_dtype"] = Decision(
-            value="bfloat16",
-            reason="computed in hardware: half the memory, faster products; what is trained stays float32",
-            source="LoRA step of SmolLM2-135M measured on 2 AMX cores: 331 tokens/s in bfloat16, 129 in float32",
-            confidence="high",
-            alternatives=("float32: exact, but slower and twice the weights",),
-        )
     return Advice(
-        method=method,
-        optimizer=Optimizer(learning_rate=_number(rate)),
-        schedule=Schedule(epochs=_number(epochs), warmup=WarmupFraction(fraction=warmup)),
-        batch=Batch(micro_batch_size=int(_number(batch))),
-        precision=Precision(base_dtype="bfloat16" if hardware.computes_bf16 else "float32"),
+        method=_group(_METHODS[kind], decisions, "method"),
+        optimizer=_group(Optimizer, decisions, "optimizer"),
+        schedule=_group(Schedule, decisions, "schedule", warmup=_group(WarmupFraction, decisions, "schedule.warmup")),
+        batch=Batch(micro_batch_size=rows),
+        precision=_group(Precision, decisions, "precision"),
+        checkpoints=_group(Checkpoints, decisions, "checkpoints"),
         decisions=decisions,
     )
 
 
-def _number(decision: Decision) -> float:
-    assert isinstance(decision.value, int | float)
-    return decision.value
+def _group(kind: type[V], decisions: Mapping[str, Decision], prefix: str, **fields: Any) -> V:
+    """Build a group of settings from the decisions right below its path."""
+    decided = {
+        path.rpartition(".")[2]: decision.value
+        for path, decision in decisions.items()
+        if path.rpartition(".")[0] == prefix
+    }
+    return kind.model_validate({**decided, **fields})
+
+
+def _number(value: Leaf) -> float:
+    assert isinstance(value, int | float)
+    return value
 
 
 def _of_preset(preset: Preset | None, field: str) -> Decision | None:
@@ -113,126 +134,40 @@ def _of_preset(preset: Preset | None, field: str) -> Decision | None:
         source=preset.source,
         confidence="medium",
         interval=Interval(low=min(all_values), mid=value, high=max(all_values)),
+        would_change="--preset auto: values from the task, the data and the model",
     )
 
 
-def _method(*, full: bool) -> Decision:
-    if full:
-        return Decision(
-            value="full",
-            reason="you asked to train every weight; it takes several times the memory of LoRA and forgets more",
-            source="Biderman et al. 2024, LoRA Learns Less and Forgets Less",
+def _precision(hardware: Hardware) -> dict[str, Decision]:
+    if not hardware.computes_bf16:
+        return {}
+    return {
+        "precision.base_dtype": Decision(
+            value="bfloat16",
+            reason="computed in hardware: half the memory, faster products; what is trained stays float32",
+            source="LoRA step of SmolLM2-135M measured on 2 AMX cores: 331 tokens/s in bfloat16, 129 in float32",
             confidence="high",
-            alternatives=("lora: as good for most tasks, and it forgets less",),
+            alternatives=("float32: exact, but slower and twice the weights",),
+            would_change="a processor without bfloat16",
         )
+    }
+
+
+def _prefix_length() -> Decision:
+    known, usual = rule("prefix_length"), Prefix()
     return Decision(
-        value="lora",
-        reason="adapters learn such tasks as well as full training, in a fraction of the memory, and forget less",
-        source="LoRA Without Regret (2025); Biderman et al. 2024",
-        confidence="high",
-        alternatives=("full: for millions of rows or a new language or domain, with ten times less learning rate",),
-    )
-
-
-def _learning_rate(model: BaseModelChoice, *, full: bool) -> Decision:
-    """Apply the fitted formula to the families it was fitted to; elsewhere take the customary value.
-
-    Source: tinker-cookbook, get_lr: LR = 5e-5 * 10 * (2000 / hidden size) ** p.
-    """
-    family = _family(model)
-    scale = 1 / rule("learning_rate")["lora_factor"] if full else 1.0
-    of_full = "; a tenth of LoRA's, as every weight moves" if full else ""
-    if family is None or model.shape is None:
-        usual = rule("learning_rate_elsewhere")
-        return Decision(
-            value=_two_digits(usual["value"] * scale),
-            reason=f"the customary value; no formula is fitted to this family of models{of_full}",
-            source=usual.source,
-            confidence=usual.confidence,
-            interval=Interval(low=usual["low"] * scale, mid=usual["value"] * scale, high=usual["high"] * scale),
-        )
-    fitted, hidden = rule("learning_rate"), model.shape.hidden_size
-    exponent = fitted[f"exponent_{family}"]
-    wide = fitted["reference_hidden_size"] / hidden
-    value = _two_digits(fitted["scale"] * fitted["lora_factor"] * wide**exponent * scale)
-    small = rule("learning_rate_small")
-    if hidden < small["smallest_hidden_size"]:
-        return Decision(
-            value=value,
-            reason=f"fitted to {family.title()} models by width, but to none as narrow as {hidden}{of_full}",
-            source=fitted.source,
-            confidence=small.confidence,
-            interval=Interval(low=value * small["low_factor"], mid=value, high=value * small["high_factor"]),
-        )
-    return Decision(
-        value=value,
-        reason=f"fitted to {family.title()} models by their width ({hidden}){of_full}",
-        source=fitted.source,
-        confidence=fitted.confidence,
-        interval=Interval(low=value / 2, mid=value, high=value * 2),
-    )
-
-
-def _family(model: BaseModelChoice) -> str | None:
-    """Name the family a learning rate formula is fitted to, by dimensions or, failing that, by name."""
-    facts = find_model_of_shape(model.shape) if model.shape else None
-    text = facts.family if facts else model.name.lower()
-    return next((family for family in ("llama", "qwen") if family in text), None)
-
-
-def _epochs(profile: DataProfile | None) -> Decision:
-    known = rule("epochs")
-    value, reason = known["usual"], "three passes; the best checkpoint is kept and the run stops early if it gets worse"
-    if profile is not None and profile.num_rows >= known["least_from_rows"]:
-        value, reason = known["least"], f"{profile.num_rows:,} rows teach enough in one pass"
-    elif profile is not None and profile.num_rows >= known["fewer_from_rows"]:
-        value, reason = known["fewer"], f"{profile.num_rows:,} rows need fewer passes than the customary three"
-    return Decision(
-        value=value,
-        reason=reason,
+        value=usual.num_virtual_tokens,
+        reason="learned positions before every row; more learn more and take room in the context",
         source=known.source,
         confidence=known.confidence,
-        interval=Interval(low=min(1.0, value), mid=value, high=max(5.0, value)),
+        interval=Interval(low=known["low"], mid=float(usual.num_virtual_tokens), high=known["high"]),
     )
 
 
-def _batch(profile: DataProfile | None, *, epochs: float) -> Decision:
-    known = rule("batch")
-    if profile is None:
-        rows, reason = 8, "a small batch; how many rows there are is not known yet"
-    else:
-        wanted = min(known["high"], max(known["low"], profile.num_rows * epochs / known["steps"]))
-        rows = 2 ** round(math.log2(wanted))
-        reason = f"{rows} rows a step make about {max(1, round(profile.num_rows * epochs / rows)):,} steps of the data"
-    return Decision(
-        value=rows,
-        reason=reason,
-        source=known.source,
-        confidence=known.confidence,
-        interval=Interval(low=known["low"], mid=float(rows), high=known["high"]),
-    )
-
-
-def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
-    """Take the customary rank, or more where the answers hold more tokens than the adapter has weights."""
-    known = rule("lora_rank")
-    rank, reason = int(known["usual"]), "customary, and more than enough for most tasks"
-    if profile is not None and model.shape is not None:
-        tokens = profile.num_rows * tokens_of(profile.row_characters_mean, longest=math.inf).mid
-        learned = tokens * learned_share(profile).mid
-        per_rank = count_lora_parameters(model.shape, rank=1)
-        reason = f"about {learned:,.0f} learned tokens fit in {rank * per_rank:,} adapter weights"
-        if learned > rank * per_rank:
-            rank = int(min(known["most"], 2 ** math.ceil(math.log2(learned / per_rank))))
-            reason = f"about {learned:,.0f} learned tokens want as many adapter weights"
-    return Decision(
-        value=rank,
-        reason=reason,
-        source=known.source,
-        confidence=known.confidence,
-        interval=Interval(low=8.0, mid=float(rank), high=max(64.0, float(rank))),
-    )
-
-
-def _two_digits(value: float) -> float:
-    return float(f"{value:.1e}")
+def _checkpoint_bytes(model: BaseModelChoice, decisions: Mapping[str, Decision]) -> float | None:
+    """Size of what a checkpoint keeps: the adapter in float32, or the whole model."""
+    if model.shape is None or model.num_parameters is None:
+        return None
+    if "method.lora_rank" in decisions:
+        return 4.0 * count_lora_parameters(model.shape, rank=int(_number(decisions["method.lora_rank"].value)))
+    return 4.0 * model.num_parameters

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from finetune_exe.domain.plan import BaseModelChoice
-from finetune_exe.domain.values import Hardware, ModelShape
+from finetune_exe.domain.plan import BaseModelChoice, Candidate
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
-from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, names_a_variant
-from finetune_exe.knowledge.rules import rule
-from finetune_exe.units import GIB
+from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model
+from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
+from finetune_exe.planning.shortlist import shortlist
 
-SUGGESTED = ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
-"""Open, ungated chat models of one family, largest first."""
+FetchConfig = Callable[[str], Mapping[str, Any] | None]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def describe_model(reference: str) -> BaseModelChoice:
-    """Say what is known of a base model, without loading it and without the network.
+def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> BaseModelChoice:
+    """Say what is known of a base model, without loading it.
 
     Args:
         reference: "embedded", a folder with config.json, a GGUF file, a hub id, or a known model's name.
+        fetch: Gives the config.json of a hub id that is not known here; None where it cannot be had.
 
     Returns:
-        The choice; its shape is None for a GGUF file and for hub ids not known here.
+        The choice; its shape is None for a GGUF file and where no configuration was found or understood.
 
     Raises:
         FineTuneError: M01 for a path that does not exist or a name nobody knows; M03 for a folder whose config.json
@@ -52,36 +51,35 @@ def describe_model(reference: str) -> BaseModelChoice:
     try:
         facts = find_model(reference)
     except FineTuneError:
-        return BaseModelChoice(reference=reference, name=reference.rpartition("/")[2])
+        return _configured(reference, reference.rpartition("/")[2], fetch(reference))
     return _known(facts, reference=reference)
 
 
-def choose_model(wish: str | None, *, hardware: Hardware) -> BaseModelChoice:
-    """Give the model wished for, or else the one to suggest: what fits the GPU, the embedded model without one.
+def choose_model(
+    wish: str | None, *, hardware: Hardware, candidates: Sequence[Candidate] | None = None
+) -> BaseModelChoice:
+    """Give the model wished for, or else the first candidate.
+
+    Args:
+        wish: What the user named.
+        hardware: The machine the run is planned for.
+        candidates: The shortlist for the task; None makes one for a task of which nothing is known.
 
     Raises:
         FineTuneError: as `describe_model`.
     """
     if wish is not None:
         return describe_model(wish)
-    known = rule("suggested_model_memory")
-    width = 2 if hardware.computes_bf16 else 4
-    for reference in SUGGESTED if hardware.gpus else ():
-        needed = find_model(reference).num_parameters * width * known["factor"] + known["extra_gib"] * GIB
-        if needed <= hardware.accelerator_memory_bytes:
-            return describe_model(reference)
-    return describe_model("embedded")
+    if candidates is None:
+        unknown = TaskSpec(description="not known")
+        candidates = shortlist(unknown, task="generation", profile=None, hardware=hardware)
+    return describe_model(candidates[0].reference)
 
 
 def _known(facts: ModelFacts, *, reference: str) -> BaseModelChoice:
-    base = (
-        "/" in reference
-        and facts.reference != facts.base_reference
-        and not names_a_variant(reference.rpartition("/")[2])
-    )
     return BaseModelChoice(
         reference=reference,
-        name=(facts.base_reference if base else facts.reference).rpartition("/")[2],
+        name=reference.rpartition("/")[2] if "/" in reference else facts.name,
         shape=facts.shape,
         num_parameters=facts.num_parameters,
         context_length=facts.context_length,
@@ -90,49 +88,27 @@ def _known(facts: ModelFacts, *, reference: str) -> BaseModelChoice:
 
 
 def _folder(reference: str, path: Path) -> BaseModelChoice:
-    file = path / "config.json"
     try:
-        config = json.loads(file.read_bytes())
+        config = read_config((path / "config.json").read_bytes())
     except FileNotFoundError as fault:
         raise _incomplete(path, "config.json is missing") from fault
     except (OSError, ValueError) as fault:
         raise _incomplete(path, f"config.json cannot be read: {fault}") from fault
-    if not isinstance(config, dict):
+    if config is None:
         raise _incomplete(path, "config.json holds no object")
-    shape = _shape(config)
-    context = config.get("max_position_embeddings", config.get("n_positions"))
+    return _configured(reference, path.resolve().name, config)
+
+
+def _configured(reference: str, name: str, config: Mapping[str, Any] | None) -> BaseModelChoice:
+    """Describe a model by its configuration, as far as there is one and it can be read."""
+    shape = config_shape(config) if config else None
     return BaseModelChoice(
         reference=reference,
-        name=path.resolve().name,
+        name=name,
         shape=shape,
         num_parameters=count_parameters(shape) if shape else None,
-        context_length=context if isinstance(context, int) else None,
+        context_length=config_context(config) if config else None,
     )
-
-
-def _shape(config: dict[str, Any]) -> ModelShape | None:
-    """Read the dimensions under the names Llama-like and GPT-2-like configurations give them; None for others."""
-
-    def first(*names: str) -> Any:
-        return next((config[name] for name in names if config.get(name) is not None), None)
-
-    gpt2 = config.get("model_type") == "gpt2"
-    hidden, heads = first("hidden_size", "n_embd"), first("num_attention_heads", "n_head")
-    try:
-        return ModelShape(
-            hidden_size=hidden,
-            intermediate_size=first("moe_intermediate_size", "intermediate_size", "n_inner") or 4 * hidden,
-            num_layers=first("num_hidden_layers", "n_layer"),
-            num_attention_heads=heads,
-            num_key_value_heads=first("num_key_value_heads") or heads,
-            head_dim=first("head_dim") or hidden // heads,
-            vocab_size=first("vocab_size"),
-            tied_embeddings=bool(config.get("tie_word_embeddings", gpt2)),
-            gated_mlp=not gpt2,
-            num_experts=first("num_local_experts", "num_experts", "n_routed_experts") or 1,
-        )
-    except (TypeError, ZeroDivisionError, ValidationError):
-        return None
 
 
 def _not_found(reference: str, what: str) -> FineTuneError:

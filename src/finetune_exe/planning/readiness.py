@@ -5,46 +5,14 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 
-from finetune_exe.domain.plan import DataNeeds, Plan
-from finetune_exe.domain.task import DataProfile, TaskType
+from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check
 from finetune_exe.estimate.rows import split_sizes
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import GIB, format_count, format_duration, format_gib
 
-QUALITY_CHECKS = (
-    "every line is a row that can be read",
-    "every row has an answer to learn from",
-    "every loss mask is proven by two derivations",
-    "no conversation stands twice or on both sides of the split",
-    "no row is longer than max_length",
-)
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 _DAY = 86400
-
-
-def data_needs(task: TaskType, profile: DataProfile | None) -> DataNeeds:
-    """Say how many rows the task wants at least and for good."""
-    minimum = rule("minimum_rows")
-    if task in ("classification", "extraction"):
-        known = rule("recommended_rows_labels")
-        labels = len(profile.labels) if profile else 0
-        recommended = max(known["rows"], known["rows_per_label"] * labels)
-        reason = (
-            f"{known['rows_per_label']:.0f} rows for each of {labels} labels"
-            if labels
-            else "the labels are not known yet"
-        )
-    else:
-        known = rule("recommended_rows")
-        recommended, reason = known["rows"], "about a thousand diverse rows teach a style or a task"
-    return DataNeeds(
-        minimum_samples=int(minimum["rows"]),
-        recommended_samples=int(recommended),
-        reason=f"gains begin near {minimum['rows']:.0f} rows; {reason}",
-        source=f"{minimum.source}; {known.source}",
-        quality_checks=QUALITY_CHECKS,
-    )
 
 
 def check_readiness(plan: Plan) -> tuple[Check, ...]:

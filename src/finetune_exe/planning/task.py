@@ -2,54 +2,109 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from dataclasses import dataclass
 
 from finetune_exe.domain.plan import Task
-from finetune_exe.domain.task import DataProfile, TaskType
+from finetune_exe.domain.task import AnswerKind, DataProfile, TaskType
 from finetune_exe.knowledge.task_signs import task_signs
 
 _OBJECT = 0.25
-"""What a sign is worth again when the description begins with it: a task is named first, its matter later."""
+"""What a sign is worth again when the request begins with it: a task is named first, its matter later."""
+_GIVEN = 0.5
+"""What is left of a sign's worth where it speaks of what goes in: what comes out decides."""
+_REQUEST = re.compile(
+    r"\b(?:your|the|our) (?:task|job|goal|aim)(?: here)? is to\b"
+    r"|\b(?:you|we|i) (?:need|have|want|would like|are (?:asked|expected|required|supposed))"
+    r"(?: (?:it|you|a model|ai))? to\b"
+    r"|\b(?:you (?:should|must)|we ask you to)\b",
+    re.IGNORECASE,
+)
+_INPUT = re.compile(
+    r"\b(?:given|(?:provided|presented) with|based on|out of|from|you(?:'re| are| will be)? (?:shown|reading))\b"
+    r"(?:(?!\b(?:in)?to\b)[^,.;:])*",
+    re.IGNORECASE,
+)
+
+_MOST = 0.8
+"""Share of the rows that settles what the data are."""
+_ENOUGH_TO_TELL = 20
+_FORMS: tuple[tuple[TaskType, tuple[AnswerKind, ...], str], ...] = (
+    ("code", ("code", "sql"), "source code"),
+    ("extraction", ("json",), "JSON"),
+    ("reasoning", ("worked", "number"), "numbers, or end in the number they arrive at"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """A type, and what speaks for it."""
+
+    type: TaskType
+    words: str
 
 
 def classify_task(description: str, profile: DataProfile | None) -> Task:
-    """Judge what kind of task a description and the data ask for, with the words that decided it.
+    """Judge what kind of task a description and the data ask for, with what decided it.
+
+    Where the form of the answers is plain, it decides; otherwise the words do. A sign counts more where the request
+    begins, and half where it speaks of what is given.
 
     Returns:
         The task; its type is "other" where the words speak of images, sound, forecasts or retrieval rather than text.
     """
-    scores: dict[TaskType, float] = defaultdict(float)
-    words: dict[TaskType, list[str]] = defaultdict(list)
-    for sign in task_signs():
-        seen = {match[0].lower(): match.start() for match in reversed(list(sign.pattern.finditer(description)))}
-        for rank, (word, start) in enumerate(sorted(seen.items(), key=lambda item: item[1])):
-            early = 1 + _OBJECT * max(0, 3 - start / 40)
-            scores[sign.type] += sign.weight * early / (1 + rank)
-            words[sign.type].append(f"'{word}'")
-    evidence: dict[TaskType, str] = {
-        type: f"the description says {', '.join(dict.fromkeys(found[:4]))}" for type, found in words.items()
-    }
-    if profile is not None:
-        for type, weight, seen_in_data in _signs_of(profile):
-            scores[type] += weight
-            evidence[type] = f"{evidence[type]}; {seen_in_data}" if type in evidence else seen_in_data
-    if not scores:
+    shown = _plain_in(profile) if profile is not None else None
+    told = _read_words(description)
+    if shown is None:
         return Task(
             description=description,
-            type="generation",
-            evidence=("neither words nor data say more than that text comes in and text goes out",),
+            type=told.type if told else "generation",
+            evidence=(told.words if told else "neither words nor data say more than that text goes in and comes out",),
         )
+    evidence = [shown.words]
+    if told:
+        agrees = told.type == shown.type
+        evidence.append(told.words if agrees else f"the description by itself reads as {told.type}: {told.words}")
+    return Task(description=description, type=shown.type, evidence=tuple(evidence))
+
+
+def _read_words(description: str) -> _Verdict | None:
+    """Weigh the signs in a description; None where there is none."""
+    scores: dict[TaskType, float] = defaultdict(float)
+    words: dict[TaskType, list[str]] = defaultdict(list)
+    request = _REQUEST.search(description)
+    begin = request.end() if request else 0
+    given = [match.span() for match in _INPUT.finditer(description)]
+    for sign in task_signs():
+        seen = {match[0].strip().lower(): match.start() for match in reversed(list(sign.pattern.finditer(description)))}
+        for rank, (word, start) in enumerate(sorted(seen.items(), key=lambda item: abs(item[1] - begin))):
+            early = 1 + _OBJECT * max(0, 3 - abs(start - begin) / 40)
+            fed = sign.type != "other" and any(low < start < high for low, high in given)
+            scores[sign.type] += sign.weight * early * (_GIVEN if fed else 1) / (1 + rank)
+            words[sign.type].append(f"'{word}'")
+    if not scores:
+        return None
     best = max(scores, key=lambda type: scores[type])
-    return Task(description=description, type=best, evidence=(evidence[best],))
+    found = ", ".join(list(dict.fromkeys(words[best]))[:4])
+    return _Verdict(type=best, words=f"the description says {found}")
 
 
-def _signs_of(profile: DataProfile) -> list[tuple[TaskType, float, str]]:
-    """What the data speak for: (type, weight, words)."""
-    signs: list[tuple[TaskType, float, str]] = []
+def _plain_in(profile: DataProfile) -> _Verdict | None:
+    """Name the task that the form of the data leaves no doubt about."""
     if profile.labels:
-        signs.append(("classification", 8, f"the data have {len(profile.labels)} labels as answers"))
+        return _Verdict(type="classification", words=f"the data have {len(profile.labels)} labels as answers")
     if profile.format == "completion":
-        signs.append(("completion", 8, "the data are plain texts without prompts"))
+        return _Verdict(type="completion", words="the data are plain texts without prompts")
     if profile.num_turns_mean > 3:
-        signs.append(("chat", 4, f"the data have {profile.num_turns_mean:.1f} messages in a row"))
-    return signs
+        return _Verdict(type="chat", words=f"the data have {profile.num_turns_mean:.1f} messages in a row")
+    for type, kinds, name in _FORMS:
+        share = sum(profile.answer_kinds.get(kind, 0.0) for kind in kinds)
+        if share >= _MOST:
+            return _Verdict(type=type, words=f"{share:.0%} of the answers are {name}")
+    if profile.translated_share >= _MOST and profile.num_rows >= _ENOUGH_TO_TELL:
+        return _Verdict(
+            type="translation",
+            words=f"{profile.translated_share:.0%} of the answers are in another language than the prompt",
+        )
+    return None

@@ -83,7 +83,10 @@ class LiveView:
         self._surface.line(clean(text))
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Show how far a long step is, with the time it will still take, judged by its own pace."""
+        """Show how far a long step is, with the time it will still take, judged by its own pace.
+
+        A total of 0 is one that is not known yet.
+        """
         now = self._clock()
         if self._phase is None or self._phase[0] != label or done <= self._phase[2]:
             self._phase = (label, now, done)
@@ -132,10 +135,14 @@ class _PlainLines:
 
     def state(self, label: str, done: int, total: int, detail: str) -> None:
         now = self._clock()
-        if now < self._next and done < total and label == self._label:
+        if now < self._next and (done < total or not total) and label == self._label:
             return
         self._next, self._label = now + PLAIN_INTERVAL_SECONDS, label
-        self.line(f"{label} {format_count(done)}/{format_count(total)}{': ' + detail if detail else ''}")
+        self.line(f"{label} {_counted(done, total)}{': ' + detail if detail else ''}")
+
+
+def _counted(done: int, total: int) -> str:
+    return f"{format_count(done)}/{format_count(total)}" if total else format_count(done)
 
 
 class _Bar:
@@ -150,12 +157,13 @@ class _Bar:
         self._progress.console.print(text, markup=False, highlight=False, emoji=False)
 
     def state(self, label: str, done: int, total: int, detail: str) -> None:
+        detail = f"{_counted(done, total)} {detail}"
         if self._task is None or label != self._label:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._label, self._task = label, self._progress.add_task(label, total=total, detail=detail)
-        self._progress.update(self._task, completed=done, total=total, detail=detail)
-        if done >= total:
+            self._label, self._task = label, self._progress.add_task(label, total=total or None, detail=detail)
+        self._progress.update(self._task, completed=done, total=total or None, detail=detail)
+        if total and done >= total:
             self._progress.refresh()
 
 
@@ -179,9 +187,7 @@ def live_view(stream: TextIO, *, plain: bool, clock: Callable[[], float] = time.
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
-        TextColumn(
-            "{task.completed}/{task.total} {task.fields[detail]}", markup=False, table_column=Column(no_wrap=True)
-        ),
+        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True)),
     )
     console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")))
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as progress:

@@ -31,6 +31,8 @@ def format_quantity(value: float, unit: str) -> str:
             return format_gib(value)
         case "seconds":
             return format_duration(value)
+        case "usd":
+            return f"${value:,.2f}"
         case "tokens_per_second":
             return f"{format_count(value)} tokens/s"
         case _:
@@ -41,7 +43,7 @@ def format_interval(interval: Interval, unit: str, *, remark: str = "") -> str:
     """Write the middle and, in brackets, the bounds, the common unit said once: 1.90 GiB (1.60 to 2.40)."""
     mid, low, high = (format_quantity(value, unit) for value in (interval.mid, interval.low, interval.high))
     suffix = mid[mid.rfind(" ") :]
-    if unit != "seconds" and low.endswith(suffix) and high.endswith(suffix):
+    if unit not in ("seconds", "usd") and low.endswith(suffix) and high.endswith(suffix):
         low, high = low.removesuffix(suffix), high.removesuffix(suffix)
     mid, low, high = (text.replace(" ", NO_BREAK) for text in (mid, low, high))
     return f"{mid} ({low} to {high}{'; ' + remark if remark else ''})"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finetune_exe.domain.plan import Lora, Plan
-from finetune_exe.domain.values import Decision
+from finetune_exe.domain.plan import LowRank, Plan
+from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.report.boxes import progress_bar
+from finetune_exe.report.choices import METHOD_NAMES, explanation, method_table, model_table
 from finetune_exe.report.numbers import format_interval, format_setting
 from finetune_exe.report.page import (
     Blank,
@@ -25,7 +26,6 @@ from finetune_exe.report.page import (
 )
 from finetune_exe.units import format_count, format_number, format_parameters, format_percent
 
-_METHOD_NAMES = {"lora": "LoRA", "full": "Full"}
 _METRIC_NAMES = {
     "perplexity": "Perplexity",
     "bits_per_byte": "Bits per byte",
@@ -40,35 +40,39 @@ _SHOWN_ELSEWHERE = {
 }  # fmt: skip
 
 
-def render_plan(plan: Plan, *, config: str, commands: Sequence[str]) -> str:
+def render_plan(plan: Plan, *, config: str, commands: Sequence[str], explain: bool = False) -> str:
     """Write the plan in the product's own form, section by section.
 
     Args:
         plan: The plan.
         config: Python text of the training configuration.
         commands: What to type to carry the plan out, in order.
+        explain: Show also what was weighed and rejected, and what would change each decision.
     """
-    return render_text(_plan_page(plan, config, commands))
+    return render_text(_plan_page(plan, config, commands, explain=explain))
 
 
-def render_plan_markdown(plan: Plan, *, config: str, commands: Sequence[str]) -> str:
+def render_plan_markdown(plan: Plan, *, config: str, commands: Sequence[str], explain: bool = False) -> str:
     """Write the same plan as Markdown."""
-    return render_markdown(_plan_page(plan, config, commands))
+    return render_markdown(_plan_page(plan, config, commands, explain=explain))
 
 
-def _plan_page(plan: Plan, config: str, commands: Sequence[str]) -> list[Block]:
+def _plan_page(plan: Plan, config: str, commands: Sequence[str], *, explain: bool) -> list[Block]:
     notes: list[Block] = [Heading("NOTES"), *map(Bullet, plan.notes)] if plan.notes else []
     return [
         Title("FINE-TUNING PLAN", (
             Field("Model", plan.model.name), Field("Task", plan.task.description), Field("Method", plan.method.kind),
         )),
+        *notes,
         Heading("TRAINING OVERVIEW"), _overview(plan),
         Heading("TASK ANALYSIS"), _analysis(plan),
         Heading("DATASET REQUIREMENTS"), _requirements(plan),
         Heading("TRAINING CONFIGURATION"), Code(text=config, language="python"),
         Heading("HYPERPARAMETERS"), _hyperparameters(plan),
         Heading("EVALUATION PLAN"), _evaluation(plan),
-        *notes,
+        *method_table(plan),
+        *model_table(plan, explain=explain),
+        *(explanation(plan) if explain else ()),
         Heading("COMMANDS"), Commands(tuple(commands)),
         Blank(), Words("Fine-Tuning Status: ● Plan Complete"),
     ]  # fmt: skip
@@ -81,7 +85,7 @@ def _overview(plan: Plan) -> Box:
     return Box(
         (
             Field("Base Model", plan.model.name),
-            Field("Method", _METHOD_NAMES[plan.method.kind]),
+            Field("Method", METHOD_NAMES[plan.method.kind]),
             Field("Task", plan.task.type),
             Blank(),
             Field("VRAM Required", _memory(plan)),
@@ -103,9 +107,10 @@ def _memory(plan: Plan) -> str:
 
 
 def _duration(plan: Plan) -> str:
-    estimate = plan.estimates.get("duration")
+    estimate, cost = plan.estimates.get("duration"), plan.estimates.get("cost")
     if estimate is not None:
-        return format_interval(estimate.value, "seconds")
+        price = f", {format_interval(cost.value, 'usd')}" if cost is not None else ""
+        return format_interval(estimate.value, "seconds") + price
     return "not known: no data given yet" if plan.profile is None else "not known: the model's dimensions are not"
 
 
@@ -121,8 +126,8 @@ def _analysis(plan: Plan) -> Table:
     about += [f"licence {model.license}"] if model.license else []
     given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else "none given yet"
     size = (
-        f"{format_count(needs.recommended_samples)} samples, at least {format_count(needs.minimum_samples)}; {given}; "
-        f"{needs.reason} ({needs.source})"
+        f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}, at least "
+        f"{format_count(needs.minimum_samples)}; {given}; {needs.reason} ({needs.source}); {needs.test_reason}"
     )
     return Table(
         header=("Aspect", "Value"),
@@ -132,11 +137,15 @@ def _analysis(plan: Plan) -> Table:
                 "Base Model",
                 _reasoned(f"{model.name}{' (' + ', '.join(about) + ')' if about else ''}", plan, "model.reference"),
             ),
-            ("Method", _reasoned(_METHOD_NAMES[plan.method.kind], plan, "method.kind")),
+            ("Method", _reasoned(METHOD_NAMES[plan.method.kind], plan, "method.kind")),
             ("Data Size", size),
         ),
         form="plan",
     )
+
+
+def _between(interval: Interval | None) -> str:
+    return "" if interval is None else f" ({format_count(interval.low)} to {format_count(interval.high)})"
 
 
 def _reasoned(value: str, plan: Plan, path: str) -> str:
@@ -167,7 +176,7 @@ def _data_format(plan: Plan) -> str:
 
 def _hyperparameters(plan: Plan) -> Table:
     batch = plan.batch
-    rank = format_setting(plan.method.lora_rank) if isinstance(plan.method, Lora) else "none"
+    rank = format_setting(plan.method.lora_rank) if isinstance(plan.method, LowRank) else "none"
     rows = [
         ("learning_rate", format_number(plan.optimizer.learning_rate), _rationale(plan, "optimizer.learning_rate")),
         ("epochs", format_number(plan.schedule.epochs), _rationale(plan, "schedule.epochs")),
@@ -180,8 +189,8 @@ def _hyperparameters(plan: Plan) -> Table:
             "lora_rank",
             rank,
             _rationale(plan, "method.lora_rank")
-            if isinstance(plan.method, Lora)
-            else "every weight is trained, there is no adapter",
+            if isinstance(plan.method, LowRank)
+            else f"{METHOD_NAMES[plan.method.kind]} has no low-rank adapter",
         ),
     ]
     rows += [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune_exe.domain.plan import Batch
+from finetune_exe.domain.plan import Batch, Schedule
 
 Step = list[list[int]]
 """The micro-batches of one optimizer step, each a list of sequence indices."""
@@ -43,11 +43,11 @@ def plan_epoch(lengths: Sequence[int], batch: Batch, *, seed: int, epoch: int) -
     return [_micro_batches(step, batch.micro_batch_size) for step in steps]
 
 
-def count_steps(num_sequences: int, batch: Batch, *, epochs: float, max_steps: int | None) -> int:
+def count_steps(num_sequences: int, batch: Batch, schedule: Schedule) -> int:
     """Count the optimizer steps of a run, at least one."""
     per_epoch = -(-num_sequences // batch.effective)
-    steps = max(1, round(per_epoch * epochs))
-    return min(steps, max_steps) if max_steps is not None else steps
+    steps = max(1, round(per_epoch * schedule.epochs))
+    return steps if schedule.max_steps is None else min(steps, schedule.max_steps)
 
 
 def _parts(order: np.ndarray, size: int) -> list[np.ndarray]:

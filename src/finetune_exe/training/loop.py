@@ -17,9 +17,9 @@ from finetune_exe.models.forward import Rows, batch_of, mean_loss
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
-from finetune_exe.training.memory import peak_memory_bytes, start_measuring
+from finetune_exe.training.memory import start_measuring
 from finetune_exe.training.schedule import learning_rate
-from finetune_exe.training.setup import Setup, set_up, versions
+from finetune_exe.training.setup import Setup, set_up
 from finetune_exe.training.tally import Tally
 
 
@@ -51,26 +51,23 @@ def train(
         The summary, its `scores` still empty.
 
     Raises:
-        FineTuneError: T01 where loss or gradient is not finite; M03, X01 where the model cannot be loaded.
+        FineTuneError: T01 where loss or gradient is not finite; T02, M03, X01 where the plan cannot be begun.
     """
     started = clock()
     setup = set_up(plan, base)
     start_measuring(setup.device)
     train_split, validation, pad = data.split("train"), data.split("validation"), data.manifest.pad_token_id
     steps_per_epoch = math.ceil(len(train_split) / plan.batch.effective)
-    num_steps = count_steps(
-        len(train_split), plan.batch, epochs=plan.schedule.epochs, max_steps=plan.schedule.max_steps
-    )
+    num_steps = count_steps(len(train_split), plan.batch, plan.schedule)
     every = max(1, round(steps_per_epoch / plan.checkpoints.evaluations_per_epoch))
     checkpoints = Checkpoints(run, setup.method, keep_last=plan.checkpoints.keep_last)
     tally = Tally(patience=plan.checkpoints.early_stopping_patience)
     emit(RunStarted(seconds=clock() - started, num_steps=num_steps, num_sequences=len(train_split),
                     num_trainable_parameters=setup.num_trainable_parameters, device=setup.device))  # fmt: skip
-    initial = mean_loss(setup.losses, validation, pad_token_id=pad)
-    emit(Evaluated(seconds=clock() - started, step=0, epoch=0.0, validation_loss=initial, best=False))
+    tally.initial_loss = mean_loss(setup.losses, validation, pad_token_id=pad)
+    emit(Evaluated(seconds=clock() - started, step=0, epoch=0.0, validation_loss=tally.initial_loss, best=False))
 
     stop: Literal["finished", "early_stopping", "out_of_time"] = "finished"
-    step = 0
     for step, micro_batches in _steps(train_split, plan, num_steps):
         step_started = clock()
         rows = [batch_of(train_split, indices, pad_token_id=pad, device=setup.device) for indices in micro_batches]
@@ -104,30 +101,8 @@ def train(
 
     emit(RunFinished(seconds=clock() - started, stop_reason=stop, best_step=tally.best_step,
                      best_validation_loss=tally.best_loss))  # fmt: skip
-    return TrainingRun(
-        inputs={"plan": plan.digest(), "dataset": data.manifest.digest()},
-        run_name=run.name,
-        stop_reason=stop,
-        num_steps=step,
-        planned_steps=num_steps,
-        num_epochs=step / steps_per_epoch,
-        num_trainable_parameters=setup.num_trainable_parameters,
-        num_parameters=setup.num_parameters,
-        initial_validation_loss=initial,
-        evaluations=tuple(tally.points),
-        best_step=tally.best_step,
-        best_validation_loss=tally.best_loss,
-        final_train_loss=tally.last_loss,
-        learned_tokens=tally.learned_tokens,
-        processed_tokens=tally.processed_tokens,
-        padded_tokens=tally.padded_tokens,
-        seconds=tally.step_seconds,
-        total_seconds=clock() - started,
-        peak_memory_bytes=peak_memory_bytes(setup.device),
-        hardware=plan.hardware,
-        versions=versions(),
-        checkpoint=str(checkpoints.path(tally.best_step).relative_to(run)),
-    )
+    return tally.summary(plan, setup, checkpoints, dataset_digest=data.manifest.digest(), stop_reason=stop,
+                         total_seconds=clock() - started)  # fmt: skip
 
 
 def _steps(split: SplitData, plan: Plan, num_steps: int) -> Iterator[tuple[int, Step]]:

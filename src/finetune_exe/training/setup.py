@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Optimizer, Plan
 from finetune_exe.models.forward import LossFunction
-from finetune_exe.models.load import load_model, pick_device, require_training_packages, settle_libraries
+from finetune_exe.models.load import load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
+from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,11 @@ class Setup:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters, adapters included."""
+        """All parameters, adapters included; one kept in 4 bit counts like any other."""
+        from peft import PeftModel
+
+        if isinstance(self.model, PeftModel):
+            return int(self.model.get_nb_trainable_parameters()[1])
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
@@ -45,11 +50,11 @@ def set_up(plan: Plan, base: Path) -> Setup:
     """Load the base model, attach the method and make the optimizer; everything random follows the plan's seed.
 
     Raises:
-        FineTuneError: X01 for a missing package, M03 where the model cannot be loaded.
+        FineTuneError: T02 where the plan cannot be trained here, X01 for a missing package, M03 where the model cannot
+            be loaded.
     """
-    require_training_packages()
+    check_trainable(plan)
     settle_libraries()
-    import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
@@ -58,17 +63,13 @@ def set_up(plan: Plan, base: Path) -> Setup:
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
     method = training_method(plan.method)
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
-    model = method.attach(load_model(base, dtype=dtype, device=device), plan.method, base_name=_base_name(plan, base))
+    model = load_base(base, plan.method, dtype=dtype, device=device)
+    model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable,
-        lr=plan.optimizer.learning_rate,
-        betas=(plan.optimizer.beta1, plan.optimizer.beta2),
-        weight_decay=plan.optimizer.weight_decay,
-    )
+    optimizer = _optimizer(plan.optimizer, trainable)
     losses = LossFunction(model, plan.precision, device=device)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
@@ -78,9 +79,27 @@ def set_up(plan: Plan, base: Path) -> Setup:
     )  # fmt: skip
 
 
-def versions() -> dict[str, str]:
+def _optimizer(settings: Optimizer, trainable: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Make AdamW over float32 weights; with its states in 8 bit where the plan says so.
+
+    A tensor of less than 4,096 numbers keeps float32 states even then.
+    """
+    if settings.kind == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit as AdamW
+    else:
+        from torch.optim import AdamW
+    return AdamW(
+        trainable,
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+    )
+
+
+def versions(plan: Plan) -> dict[str, str]:
     """List what a run was made with."""
-    names = ("torch", "transformers", "peft", "accelerate", "tokenizers", "finetune-exe")
+    names = ["torch", "transformers", "peft", "accelerate", "tokenizers", "finetune-exe"]
+    names += ["bitsandbytes"] if needs_bitsandbytes(plan) else []
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

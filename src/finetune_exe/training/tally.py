@@ -1,12 +1,17 @@
-"""What a run has come to so far, and when it stops getting better."""
+"""What a run has come to so far, when it stops getting better, and its summary in the end."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from finetune_exe.domain.events import StepFinished
-from finetune_exe.domain.run import EvaluationPoint
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.run import EvaluationPoint, TrainingRun
+from finetune_exe.training.checkpoints import Checkpoints
+from finetune_exe.training.memory import peak_memory_bytes
+from finetune_exe.training.setup import Setup, versions
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,6 +20,11 @@ class Tally:
 
     patience: int | None
     """Evaluations without improvement after which the run is stale; None never is."""
+    initial_loss: float = math.nan
+    """Validation loss before the first step."""
+    steps: int = 0
+    planned_steps: int = 0
+    epochs: float = 0.0
     learned_tokens: int = 0
     processed_tokens: int = 0
     padded_tokens: int = 0
@@ -26,6 +36,7 @@ class Tally:
 
     def add(self, step: StepFinished) -> None:
         """Count a finished step."""
+        self.steps, self.planned_steps, self.epochs = step.step, step.num_steps, step.epoch
         self.learned_tokens += step.learned_tokens
         self.processed_tokens += step.processed_tokens
         self.padded_tokens += step.padded_tokens
@@ -45,3 +56,40 @@ class Tally:
         """Whether the last `patience` evaluations brought nothing better."""
         since = sum(point.step > self.best_step for point in self.points)
         return self.patience is not None and since >= self.patience
+
+    def summary(
+        self,
+        plan: Plan,
+        setup: Setup,
+        checkpoints: Checkpoints,
+        *,
+        dataset_digest: str,
+        stop_reason: Literal["finished", "early_stopping", "out_of_time"],
+        total_seconds: float,
+    ) -> TrainingRun:
+        """Sum up the finished run; its `scores` are still empty."""
+        run = checkpoints.folder.parent
+        return TrainingRun(
+            inputs={"plan": plan.digest(), "dataset": dataset_digest},
+            run_name=run.name,
+            stop_reason=stop_reason,
+            num_steps=self.steps,
+            planned_steps=self.planned_steps,
+            num_epochs=self.epochs,
+            num_trainable_parameters=setup.num_trainable_parameters,
+            num_parameters=setup.num_parameters,
+            initial_validation_loss=self.initial_loss,
+            evaluations=tuple(self.points),
+            best_step=self.best_step,
+            best_validation_loss=self.best_loss,
+            final_train_loss=self.last_loss,
+            learned_tokens=self.learned_tokens,
+            processed_tokens=self.processed_tokens,
+            padded_tokens=self.padded_tokens,
+            seconds=self.step_seconds,
+            total_seconds=total_seconds,
+            peak_memory_bytes=peak_memory_bytes(setup.device),
+            hardware=plan.hardware,
+            versions=versions(plan),
+            checkpoint=str(checkpoints.path(self.best_step).relative_to(run)),
+        )

@@ -28,7 +28,12 @@ def find_hardware(gpu: str | None) -> Hardware:
 
 
 def make_plan(
-    spec: TaskSpec, *, hardware: Hardware | None = None, settings: Sequence[str] = (), speed: Estimate | None = None
+    spec: TaskSpec,
+    *,
+    hardware: Hardware | None = None,
+    settings: Sequence[str] = (),
+    speed: Estimate | None = None,
+    calibrate: bool = False,
 ) -> Plan:
     """Look at the data, the model and the hardware, and decide everything.
 
@@ -37,9 +42,12 @@ def make_plan(
         hardware: What to plan for; None looks at this machine, or takes what `spec.gpu` names.
         settings: `path=value` wishes that override the advice.
         speed: A measured speed, better than any formula.
+        calibrate: Correct the predictions by what finished runs on this machine measured.
     """
     from finetune_exe.planning.analyze import analyze
     from finetune_exe.planning.model import choose_model
+    from finetune_exe.planning.shortlist import shortlist
+    from finetune_exe.planning.task import classify_task
 
     profile = None
     if spec.data_paths:
@@ -47,9 +55,19 @@ def make_plan(
 
         profile = profile_data(spec.data_paths)
     hardware = hardware or find_hardware(spec.gpu)
-    model = choose_model(spec.model, hardware=hardware)
-    plan = analyze(spec, profile=profile, model=model, hardware=hardware, speed=speed)
-    return edit_plan(plan, settings) if settings else plan
+    task = classify_task(spec.description, profile).type
+    candidates = () if spec.model else shortlist(spec, task=task, profile=profile, hardware=hardware)
+    model = choose_model(spec.model, hardware=hardware, candidates=candidates)
+    plan = analyze(
+        spec, profile=profile, model=model, hardware=hardware, candidates=candidates, settings=settings, speed=speed
+    )
+    if not calibrate:
+        return plan
+    from finetune_exe.planning.readiness import check_readiness
+    from finetune_exe.workflow.ledger import calibrate_plan, read_ledger
+
+    plan = calibrate_plan(plan, read_ledger())
+    return plan.model_copy(update={"readiness": check_readiness(plan)})
 
 
 def open_plan(path: Path, *, settings: Sequence[str] = ()) -> Plan:

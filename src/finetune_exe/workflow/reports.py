@@ -7,7 +7,9 @@ from pathlib import Path
 from finetune_exe.domain.plan import Plan
 
 
-def show_plan(plan: Plan, path: Path | None, *, run: Path | None = None, markdown: bool = False) -> str:
+def show_plan(
+    plan: Plan, path: Path | None, *, run: Path | None = None, markdown: bool = False, explain: bool = False
+) -> str:
     """Render the boxed plan with its configuration and commands.
 
     Args:
@@ -15,13 +17,16 @@ def show_plan(plan: Plan, path: Path | None, *, run: Path | None = None, markdow
         path: Where the plan file is; None where it was not written.
         run: Folder of its run; None for the one `fine-tune train` would choose.
         markdown: Write Markdown instead of boxes.
+        explain: Show also what was weighed and rejected, and what would change each decision.
     """
     from finetune_exe.export import config_excerpt
     from finetune_exe.report.plan import render_plan, render_plan_markdown
 
     render = render_plan_markdown if markdown else render_plan
     name = path or Path("plan.yaml")
-    return render(plan, config=config_excerpt(plan), commands=_commands(name, run or default_run(name)))
+    return render(
+        plan, config=config_excerpt(plan), commands=_commands(name, run or default_run(name)), explain=explain
+    )
 
 
 def default_run(plan: Path) -> Path:

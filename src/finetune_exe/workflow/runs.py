@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from finetune_exe.atomic import io_faults, output_exists, write_file
@@ -16,6 +17,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan, write_plan
 from finetune_exe.domain.run import Score, TrainingRun
 from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow.ledger import append_to_ledger
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -117,12 +119,12 @@ def train_plan(
     Raises:
         FineTuneError: O01 where the folder exists; whatever preparation and training raise.
     """
-    from finetune_exe.models.load import require_training_packages
     from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.training.loop import train
+    from finetune_exe.training.preflight import check_trainable
 
-    require_training_packages()
+    check_trainable(plan)
     _require_data(plan)
     run = RunFolder(path)
     if path.exists() and not overwrite:
@@ -145,6 +147,7 @@ def train_plan(
         summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
         summary.write(run.summary)
         write_report(path)
+    append_to_ledger(plan, summary, day=date.today().isoformat())
     return summary
 
 
@@ -242,6 +245,7 @@ def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:
             inside=estimate.value.contains(measured[name]),
         )
         for name, estimate in plan.estimates.items()
+        if name in measured
     )
 
 

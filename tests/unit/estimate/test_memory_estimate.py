@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune_exe.domain.plan import Lora, Plan
-from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.estimate.memory import CPU_RUNTIME_BYTES, estimate_memory
 from finetune_exe.estimate.parameters import count_lora_parameters, count_parameters
 from finetune_exe.knowledge.gpus import find_gpu
 from finetune_exe.planning.hardware import parse_hardware
-from finetune_exe.units import GIB, MIB
+from finetune_exe.units import MIB
 
 MODELS = st.sampled_from(["embedded", "qwen2.5 0.5b", "llama 3.2 1b", "llama 3.1 8b", "gpt2"])
 
@@ -56,15 +56,6 @@ def test_every_setting_moves_it_the_right_way(
     assert small.value.high < large.value.high
 
 
-def test_activations_are_what_pytorch_keeps_for_a_block(plan_of: Callable[..., Plan]) -> None:
-    """Counted with saved-tensor hooks, torch 2.13, PEFT 0.21, rank 16: 37,356 and 40,428 bytes a token and block."""
-    for half, counted in ((True, 37_356), (False, 40_428)):
-        memory = estimate_memory(plan_of(half=half, rows=1))
-        assert memory is not None
-        tokens = 2900 / 4
-        assert memory.parts["activations"] / tokens / 30 == pytest.approx(counted, rel=0.01)
-
-
 def test_llama_8b_with_checkpointing_holds_what_a_traced_step_holds(plan_of: Callable[..., Plan]) -> None:
     """A dispatch-mode count of live bytes on meta tensors, 1 x 2048 tokens, rank 16, all logits: 19,348 MiB."""
     plan = plan_of("llama 3.1 8b", hardware=parse_hardware("A100"), checkpointing=True, rows=1, max_length=2048)
@@ -77,11 +68,10 @@ def test_only_a_processor_counts_the_program_itself(plan_of: Callable[..., Plan]
     here, there = estimate_memory(plan_of()), estimate_memory(plan_of(hardware=parse_hardware("T4")))
     assert here is not None
     assert there is not None
-    assert here.parts["runtime"] == 0.75 * GIB
-    assert there.parts["runtime"] == 0
+    assert here.parts["runtime"] == CPU_RUNTIME_BYTES
+    assert "runtime" not in there.parts
     assert find_gpu("T4").memory_gib == 16
 
 
-@pytest.mark.parametrize("model", ["someone/unknown-model", "gpt-oss 20b"])
-def test_nothing_is_said_of_what_is_not_known(plan_of: Callable[..., Plan], model: str) -> None:
-    assert estimate_memory(plan_of(model)) is None
+def test_nothing_is_said_of_what_is_not_known(plan_of: Callable[..., Plan]) -> None:
+    assert estimate_memory(plan_of("someone/unknown-model")) is None

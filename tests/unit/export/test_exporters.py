@@ -18,8 +18,11 @@ from finetune_exe.domain.plan import (
     Full,
     Lora,
     Optimizer,
+    Parallelism,
     Plan,
     Precision,
+    Prefix,
+    Qlora,
     Schedule,
     Task,
     WarmupSteps,
@@ -55,6 +58,11 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "method.lora_alpha": {"method": Lora(lora_alpha=8.0)},
     "method.lora_dropout": {"method": Lora(lora_dropout=0.05)},
     "method.target_modules": {"method": Lora(target_modules=("q_proj", "v_proj"))},
+    "method.use_rslora": {"method": Lora(use_rslora=True)},
+    "method.use_dora": {"method": Lora(use_dora=True)},
+    "method.double_quantization": {"method": Qlora(double_quantization=False)},
+    "method.num_virtual_tokens": {"method": Prefix(num_virtual_tokens=9)},
+    "optimizer.kind": {"optimizer": Optimizer(kind="adamw_8bit")},
     "optimizer.learning_rate": {"optimizer": Optimizer(learning_rate=3.3e-4)},
     "optimizer.weight_decay": {"optimizer": Optimizer(weight_decay=0.01)},
     "optimizer.beta1": {"optimizer": Optimizer(beta1=0.8)},
@@ -69,6 +77,8 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "batch.group_by_length": {"batch": Batch(group_by_length=False)},
     "precision.base_dtype": {"precision": Precision(base_dtype="bfloat16")},
     "precision.gradient_checkpointing": {"precision": Precision(gradient_checkpointing=True)},
+    "parallelism.kind": {"parallelism": Parallelism(kind="fsdp")},
+    "parallelism.num_gpus": {"parallelism": Parallelism(num_gpus=4)},
     "checkpoints.evaluations_per_epoch": {"checkpoints": Checkpoints(evaluations_per_epoch=2.0)},
     "checkpoints.keep_last": {"checkpoints": Checkpoints(keep_last=1)},
     "checkpoints.early_stopping_patience": {"checkpoints": Checkpoints(early_stopping_patience=None)},
@@ -88,6 +98,8 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "evaluation.num_samples": {"evaluation": EvaluationChoice(num_samples=1)},
     "evaluation.confidence_level": {"evaluation": EvaluationChoice(confidence_level=0.9)},
 }
+BEFORE = {"method.double_quantization": Qlora(), "method.num_virtual_tokens": Prefix()}
+"""The method a mutation starts from, where it is not LoRA."""
 LEFT_TO_OTHERS = {
     path for path in MUTATIONS
     if path.split(".")[0] in ("data", "evaluation") and path not in ("data.max_length", "data.chat_template")
@@ -104,15 +116,20 @@ def in_force(entry: Exporter, content: Plan) -> str:
     return ast.unparse(ast.parse(text(entry, content)))
 
 
+def unchanged(path: str) -> Plan:
+    return plan(method=BEFORE.get(path, Lora()))
+
+
 def test_the_mutations_cover_every_setting() -> None:
-    paths = {path for path, _, _ in plan().settings()}
+    plans = [plan(method=method) for method in (Lora(), Qlora(), Prefix(), Full())]
+    paths = {path for content in plans for path, _, _ in content.settings()}
     assert paths - set(MUTATIONS) == {"schedule.warmup.fraction"}
 
 
 @pytest.mark.parametrize("entry", EXPORTERS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
-    assert text(entry, plan(**MUTATIONS[path])) != text(entry, plan())
+    assert text(entry, plan(**MUTATIONS[path])) != text(entry, unchanged(path))
 
 
 @pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
@@ -122,16 +139,36 @@ def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) 
     value: Leaf = {setting: value for setting, value, _ in changed.settings()}[path]
     if path in LEFT_TO_OTHERS:
         assert f"#   {path} = {value!r} (applied by" in text(entry, changed)
-        assert in_force(entry, changed) == in_force(entry, plan())
+        assert in_force(entry, changed) == in_force(entry, unchanged(path))
+    elif path.startswith("parallelism.") and entry.name == "python":
+        assert f"#   {path} = {value!r}\n" in text(entry, changed)
     else:
         assert f"{path} =" not in text(entry, changed)
-        assert in_force(entry, changed) != in_force(entry, plan())
+        assert in_force(entry, changed) != in_force(entry, unchanged(path))
 
 
 @pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_a_script_compiles(entry: Exporter, path: str) -> None:
     compile(text(entry, plan(**MUTATIONS[path])), entry.name, "exec")
+
+
+def test_a_script_for_several_processes_says_how_to_start_it() -> None:
+    script = text(find_exporter("trl"), plan(parallelism=Parallelism(kind="ddp", num_gpus=4)))
+    assert "torchrun --nproc_per_node 4 train_trl.py" in script
+    assert "EFFECTIVE_BATCH_SIZE = 16" in script
+    shards = Parallelism(kind="fsdp", num_gpus=4)
+    assert "parallelism.kind = 'fsdp'" in text(find_exporter("trl"), plan(method=Qlora(), parallelism=shards))
+
+
+@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+def test_bitsandbytes_is_asked_for_where_it_is_needed(entry: Exporter) -> None:
+    needing = [plan(method=Qlora()), plan(optimizer=Optimizer(kind="adamw_8bit"))]
+    assert ["bitsandbytes" in text(entry, content).split('"""')[1] for content in (plan(), *needing)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_warm_up_by_share_and_by_steps_are_told_apart() -> None:
@@ -160,11 +197,11 @@ def test_the_places_a_template_comes_from() -> None:
 
 @pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
 def test_words_of_the_user_are_data_and_never_code(entry: Exporter) -> None:
-    evil = "x\"\nimport os\n#'''\x1b[2J\u202e"
+    evil = "x\"\nimport pty\n#'''\x1b[2J\u202e"
     content = plan(model=BaseModelChoice(reference=evil, name="x"), data=DataChoice(paths=(evil,), chat_template=evil))
     script = text(entry, content)
     assert not set(script) & {"\x1b", "\u202e"}
-    assert "os" not in {
+    assert "pty" not in {
         name.name for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Import) for name in node.names
     }
     model = next(
@@ -192,7 +229,8 @@ def test_the_plan_target_reads_back(tmp_path: Path) -> None:
 
 
 def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
-    excerpts = [config_excerpt(plan()), config_excerpt(plan(method=Full(), schedule=Schedule(max_steps=50)))]
+    plans = (plan(), plan(method=Full(), schedule=Schedule(max_steps=50)), plan(method=Qlora()), plan(method=Prefix()))
+    excerpts = [config_excerpt(content) for content in plans]
     for excerpt in excerpts:
         compile(excerpt, "excerpt", "exec")
         assert max(map(len, excerpt.splitlines())) <= 80

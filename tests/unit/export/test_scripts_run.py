@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 from tests.tiny import TEMPLATES, write_model, write_tokenizer
 from tests.unit.report import sample
 
+from finetune_exe.domain.plan import Full, Lora, Optimizer, Plan, Precision, Prefix, Qlora
+from finetune_exe.domain.values import Decision
 from finetune_exe.export import find_exporter
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode
@@ -76,23 +81,63 @@ def test_the_script_encodes_plain_text_as_this_program_does(tmp_path: Path) -> N
     assert given == [(list(item.tokens), list(item.learned)) for item in expected]
 
 
-def test_the_script_trains_and_keeps_the_best(tmp_path: Path) -> None:
-    plan = sample.plan()
-    model = write_model(tmp_path / "model")
-    rows = [
-        json.dumps(
-            {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps over"}]}
-        )
-    ] * 16
-    data = tmp_path / "rows.jsonl"
-    data.write_text("\n".join([*rows, json.dumps({"messages": []})]) + "\n")
-    script = tmp_path / "train.py"
-    script.write_text(find_exporter("python").export(plan)[0].text, encoding="utf-8")
-    arguments = [str(data), str(data), "--model", str(model), "--output", str(tmp_path / "out")]
+def changed(**groups: object) -> Plan:
+    """The sample plan with other groups, each setting of theirs defended."""
+    content = sample.plan()
+    draft = Plan.model_construct(**{**dict(content), **groups})
+    new = {path: Decision(value=value, reason="r", source="s", confidence="low") for path, value in draft.undefended()}
+    return Plan.model_validate({**dict(draft), "decisions": {**content.decisions, **new}})
+
+
+METHODS: dict[str, dict[str, object]] = {
+    "lora": {"method": Lora(use_rslora=True, use_dora=True)},
+    "qlora": {
+        "method": Qlora(),
+        "optimizer": Optimizer(kind="adamw_8bit", learning_rate=1e-2),
+        "precision": Precision(base_dtype="bfloat16"),
+    },
+    "prefix": {"method": Prefix(num_virtual_tokens=5), "optimizer": Optimizer(learning_rate=1e-2)},
+    "full": {"method": Full()},
+}
+
+
+def run_script(target: str, method: str, folder: Path) -> tuple[str, list[float]]:
+    """Run an exported script; what it printed, and its validation losses in order."""
+    if target == "trl":
+        pytest.importorskip("trl", reason="TRL is not installed")
+    model = write_model(folder / "model")
+    row = {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps over"}]}
+    data = folder / "rows.jsonl"
+    data.write_text("\n".join([*[json.dumps(row)] * 16, json.dumps({"messages": []})]) + "\n")
+    script = folder / "train.py"
+    script.write_text(find_exporter(target).export(changed(**METHODS[method]))[0].text, encoding="utf-8")
+    arguments = [str(data), str(data), "--model", str(model), "--output", str(folder / "out")]
     done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "skipped 1 rows" in done.stdout
-    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if ": validation loss" in line]
-    assert losses[-1] < losses[0]
-    best = Path(done.stdout.splitlines()[-1].removeprefix("best: ").split(",")[0])
-    assert (best / "adapter_model.safetensors").is_file()
+    pattern = r"step \d+: validation loss ([\d.]+)" if target == "python" else r"'eval_loss': '([\d.]+)'"
+    return done.stdout, [float(loss) for loss in re.findall(pattern, done.stdout)]
+
+
+RunScript = Callable[[str, str], tuple[str, list[float]]]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> RunScript:
+    """Run the script of a target for a method, once."""
+    return cache(lambda target, method: run_script(target, method, tmp_path_factory.mktemp(f"{target}-{method}")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_script_trains_and_keeps_the_best(method: str, ran: RunScript) -> None:
+    printed, losses = ran("python", method)
+    assert losses[-1] < losses[0] - 0.05
+    best = Path(printed.splitlines()[-1].removeprefix("best: ").split(",")[0])
+    weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    assert (best / weights).is_file()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_scripts_learn_the_same(method: str, ran: RunScript) -> None:
+    """The trainer's first step has a learning rate of zero: its losses before and after the second step are ours."""
+    assert ran("trl", method)[1][:2] == pytest.approx(ran("python", method)[1][:2], abs=2e-3)

@@ -1,12 +1,20 @@
 """Looking up models and GPUs by the names people and drivers write."""
 
+import csv
+import re
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.cpus import cpu_rates
 from finetune_exe.knowledge.gpus import find_gpu, gpu_facts
-from finetune_exe.knowledge.models import find_model, find_model_of_shape, model_facts
+from finetune_exe.knowledge.models import ModelFacts, find_model, find_model_of_shape, model_facts
 from finetune_exe.knowledge.presets import find_preset
+
+MEASUREMENTS = Path(__file__).resolve().parents[3] / ".." / "shared" / "truth" / "measurements.dev.csv"
 
 
 @pytest.mark.parametrize(
@@ -17,6 +25,13 @@ from finetune_exe.knowledge.presets import find_preset
         ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
         ("qwen2.5 7b", "Qwen/Qwen2.5-7B-Instruct"),
         ("gemma 2 9b it", "google/gemma-2-9b-it"),
+        ("Llama3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("mistral 7b", "mistralai/Mistral-7B-Instruct-v0.3"),
+        ("mistral 7b v0.1", "mistralai/Mistral-7B-Instruct-v0.1"),
+        ("phi 3.5 mini", "microsoft/Phi-3.5-mini-instruct"),
+        ("gpt2-xl", "openai-community/gpt2-xl"),
+        ("olmo 2 7b", "allenai/OLMo-2-1124-7B-Instruct"),
+        ("qwen 1.8b", "Qwen/Qwen-1_8B-Chat"),
         ("mixtral 8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
         ("gpt2", "openai-community/gpt2"),
         ("SmolLM2 135M Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
@@ -28,17 +43,36 @@ def test_a_model_is_found_as_people_write_it(name: str, reference: str) -> None:
 
 def test_every_model_is_found_by_its_own_names() -> None:
     for facts in model_facts():
-        assert find_model(facts.name) == find_model(facts.reference) == find_model(facts.base_reference) == facts
+        assert find_model(facts.name) == find_model(facts.reference) == facts
+        assert find_model(facts.base_reference).shape == facts.shape
         found = find_model_of_shape(facts.shape)
         assert found is not None
         assert found.shape == facts.shape
+
+
+@given(
+    facts=st.sampled_from(model_facts()),
+    owner=st.sampled_from(["", "unsloth/", "TheBloke/", "somebody/"]),
+    packing=st.sampled_from(["", "-GPTQ", "-AWQ", "-GGUF", "-bnb-4bit", "-unsloth-bnb-4bit", "-Q4_K_M-GGUF", "-8bit"]),
+    upper=st.booleans(),
+)
+def test_a_packed_model_is_the_model(facts: ModelFacts, owner: str, packing: str, upper: bool) -> None:
+    name = owner + facts.reference.rpartition("/")[2] + packing
+    assert find_model(name.upper() if upper else name) == facts
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct", "someone/Llama-3.1-8B-abliterated", "Llama-3.1-9B"])
+def test_another_model_of_like_name_is_not_taken_for_it(name: str) -> None:
+    with pytest.raises(FineTuneError, match="FT-M01"):
+        find_model(name)
 
 
 def test_an_unknown_model_is_told_with_the_nearest() -> None:
     with pytest.raises(FineTuneError, match="FT-M01") as caught:
         find_model("lama 3.1 8b")
     assert "Llama-3.1-8B-Instruct" in caught.value.fix
-    assert "folder" in caught.value.fix
+    assert "a folder whose config.json has its dimensions" in caught.value.fix
+    assert "--model 'meta-llama/Llama-3.1-8B-Instruct'" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -57,6 +91,15 @@ def test_an_unknown_model_is_told_with_the_nearest() -> None:
         ("L4", "L4 24GB"),
         ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada 48GB"),
         ("a10 24 GiB", "A10 24GB"),
+        ("A100-SXM4-40GB", "A100 SXM 40GB"),
+        ("A100-80GB (inferred)", "A100 SXM 80GB"),
+        ("B200-180GB power-limited", "B200 SXM 180GB"),
+        ("RTXA6000-48GB", "RTX A6000 48GB"),
+        ("AMD Instinct MI300X", "MI300X 192GB"),
+        ("Apple M2 Ultra", "Apple M2 Ultra (76-core)"),
+        ("v100", "V100 SXM 16GB"),
+        ("2080", "RTX 2080 8GB"),
+        ("NVIDIA GH200 480GB", "GH200 96GB"),
     ],
 )
 def test_a_gpu_is_found_as_people_and_drivers_write_it(name: str, found: str) -> None:
@@ -67,7 +110,28 @@ def test_every_gpu_is_found_by_its_own_name() -> None:
     assert all(find_gpu(facts.name) == facts for facts in gpu_facts())
 
 
-@pytest.mark.parametrize("name", ["rtx 4091", "", "nvidia", "banana"])
+def test_a_gpu_with_other_memory_keeps_its_rates() -> None:
+    refitted, usual = find_gpu("RTX 4090 48GB"), find_gpu("RTX 4090")
+    assert (refitted.name, refitted.memory_gib) == ("RTX 4090 48GB", 48)
+    assert refitted.bf16_tflops == usual.bf16_tflops
+
+
+def test_every_gpu_that_measurements_name_is_found() -> None:
+    if not MEASUREMENTS.exists():
+        pytest.skip("the published measurements are not on this machine")
+    with MEASUREMENTS.open() as file:
+        named = {row["gpu_type"] for row in csv.DictReader(file)}
+    for name in named:
+        if re.search(r"unknown|^\d+GB GPU", name):
+            continue
+        found, memory = find_gpu(name), re.search(r"(\d+)GB", name)
+        chip = re.match(r"[A-Z]+\d+[A-Z]?", name)
+        assert chip is not None
+        assert chip[0] in found.name.replace(" ", ""), name
+        assert memory is None or found.memory_gib == int(memory[1]), name
+
+
+@pytest.mark.parametrize("name", ["rtx 4091", "", "nvidia", "banana", "rtx", "RTX 4090 Laptop GPU", "48GB GPU"])
 def test_an_unknown_gpu_is_refused(name: str) -> None:
     with pytest.raises(FineTuneError, match="FT-H01") as caught:
         find_gpu(name)

@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
-from finetune_exe.planning.model import describe_model
+from finetune_exe.planning.hardware import parse_hardware
+from finetune_exe.planning.model import choose_model, describe_model
+from finetune_exe.planning.shortlist import shortlist
 
-LLAMA = {
+CPU = Hardware(cpu="a processor", num_cores=2, memory_bytes=16 << 30)
+
+CONFIG = {
     "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
     "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": True,
     "max_position_embeddings": 8192,
 }  # fmt: skip
-GPT2 = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024}
 
 
 def test_the_embedded_model_is_known() -> None:
@@ -23,13 +28,11 @@ def test_the_embedded_model_is_known() -> None:
     assert (model.num_parameters, model.context_length, model.license) == (134_515_008, 8192, "Apache-2.0")
 
 
-@pytest.mark.parametrize(("config", "name"), [(LLAMA, "SmolLM2-135M-Instruct"), (GPT2, "gpt2")])
-def test_a_folder_is_read(tmp_path: Path, config: dict[str, object], name: str) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
+def test_a_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     model = describe_model(str(tmp_path))
-    assert model.shape == find_model(name).shape
-    assert model.context_length == find_model(name).context_length
-    assert model.name == tmp_path.name
+    assert (model.shape, model.context_length) == (find_model("SmolLM2-135M").shape, 8192)
+    assert (model.name, model.num_parameters) == (tmp_path.name, 134_515_008)
 
 
 def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
@@ -53,7 +56,8 @@ def test_a_gguf_file_is_taken_without_a_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "name"),
     [
-        ("meta-llama/Llama-3.1-8B", "Meta-Llama-3.1-8B"),
+        ("meta-llama/Llama-3.1-8B", "Llama-3.1-8B"),
+        ("unsloth/Qwen2.5-7B-bnb-4bit", "Qwen2.5-7B-bnb-4bit"),
         ("meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B-Instruct"),
         ("someone/something", "something"),
     ],
@@ -73,3 +77,16 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(FineTuneError, match="no GGUF file"):
         describe_model(str(tmp_path / "model.bin"))
+
+
+def test_the_first_candidate_is_taken_unless_one_is_wished() -> None:
+    machine = parse_hardware("RTX 4090")
+    listed = shortlist(TaskSpec(description="code"), task="code", profile=None, hardware=machine)
+    assert choose_model(None, hardware=machine, candidates=listed).reference == listed[0].reference
+    assert choose_model("gpt2", hardware=machine, candidates=listed).name == "gpt2"
+
+
+@pytest.mark.parametrize("gpu", [None, "2"])
+def test_without_a_gpu_that_holds_more_the_embedded_model_is_chosen(gpu: str | None) -> None:
+    machine = parse_hardware(gpu) if gpu else CPU
+    assert choose_model(None, hardware=machine).reference == "embedded"

@@ -9,8 +9,8 @@ from finetune_exe.domain.values import Check
 from finetune_exe.planning import readiness
 
 
-def check_named(name: str, *, memory: int = 16, settings: dict[str, Any] | None = None, **changes: Any) -> Check:
-    plan = make_plan(profile=make_profile(**changes), hardware=CPU.model_copy(update={"memory_bytes": memory << 30}))
+def check_named(name: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> Check:
+    plan = make_plan(profile=make_profile(**changes), hardware=CPU)
     for group, update in (settings or {}).items():
         part = getattr(plan, group).model_copy(update=update)
         plan = plan.model_copy(update={group: part})
@@ -25,7 +25,7 @@ def check_named(name: str, *, memory: int = 16, settings: dict[str, Any] | None 
         ("Enough rows", {"num_rows": 49}),
         ("Enough test rows", {"num_rows": 100}),
         ("Rows fit the model", {"settings": {"data": {"max_length": 9000}}}),
-        ("Memory fits", {"memory": 1}),
+        ("Memory fits", {"settings": {"hardware": {"memory_bytes": 1 << 30}}}),
         ("Done within a day", {"num_rows": 900_000}),
         ("Baseline and metrics defined", {"settings": {"evaluation": {"metrics": ()}}}),
     ],

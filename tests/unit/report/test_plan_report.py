@@ -145,7 +145,7 @@ def test_full_fine_tuning_has_no_rank() -> None:
     decisions = plan.decisions | {"method.kind": Decision(value="full", reason="r", source="s", confidence="high")}
     report = written(plan.model_copy(update={"method": Full(), "decisions": decisions}))
     assert "Method: full" in report
-    assert "| lora_rank | none | every weight is trained" in report
+    assert "| lora_rank | none | Full has no low-rank adapter" in report
 
 
 def test_control_characters_of_the_data_do_not_reach_the_terminal() -> None:

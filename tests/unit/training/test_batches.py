@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_exe.domain.plan import Batch
+from finetune_exe.domain.plan import Batch, Schedule
 from finetune_exe.training.batches import count_steps, plan_epoch
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=300)
@@ -51,7 +51,7 @@ def test_grouping_by_length_pads_less() -> None:
 
 def test_steps_are_counted_from_epochs_and_capped() -> None:
     batch = Batch(micro_batch_size=4, gradient_accumulation_steps=2)
-    assert count_steps(20, batch, epochs=1.0, max_steps=None) == 3
-    assert count_steps(20, batch, epochs=2.5, max_steps=None) == 8
-    assert count_steps(20, batch, epochs=2.5, max_steps=5) == 5
-    assert count_steps(20, batch, epochs=0.01, max_steps=None) == 1
+    assert count_steps(20, batch, Schedule(epochs=1.0, max_steps=None)) == 3
+    assert count_steps(20, batch, Schedule(epochs=2.5, max_steps=None)) == 8
+    assert count_steps(20, batch, Schedule(epochs=2.5, max_steps=5)) == 5
+    assert count_steps(20, batch, Schedule(epochs=0.01, max_steps=None)) == 1

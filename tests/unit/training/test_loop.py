@@ -15,9 +15,15 @@ from transformers import AutoModelForCausalLM
 from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, RunFinished, StepFinished
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
+from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training import loop
 from finetune_exe.training.loop import train
+from finetune_exe.training.setup import set_up
+
+EVERY_WEIGHT = 31392
+"""Weights of the tiny model."""
 
 
 def run(
@@ -33,7 +39,7 @@ def weights(folder: Path, summary: TrainingRun) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", METHODS)
 def test_eight_rows_at_once_or_one_after_another_learn_the_same(
     method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
 ) -> None:
@@ -131,13 +137,53 @@ def test_every_weight_trains_with_full(make: MakePlan, data: PreparedFolder, bas
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
 
 
-def test_recomputing_activations_changes_nothing_but_memory(
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "full"])
+def test_the_best_checkpoint_has_the_loss_the_run_reports(
+    method: str, dtype: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    """What is evaluated is what was trained, on the same base and to the last bit."""
+    settings = (f"method.kind={method}", f"precision.base_dtype={dtype}", "optimizer.learning_rate=1e-2")
+    summary, _ = run(make, data, base, tmp_path, *settings, "schedule.max_steps=6")
+    plan = make(*settings)
+    tuned = training_method(plan.method).load(
+        tmp_path / summary.checkpoint, base, plan.method, dtype=plan.precision.base_dtype, device="cpu"
+    )
+    losses = LossFunction(tuned, plan.precision, device="cpu")
+    assert mean_loss(losses, data.split("validation"), pad_token_id=data.manifest.pad_token_id) == (
+        summary.best_validation_loss
+    )
+    assert summary.best_validation_loss < summary.initial_validation_loss
+    assert summary.num_parameters - summary.num_trainable_parameters == EVERY_WEIGHT
+
+
+def test_eight_bit_states_take_an_eighth_and_learn_alike(
     make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for kind in ("adamw", "adamw_8bit"):
+        settings = (f"optimizer.kind={kind}", "method.lora_rank=128", "optimizer.learning_rate=1e-3")
+        setup = set_up(make(*settings), base)
+        pad = data.manifest.pad_token_id
+        setup.losses(batch_of(data.split("train"), [0], pad_token_id=pad, device="cpu")).nll_N.mean().backward()
+        setup.optimizer.step()
+        states = [t for state in setup.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+        learned, events = run(make, data, base, tmp_path / kind, *settings, "schedule.max_steps=8")
+        found[kind] = sum(t.nbytes for t in states), [e.loss for e in events if isinstance(e, StepFinished)]
+        assert ("bitsandbytes" in learned.versions) == (kind == "adamw_8bit")
+    assert found["adamw"][1] != found["adamw_8bit"][1]
+    assert found["adamw_8bit"][1] == pytest.approx(found["adamw"][1], rel=5e-3)
+    assert found["adamw_8bit"][0] < found["adamw"][0] / 2
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_recomputing_activations_changes_nothing_but_memory(
+    method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
 ) -> None:
     found = {}
     for setting in ("false", "true"):
         _, events = run(make, data, base, tmp_path / setting, f"precision.gradient_checkpointing={setting}",
-                        "schedule.max_steps=3", "optimizer.learning_rate=1e-3")  # fmt: skip
+                        f"method.kind={method}", "schedule.max_steps=3", "optimizer.learning_rate=1e-3")  # fmt: skip
         found[setting] = [event.loss for event in events if isinstance(event, StepFinished)]
     assert found["true"] == pytest.approx(found["false"], rel=1e-6)
 

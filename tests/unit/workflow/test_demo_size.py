@@ -14,6 +14,7 @@ from finetune_exe.workflow.demo import (
     MAXIMUM_ROWS,
     MINIMUM_ROWS,
     SHARE_OF_ANSWERS,
+    SHARE_OF_TRAINING,
     Demo,
     Size,
     size_run,
@@ -32,9 +33,9 @@ def speed(train: float, *, ratio: float = 1.05) -> MachineSpeed:
 def test_training_and_answers_fit_the_time_given(train: float, seconds: float) -> None:
     size = size_run(speed(train), tokens_per_row=130, seconds=seconds)
     if size.train_rows > MINIMUM_ROWS:
-        assert size.train_seconds <= 0.5 * seconds + 1
+        assert size.train_seconds <= SHARE_OF_TRAINING * seconds + 1
     if size.generations > ANSWER_BATCH:
-        assert size.answer_seconds <= SHARE_OF_ANSWERS * 0.5 * seconds + 1
+        assert size.answer_seconds <= SHARE_OF_ANSWERS * (1 - SHARE_OF_TRAINING) * seconds + 1
     assert size.generations <= size.test_rows
     assert MINIMUM_ROWS <= size.train_rows <= MAXIMUM_ROWS
 

@@ -1,0 +1,96 @@
+"""`fine-tune estimate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from finetune_exe.cli.surface import (
+    hardware_options,
+    json_line,
+    json_option,
+    say,
+    set_option,
+    wished_hardware,
+    write_json,
+)
+
+
+@click.command("estimate")
+@click.option("--runs", "runs_path", type=click.Path(path_type=Path), help="Estimate every recorded run of this file, one JSON object a line.")  # fmt: skip
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Estimate the run of this plan.")
+@click.option("--model", metavar="MODEL", help='Base model: hub id, folder, or a name such as "llama 3.1 8b".')
+@hardware_options[0]
+@hardware_options[1]
+@hardware_options[2]
+@click.option(
+    "--method", type=click.Choice(["lora", "qlora", "full", "prefix"]), help="Training method.  [default: lora]"
+)
+@click.option("--rank", type=click.IntRange(min=1), help="Rank of the adapters.  [default: 16]")
+@click.option("--micro-batch-size", type=click.IntRange(min=1), help="Rows in one pass.  [default: 1]")
+@click.option("--length", type=click.IntRange(min=8), help="Tokens of each row.  [default: 1024]")
+@click.option("--checkpointing/--no-checkpointing", default=None, help="Whether activations are computed again.")
+@set_option
+@json_option
+def command(
+    runs_path: Path | None,
+    plan_path: Path | None,
+    model: str | None,
+    gpu: str | None,
+    vram: float | None,
+    cpu: bool,
+    method: Literal["lora", "qlora", "full", "prefix"] | None,
+    rank: int | None,
+    micro_batch_size: int | None,
+    length: int | None,
+    checkpointing: bool | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Estimate memory, speed and cost of a run before it is paid for.
+
+    \b
+    fine-tune estimate --model "llama 3.1 8b" --gpu "RTX 4090" --method qlora --length 2048
+    fine-tune estimate --plan plan.yaml
+    fine-tune estimate --runs runs.jsonl > estimates.jsonl
+    """
+    if (runs_path, plan_path, model).count(None) != 2:
+        raise click.UsageError("give one of --runs, --plan and --model")
+    if runs_path is not None:
+        _estimate_runs(runs_path)
+        return
+    from finetune_exe.workflow.estimates import (
+        configuration_contract,
+        estimate_configuration,
+        show_configuration,
+        wished_plan,
+    )
+    from finetune_exe.workflow.plans import open_plan
+
+    wished = {
+        "method.lora_rank": rank,
+        "batch.micro_batch_size": micro_batch_size,
+        "data.max_length": length,
+        "precision.gradient_checkpointing": None if checkpointing is None else str(checkpointing).lower(),
+    }
+    changes = (*(f"{path}={value}" for path, value in wished.items() if value is not None), *settings)
+    if plan_path is not None:
+        plan = open_plan(plan_path, settings=changes)
+    else:
+        assert model is not None
+        hardware = wished_hardware(gpu=gpu, vram=vram, cpu=cpu)
+        plan = wished_plan(model, hardware=hardware, method=method or "lora", settings=changes)
+    configuration = estimate_configuration(plan)
+    if as_json:
+        write_json(**configuration_contract(configuration))
+    else:
+        say(show_configuration(configuration))
+
+
+def _estimate_runs(path: Path) -> None:
+    from finetune_exe.workflow.estimates import estimate_run, read_runs, run_contract
+
+    for run in read_runs(path):
+        say(json_line(run_contract(estimate_run(run))))

@@ -1,0 +1,159 @@
+"""Bytes that one transformer block, and the output layer, hold for each token of a training step.
+
+Counted tensor by tensor as PyTorch's autograd keeps them. h is the hidden size, i the width of the MLP (of all experts
+a token visits), q and k the widths of queries and keys.
+
+Source: Korthikanti et al. 2022, Reducing activation recomputation, section 4, for the method; the tensors themselves
+from the saved-tensor lists of transformers' Llama block under PyTorch 2.13 and PEFT 0.21.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_exe.estimate.parameters import Target
+from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
+
+LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25}
+"""For each logit at the peak of the loss. Plain cross-entropy holds log-probabilities, the gradient with regard to them
+and the gradient with regard to the logits, each in float32; one kernel two of the three; pieces hold logits,
+log-probabilities and gradient in 16 bit; a fused output layer only a slice of all of it."""
+COMPILED_CHUNKS = 2.0
+"""The same for pieces whose loss is compiled, which keeps the 16-bit logits alone.
+
+Source: github.com/pytorch/torchtune, README, memory with and without chunks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Widths:
+    hidden: int
+    queries: int
+    keys: int
+    inner: int
+
+    def of_input(self, target: Target) -> int:
+        """Give the width of what a linear layer reads."""
+        return {"output": self.queries, "down": self.inner}.get(target, self.hidden)
+
+    def of_output(self, target: Target) -> int:
+        """Give the width of what a linear layer writes."""
+        widths = {"query": self.queries, "key": self.keys, "value": self.keys, "gate": self.inner, "up": self.inner}
+        return widths.get(target, self.hidden)
+
+
+def _widths(workload: Workload) -> _Widths:
+    shape = workload.shape
+    return _Widths(
+        hidden=shape.hidden_size,
+        queries=shape.num_attention_heads * shape.head_dim,
+        keys=shape.num_key_value_heads * shape.head_dim,
+        inner=shape.intermediate_size * shape.experts_per_token + shape.shared_intermediate_size,
+    )
+
+
+def block_bytes(workload: Workload) -> float:
+    """Count what one block keeps for its backward pass, for each token."""
+    widths, half = _widths(workload), workload.compute_bytes
+    return (
+        _norms(workload, widths)
+        + _linear_inputs(workload, widths)
+        + half * (2 * widths.queries + 2 * widths.keys)
+        + _mlp(workload, widths)
+        + _attention_scores(workload)
+        + _routing(workload, widths)
+    )
+
+
+def backward_bytes(workload: Workload) -> float:
+    """Count the gradients alive at once inside a block's backward pass, for each token: the MLP's, and the stream's.
+
+    Experts go one after the other, so only one's are alive.
+    """
+    shape = workload.shape
+    expert = shape.intermediate_size * shape.experts_per_token / shape.num_experts
+    inner = max(expert, shape.shared_intermediate_size)
+    gradients = 3 if shape.gated_mlp else 2
+    return gradients * workload.compute_bytes * inner + workload.stream_bytes * shape.hidden_size
+
+
+def checkpoint_bytes(workload: Workload) -> float:
+    """Count what is kept of each block for each token under the workload's checkpointing."""
+    stream = workload.stream_bytes * workload.shape.hidden_size
+    match workload.checkpointing:
+        case "no":
+            return block_bytes(workload)
+        case "selective":
+            # every other matrix product is kept, the rest computed again
+            return stream + 0.5 * block_bytes(workload)
+        case "full":
+            return stream
+        case "offload":
+            return 0.0
+
+
+def logit_bytes(workload: Workload) -> float:
+    """Count what the loss holds for each token whose logits are computed."""
+    adapted = isinstance(workload.training, Adapters) and "head" in workload.training.targets
+    width = COMPILED_CHUNKS if workload.compiled and workload.loss == "chunked" else LOGIT_BYTES[workload.loss]
+    return (width + (2 * workload.compute_bytes if adapted else 0)) * workload.shape.vocab_size
+
+
+def last_hidden_bytes(workload: Workload) -> float:
+    """Count what the last norm keeps for each token."""
+    return (4 + workload.stream_bytes) * workload.shape.hidden_size
+
+
+def _norms(workload: Workload, widths: _Widths) -> float:
+    """Two norms a block. RMSNorm as transformers writes it works in float32; LayerNorm keeps only its input."""
+    if workload.fuses_norms or not workload.shape.gated_mlp:
+        return 2 * workload.stream_bytes * widths.hidden
+    trained = isinstance(workload.training, FullTraining)
+    return 2 * (4 + (workload.stream_bytes if trained else 0)) * widths.hidden
+
+
+def _linear_inputs(workload: Workload, widths: _Widths) -> float:
+    """Inputs of linear layers: kept where weights train, where an adapter reads them, or where 4-bit layers do."""
+    half = workload.compute_bytes
+    distinct = {"query": "attention", "key": "attention", "value": "attention", "gate": "mlp", "up": "mlp"}
+    match workload.training:
+        case FullTraining():
+            if workload.stream_bytes > half:
+                return half * (5 * widths.hidden + widths.inner)
+            return half * (2 * widths.hidden + widths.inner)
+        case Adapters(targets=targets, copied_bytes=copied, output_bytes=out, dropout=dropout):
+            inner = sorted(targets - {"head"})
+            quantised = (
+                half * (3 * widths.hidden + widths.queries + widths.inner) if workload.quantised_saves_inputs else 0
+            )
+            if copied:
+                kept = sum(copied * widths.of_input(target) for target in inner)
+            else:
+                inputs = {distinct.get(target, target): widths.of_input(target) for target in inner}
+                inputs.pop("output", None)  # attention keeps its result anyway
+                kept = half * sum(inputs.values())
+            thinned = {"attention" if target in ("query", "key", "value") else target: widths.of_input(target)
+                       for target in inner}  # fmt: skip
+            dropped = (half + 1) * sum(thinned.values()) if dropout else 0
+            outputs = out * sum(widths.of_output(target) for target in inner)
+            return kept + quantised + dropped + outputs
+
+
+def _mlp(workload: Workload, widths: _Widths) -> float:
+    """Gate, its activation and the up projection; or the one input of a plain activation."""
+    if not workload.shape.gated_mlp:
+        return workload.compute_bytes * widths.inner
+    return (2 if workload.compiled else 3) * workload.compute_bytes * widths.inner
+
+
+def _attention_scores(workload: Workload) -> float:
+    """Attention written out keeps its scores for every pair of positions, in float32 and again in 16 bit."""
+    if workload.attention == "fused":
+        return 0.0
+    return (4 + workload.compute_bytes) * workload.shape.num_attention_heads * workload.longest_tokens
+
+
+def _routing(workload: Workload, widths: _Widths) -> float:
+    """Tokens gathered for each expert, and each expert's answer before it is weighed."""
+    if workload.shape.num_experts == 1:
+        return 0.0
+    return 2 * workload.compute_bytes * workload.shape.experts_per_token * widths.hidden

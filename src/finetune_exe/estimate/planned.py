@@ -1,0 +1,135 @@
+"""A plan as a workload: what this trainer will hold and compute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from finetune_exe.domain.plan import Full, LowRank, Plan, Prefix, Qlora
+from finetune_exe.domain.values import Interval, ModelShape
+from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters, count_parameters
+from finetune_exe.estimate.rows import learned_share, row_tokens, split_sizes, tokens_of
+from finetune_exe.estimate.targets import read_targets
+from finetune_exe.estimate.workload import (
+    DORA_OUTPUT_BYTES,
+    DORA_TOUCHES,
+    Adapters,
+    FullTraining,
+    OptimizerKind,
+    Sharding,
+    Storage,
+    Training,
+    Workload,
+)
+from finetune_exe.knowledge.gpus import GpuFacts, find_gpu
+
+VALIDATION_TOKENS = 4096
+"""Tokens, padding included, that a batch of the validation pass holds at most."""
+
+
+def plan_workload(plan: Plan) -> Workload | None:
+    """Make a plan a workload at the middle of what is known of its rows; None without the model's dimensions."""
+    shape = plan.model.shape
+    if shape is None:
+        return None
+    half = plan.precision.base_dtype == "bfloat16"
+    full = isinstance(plan.method, Full)
+    longest = longest_row(plan)
+    return Workload(
+        shape=shape,
+        num_parameters=plan.model.num_parameters or count_parameters(shape),
+        storage=_storage(plan),
+        compute_bytes=2 if half else 4,
+        stream_bytes=2 if half and not full else 4,
+        training=_training(plan, shape),
+        optimizer=OptimizerKind(
+            state_bytes=8.0 if plan.optimizer.kind == "adamw" else 2.0,
+            foreach=plan.optimizer.kind == "adamw" and bool(plan.hardware.gpus),
+        ),
+        micro_batch_size=plan.batch.micro_batch_size,
+        longest_tokens=longest.mid,
+        mean_tokens=row_tokens(plan, plan.profile).mid if plan.profile else longest.mid,
+        padded_share=0.0 if plan.batch.micro_batch_size == 1 else 0.05 if plan.batch.group_by_length else 0.5,
+        accumulation=plan.batch.gradient_accumulation_steps,
+        checkpointing="full" if plan.precision.gradient_checkpointing else "no",
+        learned_share=learned_share(plan.profile).mid,
+        validation_tokens=_validation_tokens(plan),
+        sharding=Sharding(
+            num_gpus=plan.parallelism.num_gpus,
+            weights=plan.parallelism.kind == "fsdp",
+            gradients=plan.parallelism.kind == "fsdp",
+            states=plan.parallelism.kind == "fsdp",
+        ),
+        gpu=planned_gpu(plan),
+        guessed=frozenset() if plan.profile else frozenset({"mean_length"}),
+    )
+
+
+def extremes(plan: Plan, workload: Workload) -> tuple[Workload, Workload]:
+    """Give the workload with the shortest and with the longest rows that the data may have."""
+    longest, share = longest_row(plan), learned_share(plan.profile)
+    return (
+        replace(workload, longest_tokens=longest.low, learned_share=share.low),
+        replace(workload, longest_tokens=longest.high, learned_share=share.high),
+    )
+
+
+def longest_row(plan: Plan) -> Interval:
+    """Guess the tokens of a row in the longest batch: rows of like length come together, so all of it are long."""
+    limit = plan.data.max_length
+    if plan.profile is None:
+        return Interval(low=limit / 4, mid=limit, high=limit)
+    return tokens_of(plan.profile.row_characters_p99, longest=limit)
+
+
+def planned_gpu(plan: Plan) -> GpuFacts | None:
+    """Find the facts of the plan's GPU; None on the CPU and for one known by its memory alone."""
+    if not plan.hardware.gpus:
+        return None
+    try:
+        return find_gpu(plan.hardware.gpus[0].name)
+    except FineTuneError:
+        return None
+
+
+def _validation_tokens(plan: Plan) -> float:
+    """Fill a batch of the validation pass with as many rows as there are."""
+    if plan.profile is None:
+        return VALIDATION_TOKENS
+    rows = split_sizes(plan, plan.profile).validation
+    return min(VALIDATION_TOKENS, rows * row_tokens(plan, plan.profile).mid)
+
+
+def _storage(plan: Plan) -> Storage:
+    match plan.method:
+        case Full():
+            return "float32"
+        case Qlora(double_quantization=twice):
+            return "nf4-dq" if twice else "nf4"
+        case _:
+            return plan.precision.base_dtype
+
+
+def _training(plan: Plan, shape: ModelShape) -> Training:
+    """Describe what is trained; its weights are float32 whatever the model's own are."""
+    match plan.method:
+        case Full():
+            return FullTraining(parameter_bytes=4)
+        case LowRank(lora_rank=rank, target_modules=modules, use_dora=dora, lora_dropout=dropout):
+            named = None if modules == "all-linear" else read_targets(" ".join(modules))
+            targets = named or ALL_LINEAR
+            return Adapters(
+                targets=targets,
+                num_parameters=count_lora_parameters(shape, rank=rank, targets=targets),
+                parameter_bytes=4,
+                copied_bytes=4 if dora else 0,
+                output_bytes=DORA_OUTPUT_BYTES if dora else 0,
+                weight_touches=DORA_TOUCHES if dora else 0.0,
+                dropout=dropout > 0,
+            )
+        case Prefix(num_virtual_tokens=length):
+            trained = 2 * length * shape.num_layers * shape.num_key_value_heads * shape.head_dim
+            return Adapters(targets=frozenset(), num_parameters=trained, parameter_bytes=4, copied_bytes=0)
+        case _:
+            assert_never(plan.method)

@@ -1,0 +1,49 @@
+"""Low-rank adapters through PEFT: LoRA, on a base in 4 bit QLoRA, with rsLoRA's scale and DoRA's magnitudes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune_exe.domain.plan import Lora, Qlora
+from finetune_exe.models.load import Dtype, load_base
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class LowRankMethod:
+    """Adapters beside the linear layers; everything else is frozen."""
+
+    def attach(self, model: PreTrainedModel, method: Lora | Qlora, *, base: Path, base_name: str) -> Any:
+        """Put float32 adapters beside the linear layers."""
+        from peft import LoraConfig, get_peft_model
+
+        targets = method.target_modules
+        config = LoraConfig(
+            r=method.lora_rank,
+            lora_alpha=method.lora_alpha,
+            lora_dropout=method.lora_dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            use_rslora=method.use_rslora,
+            use_dora=method.use_dora,
+            task_type="CAUSAL_LM",
+        )
+        tuned = get_peft_model(model, config, autocast_adapter_dtype=True)
+        tuned.peft_config["default"].base_model_name_or_path = base_name
+        return tuned
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+
+    def load(self, folder: Path, base: Path, method: Lora | Qlora, *, dtype: Dtype, device: str) -> Any:
+        """Load the adapter onto its base, whose number format its two factors take: training computed in it too.
+
+        DoRA divides by the length of each row of weights, which is computed in float32 as in training.
+        """
+        from peft import PeftModel
+
+        model = load_base(base, method, dtype=dtype, device=device)
+        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=method.use_dora).eval()

@@ -1,0 +1,107 @@
+"""The form of the adapter: rank, scale, dropout and where it sits."""
+
+from __future__ import annotations
+
+import math
+
+from finetune_exe.domain.plan import BaseModelChoice, Lora
+from finetune_exe.domain.task import DataProfile
+from finetune_exe.domain.values import Decision, Interval
+from finetune_exe.estimate.parameters import count_lora_parameters
+from finetune_exe.estimate.rows import learned_share, tokens_of
+from finetune_exe.knowledge.rules import rule
+
+_USUAL = Lora()
+
+
+def learned_tokens(profile: DataProfile) -> Interval:
+    """Guess the tokens of all rows that carry a loss, once through the data."""
+    row, share = tokens_of(profile.row_characters_mean, longest=math.inf), learned_share(profile)
+    return Interval(
+        low=profile.num_rows * row.low * share.low,
+        mid=profile.num_rows * row.mid * share.mid,
+        high=profile.num_rows * row.high * share.high,
+    )
+
+
+def advise_adapter(
+    profile: DataProfile | None, model: BaseModelChoice, *, preset_rank: Decision | None
+) -> dict[str, Decision]:
+    """Decide every setting of a low-rank adapter, by dotted path."""
+    rank = preset_rank or _rank(profile, model)
+    known = rule("lora_alpha")
+    targets = rule("lora_targets")
+    return {
+        "method.lora_rank": rank,
+        "method.lora_alpha": Decision(
+            value=known["value"],
+            reason="kept the same at every rank, so that the best learning rate hardly moves with the rank",
+            source=known.source,
+            confidence=known.confidence,
+            interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+            would_change="nothing by itself: twice the alpha acts much like a higher learning rate",
+        ),
+        "method.lora_dropout": _dropout(profile),
+        "method.target_modules": Decision(
+            value="all-linear",
+            reason="adapters on every linear layer learn more than on attention alone, at equal size",
+            source=targets.source,
+            confidence=targets.confidence,
+            alternatives=("[q_proj, v_proj]: less memory; measured to learn less",),
+        ),
+        "method.use_rslora": _rank_stabilised(rank),
+        "method.use_dora": Decision(
+            value=_USUAL.use_dora,
+            reason=f"no gain was measured for {rule('dora')['slower']:.0%} more time",
+            source=rule("dora").source,
+            confidence=rule("dora").confidence,
+        ),
+    }
+
+
+def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
+    """Take the customary rank, or more where the answers hold more tokens than the adapter has weights."""
+    known = rule("lora_rank")
+    rank, reason = int(known["usual"]), "customary, and more than enough for most tasks"
+    if profile is not None and model.shape is not None:
+        learned = learned_tokens(profile).mid
+        per_rank = count_lora_parameters(model.shape, rank=1)
+        reason = f"about {learned:,.0f} learned tokens fit in {rank * per_rank:,} adapter weights"
+        if learned > rank * per_rank:
+            rank = int(min(known["most"], 2 ** math.ceil(math.log2(learned / per_rank))))
+            reason = f"about {learned:,.0f} learned tokens want as many adapter weights"
+    return Decision(
+        value=rank,
+        reason=reason,
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=8.0, mid=float(rank), high=max(64.0, float(rank))),
+        would_change="more learned tokens than the adapter has weights",
+    )
+
+
+def _dropout(profile: DataProfile | None) -> Decision:
+    known = rule("dropout")
+    few = profile is not None and profile.num_rows < known["below_rows"]
+    value = known["value"] if few else 0.0
+    return Decision(
+        value=value,
+        reason=f"{profile.num_rows} rows are few: dropout slows learning them by heart"
+        if few and profile is not None
+        else "with enough rows it only slows learning",
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=0.0, mid=value, high=0.1),
+        would_change="a validation loss that rises while the training loss falls",
+    )
+
+
+def _rank_stabilised(rank: Decision) -> Decision:
+    known = rule("rslora")
+    return Decision(
+        value=_USUAL.use_rslora,
+        reason=f"it matters from rank {known['from_rank']:.0f} on, where it was measured to learn more and forget more",
+        source=known.source,
+        confidence=known.confidence,
+        would_change=f"a rank of {known['from_rank']:.0f} or more that learns too slowly (advised here: {rank.value})",
+    )

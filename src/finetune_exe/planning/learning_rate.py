@@ -1,0 +1,74 @@
+"""The learning rate, by method and model."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.plan import BaseModelChoice
+from finetune_exe.domain.values import Decision, Interval
+from finetune_exe.knowledge.models import find_model_of_shape
+from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.method import MethodKind
+
+
+def advise_learning_rate(model: BaseModelChoice, *, method: MethodKind) -> Decision:
+    """Apply the formula to the families it was fitted to; elsewhere take the customary value, with a wider interval.
+
+    Source: tinker-cookbook, get_lr: LR = 5e-5 * 10 * (2000 / hidden size) ** p; below its range, benchmarks/advice.md.
+    """
+    if method == "prefix":
+        return _of_prefix()
+    full = method == "full"
+    family = _family(model)
+    scale = 1 / rule("learning_rate")["lora_factor"] if full else 1.0
+    of_full = "; a tenth of LoRA's, as every weight moves" if full else ""
+    if family is None or model.shape is None:
+        usual = rule("learning_rate_elsewhere")
+        return Decision(
+            value=_two_digits(usual["value"] * scale),
+            reason=f"the customary value; no formula is fitted to this family of models{of_full}",
+            source=usual.source,
+            confidence=usual.confidence,
+            interval=Interval(low=usual["low"] * scale, mid=usual["value"] * scale, high=usual["high"] * scale),
+            would_change="a sweep over the interval (fine-tune tune), or a formula fitted to this family",
+        )
+    fitted, hidden = rule("learning_rate"), model.shape.hidden_size
+    wide = fitted["reference_hidden_size"] / hidden
+    value = _two_digits(fitted["scale"] * fitted["lora_factor"] * wide ** fitted[f"exponent_{family}"] * scale)
+    small = rule("learning_rate_small")
+    narrow = hidden < small["smallest_hidden_size"]
+    reason = (
+        f"fitted to {family.title()} models by width, but to none as narrow as {hidden}"
+        if narrow
+        else f"fitted to {family.title()} models by their width ({hidden})"
+    )
+    low, high = (small["low_factor"], small["high_factor"]) if narrow else (0.5, 2.0)
+    return Decision(
+        value=value,
+        reason=reason + of_full,
+        source=fitted.source,
+        confidence=small.confidence if narrow else fitted.confidence,
+        interval=Interval(low=_two_digits(value * low), mid=value, high=_two_digits(value * high)),
+        would_change="a sweep over the interval (fine-tune tune): the optimum is flat, a factor of two costs little",
+    )
+
+
+def _of_prefix() -> Decision:
+    known = rule("learning_rate_prefix")
+    return Decision(
+        value=known["value"],
+        reason="learned keys and values start far from useful: a tenth of this rate was measured to fail",
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+        would_change="a sweep over the interval (fine-tune tune)",
+    )
+
+
+def _family(model: BaseModelChoice) -> str | None:
+    """Name the family a learning rate formula is fitted to, by dimensions or, failing that, by name."""
+    facts = find_model_of_shape(model.shape) if model.shape else None
+    text = facts.family if facts else model.name.lower()
+    return next((family for family in ("llama", "qwen") if family in text), None)
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.1e}")

@@ -1,0 +1,191 @@
+"""What to do when a wish cannot be met: the reasons in numbers, and the nearest plans that can."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Estimate
+from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.duration import estimate_duration, estimate_speed
+from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.knowledge.gpus import gpu_facts
+from finetune_exe.knowledge.models import model_facts
+from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit
+from finetune_exe.planning.model import describe_model
+from finetune_exe.planning.readiness import usable_memory_bytes
+from finetune_exe.units import format_count, format_duration, format_gib, format_parameters
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayOut:
+    """A change that makes the plan possible."""
+
+    options: str
+    """What to add to the command."""
+    result: str
+    """What it then takes."""
+
+    def __str__(self) -> str:
+        return f"{self.options}  ({self.result})"
+
+
+def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str] = ()) -> None:
+    """Refuse a plan that cannot fit the memory, the hours or the money that were given.
+
+    Args:
+        plan: The plan in its most frugal form, with its estimates.
+        spec: The wishes.
+        fixed: Dotted paths of settings that the user fixed.
+
+    Raises:
+        FineTuneError: C10, with the reasons in numbers and the nearest ways out.
+    """
+    reasons, ways = [], list[WayOut]()
+    memory = plan.estimates.get("memory")
+    usable = usable_memory_bytes(plan)
+    if memory is not None and memory.value.low > usable:
+        reasons.append(
+            f"{_method(plan)} of {plan.model.name} needs {format_gib(memory.value.low)} or more, and "
+            f"{format_gib(usable)} can be used"
+        )
+        ways += _for_memory(plan, fixed)
+    ways += _for_limit(plan, "duration", spec.hours and spec.hours * _HOUR, "--hours", reasons)
+    ways += _for_limit(plan, "cost", spec.budget_usd, "--budget-usd", reasons)
+    if not reasons:
+        return
+    raise FineTuneError(
+        "C10",
+        what="; ".join(reasons),
+        where=f"the wish to train {plan.model.name} on {_machine(plan)}",
+        why="these are the low ends of the estimates: it would fail or overrun, not merely be tight",
+        fix="\n         ".join(f"{number}. {way}" for number, way in enumerate(dict.fromkeys(map(str, ways)), 1))
+        or "take a smaller model, fewer rows or more hardware",
+    )
+
+
+def _method(plan: Plan) -> str:
+    return {"full": "full training", "lora": "LoRA", "qlora": "QLoRA", "prefix": "prefix tuning"}[plan.method.kind]
+
+
+def _machine(plan: Plan) -> str:
+    gpus = plan.hardware.gpus
+    if not gpus:
+        return f"{plan.hardware.cpu} with {format_gib(plan.hardware.memory_bytes)}"
+    return f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
+
+
+def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
+    """Name the nearest plans that fit: another method, shorter rows, a smaller model, a bigger GPU."""
+    for method in ("lora", "qlora") if isinstance(plan.method, Full) else ():
+        adapter = Lora() if method == "lora" else Qlora()
+        fit = _refitted(plan.model_copy(update={"method": adapter}), fixed={"method.kind", "data.max_length"})
+        if fit.fits:
+            yield _way(f"--method {method}", fit)
+            break
+    length = plan.data.max_length // 2
+    while length >= SHORTEST_CUT // 4:
+        shorter = plan.model_copy(update={"data": plan.data.model_copy(update={"max_length": length})})
+        fit = _refitted(shorter, fixed={"method.kind", "data.max_length"})
+        if fit.fits:
+            yield _way(f"--set data.max_length={length}", fit)
+            break
+        length //= 2
+    yield from _smaller_model(plan)
+    yield from _bigger_gpu(plan)
+
+
+def _smaller_model(plan: Plan) -> Iterator[WayOut]:
+    """Find the largest model of the same family that fits, or of any where none of the family does."""
+    ours = plan.model.num_parameters or 0
+    mine = next((facts.family for facts in model_facts() if facts.shape == plan.model.shape), None)
+    smaller = sorted(
+        (facts for facts in model_facts() if facts.verified and facts.num_parameters < ours),
+        key=lambda facts: (facts.family == mine, facts.num_parameters),
+        reverse=True,
+    )
+    for facts in smaller:
+        other = plan.model_copy(update={"model": describe_model(facts.reference)})
+        needed = estimate_memory(_frugal(other))
+        if needed is None or needed.value.high > usable_memory_bytes(plan):
+            continue
+        fit = _refitted(other, fixed={"data.max_length"})
+        if fit.fits:
+            yield _way(f"--model {facts.reference} --method {fit.plan.method.kind}", fit)
+            return
+
+
+def _bigger_gpu(plan: Plan) -> Iterator[WayOut]:
+    """Find the smallest GPU, or number of the same, on which the plan fits as it was wished."""
+    cards = (facts for facts in gpu_facts() if facts.vendor == "NVIDIA" and facts.bf16)
+    for facts in sorted(cards, key=lambda facts: (facts.memory_gib, -facts.bf16_tflops)):
+        for count in (1, 2, 4, 8):
+            if count > 1 and facts.memory_gib < 80:
+                continue
+            hardware = plan.hardware.model_copy(update={"gpus": (facts.gpu,) * count})
+            fit = _refitted(plan.model_copy(update={"hardware": hardware}), fixed={"method.kind", "data.max_length"})
+            if fit.fits:
+                name = facts.name if count == 1 else f"{count}x{facts.name}"
+                yield _way(f"--gpu '{name}'", fit)
+                return
+
+
+def _frugal(plan: Plan) -> Plan:
+    """Give the plan its smallest form: one row a pass, recomputing."""
+    return plan.model_copy(
+        update={
+            "batch": plan.batch.model_copy(update={"micro_batch_size": 1}),
+            "precision": plan.precision.model_copy(update={"gradient_checkpointing": True}),
+        }
+    )
+
+
+def _refitted(plan: Plan, *, fixed: Collection[str]) -> Fit:
+    """Fit again from the start: all rows of a step in one pass, on one GPU, with exact states."""
+    rows = plan.batch.effective * plan.parallelism.num_gpus
+    fresh = plan.model_copy(
+        update={
+            "batch": plan.batch.model_copy(update={"micro_batch_size": rows, "gradient_accumulation_steps": 1}),
+            "parallelism": type(plan).model_fields["parallelism"].default,
+            "optimizer": plan.optimizer.model_copy(update={"kind": "adamw"}),
+        }
+    )
+    return find_fit(fresh, fixed=fixed)
+
+
+def _way(options: str, fit: Fit) -> WayOut:
+    memory, speed = estimate_memory(fit.plan), estimate_speed(fit.plan)
+    duration = estimate_duration(fit.plan, speed=speed)
+    parts = [f"{format_gib(memory.value.mid)} of {format_gib(usable_memory_bytes(fit.plan))}"] if memory else []
+    parts += [f"about {format_duration(duration.value.mid)}"] if duration else []
+    parts += [f"{format_parameters(fit.plan.model.num_parameters)} parameters"] if fit.plan.model.num_parameters else []
+    return WayOut(options=options, result=", ".join(parts))
+
+
+def _for_limit(plan: Plan, name: str, limit: float | None, option: str, reasons: list[str]) -> Iterator[WayOut]:
+    """Say what a limit on time or money leaves room for, where even the low end of the estimate exceeds it."""
+    estimate: Estimate | None = {"duration": plan.estimates.get("duration"), "cost": plan.estimates.get("cost")}[name]
+    if estimate is None or not limit or estimate.value.low <= limit:
+        return
+    shown = format_duration if name == "duration" else _dollars
+    reasons.append(f"it takes {shown(estimate.value.low)} or more, and {shown(limit)} is given")
+    if plan.profile is not None:
+        rows = min(plan.profile.num_rows, plan.data.max_rows or plan.profile.num_rows)
+        affordable = int(rows * limit / estimate.value.high)
+        if affordable >= 3:
+            yield WayOut(options=f"--set data.max_rows={affordable}", result=f"of {format_count(rows)} rows")
+    if plan.schedule.epochs > 1 and estimate.value.high / plan.schedule.epochs <= limit:
+        yield WayOut(options="--set schedule.epochs=1", result=shown(estimate.value.mid / plan.schedule.epochs))
+    yield WayOut(options=f"{option} {_rounded_up(estimate.value.high, name)}", result="what it takes at most")
+
+
+def _rounded_up(value: float, name: str) -> str:
+    return f"{value / _HOUR + 0.05:.1f}" if name == "duration" else f"{value + 0.5:.0f}"
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}"

@@ -1,0 +1,96 @@
+"""What else was possible: methods, base models, and every way to run that was weighed."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.plan import Considered, Plan
+from finetune_exe.domain.values import Decision, Interval
+from finetune_exe.report.numbers import UNKNOWN, format_interval, format_setting
+from finetune_exe.report.page import Block, Bullet, Heading, Table
+from finetune_exe.units import format_count, format_gib, format_parameters
+
+_REASONS = 3
+"""Reasons shown for a base model where the whole explanation was not asked for."""
+METHOD_NAMES = {"lora": "LoRA", "qlora": "QLoRA", "full": "Full", "prefix": "Prefix Tuning"}
+
+
+def method_table(plan: Plan) -> list[Block]:
+    """Show what each method would take here, and what was measured of it."""
+    if not plan.methods:
+        return []
+    rows = tuple(
+        (
+            f"{METHOD_NAMES[option.kind]}{' (chosen)' if option.chosen else ''}",
+            _needs(option.memory, option.fits),
+            format_interval(option.tokens_per_second, "tokens_per_second") if option.tokens_per_second else UNKNOWN,
+            option.quality,
+            option.use_case,
+        )
+        for option in plan.methods
+    )
+    memory = "VRAM" if plan.hardware.gpus else "RAM"
+    header = ("Method", memory, "Speed", "Quality", "Use Case")
+    return [Heading("FINE-TUNING METHODS"), Table(header=header, rows=rows)]
+
+
+def _needs(memory: Interval | None, fits: bool | None) -> str:
+    if memory is None:
+        return UNKNOWN
+    return format_interval(memory, "bytes", remark="" if fits is not False else "does not fit")
+
+
+def model_table(plan: Plan, *, explain: bool) -> list[Block]:
+    """Show the base models that were considered, best first, with the weightiest reasons or all of them."""
+    if not plan.shortlist:
+        return []
+    rows = tuple(
+        (
+            f"{candidate.name}{' (chosen)' if candidate.chosen else ''}",
+            format_parameters(candidate.num_parameters),
+            candidate.license,
+            "; ".join(candidate.reasons if explain else candidate.reasons[:_REASONS]),
+        )
+        for candidate in plan.shortlist
+    )
+    header = ("Model", "Size", "Licence", "Why, and why not")
+    return [Heading("BASE MODELS"), Table(header=header, rows=rows, form="plan")]
+
+
+def explanation(plan: Plan) -> list[Block]:
+    """Show every way to run that was weighed, and what would change each decision."""
+    blocks: list[Block] = []
+    if plan.considered:
+        rows = tuple(
+            (entry.verdict, _form(entry), format_gib(entry.memory_bytes), _pace(entry)) for entry in plan.considered
+        )
+        header = ("Verdict", "Way to run", "Memory, at most", "Tokens/s")
+        blocks += [Heading("WAYS TO RUN THAT WERE WEIGHED"), Table(header=header, rows=rows)]
+    changes = [
+        Bullet(f"{path} = {format_setting(decision.value)}: {'; '.join(_doubts(decision))}")
+        for path, decision in plan.decisions.items()
+        if decision.alternatives or decision.would_change
+    ]
+    return [*blocks, Heading("WHAT WOULD CHANGE THE ADVICE"), *changes]
+
+
+def _doubts(decision: Decision) -> list[str]:
+    changed = [f"changed by {decision.would_change}"] if decision.would_change else []
+    return [*(f"or {alternative}" for alternative in decision.alternatives), *changed]
+
+
+def _form(entry: Considered) -> str:
+    """Say in words what sets a way to run apart."""
+    settings = entry.settings
+    words = [
+        METHOD_NAMES[entry.method],
+        f"{settings['batch.micro_batch_size']} x {settings['batch.gradient_accumulation_steps']} rows "
+        f"of up to {settings['data.max_length']} tokens",
+    ]
+    words += ["checkpointing"] if settings["precision.gradient_checkpointing"] else []
+    words += ["8-bit states"] if settings["optimizer.kind"] == "adamw_8bit" else []
+    if settings["parallelism.kind"] != "none":
+        words.append(f"{settings['parallelism.kind']} on {settings['parallelism.num_gpus']} GPUs")
+    return ", ".join(words)
+
+
+def _pace(entry: Considered) -> str:
+    return UNKNOWN if entry.tokens_per_second is None else format_count(entry.tokens_per_second)

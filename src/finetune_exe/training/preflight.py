@@ -1,0 +1,40 @@
+"""What this trainer cannot do is said before anything is loaded."""
+
+from __future__ import annotations
+
+from finetune_exe.domain.plan import Parallelism, Plan
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models.load import require_training_packages
+
+
+def check_trainable(plan: Plan) -> None:
+    """Refuse a plan with settings that would not be in force.
+
+    Raises:
+        FineTuneError: T02 for settings that cannot be honoured, X01 for a missing package.
+    """
+    if plan.parallelism != Parallelism():
+        raise FineTuneError(
+            "T02",
+            what=f"the plan spreads the training over {plan.parallelism.num_gpus} GPUs "
+            f"(parallelism.kind={plan.parallelism.kind})",
+            where="parallelism in the plan",
+            why="`fine-tune train` is one process on one device; the other GPUs would stand idle without a word",
+            fix="`fine-tune config --to trl` writes a script for all of them; for one device: "
+            "--set parallelism.kind=none --set parallelism.num_gpus=1",
+        )
+    if plan.method.kind == "prefix" and plan.precision.gradient_checkpointing:
+        raise FineTuneError(
+            "T02",
+            what="activations cannot be computed again where a prefix is learned",
+            where="method.kind and precision.gradient_checkpointing in the plan",
+            why="layers that are computed again drop the keys and values before the row: nothing would be learned",
+            fix="--set precision.gradient_checkpointing=false with a smaller batch.micro_batch_size; "
+            "or --set method.kind=lora",
+        )
+    require_training_packages(*(("bitsandbytes",) if needs_bitsandbytes(plan) else ()))
+
+
+def needs_bitsandbytes(plan: Plan) -> bool:
+    """Say whether the plan keeps weights in 4 bit or optimizer states in 8."""
+    return plan.method.kind == "qlora" or plan.optimizer.kind == "adamw_8bit"

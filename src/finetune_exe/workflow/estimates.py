@@ -1,0 +1,247 @@
+"""Estimates of many recorded runs, or of one configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from finetune_exe.domain.plan import DataNeeds, Plan, Task
+from finetune_exe.domain.plan_yaml import apply_settings
+from finetune_exe.domain.values import Decision, Estimate, Interval
+from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.duration import estimate_cost, estimate_duration
+from finetune_exe.estimate.footprint import Footprint, footprint
+from finetune_exe.estimate.memory import Resident, resident_memory
+from finetune_exe.estimate.planned import plan_workload
+from finetune_exe.estimate.processor import processor_throughput
+from finetune_exe.estimate.recorded import RecordedRun, read_workload
+from finetune_exe.estimate.throughput import Refusal, Throughput, throughput
+from finetune_exe.estimate.workload import Workload
+from finetune_exe.units import GIB, MIB, format_gib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One configuration with its estimates."""
+
+    plan: Plan
+    workload: Workload
+    memory: Footprint
+    process: Resident | None
+    """Memory of the whole process, on a CPU."""
+    speed: Throughput | Refusal
+    duration: Estimate | None
+    """Of the whole run, where there are data to run over."""
+    cost: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEstimate:
+    """What one recorded run is expected to take."""
+
+    id: str | int
+    workload: Workload | None
+    memory: Footprint | None
+    speed: Throughput | Refusal
+
+    @property
+    def refused(self) -> str | None:
+        """Why part of the answer is missing."""
+        return self.speed.reason if isinstance(self.speed, Refusal) else None
+
+
+def read_runs(path: Path) -> Iterator[RecordedRun]:
+    """Read recorded runs, one JSON object a line; blank lines are skipped.
+
+    Raises:
+        FineTuneError: D07 where the file is missing, R01 for a line that is no run.
+    """
+    try:
+        text = path.read_text("utf-8-sig", errors="replace")
+    except OSError as fault:
+        raise FineTuneError(
+            "D07",
+            what="the file of runs cannot be read",
+            where=str(path),
+            why=fault.strerror or type(fault).__name__,
+            fix="give a file with one JSON object a line",
+        ) from fault
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield _read_run(line, f"{path}, line {number}")
+
+
+def _read_run(line: str, where: str) -> RecordedRun:
+    try:
+        return msgspec.convert(json.loads(line), RecordedRun)
+    except (json.JSONDecodeError, RecursionError, msgspec.ValidationError) as fault:
+        raise FineTuneError(
+            "R01",
+            what="a line is no recorded run",
+            where=where,
+            why=str(fault),
+            fix='write one JSON object a line, with an "id" and the columns of docs/guides/estimate.md',
+        ) from fault
+
+
+def estimate_run(run: RecordedRun) -> RunEstimate:
+    """Estimate memory and speed of one recorded run."""
+    workload = read_workload(run)
+    if workload is None:
+        unknown = Refusal(reason="neither the model is known nor its size given")
+        return RunEstimate(id=run.id, workload=None, memory=None, speed=unknown)
+    return RunEstimate(id=run.id, workload=workload, memory=footprint(workload), speed=throughput(workload))
+
+
+def run_contract(estimate: RunEstimate) -> dict[str, object]:
+    """Put an estimate into the form that other programs read; memory in GiB of one GPU."""
+    return {
+        "id": estimate.id,
+        **_figures(estimate.memory, estimate.speed),
+        "guessed": sorted(estimate.workload.guessed) if estimate.workload else [],
+        "refused": estimate.refused,
+    }
+
+
+def _figures(memory: Footprint | None, speed: Throughput | Refusal) -> dict[str, object]:
+    return {
+        "memory": None
+        if memory is None
+        else {
+            "allocated_gib": _gib(memory.allocated),
+            "reserved_gib": _gib(memory.reserved),
+            "device_gib": _gib(memory.device),
+            "floor_gib": round(memory.floor / GIB, 3),
+            "parts": {name: round(size / GIB, 3) for name, size in memory.parts.items()},
+            "peak_in": memory.phase,
+        },
+        "speed": None
+        if isinstance(speed, Refusal)
+        else {
+            "tokens_per_second_per_gpu": _rounded(speed.tokens_per_second),
+            "parts": {name: round(seconds, 5) for name, seconds in speed.parts.items()},
+        },
+    }
+
+
+def _gib(size: Interval) -> dict[str, float]:
+    return _rounded(Interval(low=size.low / GIB, mid=size.mid / GIB, high=size.high / GIB))
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {"mid": round(interval.mid, 3), "low": round(interval.low, 3), "high": round(interval.high, 3)}
+
+
+def estimate_configuration(plan: Plan) -> Configuration:
+    """Estimate what a plan's run takes; without data, rows are as long as the plan allows.
+
+    Raises:
+        FineTuneError: M05 where the model's dimensions are unknown.
+    """
+    workload = plan_workload(plan)
+    if workload is None:
+        raise FineTuneError(
+            "M05",
+            what=f"the dimensions of {plan.model.reference!r} are not known",
+            where="the base model",
+            why="memory and speed follow from them",
+            fix="give a model that is known by name, or a folder with its config.json",
+        )
+    on_cpu = not plan.hardware.gpus
+    duration = estimate_duration(plan)
+    return Configuration(
+        plan=plan,
+        workload=workload,
+        memory=footprint(workload),
+        process=resident_memory(workload) if on_cpu else None,
+        speed=processor_throughput(workload, plan.hardware) if on_cpu else throughput(workload),
+        duration=duration,
+        cost=estimate_cost(plan, duration),
+    )
+
+
+def configuration_contract(configuration: Configuration) -> dict[str, object]:
+    """Put a configuration's estimates into the form that other programs read."""
+    speed = configuration.speed
+    return {
+        "model": configuration.plan.model.name,
+        "method": configuration.plan.method.kind,
+        **_figures(configuration.memory, speed),
+        "process_gib": _gib(configuration.process.total) if configuration.process else None,
+        "duration": configuration.duration.model_dump(mode="json") if configuration.duration else None,
+        "cost": configuration.cost.model_dump(mode="json") if configuration.cost else None,
+        "refused": speed.reason if isinstance(speed, Refusal) else None,
+    }
+
+
+def show_configuration(configuration: Configuration) -> str:
+    """Write a configuration's estimates as a table of parts, then the totals with their 90 % intervals."""
+    from finetune_exe.report.boxes import aligned_table
+    from finetune_exe.report.numbers import format_interval
+
+    plan, memory, speed = configuration.plan, configuration.memory, configuration.speed
+    hardware = plan.hardware.gpus[0].name if plan.hardware.gpus else plan.hardware.cpu
+    totals = (
+        [("process", configuration.process.total)]
+        if configuration.process
+        else [("allocated", memory.allocated), ("reserved", memory.reserved), ("on the device", memory.device)]
+    )
+    parts = configuration.process.parts if configuration.process else memory.parts
+    rows = [(name, format_gib(size)) for name, size in parts.items() if size >= MIB]
+    batch = f"{plan.batch.micro_batch_size} x {configuration.workload.longest_tokens:,.0f} tokens"
+    lines = [
+        f"{plan.model.name}, {plan.method.kind}, {batch}, on {hardware}",
+        "",
+        *aligned_table(("Memory at the peak", "Size"), rows),
+        "",
+        *(f"{name + ':':15}{format_interval(size, 'bytes')}" for name, size in totals),
+        f"{'peak in:':15}{memory.phase}",
+    ]
+    if isinstance(speed, Refusal):
+        lines.append(f"{'speed:':15}not said: {speed.reason}")
+    else:
+        each = " on each GPU" if configuration.workload.sharding.num_gpus > 1 else ""
+        lines.append(f"{'speed:':15}{format_interval(speed.tokens_per_second, 'tokens_per_second')}{each}")
+        lines.append(f"{'':15}{speed.reason}")
+    if configuration.duration:
+        lines.append(f"{'duration:':15}{format_interval(configuration.duration.value, 'seconds')}")
+    if configuration.cost:
+        cost = configuration.cost.value
+        lines.append(f"{'cost:':15}${cost.mid:,.2f} (${cost.low:,.2f} to ${cost.high:,.2f})")
+    return "\n".join(lines)
+
+
+def wished_plan(
+    model: str,
+    *,
+    hardware: str | None,
+    method: Literal["lora", "qlora", "full", "prefix"],
+    settings: Sequence[str] = (),
+) -> Plan:
+    """Make a plan of exactly what was named, without advice: the rest is at its defaults.
+
+    Raises:
+        FineTuneError: H01 for an unknown GPU, M01 for an unknown model, C04 for a setting that is none.
+    """
+    from finetune_exe.planning.model import describe_model
+    from finetune_exe.workflow.plans import find_hardware
+
+    machine = find_hardware(hardware)
+    base = describe_model(model)
+    plan = Plan(
+        task=Task(description="an estimate", type="generation"),
+        model=base,
+        hardware=machine,
+        data_needs=DataNeeds(minimum_samples=0, recommended_samples=0, reason="", source="", quality_checks=()),
+        decisions={
+            "model.reference": Decision(value=base.reference, reason="you named it", source="you", confidence="high")
+        },
+    )
+    dtype = "bfloat16" if machine.computes_bf16 else "float32"
+    named = (f"method.kind={method}", f"precision.base_dtype={dtype}", "batch.micro_batch_size=1")
+    return apply_settings(plan, (*named, *settings))

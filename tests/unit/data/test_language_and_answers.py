@@ -1,0 +1,102 @@
+"""The coarse look at a text: its language and its form."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.unit.data.plans import write_jsonl
+
+from finetune_exe.data.answers import answer_kind
+from finetune_exe.data.language import language_of
+from finetune_exe.data.profile import profile_data
+from finetune_exe.domain.task import AnswerKind
+
+FT = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft"
+# Article 1 of the Universal Declaration of Human Rights (United Nations, 1948).
+ARTICLE_1 = {
+    "en": "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience",
+    "de": "Alle Menschen sind frei und gleich an Wuerde und Rechten geboren. Sie sind mit Vernunft und Gewissen begabt",
+    "fr": "Tous les êtres humains naissent libres et égaux en dignité et en droits. Ils sont doués de raison",
+    "es": "Todos los seres humanos nacen libres e iguales en dignidad y derechos y, dotados como están de razón",
+    "it": "Tutti gli esseri umani nascono liberi ed eguali in dignità e diritti. Essi sono dotati di ragione",
+    "pt": "Todos os seres humanos nascem livres e iguais em dignidade e em direitos. Dotados de razão, devem agir uns",
+    "nl": "Alle mensen worden vrij en gelijk in waardigheid en rechten geboren. Zij zijn begiftigd met verstand",
+    "sv": "Alla människor är födda fria och lika i värde och rättigheter. De har utrustats med förnuft och samvete",
+    "fi": "Kaikki ihmiset syntyvät vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan. Heille on annettu järki ja",
+    "pl": "Wszyscy ludzie rodzą się wolni i równi w swojej godności i swoich prawach. Są obdarzeni rozumem i sumieniem",
+    "tr": "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar. Akıl ve vicdana sahiptirler ve birbirlerine",
+    "id": "Semua orang dilahirkan merdeka dan mempunyai martabat dan hak-hak yang sama. Mereka dikaruniai akal dan",
+    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах",
+    "uk": "Всі люди народжуються вільними і рівними у своїй гідності та правах",
+    "ja": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である",
+    "zh": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心",
+    "ko": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다",
+    "ar": "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق",
+    "hi": "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है",
+}
+
+
+@pytest.mark.parametrize("code", ARTICLE_1)
+def test_languages_are_told_apart(code: str) -> None:
+    assert language_of(ARTICLE_1[code]) == code
+
+
+def test_what_is_no_language_is_not_called_one() -> None:
+    for text in ("", "42", "{'a': [1, 2, 3]}", "x = foo(bar)[0] + baz.qux(1, 2, 3)", "::: --- :::"):
+        assert language_of(text) is None
+
+
+def test_public_texts_are_told_by_their_language() -> None:
+    if not FT.exists():
+        pytest.skip("the public data files are not on this machine")
+    articles = json.loads((FT / "multilingual" / "xquad.de.json").read_text(encoding="utf-8"))["data"]
+    told = Counter(language_of(part["context"]) for article in articles for part in article["paragraphs"])
+    assert told["de"] >= 0.97 * told.total()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("The bank opens at nine.", "prose"),
+        ("Dear Sir, I return the form (signed) and hope for the best.\nYours", "prose"),
+        ("positive", "prose"),
+        ("42", "number"),
+        ("-3.5 %", "number"),
+        ("He has 3 + 4 = 7 apples.\n#### 7", "worked"),
+        ("Add them. The answer is 12.", "worked"),
+        ('{"sender": "A", "total": 12.5}', "json"),
+        ('```json\n{"sender": "A"}\n```', "json"),
+        ("SELECT name FROM users WHERE id = 3", "sql"),
+        ("def add(a, b):\n    return a + b", "code"),
+        ("Here you are:\n```python\nfor row in rows:\n    print(row)\n```", "code"),
+        ("#include <stdio.h>\nint main() {\n  return 0;\n}", "code"),
+        ("  \n", "empty"),
+    ],
+)
+def test_answers_are_told_by_their_form(answer: str, kind: AnswerKind) -> None:
+    assert answer_kind(answer) == kind
+
+
+def test_the_profile_says_what_the_rows_show(tmp_path: Path) -> None:
+    rows = [
+        {
+            "messages": [
+                *([{"role": "system", "content": "Be short."}] if number % 4 == 0 else []),
+                {"role": "user", "content": f"How is the weather in town number {number}, and will it rain?"},
+                {"role": "assistant", "content": f"Das Wetter in Stadt {number} ist gut, und es wird nicht regnen."},
+            ]
+        }
+        for number in range(80)
+    ]
+    empty = {"messages": [{"role": "user", "content": "Say"}, {"role": "assistant", "content": ""}]}
+    profile = profile_data([str(write_jsonl(tmp_path / "rows.jsonl", [*rows, *rows[:10], *([empty] * 10)]))])
+    assert profile.num_rows == 100
+    assert profile.system_prompt_share == pytest.approx(0.23)
+    assert profile.empty_answer_share == pytest.approx(0.10)
+    assert profile.duplicate_share == pytest.approx(0.19)
+    assert profile.answer_kinds == {"prose": 0.9, "empty": 0.1}
+    assert profile.languages == {"de": 1.0}
+    assert profile.translated_share == 1.0
+    assert profile.missing == ("10% of the rows have no answer",)
+    assert profile.row_characters_p50 <= profile.row_characters_p99 <= profile.row_characters_max

@@ -1,0 +1,58 @@
+"""What a plan says first: whether to fine-tune at all, and what the data lack."""
+
+import pytest
+from tests.unit.planning.planned import make_plan, make_profile
+
+from finetune_exe.domain.plan_yaml import apply_settings
+from finetune_exe.planning.analyze import refresh
+from finetune_exe.planning.notes import notes
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "our docs change daily and the bot should know them",
+        "answer questions from our company wiki",
+        "a chatbot that knows everything about our products",
+    ],
+)
+def test_for_new_facts_retrieval_comes_first(description: str) -> None:
+    for profile in (None, make_profile(), make_profile(num_rows=20)):
+        first = make_plan(profile=profile, description=description).notes[0]
+        assert "retrieval" in first
+        assert "arXiv 2312.05934" in first
+
+
+@pytest.mark.parametrize("description", ["write a docstring", "summarize news articles", "write product descriptions"])
+def test_nobody_is_warned_without_need(description: str) -> None:
+    said = " ".join(make_plan(profile=make_profile(num_rows=100_000), description=description).notes)
+    assert "retrieval" not in said
+    assert "prompt" not in said
+    assert "rows" not in said
+
+
+def test_what_a_prompt_can_ask_for_is_said_first_until_there_are_rows_enough() -> None:
+    assert "A prompt can ask for this" in make_plan(description="turn emails into JSON").notes[0]
+    many = make_plan(profile=make_profile(num_rows=5000), description="turn emails into JSON")
+    assert not any("A prompt can ask" in note for note in many.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_rows": 20}, "With 20 rows, first try them as examples in the prompt"),
+        ({"num_rows": 300}, "300 rows will show an effect"),
+        ({"num_rows": 300}, "30 test rows show only large effects"),
+        ({"num_rows": 60}, "partly luck"),
+        ({"missing": ("no row has an answer",)}, "No row has an answer."),
+        ({"duplicate_share": 0.25}, "25% of the rows say the same"),
+    ],
+)
+def test_what_the_data_lack_is_said(changes: dict[str, object], said: str) -> None:
+    assert any(said in note for note in make_plan(profile=make_profile(**changes)).notes)
+
+
+def test_an_unusual_rate_for_full_training_is_said() -> None:
+    full = refresh(apply_settings(make_plan(profile=make_profile()), ["method.kind=full"]))
+    hot = apply_settings(full, ["optimizer.learning_rate=5e-4"])
+    assert any("usually wants a tenth" in note for note in notes(hot))

@@ -1,0 +1,55 @@
+"""Impossible wishes: the reasons in numbers, and ways out that really are ones."""
+
+import re
+import shlex
+
+import pytest
+from tests.unit.planning.planned import make_plan, make_profile
+
+from finetune_exe.errors import GATE, FineTuneError
+from finetune_exe.planning.hardware import parse_hardware
+
+LLAMA_70B = "meta-llama/Llama-3.1-70B"
+
+
+def refusal(**spec: object) -> FineTuneError:
+    with pytest.raises(FineTuneError) as caught:
+        make_plan(profile=make_profile(), **spec)  # type: ignore[arg-type]
+    assert caught.value.code == "C10"
+    assert caught.value.exit_status == GATE
+    return caught.value
+
+
+def test_full_training_of_70b_on_one_card_is_refused_with_ways_out_that_work() -> None:
+    card = parse_hardware("RTX 4090")
+    error = refusal(hardware=card, model=LLAMA_70B, method="full")
+    assert re.search(r"needs [\d,.]+ GiB or more, and 2\d[\d.]* GiB can be used", error.what)
+    ways = [shlex.split(line.split("(")[0].split(". ", 1)[1]) for line in error.fix.splitlines()]
+    assert len(ways) >= 2
+    tried = 0
+    for words in ways:
+        options = dict(zip(words[::2], words[1::2], strict=True))
+        hardware = parse_hardware(options["--gpu"]) if "--gpu" in options else card
+        wish = {"model": options.get("--model", LLAMA_70B), "method": options.get("--method", "full")}
+        make_plan(profile=make_profile(), hardware=hardware, **wish)
+        tried += 1
+    assert tried == len(ways)
+
+
+def test_too_little_time_names_the_rows_that_fit_it() -> None:
+    profile = make_profile(num_rows=200_000)
+    card = parse_hardware("RTX 4090")
+    model = "meta-llama/Llama-3.1-8B"
+    with pytest.raises(FineTuneError) as caught:
+        make_plan(profile=profile, hardware=card, model=model, hours=0.5)
+    assert "30 min" in caught.value.what
+    rows = int(re.search(r"data.max_rows=(\d+)", caught.value.fix)[1])  # type: ignore[index]
+    assert 3 <= rows < 200_000
+    make_plan(profile=make_profile(num_rows=rows), hardware=card, model=model, hours=0.5)
+
+
+def test_a_wish_that_can_be_met_is_not_refused() -> None:
+    plan = make_plan(
+        profile=make_profile(), hardware=parse_hardware("H100"), model="meta-llama/Llama-3.1-8B", hours=48.0
+    )
+    assert plan.estimates["duration"].value.high < 48 * 3600

@@ -1,0 +1,46 @@
+"""What the trainer cannot do is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from tests.unit.training.conftest import MakePlan
+
+from finetune_exe.errors import FineTuneError
+from finetune_exe.prepared.store import PreparedFolder
+from finetune_exe.training.loop import train
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("parallelism.kind=ddp", "parallelism.num_gpus=4"), "4 GPUs"),
+        (("parallelism.kind=fsdp", "parallelism.num_gpus=2"), "parallelism.kind=fsdp"),
+        (("method.kind=prefix", "precision.gradient_checkpointing=true"), "prefix"),
+    ],
+)
+def test_settings_that_would_not_be_in_force_are_refused(
+    settings: tuple[str, ...], named: str, make: MakePlan, data: PreparedFolder, tmp_path: Path
+) -> None:
+    events: list[object] = []
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\]") as caught:
+        train(make(*settings), data, base=tmp_path / "no model", run=tmp_path / "run", emit=events.append)
+    assert named in caught.value.what
+    assert not events
+    assert not (tmp_path / "run").exists()
+    if settings[0].startswith("parallelism"):
+        assert "--to trl" in caught.value.fix
+
+
+@pytest.mark.parametrize("setting", ["method.kind=qlora", "optimizer.kind=adamw_8bit"])
+def test_a_missing_bitsandbytes_is_named_with_its_command(
+    setting: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, find_spec = make(setting), importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest)
+    )
+    with pytest.raises(FineTuneError, match=r"error\[FT-X01\].*'bitsandbytes'"):
+        train(plan, data, base=base, run=tmp_path, emit=lambda _: None)
