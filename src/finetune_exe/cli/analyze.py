@@ -40,6 +40,7 @@ from finetune_exe.domain.task import TaskSpec
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
 @overwrite_option
+@click.option("--probe", is_flag=True, help="Time matrix products here for two seconds, for a better estimate of the speed.")  # fmt: skip
 @click.option("--calibrate", is_flag=True, help="Correct the predictions by what finished runs on this machine measured.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Show also what was weighed and rejected, and what would change the advice.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")
@@ -60,6 +61,7 @@ def command(
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
+    probe: bool,
     calibrate: bool,
     explain: bool,
     markdown: bool,
@@ -84,7 +86,7 @@ def command(
         gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,
         permissive_license=permissive_license, budget_usd=budget_usd, hours=hours,
     )  # fmt: skip
-    plan = make_plan(spec, settings=settings, calibrate=calibrate)
+    plan = make_plan(spec, settings=settings, calibrate=calibrate, probe=probe)
     if path is not None:
         write_plan(plan, path)
     if as_json:

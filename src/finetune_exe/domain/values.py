@@ -109,6 +109,9 @@ class Hardware(Value):
     cpu_features: tuple[str, ...] = ()
     """Instruction sets that matter here: avx2, avx512f, avx512_bf16, amx_bf16."""
     gpus: tuple[Gpu, ...] = ()
+    matrix_flops_per_second: float | None = None
+    """Operations a second of large matrix products on all cores, in the format that training uses; None where it was
+    not measured."""
     disk_free_bytes: int | None = None
     """Room where runs are written; None for a machine that is only wished for."""
 

@@ -15,6 +15,8 @@ bfloat16 weights are cast for each product, in float32 the products are large an
 Source: SmolLM2-135M on two AMX cores, 175 against 331 tokens/s in bfloat16 and 109 against 129 in float32."""
 OPTIMIZER_BYTES = 40.0
 """Bytes that AdamW and the clipping before it move for each trained weight in float32."""
+_MEASURED_WIDTH = 0.3
+"""Half-width of the interval, as a share, where the rate of matrix products was measured here; 0.5 where it was not."""
 BYTES_PER_SECOND = 10e9
 """Rate at which one or two cores move them."""
 
@@ -22,9 +24,21 @@ BYTES_PER_SECOND = 10e9
 def processor_throughput(workload: Workload, hardware: Hardware) -> Throughput:
     """Estimate real tokens a second on all cores: operations over what the cores do in a step, and the optimizer."""
     rates = cpu_rates(hardware.cpu_features)
-    core = 1e9 * (rates.effective_bf16_gflops if workload.compute_bytes == 2 else rates.effective_fp32_gflops)
-    full = isinstance(workload.training, FullTraining)
-    rate = core * hardware.num_cores**0.9 * (FULL_RATE[workload.compute_bytes] if full else 1.0)
+    half = workload.compute_bytes == 2
+    effective = rates.effective_bf16_gflops if half else rates.effective_fp32_gflops
+    measured = hardware.matrix_flops_per_second
+    if measured is None:
+        reached, width, source = 1e9 * effective * hardware.num_cores**0.9, 0.5, rates.source
+        reason = f"{effective:.0f} GFLOP/s a core on {hardware.num_cores} cores"
+    else:
+        share = effective / (rates.peak_bf16_gflops if half else rates.peak_fp32_gflops)
+        reached, width, source = (
+            share * measured,
+            _MEASURED_WIDTH,
+            f"matrix products timed on this machine; {rates.source}",
+        )
+        reason = f"{share:.0%} of the {measured / 1e9:.0f} GFLOP/s that matrix products reach here"
+    rate = reached * (FULL_RATE[workload.compute_bytes] if isinstance(workload.training, FullTraining) else 1.0)
     passes = operations_per_weight(workload)
     shape = workload.shape
     inner = shape.num_layers * block_parameters(shape, active=True)
@@ -38,8 +52,8 @@ def processor_throughput(workload: Workload, hardware: Hardware) -> Throughput:
     }
     middle = workload.micro_batch_size * workload.mean_tokens / sum(parts.values())
     return Throughput(
-        tokens_per_second=Interval(low=0.5 * middle, mid=middle, high=1.5 * middle),
+        tokens_per_second=Interval(low=middle / (1 + width), mid=middle, high=middle * (1 + width)),
         parts=parts,
-        reason=f"{core / 1e9:.0f} GFLOP/s a core on {hardware.num_cores} cores, {rows:,.0f} tokens a step",
-        source=rates.source,
+        reason=f"{reason}, {rows:,.0f} tokens a step",
+        source=source,
     )
