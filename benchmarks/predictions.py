@@ -32,8 +32,8 @@ def run(rows_file: Path, method: str, length: int, rows: int, folder: Path) -> l
     }  # fmt: skip
     wishes = [word for path, value in settings.items() for word in ("--set", f"{path}={value}")]
     subprocess.run(
-        [*command, "analyze", "follow instructions", "--data", str(rows_file), "--model", "embedded", "--cpu", "--probe",
-         "--method", method, *wishes, "-o", str(plan)], check=True, stdout=subprocess.DEVNULL,
+        [*command, "analyze", "follow instructions", "--data", str(rows_file), "--model", "embedded", "--cpu",
+         "--probe", "--method", method, *wishes, "-o", str(plan)], check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     where = folder / f"run-{method}-{length}"
     subprocess.run([*command, "train", str(plan), "--run", str(where)], check=True, stdout=subprocess.DEVNULL)
@@ -63,11 +63,12 @@ def main() -> None:
                         f"| {measured:.3g} {unit} | {100 * error:+.0f} % | {'yes' if score['inside'] else 'NO'} |"
                     )
                     print(lines[-1], file=sys.stderr, flush=True)
+    medians = ", ".join(f"{name} {100 * statistics.median(found):.0f} %" for name, found in errors.items())
+    machine = f"{platform.processor()} {platform.machine()}, Python {platform.python_version()}"
     head = [
         "# Predictions against measurements on one machine", "",
-        f"SmolLM2-135M-Instruct, {args.rows} rows of {args.rows_file.name}, 8 rows a pass, one epoch; {platform.processor()}"
-        f" {platform.machine()}, Python {platform.python_version()}.", "",
-        "Median error: " + ", ".join(f"{name} {100 * statistics.median(found):.0f} %" for name, found in errors.items()) + ".",
+        f"SmolLM2-135M-Instruct, {args.rows} rows of {args.rows_file.name}, 8 a pass, one epoch; {machine}.", "",
+        f"Median error: {medians}.",
         "", "| method | length | quantity | predicted | measured | error | inside |", "|---|---:|---|---:|---:|---:|---|",
     ]  # fmt: skip
     text = "\n".join([*head, *lines, ""])

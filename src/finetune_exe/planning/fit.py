@@ -148,10 +148,10 @@ def _parallelisms(plan: Plan, fixed: Collection[str]) -> Iterator[Parallelism]:
 
 
 def _checkpointings(plan: Plan, fixed: Collection[str]) -> tuple[bool, ...]:
-    if isinstance(plan.method, Prefix):
-        return (False,)  # layers that are computed again drop the keys and values before the row
     if "precision.gradient_checkpointing" in fixed:
         return (plan.precision.gradient_checkpointing,)
+    if isinstance(plan.method, Prefix):
+        return (False,)  # layers that are computed again drop the keys and values before the row
     return (False, True)
 
 

@@ -87,6 +87,9 @@ def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
         if fit.fits:
             yield _way(f"--method {method}", fit)
             break
+    else:
+        if isinstance(plan.method, Full):
+            yield from _bigger_gpu(plan.model_copy(update={"method": Qlora()}), wish="--method qlora ")
     length = plan.data.max_length // 2
     while length >= SHORTEST_CUT // 4:
         shorter = plan.model_copy(update={"data": plan.data.model_copy(update={"max_length": length})})
@@ -119,9 +122,9 @@ def _smaller_model(plan: Plan) -> Iterator[WayOut]:
             return
 
 
-def _bigger_gpu(plan: Plan) -> Iterator[WayOut]:
+def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[WayOut]:
     """Find the smallest GPU, or number of the same, on which the plan fits as it was wished."""
-    cards = (facts for facts in gpu_facts() if facts.vendor == "NVIDIA" and facts.bf16)
+    cards = (facts for facts in gpu_facts() if facts.vendor == "NVIDIA" and facts.bf16 and facts.price_usd_per_hour)
     for facts in sorted(cards, key=lambda facts: (facts.memory_gib, -facts.bf16_tflops)):
         for count in (1, 2, 4, 8):
             if count > 1 and facts.memory_gib < 80:
@@ -130,7 +133,7 @@ def _bigger_gpu(plan: Plan) -> Iterator[WayOut]:
             fit = _refitted(plan.model_copy(update={"hardware": hardware}), fixed={"method.kind", "data.max_length"})
             if fit.fits:
                 name = facts.name if count == 1 else f"{count}x{facts.name}"
-                yield _way(f"--gpu '{name}'", fit)
+                yield _way(f"{wish}--gpu '{name}'", fit)
                 return
 
 

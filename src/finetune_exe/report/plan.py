@@ -127,7 +127,8 @@ def _analysis(plan: Plan) -> Table:
     given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else "none given yet"
     size = (
         f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}, at least "
-        f"{format_count(needs.minimum_samples)}; {given}; {needs.reason} ({needs.source}); {needs.test_reason}"
+        f"{format_count(needs.minimum_samples)}; {given}; {needs.reason} ({needs.source})"
+        f"{'; ' if needs.test_reason else ''}{needs.test_reason}"
     )
     return Table(
         header=("Aspect", "Value"),

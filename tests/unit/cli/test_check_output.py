@@ -14,10 +14,11 @@ def test_each_file_is_named_once_and_further_places_are_counted(tmp_path: Path) 
     for name, extra in (("a.jsonl", ["broken"] * 3 + lines[:1]), ("b.jsonl", ["broken"] * 7)):
         own = [line.replace("say", f"say {name}") for line in lines]
         (tmp_path / name).write_text("\n".join([*own, *(line.replace("say", f"say {name}") for line in extra)]) + "\n")
-    text = " ".join(render_check(check([str(tmp_path)])).split())
-    assert f"{tmp_path}/a.jsonl:7, line 8, line 9, {tmp_path}/b.jsonl:7, line 8, line 9" in text
-    assert f"line 11 and {10 - PLACES_SHOWN} more" in text
-    assert f"{tmp_path}/a.jsonl:10 (repeats row 1)" in text
+    wrapped = render_check(check([str(tmp_path)]))
+    text = "".join(wrapped.split())  # a long path is wrapped anywhere
+    assert f"{tmp_path}/a.jsonl:7,line8,line9,{tmp_path}/b.jsonl:7,line8,line9" in text
+    assert f"line11and{10 - PLACES_SHOWN}more" in text
+    assert f"{tmp_path}/a.jsonl:10(repeatsrow1)" in text
 
 
 def test_a_format_judged_by_some_rows_says_so(tmp_path: Path) -> None:

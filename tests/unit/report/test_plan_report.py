@@ -79,13 +79,24 @@ def test_headings_stand_in_their_order_over_rules_of_the_right_length() -> None:
     lines = written(sample.plan()).splitlines()
     headings = [above for above, line in pairwise(lines) if line == "─" * 36]
     assert headings == [
-        "TRAINING OVERVIEW", "TASK ANALYSIS", "DATASET REQUIREMENTS", "TRAINING CONFIGURATION", "HYPERPARAMETERS",
-        "EVALUATION PLAN", "NOTES", "COMMANDS",
+        "NOTES", "TRAINING OVERVIEW", "TASK ANALYSIS", "DATASET REQUIREMENTS", "TRAINING CONFIGURATION", "HYPERPARAMETERS",
+        "EVALUATION PLAN", "FINE-TUNING METHODS", "BASE MODELS", "COMMANDS",
     ]  # fmt: skip
     assert lines[0] == "FINE-TUNING PLAN"
     assert lines.count("═" * 39) == 2
     assert {display_width(line) for line in lines if line[:1] in "┌│└" and line} == {39}
     assert lines[-1] == "Fine-Tuning Status: ● Plan Complete"
+
+
+def test_the_explanation_shows_what_was_weighed_and_every_reason() -> None:
+    plan = sample.plan()
+    short, whole = (
+        render_plan(plan, config="", commands=(), explain=explain).replace("\n", " ") for explain in (False, True)
+    )
+    assert "WAYS TO RUN THAT WERE WEIGHED" not in short
+    assert "checkpointing" in whole
+    assert "too large" in whole
+    assert "; small" in " ".join(whole.replace("|", " ").split())
 
 
 def test_it_keeps_within_eighty_columns() -> None:
