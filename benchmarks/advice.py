@@ -155,7 +155,8 @@ def main() -> None:
     if args.command == "run":
         run(args.folder, args.task, args.file, args.rows)
         return
-    text = "\n".join(["# Advice against presets, other trainers and a sweep", "", *map(table, args.folders)])
+    head = "# Advice against presets, other trainers and a sweep"
+    text = "\n".join([head, "", *map(table, args.folders)])
     if args.write:
         args.write.write_text(text)
     print(text)

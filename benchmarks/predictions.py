@@ -69,7 +69,8 @@ def main() -> None:
         "# Predictions against measurements on one machine", "",
         f"SmolLM2-135M-Instruct, {args.rows} rows of {args.rows_file.name}, 8 a pass, one epoch; {machine}.", "",
         f"Median error: {medians}.",
-        "", "| method | length | quantity | predicted | measured | error | inside |", "|---|---:|---|---:|---:|---:|---|",
+        "", "| method | length | quantity | predicted | measured | error | inside |",
+        "|---|---:|---|---:|---:|---:|---|",
     ]  # fmt: skip
     text = "\n".join([*head, *lines, ""])
     if args.write:

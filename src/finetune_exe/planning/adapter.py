@@ -25,7 +25,7 @@ def learned_tokens(profile: DataProfile) -> Interval:
 
 
 def advise_adapter(
-    profile: DataProfile | None, model: BaseModelChoice, *, preset_rank: Decision | None
+    profile: DataProfile | None, model: BaseModelChoice, *, preset_rank: Decision | None, on_gpu: bool
 ) -> dict[str, Decision]:
     """Decide every setting of a low-rank adapter, by dotted path."""
     rank = preset_rank or _rank(profile, model)
@@ -41,7 +41,7 @@ def advise_adapter(
             interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
             would_change="nothing by itself: twice the alpha acts much like a higher learning rate",
         ),
-        "method.lora_dropout": _dropout(profile),
+        "method.lora_dropout": _dropout(profile, on_gpu=on_gpu),
         "method.target_modules": Decision(
             value="all-linear",
             reason="adapters on every linear layer learn more than on attention alone, at equal size",
@@ -80,16 +80,20 @@ def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
     )
 
 
-def _dropout(profile: DataProfile | None) -> Decision:
-    known = rule("dropout")
+def _dropout(profile: DataProfile | None, *, on_gpu: bool) -> Decision:
+    known, cost = rule("dropout"), rule("dropout_on_processor")
     few = profile is not None and profile.num_rows < known["below_rows"]
-    value = known["value"] if few else 0.0
+    value, reason, source = 0.0, "with enough rows it only slows learning", known.source
+    if profile is not None and few and on_gpu:
+        value = known["value"]
+        reason = f"{profile.num_rows} rows are few: dropout slows learning them by heart"
+    elif few:
+        reason = f"its random numbers would make a step {cost['slower']:.0%} slower on a processor"
+        source = cost.source
     return Decision(
         value=value,
-        reason=f"{profile.num_rows} rows are few: dropout slows learning them by heart"
-        if few and profile is not None
-        else "with enough rows it only slows learning",
-        source=known.source,
+        reason=reason,
+        source=source,
         confidence=known.confidence,
         interval=Interval(low=0.0, mid=value, high=0.1),
         would_change="a validation loss that rises while the training loss falls",

@@ -82,7 +82,9 @@ def advise(
         **_precision(hardware),
     }
     if kind in ("lora", "qlora"):
-        decisions |= advise_adapter(profile, model, preset_rank=_of_preset(preset, "lora_rank"))
+        decisions |= advise_adapter(
+            profile, model, preset_rank=_of_preset(preset, "lora_rank"), on_gpu=bool(hardware.gpus)
+        )
     if kind == "prefix":
         decisions["method.num_virtual_tokens"] = _prefix_length()
     decisions |= advise_checkpoints(
