@@ -23,7 +23,7 @@ MAX_LENGTH = 256
 MAX_NEW_TOKENS = 48
 BATCH = 8
 DRAFT = (f"data.max_length={MAX_LENGTH}", f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1")
-RESERVE_SECONDS = 15.0
+RESERVE_SECONDS = 30.0
 """For preparing the data, saving, and what no probe foresees."""
 SHARE_OF_TRAINING = 0.45
 """Of the time that is left after the probe and the reserve; the rest evaluates."""
@@ -72,9 +72,9 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
     train_seconds = seconds * SHARE_OF_TRAINING
     eval_seconds = seconds - train_seconds
     per_batch = (1 + TUNED_ANSWER_COST) * (speed.answer_start_seconds + MAX_NEW_TOKENS * speed.answer_seconds_per_token)
-    num_batches = max(1, min(10, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
+    num_batches = max(1, min(8, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
     reading = eval_seconds - num_batches * per_batch - 2 * speed.load_seconds
-    test_rows = int(max(24, min(160, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
+    test_rows = int(max(24, min(140, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
     validation_rows = max(16, min(40, test_rows // 3))
     validating = (EVALUATIONS + 1) * validation_rows * tokens_per_row / speed.reading_tokens_per_second
     stepping = train_seconds - speed.load_seconds - validating
