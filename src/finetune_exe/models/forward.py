@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from finetune_exe.domain.plan import Precision
+from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def batch_of(split: SplitData, indices: Sequence[int], *, pad_token_id: int, dev
     return collate([split.sequence(index) for index in indices], pad_token_id=pad_token_id, device=device)
 
 
-def batches_by_length(split: SplitData, *, max_tokens: int = 4096) -> Iterator[list[int]]:
+def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) -> Iterator[list[int]]:
     """Group a split's sequences by length so that no batch, padded, exceeds `max_tokens` (one sequence may)."""
     batch: list[int] = []
     lengths = split.lengths

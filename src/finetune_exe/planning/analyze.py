@@ -28,6 +28,7 @@ from finetune_exe.planning.model import describe_model
 from finetune_exe.planning.notes import notes
 from finetune_exe.planning.options import method_options
 from finetune_exe.planning.readiness import check_readiness
+from finetune_exe.planning.shortlist import shortlist
 from finetune_exe.planning.task import classify_task
 from finetune_exe.planning.ways_out import refuse_impossible
 
@@ -36,9 +37,7 @@ def analyze(
     spec: TaskSpec,
     *,
     profile: DataProfile | None,
-    model: BaseModelChoice,
     hardware: Hardware,
-    candidates: Sequence[Candidate] = (),
     settings: Sequence[str] = (),
     speed: Estimate | None = None,
 ) -> Plan:
@@ -47,9 +46,7 @@ def analyze(
     Args:
         spec: What is asked for.
         profile: What the data show; None where none were given.
-        model: The base model, wished for or suggested.
         hardware: The machine the run is planned for.
-        candidates: The base models it was chosen from, best first; none where the user named it.
         settings: `path=value` wishes that override the advice; what depends on them follows.
         speed: Training tokens a second, where they were measured on it.
 
@@ -60,10 +57,14 @@ def analyze(
     task = classify_task(spec.description, profile)
     if task.type == "other":
         raise _declined(task)
+    candidates = () if spec.model else shortlist(spec, task=task.type, profile=profile, hardware=hardware)
+    model = describe_model(spec.model or candidates[0].reference)
     draft = _draft(spec, task, profile, model, hardware, candidates, wished={})
     fixed = {assignment.partition("=")[0] for assignment in settings}
     if settings:
         wished = {path: value for path, value, _ in apply_settings(draft, settings).settings() if path in fixed}
+        if "model.reference" in wished:
+            model, candidates = describe_model(str(wished["model.reference"])), ()
         draft = apply_settings(_draft(spec, task, profile, model, hardware, candidates, wished=wished), settings)
     if spec.method is not None:
         fixed.add("method.kind")

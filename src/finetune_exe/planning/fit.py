@@ -76,6 +76,20 @@ def find_fit(plan: Plan, *, fixed: Collection[str] = ()) -> Fit:
     return Fit(plan=chosen, fits=best is not None, considered=tuple(marked))
 
 
+def unfitted(plan: Plan) -> Plan:
+    """Take a plan back to where the search begins: all rows of a step in one pass, on one GPU, with exact states."""
+    rows = plan.batch.effective * plan.parallelism.num_gpus
+    return _with_passes(plan, rows, 1).model_copy(
+        update={"parallelism": Parallelism(), "optimizer": plan.optimizer.model_copy(update={"kind": "adamw"})}
+    )
+
+
+def fits_memory(plan: Plan) -> bool | None:
+    """Say whether even the high end of the memory estimate can be used; None where memory is not known."""
+    memory = estimate_memory(plan)
+    return None if memory is None else memory.value.high <= usable_memory_bytes(plan)
+
+
 def _fastest(plan: Plan, fixed: Collection[str]) -> tuple[Plan | None, list[Considered]]:
     """Try every form; of forms that differ in the rows a pass only, the largest that fits is the fastest."""
     best: Plan | None = None

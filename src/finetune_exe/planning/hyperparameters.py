@@ -28,7 +28,7 @@ from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_adapter
 from finetune_exe.planning.learning_rate import advise_learning_rate
-from finetune_exe.planning.method import MethodKind, advise_method
+from finetune_exe.planning.method import MethodKind, advise_method, chosen_kind
 from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
 
 V = TypeVar("V", bound=Value)
@@ -68,7 +68,7 @@ def advise(
     """
     preset = None if spec.preset == "auto" else find_preset(spec.preset)
     method = advise_method(spec, profile=profile, model=model)
-    kind: MethodKind = method.value  # type: ignore[assignment]
+    kind = chosen_kind(method)
     epochs = _of_preset(preset, "epochs") or advise_epochs(profile)
     passes = _number(wished.get("schedule.epochs", epochs.value))
     batch = _of_preset(preset, "batch_size") or advise_batch(profile, epochs=passes)

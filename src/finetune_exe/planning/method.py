@@ -60,3 +60,11 @@ def advise_method(spec: TaskSpec, *, profile: DataProfile | None, model: BaseMod
         ),
         would_change="memory too small for the frozen weights, or far more data than an adapter holds",
     )
+
+
+def chosen_kind(method: Decision) -> MethodKind:
+    """Read the kind of method out of its decision."""
+    match method.value:
+        case "lora" | "qlora" | "full" | "prefix" as kind:
+            return kind
+    raise AssertionError(method.value)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_exe.domain.plan import BaseModelChoice, Candidate
-from finetune_exe.domain.task import TaskSpec
-from finetune_exe.domain.values import Hardware
+from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
-from finetune_exe.planning.shortlist import shortlist
 
 FetchConfig = Callable[[str], Mapping[str, Any] | None]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -53,27 +50,6 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
     except FineTuneError:
         return _configured(reference, reference.rpartition("/")[2], fetch(reference))
     return _known(facts, reference=reference)
-
-
-def choose_model(
-    wish: str | None, *, hardware: Hardware, candidates: Sequence[Candidate] | None = None
-) -> BaseModelChoice:
-    """Give the model wished for, or else the first candidate.
-
-    Args:
-        wish: What the user named.
-        hardware: The machine the run is planned for.
-        candidates: The shortlist for the task; None makes one for a task of which nothing is known.
-
-    Raises:
-        FineTuneError: as `describe_model`.
-    """
-    if wish is not None:
-        return describe_model(wish)
-    if candidates is None:
-        unknown = TaskSpec(description="not known")
-        candidates = shortlist(unknown, task="generation", profile=None, hardware=hardware)
-    return describe_model(candidates[0].reference)
 
 
 def _known(facts: ModelFacts, *, reference: str) -> BaseModelChoice:

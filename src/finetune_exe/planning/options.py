@@ -6,7 +6,7 @@ from finetune_exe.domain.plan import Full, Lora, LowRank, Method, MethodOption, 
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.methods import MethodFacts, method_facts
-from finetune_exe.planning.fit import find_fit
+from finetune_exe.planning.fit import find_fit, fits_memory, unfitted
 
 
 def method_options(plan: Plan) -> tuple[MethodOption, ...]:
@@ -16,27 +16,27 @@ def method_options(plan: Plan) -> tuple[MethodOption, ...]:
 
 def _option(plan: Plan, facts: MethodFacts) -> MethodOption:
     chosen = facts.kind == plan.method.kind
-    fit = find_fit(_as(plan, facts), fixed=("method.kind", "data.max_length"))
-    form = plan if chosen else fit.plan
+    form, fits = plan, fits_memory(plan)
+    if not chosen:
+        fit = find_fit(_as(plan, facts), fixed=("method.kind", "data.max_length"))
+        form, fits = fit.plan, fit.fits
     memory, speed = estimate_memory(form), estimate_speed(form)
     return MethodOption(
         kind=facts.kind,
         memory=memory.value if memory else None,
-        tokens_per_second=speed.value if speed and fit.fits else None,
+        tokens_per_second=speed.value if speed and fits else None,
         quality=facts.quality,
         use_case=facts.use_case,
-        fits=fit.fits,
+        fits=fits,
         chosen=chosen,
     )
 
 
 def _as(plan: Plan, facts: MethodFacts) -> Plan:
-    """Give the plan another method, an adapter keeping its form, and all rows of a step in one pass on one GPU."""
+    """Give the plan another method, an adapter keeping its form, as the search for what fits begins with it."""
     adapter = plan.method.model_dump(include=set(LowRank.model_fields) - {"kind"})
     method: Method
     match facts.kind:
-        case plan.method.kind:
-            method = plan.method
         case "full":
             method = Full()
         case "lora":
@@ -45,14 +45,4 @@ def _as(plan: Plan, facts: MethodFacts) -> Plan:
             method = Qlora(**adapter)
         case "prefix":
             method = Prefix()
-    rows = plan.batch.effective * plan.parallelism.num_gpus
-    batch = plan.batch.model_copy(update={"micro_batch_size": rows, "gradient_accumulation_steps": 1})
-    fresh = type(plan).model_fields
-    return plan.model_copy(
-        update={
-            "method": method,
-            "batch": batch,
-            "parallelism": fresh["parallelism"].default,
-            "optimizer": plan.optimizer.model_copy(update={"kind": "adamw"}),
-        }
-    )
+    return unfitted(plan).model_copy(update={"method": method})

@@ -13,7 +13,7 @@ from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import model_facts
-from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit
+from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit, fits_memory, unfitted
 from finetune_exe.planning.model import describe_model
 from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import format_count, format_duration, format_gib, format_parameters
@@ -113,8 +113,7 @@ def _smaller_model(plan: Plan) -> Iterator[WayOut]:
     )
     for facts in smaller:
         other = plan.model_copy(update={"model": describe_model(facts.reference)})
-        needed = estimate_memory(_frugal(other))
-        if needed is None or needed.value.high > usable_memory_bytes(plan):
+        if not fits_memory(_frugal(other)):
             continue
         fit = _refitted(other, fixed={"data.max_length"})
         if fit.fits:
@@ -148,16 +147,8 @@ def _frugal(plan: Plan) -> Plan:
 
 
 def _refitted(plan: Plan, *, fixed: Collection[str]) -> Fit:
-    """Fit again from the start: all rows of a step in one pass, on one GPU, with exact states."""
-    rows = plan.batch.effective * plan.parallelism.num_gpus
-    fresh = plan.model_copy(
-        update={
-            "batch": plan.batch.model_copy(update={"micro_batch_size": rows, "gradient_accumulation_steps": 1}),
-            "parallelism": type(plan).model_fields["parallelism"].default,
-            "optimizer": plan.optimizer.model_copy(update={"kind": "adamw"}),
-        }
-    )
-    return find_fit(fresh, fixed=fixed)
+    """Fit again from the start."""
+    return find_fit(unfitted(plan), fixed=fixed)
 
 
 def _way(options: str, fit: Fit) -> WayOut:

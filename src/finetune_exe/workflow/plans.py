@@ -50,9 +50,6 @@ def make_plan(
         FineTuneError: X01 where the probe lacks PyTorch; whatever the analysis raises.
     """
     from finetune_exe.planning.analyze import analyze
-    from finetune_exe.planning.model import choose_model
-    from finetune_exe.planning.shortlist import shortlist
-    from finetune_exe.planning.task import classify_task
 
     profile = None
     if spec.data_paths:
@@ -62,12 +59,7 @@ def make_plan(
     hardware = hardware or find_hardware(spec.gpu)
     if probe and not hardware.gpus:
         hardware = _probed(hardware)
-    task = classify_task(spec.description, profile).type
-    candidates = () if spec.model else shortlist(spec, task=task, profile=profile, hardware=hardware)
-    model = choose_model(spec.model, hardware=hardware, candidates=candidates)
-    plan = analyze(
-        spec, profile=profile, model=model, hardware=hardware, candidates=candidates, settings=settings, speed=speed
-    )
+    plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
     if not calibrate:
         return plan
     from finetune_exe.planning.readiness import check_readiness

@@ -9,7 +9,6 @@ from finetune_exe.domain.plan import Batch, DataChoice, Full, Plan, Precision
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.planning.analyze import analyze
-from finetune_exe.planning.model import describe_model
 
 
 @pytest.fixture
@@ -33,9 +32,8 @@ def plan_of() -> Callable[..., Plan]:
         **changes: Any,
     ) -> Plan:
         machine = hardware or Hardware(cpu="cpu", num_cores=2, memory_bytes=1 << 36, cpu_features=("avx512_bf16",))
-        plan = analyze(
-            TaskSpec(description="write a docstring"), profile=profile, model=describe_model(model), hardware=machine
-        )
+        spec = TaskSpec(description="write a docstring", model=model)
+        plan = analyze(spec, profile=profile, hardware=machine)
         changes = {
             "batch": Batch(micro_batch_size=rows),
             "data": DataChoice(max_length=max_length),

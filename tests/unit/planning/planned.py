@@ -6,7 +6,6 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.planning.analyze import analyze
-from finetune_exe.planning.model import choose_model
 
 CPU = Hardware(cpu="a processor", num_cores=2, memory_bytes=16 << 30, cpu_features=("avx2", "avx512f", "avx512_bf16"))
 
@@ -32,4 +31,4 @@ def make_plan(
     *, profile: DataProfile | None = None, hardware: Hardware = CPU, description: str = "write a docstring", **spec: Any
 ) -> Plan:
     asked = TaskSpec(description=description, data_paths=("rows.jsonl",) if profile else (), **spec)
-    return analyze(asked, profile=profile, model=choose_model(asked.model, hardware=hardware), hardware=hardware)
+    return analyze(asked, profile=profile, hardware=hardware)

@@ -11,10 +11,11 @@ from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.domain.plan import Lora, Plan, WarmupFraction
 from finetune_exe.domain.plan_yaml import apply_settings, dump_plan, read_plan
+from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Estimate, Hardware, Interval
 from finetune_exe.errors import FineTuneError
 from finetune_exe.planning import readiness
-from finetune_exe.planning.analyze import refresh
+from finetune_exe.planning.analyze import analyze, refresh
 from finetune_exe.planning.hardware import parse_hardware
 
 
@@ -100,9 +101,9 @@ def test_a_narrow_models_learning_rate_is_said_to_be_unsure() -> None:
     ("hardware", "name"),
     [
         (CPU, "SmolLM2-135M-Instruct"),
-        (parse_hardware("RTX 4090"), "Qwen3-8B"),
-        (parse_hardware("RTX 3060"), "Qwen3-1.7B"),
-        (parse_hardware("T4"), "Qwen3-1.7B"),
+        (parse_hardware("RTX 4090"), "Qwen2.5-Coder-7B-Instruct"),
+        (parse_hardware("RTX 3060"), "Qwen2.5-Coder-1.5B-Instruct"),
+        (parse_hardware("T4"), "Qwen2.5-Coder-1.5B-Instruct"),
         (parse_hardware("2"), "SmolLM2-135M-Instruct"),
     ],
 )
@@ -152,6 +153,17 @@ def test_an_edit_is_computed_anew() -> None:
     assert edited.decisions["schedule.epochs"] == plan.decisions["schedule.epochs"]
 
 
+def test_another_model_by_setting_is_planned_like_one_that_was_wished_for() -> None:
+    hardware = parse_hardware("H100")
+    spec = TaskSpec(description="write a docstring", data_paths=("rows.jsonl",))
+    reference = "meta-llama/Llama-3.1-8B"
+    wished = analyze(spec.model_copy(update={"model": reference}), profile=make_profile(), hardware=hardware)
+    setting = analyze(spec, profile=make_profile(), hardware=hardware, settings=[f"model.reference={reference}"])
+    assert [*setting.settings()] == [*wished.settings()]
+    assert setting.model == wished.model
+    assert setting.estimates == wished.estimates
+
+
 def test_a_measured_speed_makes_the_duration() -> None:
     speed = Estimate(value=Interval(low=9, mid=10, high=11), unit="tokens_per_second", reason="probe", source="probe")
     plan = refresh(make_plan(profile=make_profile()), speed=speed)
@@ -163,10 +175,8 @@ def test_analyze_loads_nothing_heavy() -> None:
     program = (
         "import sys; from finetune_exe.domain.task import TaskSpec; from finetune_exe.planning.analyze import analyze;"
         "from finetune_exe.planning.hardware import detect_hardware;"
-        "from finetune_exe.planning.model import choose_model;"
         "from finetune_exe.domain.plan_yaml import dump_plan; machine = detect_hardware();"
-        "plan = analyze(TaskSpec(description='classify mail'), profile=None,"
-        " model=choose_model(None, hardware=machine), hardware=machine); dump_plan(plan);"
+        "plan = analyze(TaskSpec(description='classify mail'), profile=None, hardware=machine); dump_plan(plan);"
         "heavy = {'numpy', 'torch', 'transformers', 'duckdb', 'rich', 'ruamel', 'tokenizers', 'jinja2'};"
         "print(sorted(heavy & sys.modules.keys()))"
     )

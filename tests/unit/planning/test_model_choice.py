@@ -9,8 +9,9 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
+from finetune_exe.planning.analyze import analyze
 from finetune_exe.planning.hardware import parse_hardware
-from finetune_exe.planning.model import choose_model, describe_model
+from finetune_exe.planning.model import describe_model
 from finetune_exe.planning.shortlist import shortlist
 
 CPU = Hardware(cpu="a processor", num_cores=2, memory_bytes=16 << 30)
@@ -81,12 +82,17 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_the_first_candidate_is_taken_unless_one_is_wished() -> None:
     machine = parse_hardware("RTX 4090")
-    listed = shortlist(TaskSpec(description="code"), task="code", profile=None, hardware=machine)
-    assert choose_model(None, hardware=machine, candidates=listed).reference == listed[0].reference
-    assert choose_model("gpt2", hardware=machine, candidates=listed).name == "gpt2"
+    spec = TaskSpec(description="write code")
+    plan = analyze(spec, profile=None, hardware=machine)
+    assert plan.model.reference == plan.shortlist[0].reference
+    assert [candidate.chosen for candidate in plan.shortlist] == [True] + [False] * (len(plan.shortlist) - 1)
+    wished = analyze(spec.model_copy(update={"model": "gpt2"}), profile=None, hardware=machine)
+    assert wished.model.name == "gpt2"
+    assert wished.shortlist == ()
 
 
 @pytest.mark.parametrize("gpu", [None, "2"])
 def test_without_a_gpu_that_holds_more_the_embedded_model_is_chosen(gpu: str | None) -> None:
     machine = parse_hardware(gpu) if gpu else CPU
-    assert choose_model(None, hardware=machine).reference == "embedded"
+    (first, *_) = shortlist(TaskSpec(description="not known"), task="generation", profile=None, hardware=machine)
+    assert first.reference == "embedded"
