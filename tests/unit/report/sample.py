@@ -34,6 +34,69 @@ COMMANDS = (
 CONFIG = 'from peft import LoraConfig\n\nadapter = LoraConfig(r=16, target_modules="all-linear")\n'
 
 
+SHORTLIST = (
+    Candidate(
+        reference="embedded",
+        name="SmolLM2-135M-Instruct",
+        num_parameters=134_515_008,
+        license="Apache-2.0",
+        chosen=True,
+        reasons=("it is here already", "trains in minutes on a processor", "no conditions", "small"),
+    ),
+    Candidate(
+        reference="Qwen/Qwen3-0.6B",
+        name="Qwen3-0.6B",
+        num_parameters=596_049_920,
+        license="Apache-2.0",
+        chosen=False,
+        reasons=("against: hours on a processor",),
+    ),
+)
+METHODS = (
+    MethodOption(
+        kind="full",
+        memory=Interval(low=4e9, mid=5e9, high=6e9),
+        tokens_per_second=None,
+        quality="GSM8K 47.2",
+        use_case="production models",
+        fits=False,
+        chosen=False,
+    ),
+    MethodOption(
+        kind="lora",
+        memory=Interval(low=1e9, mid=2e9, high=3e9),
+        tokens_per_second=Interval(low=200, mid=300, high=400),
+        quality="GSM8K 47.8",
+        use_case="most tasks",
+        fits=True,
+        chosen=True,
+    ),
+)
+CONSIDERED = tuple(
+    Considered(
+        method="lora",
+        memory_bytes=memory,
+        tokens_per_second=pace,
+        verdict=verdict,
+        settings={
+            "method.kind": "lora",
+            "batch.micro_batch_size": rows,
+            "batch.gradient_accumulation_steps": 8 // rows,
+            "precision.gradient_checkpointing": rows == 8,
+            "optimizer.kind": "adamw",
+            "parallelism.kind": "none",
+            "parallelism.num_gpus": 1,
+            "data.max_length": 512,
+        },
+    )
+    for rows, memory, pace, verdict in (
+        (4, 3e9, 300.0, "chosen"),
+        (8, 2e9, 210.0, "slower"),
+        (2, 9e11, None, "too large"),
+    )
+)
+
+
 def _decision(value: object, reason: str, source: str, **more: object) -> Decision:
     return Decision.model_validate({"value": value, "reason": reason, "source": source, "confidence": "high", **more})
 
@@ -55,67 +118,9 @@ def plan() -> Plan:
         schedule=Schedule(epochs=2.0),
         batch=Batch(micro_batch_size=4, gradient_accumulation_steps=2),
         hardware=MACHINE,
-        shortlist=(
-            Candidate(
-                reference="embedded",
-                name="SmolLM2-135M-Instruct",
-                num_parameters=134_515_008,
-                license="Apache-2.0",
-                chosen=True,
-                reasons=("it is here already", "trains in minutes on a processor", "no conditions", "small"),
-            ),
-            Candidate(
-                reference="Qwen/Qwen3-0.6B",
-                name="Qwen3-0.6B",
-                num_parameters=596_049_920,
-                license="Apache-2.0",
-                chosen=False,
-                reasons=("against: hours on a processor",),
-            ),
-        ),
-        methods=(
-            MethodOption(
-                kind="full",
-                memory=Interval(low=4e9, mid=5e9, high=6e9),
-                tokens_per_second=None,
-                quality="GSM8K 47.2",
-                use_case="production models",
-                fits=False,
-                chosen=False,
-            ),
-            MethodOption(
-                kind="lora",
-                memory=Interval(low=1e9, mid=2e9, high=3e9),
-                tokens_per_second=Interval(low=200, mid=300, high=400),
-                quality="GSM8K 47.8",
-                use_case="most tasks",
-                fits=True,
-                chosen=True,
-            ),
-        ),
-        considered=tuple(
-            Considered(
-                method="lora",
-                memory_bytes=memory,
-                tokens_per_second=pace,
-                verdict=verdict,
-                settings={
-                    "method.kind": "lora",
-                    "batch.micro_batch_size": rows,
-                    "batch.gradient_accumulation_steps": 8 // rows,
-                    "precision.gradient_checkpointing": rows == 8,
-                    "optimizer.kind": "adamw",
-                    "parallelism.kind": "none",
-                    "parallelism.num_gpus": 1,
-                    "data.max_length": 512,
-                },
-            )
-            for rows, memory, pace, verdict in (
-                (4, 3e9, 300.0, "chosen"),
-                (8, 2e9, 210.0, "slower"),
-                (2, 9e11, None, "too large"),
-            )
-        ),
+        shortlist=SHORTLIST,
+        methods=METHODS,
+        considered=CONSIDERED,
         profile=DataProfile(
             format="chatml",
             format_evidence=("every row has messages",),
