@@ -379,6 +379,12 @@ def test_zero_bytes(fine_tune: FineTune, tmp_path: Path, tiny_model: Path) -> No
 def test_a_task_for_another_program(fine_tune: FineTune, tmp_path: Path) -> None:
     refused(fine_tune("analyze", "detect cats in images"), status=GATE, code="C08")
     assert contents(tmp_path) == {}
+    said = fine_tune("analyze", "detect cats in images", "--json")
+    assert said.status == GATE
+    assert "error[FT-C08]" in said.err
+    answer = json.loads(said.out)
+    assert answer["plan"]["task"]["type"] == "other"
+    assert "images" in answer["declined"]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def command(
     fine-tune analyze "write docstrings" --data rows.jsonl --set schedule.epochs=2 -o my.yaml
     """
     from finetune_exe.domain.plan_yaml import write_plan
+    from finetune_exe.planning.task import DeclinedTaskError
     from finetune_exe.workflow.plans import make_plan
     from finetune_exe.workflow.reports import show_plan
 
@@ -86,7 +87,12 @@ def command(
         gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,
         permissive_license=permissive_license, budget_usd=budget_usd, hours=hours,
     )  # fmt: skip
-    plan = make_plan(spec, settings=settings, calibrate=calibrate, probe=probe)
+    try:
+        plan = make_plan(spec, settings=settings, calibrate=calibrate, probe=probe)
+    except DeclinedTaskError as declined:
+        if as_json:
+            write_json(plan={"task": declined.task.model_dump(mode="json")}, declined=declined.why)
+        raise
     if path is not None:
         write_plan(plan, path)
     if as_json:

@@ -16,7 +16,6 @@ from finetune_exe.domain.plan import (
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Leaf
-from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.rules import rule
@@ -29,7 +28,7 @@ from finetune_exe.planning.notes import notes
 from finetune_exe.planning.options import method_options
 from finetune_exe.planning.readiness import check_readiness
 from finetune_exe.planning.shortlist import shortlist
-from finetune_exe.planning.task import classify_task
+from finetune_exe.planning.task import DeclinedTaskError, classify_task
 from finetune_exe.planning.ways_out import refuse_impossible
 
 
@@ -51,12 +50,13 @@ def analyze(
         speed: Training tokens a second, where they were measured on it.
 
     Raises:
-        FineTuneError: C08 where the task is none for a language model; C10 where the wishes cannot be met; C11 where
+        DeclinedTaskError: Where the task is none for a language model.
+        FineTuneError: C10 where the wishes cannot be met; C11 where
             two settings exclude each other; C04 for a setting that is none.
     """
     task = classify_task(spec.description, profile)
     if task.type == "other":
-        raise _declined(task)
+        raise DeclinedTaskError(task)
     candidates = () if spec.model else shortlist(spec, task=task.type, profile=profile, hardware=hardware)
     model = describe_model(spec.model or candidates[0].reference)
     draft = _draft(spec, task, profile, model, hardware, candidates, wished={})
@@ -71,16 +71,6 @@ def analyze(
     plan = refresh(fit_plan(draft, fixed=fixed), speed=speed)
     refuse_impossible(plan, spec, fixed=fixed)
     return plan
-
-
-def _declined(task: Task) -> FineTuneError:
-    return FineTuneError(
-        "C08",
-        what="this is no task for fine-tuning a language model",
-        where=f"the task {task.description!r}",
-        why=task.evidence[0] + "; here text comes in and text goes out",
-        fix="use a tool made for it, or describe the text the model reads and the text it shall write",
-    )
 
 
 def _draft(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from finetune_exe.domain.plan import Task
 from finetune_exe.domain.task import AnswerKind, DataProfile, TaskType
+from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.task_signs import task_signs
 
 _OBJECT = 0.25
@@ -43,6 +44,23 @@ class _Verdict:
 
     type: TaskType
     words: str
+
+
+class DeclinedTaskError(FineTuneError):
+    """The task is none for a language model (C08)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(
+            "C08",
+            what="this is no task for fine-tuning a language model",
+            where=f"the task {task.description!r}",
+            why=task.evidence[0] + "; here text comes in and text goes out",
+            fix="use a tool made for it, or describe the text the model reads and the text it shall write",
+        )
+        self.task = task
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DeclinedTaskError, (self.task,)
 
 
 def classify_task(description: str, profile: DataProfile | None) -> Task:
