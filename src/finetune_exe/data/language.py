@@ -10,6 +10,8 @@ from finetune_exe.knowledge.stop_words import stop_words
 _LOOKED_AT = 600
 """Characters of a text that are enough to tell."""
 _MIN_LETTERS = 12
+_MIN_COMMON = 3
+"""Common words that must be there: two are shared by chance in headlines."""
 _MIN_SHARE = 0.12
 """Share of a text's words that must be common words of its language."""
 _SCRIPTS = (
@@ -56,7 +58,7 @@ def language_of(text: str) -> str | None:
     if not hits:
         return None
     best = max(hits, key=lambda code: (hits[code] + 3 * votes[code], code))
-    return best if hits[best] >= max(2, _MIN_SHARE * len(words)) else None
+    return best if hits[best] >= max(_MIN_COMMON, _MIN_SHARE * len(words)) else None
 
 
 def _by_script(text: str) -> str | None:
