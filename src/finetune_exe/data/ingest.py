@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from finetune_exe.data.deduplicate import content_key
+from finetune_exe.data.faults import FileNote, file_note
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.sources import Source
 from finetune_exe.domain.dataset import Drop
@@ -65,10 +66,24 @@ class SourceRows:
     source: Source
     detection: Detection
     entries: Iterator[RawRow | BadLine]
+    notes: list[FileNote] = field(default_factory=list)
+    """What is unusual about the file as a whole; complete when the last entry has been taken."""
 
 
-def open_sources(sources: Sequence[Source], *, format_name: FormatName | None) -> tuple[SourceRows, ...]:
+def open_sources(
+    sources: Sequence[Source],
+    *,
+    format_name: FormatName | None,
+    unreadable: list[FileNote] | None = None,
+) -> tuple[SourceRows, ...]:
     """Begin to read every source and settle on the one format they all have.
+
+    Args:
+        sources: The files.
+        format_name: Form of the rows; None looks for itself.
+        unreadable: Where it is given, a file that holds no row or cannot be read is left out of the result and noted
+            here, as `empty_file` or `unreadable_file`, instead of raised; with nothing but such files the result is
+            empty.
 
     Raises:
         FineTuneError: D01, D02 for a file; D03 where the format is unknown or differs between files; D04 where no
@@ -76,19 +91,13 @@ def open_sources(sources: Sequence[Source], *, format_name: FormatName | None) -
     """
     opened = []
     for source in sources:
-        entries = source.rows()
-        sample = list(islice(entries, DETECTION_ROWS))
-        rows = [entry.row for entry in sample if isinstance(entry, RawRow)]
-        if format_name is not None:
-            detection = Detection(format=format_named(format_name), evidence=("named beforehand",))
-        elif rows:
-            detection = detect_format(rows, where=source.name)
-            if len(sample) == DETECTION_ROWS:
-                looked = f"judged by the first {DETECTION_ROWS:,} rows"
-                detection = Detection(format=detection.format, evidence=(*detection.evidence, looked))
-        else:
-            raise _no_row_left(source, sample)
-        opened.append(SourceRows(source=source, detection=detection, entries=chain(sample, entries)))
+        try:
+            opened.append(_open(source, format_name))
+        except FineTuneError as fault:
+            if unreadable is None or fault.code not in ("D01", "D02"):
+                raise
+            code = "empty_file" if fault.code == "D02" else "unreadable_file"
+            unreadable.append(file_note(code, source.name, f"{fault.what}: {fault.why}", fix=fault.fix))
     names = {opening.detection.format.name: opening.source.name for opening in opened}
     if len(names) > 1:
         raise FineTuneError(
@@ -99,6 +108,23 @@ def open_sources(sources: Sequence[Source], *, format_name: FormatName | None) -
             fix="convert them to one first: fine-tune dataset chatml FILE -o FILE.chatml.jsonl",
         )
     return tuple(opened)
+
+
+def _open(source: Source, format_name: FormatName | None) -> SourceRows:
+    notes: list[FileNote] = []
+    entries = source.rows()
+    sample = list(islice(entries, DETECTION_ROWS))
+    rows = [entry.row for entry in sample if isinstance(entry, RawRow)]
+    if format_name is not None:
+        detection = Detection(format=format_named(format_name), evidence=("named beforehand",))
+    elif rows:
+        detection = detect_format(rows, where=source.name)
+        if len(sample) == DETECTION_ROWS:
+            looked = f"judged by the first {DETECTION_ROWS:,} rows"
+            detection = Detection(format=detection.format, evidence=(*detection.evidence, looked))
+    else:
+        raise _no_row_left(source, sample)
+    return SourceRows(source=source, detection=detection, entries=chain(sample, entries), notes=notes)
 
 
 def ingest(opened: Iterable[SourceRows], *, deduplicate: bool) -> Iterator[KeptRow | LostRow]:

@@ -30,6 +30,12 @@ class Conversation:
     """Columns of the source beside the conversation (id, group, tools, ...), written back as they were."""
     origin: dict[str, Any] = field(default_factory=dict)
     """What the format needs to write the very same row again, and nothing else reads."""
+    rejected: tuple[Message, ...] = ()
+    """For a pair of a better and a worse answer: the turns of the worse one, behind the turns both share."""
+    label: bool | None = None
+    """For a single answer that was judged: whether it is a good one."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the row though it can be read: codes such as `role_name_variant`, each once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
