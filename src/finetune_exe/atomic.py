@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from finetune_exe.errors import FineTuneError
 
@@ -33,12 +34,23 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         FineTuneError: I01 where the operating system refuses.
     """
+    with new_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a working file that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        FineTuneError: I01 where the operating system refuses.
+    """
     with io_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)

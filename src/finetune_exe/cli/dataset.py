@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from finetune_exe.atomic import output_exists, write_file
+from finetune_exe.atomic import new_file, output_exists
 from finetune_exe.cli.surface import json_line, json_option, overwrite_option, say, set_option, view, write_json
-from finetune_exe.domain.task import FormatName
+from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName
 from finetune_exe.errors import GATE
 
 if TYPE_CHECKING:
+    from finetune_exe.text.formats.format import Row
     from finetune_exe.text.tokenizer import ChatTokenizer
-
-FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
 
 @click.command("dataset")
@@ -26,6 +26,7 @@ FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 )
 @click.option("--check", is_flag=True, help="Only report; leave with status 3 if any row would be dropped.")
 @click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
+@click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]")  # fmt: skip
 @overwrite_option
@@ -37,23 +38,24 @@ def command(
     plan_path: Path | None,
     check: bool,
     model: str | None,
+    columns: str | None,
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Check the rows of PATHs, convert them to FORMAT (alpaca, chatml, sharegpt, prompt_completion, completion), or
-    prepare those of a plan: read, clean, split, tokenise, prove.
+    """Check the rows of PATHs, convert them to FORMAT (alpaca, chatml, sharegpt, prompt_completion, completion,
+    preference, kto), or prepare those of a plan: read, clean, split, tokenise, prove.
 
     \b
     fine-tune dataset rows.csv --check --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
     fine-tune dataset --plan plan.yaml
     """
-    target = next((name for name in FORMATS if words and words[0] == name), None)
+    target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
     if plan_path is not None:
-        if paths or target or check or model:
+        if paths or target or check or model or columns:
             raise click.UsageError("--plan goes with -o, --set, --overwrite and --json only: the plan names the data")
         _prepare(plan_path, settings, output, overwrite=overwrite, as_json=as_json)
         return
@@ -62,8 +64,8 @@ def command(
     if settings:
         raise click.UsageError("--set goes with --plan")
     if target and not check:
-        _convert(target, paths, output, overwrite=overwrite, as_json=as_json)
-    elif not _check(target, paths, model, as_json=as_json) and check:
+        _convert(target, paths, columns, output, overwrite=overwrite, as_json=as_json)
+    elif not _check(target, paths, columns, model, as_json=as_json) and check:
         context.exit(GATE)
 
 
@@ -86,42 +88,64 @@ def _prepare(
 
 
 def _convert(
-    target: FormatName, paths: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool
+    target: FormatName,
+    paths: tuple[str, ...],
+    columns: str | None,
+    output: Path | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from finetune_exe.data.convert import convert
 
     if output is not None and output.exists() and not overwrite:
         raise output_exists(output)
-    conversion = convert(paths, target=target)
-    text = "".join(json_line(row) + "\n" for row in conversion.rows)
-    if output is not None:
-        write_file(output, text.encode())
+    with new_file(output) if output is not None else nullcontext() as file:
+
+        def write(row: Row) -> None:
+            if file is not None:
+                file.write(f"{json_line(row)}\n".encode())
+            elif not as_json:
+                say(json_line(row))
+
+        conversion = convert(paths, target=target, columns=_columns(columns), write=write)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
-        write_json(seen=conversion.seen, written=len(conversion.rows), dropped=drops, format=conversion.source_format)
+        write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
         return
-    if output is None:
-        click.echo(text, nl=False)
     click.echo(
-        f"{len(conversion.rows):,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
+        f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
         err=True,
     )
     for drop in conversion.dropped:
         click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
 
 
-def _check(target: FormatName | None, paths: tuple[str, ...], model: str | None, *, as_json: bool) -> bool:
+def _columns(text: str | None) -> dict[str, str]:
+    """Take PROMPT,ANSWER apart."""
+    if text is None:
+        return {}
+    prompt, comma, answer = text.partition(",")
+    if not comma or not prompt.strip() or not answer.strip():
+        raise click.UsageError("--columns takes two names, as in --columns frage,antwort")
+    return {"prompt": prompt.strip(), "answer": answer.strip()}
+
+
+def _check(
+    target: FormatName | None, paths: tuple[str, ...], columns: str | None, model: str | None, *, as_json: bool
+) -> bool:
     """Report on the rows and say whether all could be used."""
     from finetune_exe.data.check import check
     from finetune_exe.report.check import render_check
 
     with view(as_json=as_json) as live:
-        report = check(paths, format_name=target, tokenizer=_tokenizer(model, live.note) if model else None)
+        tokenizer = _tokenizer(model, live.note) if model else None
+        report = check(paths, format_name=target, columns=_columns(columns), tokenizer=tokenizer)
     if as_json:
         write_json(**report.model_dump(mode="json", by_alias=True))
     else:
         say(render_check(report))
-    return not report.findings
+    return report.kept == report.records and all(finding.severity != "error" for finding in report.findings)
 
 
 def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from finetune_exe.data.encoded import EncodedRow, encode_row
+from finetune_exe.data.faults import FAULTS, FileNote
 from finetune_exe.data.ingest import KeptRow, LostRow, ingest, open_sources
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
@@ -16,6 +17,7 @@ def check(
     paths: Sequence[str],
     *,
     format_name: FormatName | None = None,
+    columns: Mapping[str, str] | None = None,
     tokenizer: ChatTokenizer | None = None,
     max_length: int = 1024,
 ) -> CheckReport:
@@ -24,16 +26,21 @@ def check(
     Args:
         paths: Files, folders, patterns, or "stdlib".
         format_name: Form of the rows; None looks for itself.
+        columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
         tokenizer: The base model's; with it, lengths and loss masks are checked too.
         max_length: Longest training sequence in tokens; used with a tokenizer only.
 
     Raises:
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
     """
-    opened = open_sources(find_sources(paths), format_name=format_name)
+    unreadable: list[FileNote] = []
+    opened = open_sources(
+        find_sources(paths), format_name=format_name, columns=columns, unreadable=unreadable, preferences=True
+    )
     records, kept = 0, 0
+    odd: dict[str, list[KeptRow]] = {}
     lost: dict[str, list[LostRow]] = {}
-    for row in ingest(opened, deduplicate=True):
+    for row in ingest(opened, deduplicate=True, preferences=True):
         records += 1
         fate: KeptRow | EncodedRow | LostRow = row
         if isinstance(row, KeptRow) and tokenizer is not None:
@@ -42,14 +49,21 @@ def check(
             lost.setdefault(fate.fault.code, []).append(fate)
         else:
             kept += 1
-    detection = opened[0].detection
+        if isinstance(row, KeptRow):
+            for note in row.conversation.notes:
+                odd.setdefault(note, []).append(row)
+    findings = [
+        *(_finding(rows) for rows in sorted(lost.values(), key=len, reverse=True)),
+        *(_oddity(code, rows) for code, rows in odd.items()),
+        *(_file_finding(note) for note in (*unreadable, *(note for opening in opened for note in opening.notes))),
+    ]
     return CheckReport(
-        format=detection.format.name,
-        format_evidence=detection.evidence,
+        format=opened[0].detection.format.name if opened else None,
+        format_evidence=opened[0].detection.evidence if opened else (),
         records=records,
         kept=kept,
         masks_checked=tokenizer is not None,
-        findings=tuple(_finding(rows) for rows in sorted(lost.values(), key=len, reverse=True)),
+        findings=tuple(findings),
     )
 
 
@@ -61,8 +75,20 @@ def _finding(lost: Sequence[LostRow]) -> CheckFinding:
     )
     return CheckFinding(
         code=first.fault.code,
-        severity="error",
+        severity=FAULTS[first.fault.code].severity if first.fault.code in FAULTS else "error",
         rows=tuple(places),
         message=first.fault.message,
         fix=first.fault.fix,
     )
+
+
+def _oddity(code: str, rows: Sequence[KeptRow]) -> CheckFinding:
+    places = (FindingRow(index=row.position.index, line=row.position.line, source=row.position.place) for row in rows)
+    kind = FAULTS[code]
+    return CheckFinding(code=code, severity=kind.severity, rows=tuple(places), message=kind.meaning, fix=kind.fix)
+
+
+def _file_finding(note: FileNote) -> CheckFinding:
+    places = (FindingRow(index=None, line=line, source=f"{note.source}:{line}") for line in note.lines)
+    message = f"{note.source}: {note.message}"
+    return CheckFinding(code=note.code, severity=note.severity, rows=tuple(places), message=message, fix=note.fix)

@@ -1,11 +1,11 @@
-"""Convert data from one format to another, losing nothing silently."""
+"""Convert data from one format to another, row by row, losing nothing silently."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune_exe.data.ingest import LostRow, count_drops, ingest, open_sources
+from finetune_exe.data.ingest import DropTally, open_sources, read_entry
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import Drop
 from finetune_exe.domain.task import FormatName
@@ -16,42 +16,47 @@ from finetune_exe.text.formats.format import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """Rows in the target format, and those that could not be written."""
+    """What became of the rows: seen is written plus dropped."""
 
     source_format: FormatName
     seen: int
-    rows: tuple[Row, ...]
+    written: int
     dropped: tuple[Drop, ...]
-    """Why rows are missing; with `rows` it accounts for all that were seen."""
+    """Why rows are missing."""
 
 
-def convert(paths: Sequence[str], *, target: FormatName, format_name: FormatName | None = None) -> Conversion:
-    """Read rows in whatever format they have and write them in another.
+def convert(
+    paths: Sequence[str],
+    *,
+    target: FormatName,
+    write: Callable[[Row], None],
+    format_name: FormatName | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Conversion:
+    """Read rows in whatever format they have and hand them on in another, one at a time.
 
     Args:
-        paths: Files, folders, patterns, or "stdlib".
+        paths: Files, folders, patterns, hub datasets, or "stdlib".
         target: Format wanted.
+        write: Called with each row in that format, in order.
         format_name: Form of the rows; None looks for itself.
+        columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
 
     Raises:
-        FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
+        FineTuneError: C05, D01 to D04, D07 or X01 where the data cannot be read at all.
     """
-    opened = open_sources(find_sources(paths), format_name=format_name)
+    opened = open_sources(find_sources(paths), format_name=format_name, columns=columns, preferences=True)
     writer = format_named(target)
-    written: list[Row] = []
-    lost: list[LostRow] = []
-    for row in ingest(opened, deduplicate=False):
-        if isinstance(row, LostRow):
-            lost.append(row)
-            continue
-        result = writer.write(row.conversation)
-        if isinstance(result, RowFault):
-            lost.append(LostRow(position=row.position, fault=result, row=""))
-        else:
-            written.append(result)
-    return Conversion(
-        source_format=opened[0].detection.format.name,
-        seen=len(written) + len(lost),
-        rows=tuple(written),
-        dropped=count_drops(lost),
-    )
+    tally = DropTally()
+    seen = written = 0
+    for opening in opened:
+        for number, entry in enumerate(opening.entries, start=1):
+            seen += 1
+            read = read_entry(entry, opening)
+            result = read if isinstance(read, RowFault) else writer.write(read)
+            if isinstance(result, RowFault):
+                tally.add(opening.source.place(entry, number), result)
+            else:
+                write(result)
+                written += 1
+    return Conversion(source_format=opened[0].detection.format.name, seen=seen, written=written, dropped=tally.drops())

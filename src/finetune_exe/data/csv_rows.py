@@ -1,29 +1,66 @@
-"""Rows out of CSV and TSV."""
+"""Rows out of CSV, TSV and their kin."""
 
 from __future__ import annotations
 
 import csv
-import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from finetune_exe.data.encoding import decode, unreadable, utf8_lines
+from finetune_exe.data.broken_json import bad_line
+from finetune_exe.data.encoding import OverlongLine, decode, unreadable, utf8_lines
+from finetune_exe.data.faults import Tell
 from finetune_exe.data.raw import BadLine, RawRow
 
-DELIMITERS = (",", "\t", ";", "|")
+DELIMITERS = (",", "\t", ";", "|", "\x1f", "\x01", "^", "~")
 SAMPLE_LINES = 100
+MAX_FIELD_CHARACTERS = 16 << 20
+"""A longer field is an unclosed quote that swallows the file."""
+MAX_COLUMNS = 10_000
 
 
-def read_csv(path: Path) -> Iterator[RawRow | BadLine]:
+class _TextLines:
+    """Lines as text; bytes that are not UTF-8 become half characters, and where the last of them are is kept."""
+
+    def __init__(self, path: Path, tell: Tell) -> None:
+        self._lines = utf8_lines(path, tell, crlf_is_usual=True)
+        self._path = path
+        self._number = self._offset = 0
+        self.bad_byte = ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._number += 1
+        try:
+            return line.decode()
+        except UnicodeDecodeError as fault:
+            if isinstance(line, OverlongLine):
+                decode(line, path=self._path, number=self._number, offset=self._offset)
+            self.bad_byte = f"byte {self._offset + fault.start:,} of the file (0x{line[fault.start]:02x}) is not UTF-8"
+            return line.decode(errors="surrogateescape")
+        finally:
+            self._offset += len(line)
+
+
+def read_csv(path: Path, tell: Tell, *, start: str) -> Iterator[RawRow | BadLine]:
     """Yield the records of a delimited file with a header; a record of another width is set aside.
 
+    Args:
+        path: The file.
+        tell: Told what is unusual.
+        start: The beginning of its text, by which the delimiter is found.
+
     Raises:
-        FineTuneError: D01 where the bytes are not UTF-8 or the header cannot name columns.
+        FineTuneError: D01 where the header cannot name columns.
     """
-    csv.field_size_limit(sys.maxsize)
-    delimiter = find_delimiter(list(islice(_text(path), SAMPLE_LINES))) or ","
-    reader = csv.reader(_text(path), delimiter=delimiter, strict=True)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    delimiter = find_delimiter(start.splitlines(keepends=True)[:SAMPLE_LINES]) or ","
+    lines = _TextLines(path, tell)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
@@ -32,22 +69,14 @@ def read_csv(path: Path) -> Iterator[RawRow | BadLine]:
         except StopIteration:
             return
         except csv.Error as fault:
-            yield _unclosed(line, reader.line_num, fault)
+            yield _misquoted(line, reader.line_num, fault)
             continue
         if not record:
             continue
         if header is None:
             header = _header(record, path, line)
-        elif len(record) != len(header):
-            yield BadLine(
-                line=line,
-                code="ragged_row",
-                message=f"the record has {len(record)} fields, the header {len(header)}",
-                fix="put quotes around a field that holds the delimiter or a line break",
-                text=delimiter.join(record)[:200],
-            )
         else:
-            yield RawRow(row=dict(zip(header, record, strict=True)), line=line)
+            yield _record(record, header, line, delimiter, lines)
 
 
 def find_delimiter(lines: Sequence[str]) -> str | None:
@@ -59,34 +88,45 @@ def find_delimiter(lines: Sequence[str]) -> str | None:
         except csv.Error:
             continue
         if widths and widths[0] > 1:
-            score = sum(width == widths[0] for width in widths) / len(widths) + widths[0] / 1000
+            score = sum(width == widths[0] for width in widths) / len(widths) + min(widths[0], 100) / 1000
             if score > best_score:
                 best, best_score = delimiter, score
     return best
 
 
-def _text(path: Path) -> Iterator[str]:
-    offset = 0
-    for number, line in enumerate(utf8_lines(path), start=1):
-        yield decode(line, path=path, number=number, offset=offset)
-        offset += len(line)
+def _record(record: list[str], header: list[str], line: int, delimiter: str, lines: _TextLines) -> RawRow | BadLine:
+    if lines.bad_byte:
+        why, lines.bad_byte = lines.bad_byte, ""
+        plain = [field.encode(errors="surrogateescape").decode(errors="backslashreplace") for field in record]
+        if plain != record:
+            return _bad_record("invalid_utf8", plain, header, line, delimiter, why)
+    if len(record) == len(header):
+        return RawRow(row=dict(zip(header, record, strict=True)), line=line)
+    why = f"the record has {len(record)} fields, the header {len(header)}"
+    return _bad_record("ragged_row", record, header, line, delimiter, why)
+
+
+def _bad_record(code: str, record: list[str], header: list[str], line: int, delimiter: str, why: str) -> BadLine:
+    row: dict[str, Any] = dict(zip(header, record, strict=False))
+    if len(record) > len(header):
+        row["fields_too_many"] = record[len(header) : MAX_COLUMNS]
+    made = bad_line(line, code, delimiter.join(record), why)
+    return BadLine(line=line, code=code, message=why, fix=made.fix, text=made.text, row=row)
 
 
 def _header(record: list[str], path: Path, line: int) -> list[str]:
     names = [name.strip() for name in record]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    if len(names) > MAX_COLUMNS:
+        raise unreadable(path, f"it has {len(names):,} columns", "keep the columns to learn from", line=line)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         why = f"two columns are called {twice!r}" if twice else "two columns have no name"
         raise unreadable(path, why, "give every column a name of its own in the first line", line=line)
     return names
 
 
-def _unclosed(first: int, last: int, fault: csv.Error) -> BadLine:
+def _misquoted(first: int, last: int, fault: csv.Error) -> BadLine:
     reach = f"lines {first} to {last}" if last > first else f"line {first}"
-    return BadLine(
-        line=first,
-        code="malformed_line",
-        message=f"the quotes of {reach} do not close: {fault}",
-        fix='close the quote; a quote inside a quoted field is written twice: ""',
-        text="",
-    )
+    if "unexpected end" in str(fault) or "field larger" in str(fault):
+        return bad_line(first, "unclosed_quote", "", f"the quotes of {reach} do not close: {fault}")
+    return bad_line(first, "stray_quote", "", f"a quote stands inside a field of {reach}: {fault}")

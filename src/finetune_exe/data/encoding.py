@@ -3,50 +3,134 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
-import zlib
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple
 
+from finetune_exe.data.faults import FileNote, Tell, file_note
+from finetune_exe.data.packing import BLOCK_BYTES, Packing, packing_of, unpacked
 from finetune_exe.errors import FineTuneError
 
-HEAD_BYTES = 65536
+HEAD_BYTES = 1 << 16
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is set aside: no row is so long."""
+LOOK_AHEAD_BYTES = 64 << 20
+"""How far is looked for valid UTF-8 before a file is taken for CP1252."""
 BINARY_KINDS = {
-    b"ARROW1": ("an Arrow file", "save it as Parquet or JSONL"),
-    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it first: zstd -d FILE"),
     b"PK\x03\x04": ("a ZIP archive", "unpack it first: unzip FILE"),
-    b"\xfd7zXZ": ("compressed with xz", "unpack it first: xz -d FILE"),
-    b"BZh": ("compressed with bzip2", "unpack it first: bzip2 -d FILE"),
     b"SQLite": ("a SQLite database", "export the table as CSV or JSONL"),
     b"\x80\x04\x95": ("a Python pickle", "save it as JSONL; pickles run code when they are read"),
+    b"\x89HDF": ("an HDF5 file", "export the table as Parquet or JSONL"),
+    b"%PDF": ("a PDF", "save its text as .txt"),
 }
+TABLES = (b"PAR1", b"ARROW1\0\0", b"\xff\xff\xff\xff")
+"""First bytes of Parquet, of an Arrow file and of an Arrow stream."""
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
 
 
-def utf8_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a text file, line ends included, as UTF-8 without byte order mark.
+class OverlongLine(bytes):
+    """The beginning of a line that is too long to be held."""
 
-    Gzip is unpacked; UTF-16, bare carriage returns and byte order marks are made plain. Bytes that are not UTF-8
-    are passed on as they are.
+    num_bytes: int
+    """Its whole length."""
+
+
+class Head(NamedTuple):
+    """The beginning of a file."""
+
+    packing: Packing | None
+    codec: str
+    content: bytes
+    """Unpacked, and as UTF-8 without mark where it was in another encoding."""
+    whole: bool
+    """Whether that is all of it."""
+
+
+class _Form(NamedTuple):
+    """How the text of a file is encoded, told from its beginning."""
+
+    codec: str
+    marked: bool
+    carriage_returns: bool
+    """Whether lines end in a carriage return alone."""
+    crlf: bool
+
+
+def read_head(path: Path) -> Head:
+    """Read the beginning of a file.
 
     Raises:
-        FineTuneError: D01 for a binary file, a damaged archive, or a file the system does not let us read.
+        FineTuneError: D01 for a file of another kind than data, or one the system does not let us read.
     """
-    try:
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-            plain.seek(0)
-            file = cast("BinaryIO", gzip.GzipFile(fileobj=plain)) if packed else plain
-            yield from _decoded(file, path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
-        raise unreadable(path, f"the gzip file is damaged: {fault}", "fetch the file again") from fault
-    except UnicodeError as fault:
-        raise unreadable(path, f"the text is damaged: {fault}", "save the file as UTF-8") from fault
-    except OSError as fault:
-        raise unreadable(
-            path, f"the system says: {fault.strerror or fault}", "check the path and its rights"
-        ) from fault
+    with _opened(path) as file:
+        packing = packing_of(file.read(8))
+        file.seek(0)
+        start, whole = _start(_blocks(file, packing, path, _quiet))
+    if start.startswith(TABLES):
+        return Head(packing, "binary", start, whole)
+    form = _form(start, path)
+    if form.codec == "utf-8":
+        return Head(packing, form.codec, start.removeprefix(codecs.BOM_UTF8), whole)
+    text = codecs.getincrementaldecoder(form.codec)("replace").decode(start)
+    return Head(packing, form.codec, text.encode(errors="replace"), whole)
+
+
+def utf8_blocks(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Iterator[bytes]:
+    """Yield a text file in blocks of UTF-8 without byte order mark, lines ending in LF or CRLF.
+
+    Packed files are unpacked, UTF-16 and UTF-32 are recoded, bare carriage returns become line ends. Text in one
+    byte a character is recoded from CP1252 where nothing speaks for UTF-8; other bytes that are not UTF-8 are passed
+    on as they are. What was done is told.
+
+    Raises:
+        FineTuneError: D01 for a binary file, or one the system does not let us read.
+    """
+    with _opened(path) as file:
+        packing = packing_of(file.read(8))
+        file.seek(0)
+        blocks = _blocks(file, packing, path, tell)
+        start, _ = _start(blocks)
+        form = _form(start, path)
+        for note in _form_notes(form, path, crlf_is_usual=crlf_is_usual):
+            tell(note)
+        rest = chain((start,), blocks)
+        if form.codec != "utf-8":
+            yield from _recoded(rest, form, path)
+            return
+        first = True
+        for block in rest:
+            plain = block.removeprefix(codecs.BOM_UTF8) if first else block
+            first = False
+            yield plain.replace(b"\r", b"\n") if form.carriage_returns else plain
+
+
+def utf8_lines(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Iterator[bytes]:
+    """Yield the lines of a text file, line ends included, as `utf8_blocks` gives them.
+
+    Raises:
+        FineTuneError: As `utf8_blocks`.
+    """
+    lines = _lines(utf8_blocks(path, tell, crlf_is_usual=crlf_is_usual))
+    for line in lines:
+        if line.isascii():
+            yield line
+            continue
+        if _is_utf8(line) or not _is_western(path):
+            yield line
+            break
+        why = "the text is not UTF-8 but has one byte a character; it is read as CP1252 (Latin-1)"
+        tell(file_note("encoding", path, why))
+        yield _from_western(line)
+        yield from map(_from_western, lines)
+    yield from lines
 
 
 def decode(line: bytes, *, path: Path, number: int, offset: int) -> str:
@@ -59,8 +143,10 @@ def decode(line: bytes, *, path: Path, number: int, offset: int) -> str:
         offset: Bytes before the line.
 
     Raises:
-        FineTuneError: D01 where it is not UTF-8.
+        FineTuneError: D01 where it is not UTF-8, or too long.
     """
+    if isinstance(line, OverlongLine):
+        raise unreadable(path, f"line {number} has {line.num_bytes:,} bytes", "break the text into lines", line=number)
     try:
         return line.decode()
     except UnicodeDecodeError as fault:
@@ -82,42 +168,191 @@ def unreadable(path: Path, why: str, fix: str, *, line: int | None = None) -> Fi
     )
 
 
-def _decoded(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    for magic, (kind, fix) in BINARY_KINDS.items():
-        if head.startswith(magic):
-            raise unreadable(path, f"it is {kind}", fix)
-    codec = _codec(head)
-    if codec == "utf-8" and b"\0" in head:
-        zero = head.index(b"\0")
+@contextmanager
+def system_faults(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while `path` is read into error FT-D01."""
+    try:
+        yield
+    except OSError as fault:
         raise unreadable(
-            path,
-            f"byte {zero:,} is zero, as in a binary file",
-            "give JSONL, JSON, CSV, TSV, Parquet or plain text; or remove that byte",
-            line=head.count(b"\n", 0, zero) + 1,
-        )
-    if codec != "utf-8" or (b"\r" in head and b"\n" not in head):
-        errors = "strict" if codec != "utf-8" else "surrogateescape"
-        wrapper = io.TextIOWrapper(file, encoding=codec, errors=errors, newline=None)
-        try:
-            for text in wrapper:
-                yield text.encode(errors=errors).removeprefix(codecs.BOM_UTF8)
-        finally:
-            wrapper.detach()
-        return
-    for number, line in enumerate(file):
-        yield line if number else line.removeprefix(codecs.BOM_UTF8)
+            path, f"the system says: {fault.strerror or fault}", "check the path and its rights"
+        ) from fault
 
 
-def _codec(head: bytes) -> str:
-    """Tell UTF-16 by its mark or, without one, by the zeros between the letters; all else is taken as UTF-8."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    pairs = len(head) // 2
-    high, low = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
-    if not pairs or max(high, low) < 0.4 * pairs or min(high, low) > 0.05 * pairs:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, but no folder, pipe or device, which may never end."""
+    with system_faults(path):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+            raise unreadable(path, f"it is {kind}, not a file", "write the rows to a file and give that")
+        with path.open("rb") as file:
+            yield file
+
+
+def _quiet(note: FileNote) -> None:
+    """Let a note go that the reading itself will tell again."""
+
+
+def _blocks(file: BinaryIO, packing: Packing | None, path: Path, tell: Tell) -> Iterator[bytes]:
+    if packing is not None:
+        return unpacked(file, packing, path, tell)
+    return iter(lambda: file.read(BLOCK_BYTES), b"")
+
+
+def _start(blocks: Iterator[bytes]) -> tuple[bytes, bool]:
+    """Take the head off the blocks, and say whether there was no more."""
+    pieces: list[bytes] = []
+    length = 0
+    for block in blocks:
+        pieces.append(block)
+        length += len(block)
+        if length >= HEAD_BYTES:
+            return b"".join(pieces), False
+    return b"".join(pieces), True
+
+
+class _BlockFile(io.RawIOBase):
+    """Blocks as a file, so that lines are found at the speed of the C library."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    with io.BufferedReader(_BlockFile(blocks), BLOCK_BYTES) as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                line = _passed_over(line, file.readline)
+            yield line
+
+
+def _passed_over(line: bytes, rest: Callable[[int], bytes]) -> OverlongLine:
+    begun = OverlongLine(line[:200])
+    begun.num_bytes = len(line)
+    while more := rest(MAX_LINE_BYTES):
+        begun.num_bytes += len(more)
+        if more.endswith(b"\n"):
+            break
+    return begun
+
+
+def _form(start: bytes, path: Path) -> _Form:
+    for magic, (kind, fix) in BINARY_KINDS.items():
+        if start.startswith(magic):
+            raise unreadable(path, f"it is {kind}", fix)
+    mark = next(((mark, codec) for mark, codec in MARKS if start.startswith(mark)), None)
+    codec = mark[1] if mark else _unmarked(start)
+    if codec == "utf-8":
+        _refuse_binary(start, path)
+        text = start
+    else:
+        text = codecs.getincrementaldecoder(codec)("replace").decode(start).encode(errors="replace")
+    ends = text.count(b"\n")
+    return _Form(
+        codec=codec,
+        marked=mark is not None,
+        carriage_returns=not ends and b"\r" in text,
+        crlf=ends > 0 and text.count(b"\r\n") > ends / 2,
+    )
+
+
+def _unmarked(start: bytes) -> str:
+    """Tell UTF-16 without a mark by the zeros, which stand beside every ASCII character and on one side only."""
+    pairs = len(start) // 2
+    high, low = start[0 : 2 * pairs : 2].count(0), start[1 : 2 * pairs : 2].count(0)
+    if not pairs or max(high, low) < 0.1 * pairs or min(high, low) > 0.01 * pairs:
         return "utf-8"
     codec = "utf-16-be" if high > low else "utf-16-le"
-    text = head[: 2 * pairs].decode(codec, errors="replace")
+    text = codecs.getincrementaldecoder(codec)("replace").decode(start[: 2 * pairs])
     return codec if all(character >= " " or character in "\t\r\n" for character in set(text)) else "utf-8"
+
+
+def _refuse_binary(start: bytes, path: Path) -> None:
+    """Refuse what is no text; a few stray zeros in a text spoil their own rows only."""
+    controls = len(re.findall(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", start))
+    if not start.count(0) or controls <= 0.02 * len(start):
+        return
+    zero = start.index(0)
+    raise unreadable(
+        path,
+        f"byte {zero:,} is zero, as in a binary file",
+        "give JSONL, JSON, CSV, TSV, Parquet, Arrow or plain text; or remove that byte",
+        line=start.count(b"\n", 0, zero) + 1,
+    )
+
+
+def _form_notes(form: _Form, path: Path, *, crlf_is_usual: bool) -> Iterator[FileNote]:
+    if form.codec != "utf-8":
+        marked = "with" if form.marked else "without"
+        yield file_note("encoding", path, f"the text is {form.codec.upper()} {marked} byte order mark; it is recoded")
+    elif form.marked:
+        yield file_note("encoding", path, "the text begins with a byte order mark, which is passed over")
+    if form.carriage_returns:
+        yield file_note("encoding", path, "the lines end in bare carriage returns; they are read as line ends")
+    if form.crlf and not crlf_is_usual:
+        yield file_note("encoding", path, "the lines end in CRLF, as on Windows")
+
+
+def _recoded(blocks: Iterator[bytes], form: _Form, path: Path) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(form.codec)("strict")
+    offset = 0
+    for block in chain(blocks, (None,)):
+        try:
+            text = decoder.decode(block or b"", final=block is None)
+        except UnicodeDecodeError as fault:
+            place = f"byte {offset + fault.start:,} or one near it does not belong in {form.codec.upper()}"
+            raise unreadable(path, f"the text is damaged: {place}", "save the file as UTF-8") from fault
+        offset += len(block or b"")
+        if form.carriage_returns:
+            text = text.replace("\r", "\n")
+        yield text.encode(errors="surrogatepass")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_western(path: Path) -> bool:
+    """Judge whether a file with bytes that are not UTF-8 is in CP1252 as a whole.
+
+    It is where no line is valid UTF-8 beyond ASCII, at least two lines are not, and the bytes beyond ASCII stand
+    alone between letters, as accents and typographic marks do and the letters of other alphabets do not.
+    """
+    foreign = length = beyond = runs = 0
+    for line in _lines(utf8_blocks(path, _quiet)):
+        length += len(line)
+        if length > LOOK_AHEAD_BYTES:
+            break
+        if line.isascii():
+            continue
+        if _is_utf8(line) or re.search(rb"[\x81\x8d\x8f\x90\x9d]", line):
+            return False
+        foreign += 1
+        beyond += len(re.findall(rb"[\x80-\xff]", line))
+        runs += len(re.findall(rb"[\x80-\xff]{2,}", line))
+    return foreign > 1 and runs <= 0.25 * beyond
+
+
+def _from_western(line: bytes) -> bytes:
+    return line if line.isascii() else line.decode("cp1252", errors="replace").encode()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from finetune_exe.errors import FineTuneError
+
 Severity = Literal["error", "warning", "info"]
 
 
@@ -65,6 +67,7 @@ LINE_FAULTS: dict[str, FaultKind] = {
         "error", "the record has another number of fields than the header", "put quotes around a field with a delimiter"
     ),
     "unclosed_quote": FaultKind("error", "a quoted field does not end", 'close it; write a quote in it twice: ""'),
+    "stray_quote": FaultKind("error", "a quote stands inside a field", 'quote the field, and write "" for a quote'),
     "not_a_row": FaultKind("error", "a number or a constant stands in place of a row", "write each row as an object"),
 }  # fmt: skip
 """Faults of a place in a file. The two warnings leave the row readable: its conversation carries the note."""
@@ -122,8 +125,8 @@ ROW_NOTES: dict[str, FaultKind] = {
     "json_in_string": FaultKind(
         "warning", "a text is itself a row written as JSON", "put its values in the columns they belong to"
     ),
-    "other_replies": FaultKind(
-        "info", "the row is a tree of replies; the best-ranked path is read", "nothing need be done"
+    "part_read": FaultKind(
+        "info", "the row holds several answers or paths; the first or best-ranked one is read", "nothing need be done"
     ),
 }  # fmt: skip
 """What is odd about a row that is read all the same: the codes that `Conversation.notes` may hold, beside
@@ -156,8 +159,20 @@ Tell = Callable[[FileNote], None]
 """Called with each note as soon as it is known, some of them when the last row has been read."""
 
 
-def ignore(note: FileNote) -> None:
-    """Let a note go."""
+def insist(note: FileNote) -> None:
+    """Let a note go, unless part of the file would be lost with it.
+
+    Raises:
+        FineTuneError: D01 for a note that is an error.
+    """
+    if note.severity == "error":
+        raise FineTuneError(
+            "D01",
+            what="the file cannot be read to its end",
+            where=note.source,
+            why=note.message,
+            fix=note.fix,
+        )
 
 
 def file_note(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from finetune_exe.data.deduplicate import content_key
-from finetune_exe.data.faults import FileNote, file_note
+from finetune_exe.data.faults import FileNote, file_note, insist
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.sources import Source
 from finetune_exe.domain.dataset import Drop
@@ -16,10 +16,14 @@ from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
-from finetune_exe.text.formats.detect import Detection, detect_format
+from finetune_exe.text.formats.detect import Detection, detect_format, format_of_row
 from finetune_exe.text.formats.format import Row
+from finetune_exe.text.formats.infer import infer_columns, with_columns
 
 DETECTION_ROWS = 1000
+MIN_ROWS_FOR_KEYS = 20
+RARE_KEY = 0.05
+"""Share of the rows up to which a column is an oddity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class SourceRows:
     source: Source
     detection: Detection
     entries: Iterator[RawRow | BadLine]
+    usual_keys: frozenset[str] | None = None
+    """Columns that most rows have, or many; None where there are too few rows to tell."""
     notes: list[FileNote] = field(default_factory=list)
     """What is unusual about the file as a whole; complete when the last entry has been taken."""
 
@@ -74,30 +80,39 @@ def open_sources(
     sources: Sequence[Source],
     *,
     format_name: FormatName | None,
+    columns: Mapping[str, str] | None = None,
     unreadable: list[FileNote] | None = None,
+    preferences: bool = False,
 ) -> tuple[SourceRows, ...]:
     """Begin to read every source and settle on the one format they all have.
 
     Args:
         sources: The files.
         format_name: Form of the rows; None looks for itself.
+        columns: Which columns hold "prompt" and "answer", where the user has said so.
         unreadable: Where it is given, a file that holds no row or cannot be read is left out of the result and noted
             here, as `empty_file` or `unreadable_file`, instead of raised; with nothing but such files the result is
-            empty.
+            empty. What is lost of a damaged file is then a note in `SourceRows.notes`, not an error either, and a
+            file with broken lines only gives those.
+        preferences: Take pairs of a chosen and a rejected answer too; otherwise they must be named by `format_name`.
 
     Raises:
-        FineTuneError: D01, D02 for a file; D03 where the format is unknown or differs between files; D04 where no
-            line of a file is a row.
+        FineTuneError: D01, D02 for a file; D03 where the format is unknown, differs between files, or is one of
+            pairs that nobody asked for; D04 where no line of a file is a row.
     """
     opened = []
     for source in sources:
         try:
-            opened.append(_open(source, format_name))
+            opening = _open(source, format_name, columns or {}, tolerant=unreadable is not None)
         except FineTuneError as fault:
             if unreadable is None or fault.code not in ("D01", "D02"):
                 raise
             code = "empty_file" if fault.code == "D02" else "unreadable_file"
             unreadable.append(file_note(code, source.name, f"{fault.what}: {fault.why}", fix=fault.fix))
+            continue
+        if opening.detection.format.name == "preference" and format_name is None and not preferences:
+            raise _not_asked_for(source)
+        opened.append(opening)
     names = {opening.detection.format.name: opening.source.name for opening in opened}
     if len(names) > 1:
         raise FineTuneError(
@@ -110,29 +125,90 @@ def open_sources(
     return tuple(opened)
 
 
-def _open(source: Source, format_name: FormatName | None) -> SourceRows:
+def _open(source: Source, format_name: FormatName | None, columns: Mapping[str, str], *, tolerant: bool) -> SourceRows:
     notes: list[FileNote] = []
-    entries = source.rows()
+
+    def tell(note: FileNote) -> None:
+        if not tolerant:
+            insist(note)
+        notes.append(note)
+
+    entries = source.rows(tell)
     sample = list(islice(entries, DETECTION_ROWS))
     rows = [entry.row for entry in sample if isinstance(entry, RawRow)]
-    if format_name is not None:
-        detection = Detection(format=format_named(format_name), evidence=("named beforehand",))
-    elif rows:
-        detection = detect_format(rows, where=source.name)
-        if len(sample) == DETECTION_ROWS:
-            looked = f"judged by the first {DETECTION_ROWS:,} rows"
-            detection = Detection(format=detection.format, evidence=(*detection.evidence, looked))
-    else:
+    if not rows and not tolerant:
         raise _no_row_left(source, sample)
-    return SourceRows(source=source, detection=detection, entries=chain(sample, entries), notes=notes)
+    return SourceRows(
+        source=source,
+        detection=_settle(source, rows, format_name, columns),
+        usual_keys=_usual_keys(rows),
+        entries=chain(sample, entries),
+        notes=notes,
+    )
 
 
-def ingest(opened: Iterable[SourceRows], *, deduplicate: bool) -> Iterator[KeptRow | LostRow]:
+def _settle(
+    source: Source, rows: Sequence[Row], format_name: FormatName | None, columns: Mapping[str, str]
+) -> Detection:
+    """Choose the format: by the columns or the name the user gave, or else by the rows."""
+    if {"prompt", "answer"} <= columns.keys():
+        named = f"{columns['prompt']!r} is the prompt and {columns['answer']!r} the answer, as you said"
+        return Detection(format=with_columns(columns["prompt"], columns["answer"]), evidence=(named,))
+    if not rows:
+        return Detection(format=format_named(format_name or "completion"), evidence=("there is no row to judge by",))
+    if format_name is not None:
+        named_format = format_named(format_name)
+        if format_name == "prompt_completion" and not named_format.detect(rows).score:
+            inferred = infer_columns(rows)
+            if inferred.format is not None:
+                return Detection(format=inferred.format, evidence=("named beforehand", *inferred.evidence))
+        return Detection(format=named_format, evidence=("named beforehand",))
+    detection = detect_format(rows, where=source.name)
+    if len(rows) < DETECTION_ROWS:
+        return detection
+    looked = f"judged by the first {DETECTION_ROWS:,} rows"
+    return Detection(format=detection.format, evidence=(*detection.evidence, looked))
+
+
+def _usual_keys(rows: Sequence[Row]) -> frozenset[str] | None:
+    """Name the columns that are no oddity; None where there are too few rows to tell."""
+    objects = [row for row in rows if isinstance(row, dict)]
+    if len(objects) < MIN_ROWS_FOR_KEYS:
+        return None
+    counts = Counter(key for row in objects for key in row)
+    return frozenset(key for key, count in counts.items() if count > RARE_KEY * len(objects))
+
+
+def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | RowFault:
+    """Read a row in its file's format, or in the one other that claims it; what is odd about it is noted."""
+    if isinstance(entry, BadLine):
+        return RowFault(code=entry.code, message=entry.message, fix=entry.fix)
+    notes = entry.notes
+    read = opening.detection.format.read(entry.row)
+    if isinstance(read, RowFault):
+        other = format_of_row(entry.row) if read.code == "missing_key" else None
+        if other is None or other.name == opening.detection.format.name:
+            return read
+        again = other.read(entry.row)
+        if isinstance(again, RowFault):
+            return read
+        foreign = {opening.detection.format.name, other.name} == {"chatml", "sharegpt"}
+        notes = (*notes, "sharegpt_schema_in_messages_file" if foreign and other.name == "sharegpt" else "schema_mixed")
+        read = again
+    if opening.usual_keys is not None and not opening.usual_keys.issuperset(read.extra):
+        notes = (*notes, "unknown_key")
+    return replace(read, notes=(*notes, *read.notes)) if notes else read
+
+
+def ingest(
+    opened: Iterable[SourceRows], *, deduplicate: bool, preferences: bool = False
+) -> Iterator[KeptRow | LostRow]:
     """Yield every row of every source in order.
 
     Args:
         opened: The sources.
         deduplicate: Lose rows that repeat an earlier one, of any source.
+        preferences: Keep answers that are marked as bad ones.
     """
     first_seen: dict[str, Position] = {}
     index = 0
@@ -141,41 +217,54 @@ def ingest(opened: Iterable[SourceRows], *, deduplicate: bool) -> Iterator[KeptR
             place = opening.source.place(entry, count)
             position = Position(source=number, index=index, line=entry.line, place=place)
             index += 1
-            if isinstance(entry, BadLine):
-                fault = RowFault(code=entry.code, message=entry.message, fix=entry.fix)
-                yield LostRow(position=position, fault=fault, row=entry.text)
-                continue
-            read = opening.detection.format.read(entry.row)
+            read = read_entry(entry, opening)
             if not isinstance(read, RowFault):
-                read = _nothing_to_learn(read) or read
+                read = _nothing_to_learn(read, preferences=preferences) or read
             if isinstance(read, RowFault):
-                yield LostRow(position=position, fault=read, row=entry.row)
+                yield LostRow(position=position, fault=read, row=_held(entry))
                 continue
             key = content_key(read)
             first = first_seen.setdefault(key, position)
             if deduplicate and first is not position:
-                yield _duplicate(position, entry.row, first)
+                yield _duplicate(position, _held(entry), first)
             else:
-                yield KeptRow(position=position, conversation=read, key=key, raw=entry.row)
+                yield KeptRow(position=position, conversation=read, key=key, raw=_held(entry))
+
+
+def _held(entry: RawRow | BadLine) -> Row:
+    """Give what there is of a row, for `rejected.jsonl`."""
+    if isinstance(entry, RawRow):
+        return entry.row
+    return entry.text if entry.row is None else entry.row
+
+
+class DropTally:
+    """Counts lost rows by reason, holding no more than the first of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._firsts: dict[str, tuple[str, RowFault]] = {}
+
+    def add(self, place: str, fault: RowFault) -> None:
+        """Count a lost row."""
+        self._counts[fault.code] += 1
+        self._firsts.setdefault(fault.code, (place, fault))
+
+    def drops(self) -> tuple[Drop, ...]:
+        """Give the counts, most frequent first; message and fix are those of the first row."""
+        return tuple(
+            Drop(code=code, count=count, first=place, message=fault.message, fix=fault.fix)
+            for code, count in self._counts.most_common()
+            for place, fault in (self._firsts[code],)
+        )
 
 
 def count_drops(lost: Iterable[LostRow]) -> tuple[Drop, ...]:
     """Count lost rows by reason, most frequent first; message and fix are those of the first."""
-    counts: Counter[str] = Counter()
-    firsts: dict[str, LostRow] = {}
+    tally = DropTally()
     for row in lost:
-        counts[row.fault.code] += 1
-        firsts.setdefault(row.fault.code, row)
-    return tuple(
-        Drop(
-            code=code,
-            count=count,
-            first=firsts[code].position.place,
-            message=firsts[code].fault.message,
-            fix=firsts[code].fault.fix,
-        )
-        for code, count in counts.most_common()
-    )
+        tally.add(row.position.place, row.fault)
+    return tally.drops()
 
 
 def _duplicate(position: Position, row: Row, first: Position) -> LostRow:
@@ -187,8 +276,14 @@ def _duplicate(position: Position, row: Row, first: Position) -> LostRow:
     return LostRow(position=position, fault=fault, row=row, of_index=first.index)
 
 
-def _nothing_to_learn(conversation: Conversation) -> RowFault | None:
+def _nothing_to_learn(conversation: Conversation, *, preferences: bool) -> RowFault | None:
     """Find conversations without anything to learn from."""
+    if conversation.label is False and not preferences:
+        return RowFault(
+            code="rejected_answer",
+            message="the row marks its own answer as a bad one (label: false)",
+            fix="keep only the rows with label true, or train on preferences with another tool",
+        )
     answers = [message for message in conversation.messages if message.role == "assistant" and message.learn]
     if not answers:
         return RowFault(
@@ -201,6 +296,16 @@ def _nothing_to_learn(conversation: Conversation) -> RowFault | None:
     if conversation.kind == "text":
         return RowFault(code="empty_text", message="the text is empty", fix="drop the row")
     return RowFault(code="empty_answer", message="an assistant turn is empty", fix="write the answer, or drop the row")
+
+
+def _not_asked_for(source: Source) -> FineTuneError:
+    return FineTuneError(
+        "D03",
+        what="the rows are pairs of a chosen and a rejected answer",
+        where=source.name,
+        why="learning from preferences is another method than the supervised training done here",
+        fix="to train on the chosen answers alone, say so: --set data.format=preference",
+    )
 
 
 def _no_row_left(source: Source, sample: Sequence[RawRow | BadLine]) -> FineTuneError:

@@ -15,6 +15,8 @@ class RawRow:
     row: Row
     line: int | None
     """Line of the file it begins at, from 1; None where the file has no lines to speak of."""
+    notes: tuple[str, ...] = ()
+    """What was odd about its text: `nan_literal`, `duplicate_key`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,9 @@ class BadLine:
     message: str
     fix: str
     text: str
-    """What stands there, shortened."""
+    """What stands there; bytes that are not UTF-8 as in \\xe9."""
+    row: dict[str, Any] | None = None
+    """What there is of a row, where its columns are known."""
 
 
 def object_row(value: Any, line: int | None) -> RawRow | BadLine:

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_exe.data.faults import Tell, insist
+from finetune_exe.data.packing import PACKED_SUFFIXES
 from finetune_exe.data.raw import BadLine, RawRow
-from finetune_exe.data.read import TEXT_SUFFIXES, read_rows
+from finetune_exe.data.read import SUFFIXES, TEXT_SUFFIXES, read_rows
 from finetune_exe.domain.dataset import SourceFile
 from finetune_exe.errors import FineTuneError
 
 STDLIB = "stdlib"
 """The path that stands for the embedded corpus."""
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+HUB = "hf://"
+"""What a dataset of the hub begins with."""
+ROW_SUFFIXES = tuple(suffix for suffix, container in SUFFIXES.items() if container != "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,28 +30,40 @@ class Source:
     name: str
     """The path as the user gave it, or "stdlib"."""
     path: Path | None
-    """None for the embedded corpus."""
+    """None for the embedded corpus and for a dataset of the hub."""
 
-    def rows(self) -> Iterator[RawRow | BadLine]:
+    def rows(self, tell: Tell = insist) -> Iterator[RawRow | BadLine]:
         """Read the rows.
 
+        Args:
+            tell: Told what is unusual about the file as a whole.
+
         Raises:
-            FineTuneError: D01 or D02 where the file cannot be read or is empty.
+            FineTuneError: D01 or D02 where the file cannot be read or is empty; X01 for a dataset of the hub where
+                the package that fetches it is not installed.
         """
+        if self.name.startswith(HUB):
+            from finetune_exe.data.hub import hub_rows
+
+            return hub_rows(self.name)
         if self.path is None:
             from finetune_exe.data.stdlib_corpus import corpus_rows
 
             return corpus_rows()
-        return read_rows(self.path)
+        return read_rows(self.path, tell)
 
     def place(self, raw: RawRow | BadLine, number: int) -> str:
         """Say where a row is: file:line, or the row's number (from 1) in a file without lines."""
-        if self.path is None and isinstance(raw, RawRow) and isinstance(raw.row, dict):
+        if self.name == STDLIB and isinstance(raw, RawRow) and isinstance(raw.row, dict):
             return f"{self.name}:{raw.row['module']}:{raw.line}"
         return f"{self.name}:{raw.line}" if raw.line is not None else f"{self.name}, row {number}"
 
     def describe(self, *, num_rows: int) -> SourceFile:
         """Name the content: size and SHA-256 of the file's bytes."""
+        if self.name.startswith(HUB):
+            from finetune_exe.data.hub import hub_digest
+
+            return SourceFile(path=self.name, sha256=hub_digest(self.name), num_bytes=0, num_rows=num_rows)
         if self.path is None:
             from finetune_exe.data.stdlib_corpus import corpus_files
 
@@ -64,7 +80,7 @@ class Source:
 
 
 def find_sources(paths: Sequence[str]) -> tuple[Source, ...]:
-    """Turn files, folders, glob patterns and "stdlib" into files, sorted within each, none of them twice.
+    """Turn files, folders, patterns, "stdlib" and datasets of the hub (hf://owner/name) into sources, none twice.
 
     A folder means its files of rows or, where it has none, its text files.
 
@@ -79,10 +95,10 @@ def find_sources(paths: Sequence[str]) -> tuple[Source, ...]:
             why="there is nothing to read",
             fix="give files with --data PATH or --set data.paths=PATH",
         )
-    found: dict[Path | None, Source] = {}
+    found: dict[Path | str, Source] = {}
     for text in paths:
-        if text == STDLIB:
-            found.setdefault(None, Source(name=STDLIB, path=None))
+        if text == STDLIB or text.startswith(HUB):
+            found.setdefault(text, Source(name=text, path=None))
             continue
         for path in _expand(text):
             found.setdefault(path.resolve(), Source(name=str(path), path=path))
@@ -93,8 +109,8 @@ def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        chosen = [p for p in files if p.name.lower().endswith(ROW_SUFFIXES)]
-        chosen = chosen or [p for p in files if p.suffix.lower() in TEXT_SUFFIXES]
+        chosen = [p for p in files if _inner_suffix(p) in ROW_SUFFIXES]
+        chosen = chosen or [p for p in files if _inner_suffix(p) in TEXT_SUFFIXES]
         if not chosen:
             raise _missing(text, why="the folder holds no file of rows", names=[p.name for p in files])
         return chosen
@@ -103,9 +119,17 @@ def _expand(text: str) -> list[Path]:
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
     if matches:
         return matches
+    if path.is_symlink():
+        raise _missing(text, why="it is a link that leads nowhere, or round in a circle", names=[])
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     raise _missing(text, why="there is nothing at this path", names=near)
+
+
+def _inner_suffix(path: Path) -> str:
+    """Give the suffix that says what a file holds, whatever it is packed in."""
+    plain = path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES else path
+    return plain.suffix.lower()
 
 
 def _missing(text: str, *, why: str, names: list[str]) -> FineTuneError:

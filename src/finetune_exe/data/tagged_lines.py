@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 from finetune_exe.data.raw import RawRow
-from finetune_exe.errors import FineTuneError
 
 _LABELLED = re.compile(r"(?:__label__(\S+)|(-?\d+))\s+(?!__label__)(\S.*)")
-_WORD_TAG = re.compile(rb"O|[BIESLU]-\S+")
+_WORD_TAG = re.compile(r"O|[BIESLU]-\S+")
 MIN_ROWS_PER_LABEL = 5
 MIN_TAGGED_LINES = 3
 
@@ -39,22 +37,27 @@ def labelled_rows(text: str) -> list[RawRow] | None:
     ]
 
 
-def refuse_word_tags(path: Path, lines: Sequence[bytes]) -> None:
-    """Refuse a file that tags its words one a line, as CoNLL files do, rather than read it as a table.
-
-    Raises:
-        FineTuneError: D03 where every line ends in a tag such as O or B-location.
-    """
+def are_word_tags(lines: Sequence[str]) -> bool:
+    """Say whether a file tags its words one a line, as CoNLL files do: every line ends in a tag such as O or B-PER."""
     records = [line.split() for line in lines]
-    if len(records) < MIN_TAGGED_LINES or not all(
+    return len(records) >= MIN_TAGGED_LINES and all(
         len(record) > 1 and _WORD_TAG.fullmatch(record[-1]) for record in records
-    ):
-        return
-    raise FineTuneError(
-        "D03",
-        what="the rows are single words with their tags, as in CoNLL files",
-        where=str(path),
-        why="a language model learns to write text, not to tag words one by one",
-        fix='write one row a sentence: {"prompt": "Empire State Building = ESB", '
-        '"completion": "Empire State Building: location"}',
     )
+
+
+def read_tagged_words(lines: Iterator[bytes]) -> Iterator[RawRow]:
+    """Yield one row for each sentence of a file that tags words one a line; blank lines end sentences."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    first = 1
+    for number, line in enumerate(lines, start=1):
+        fields = line.decode(errors="replace").split()
+        if fields and not fields[0].startswith("-DOCSTART-"):
+            first = first if tokens else number
+            tokens.append(fields[0])
+            tags.append(fields[-1] if len(fields) > 1 else "O")
+        elif tokens:
+            yield RawRow(row={"tokens": tokens, "tags": tags}, line=first)
+            tokens, tags = [], []
+    if tokens:
+        yield RawRow(row={"tokens": tokens, "tags": tags}, line=first)

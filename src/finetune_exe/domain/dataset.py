@@ -95,8 +95,8 @@ class PreparedDataset(Document):
 class FindingRow(Value):
     """One row that a finding is about."""
 
-    index: int
-    """Number of the record, from 0, over all files."""
+    index: int | None
+    """Number of the record, from 0, over all files; None for a line that holds no record."""
     line: int | None
     """Line of its file, from 1; None where the file has no lines."""
     of_index: int | None = None
@@ -118,7 +118,8 @@ class CheckFinding(Value):
 class CheckReport(Document):
     """What `fine-tune dataset --check` found."""
 
-    format: FormatName
+    format: FormatName | None
+    """None where no file could be read."""
     format_evidence: tuple[str, ...]
     records: int
     """Rows seen, unreadable ones included."""

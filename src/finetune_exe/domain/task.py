@@ -12,7 +12,14 @@ TaskType = Literal[
     "classification", "qa", "generation", "translation", "extraction", "rewriting",
     "reasoning", "summarization", "code", "completion", "chat", "other",
 ]  # fmt: skip
-FormatName = Literal["alpaca", "chatml", "sharegpt", "prompt_completion", "completion"]
+FormatName = Literal[
+    "alpaca", "chatml", "sharegpt", "prompt_completion", "completion", "preference", "kto",
+    "reply_tree", "seed_tasks", "squad", "multiple_choice", "annotated", "verified_prompts", "function_calls",
+]  # fmt: skip
+"""The layouts a row can have; those of the second line are read but not written."""
+WRITTEN_FORMATS: tuple[FormatName, ...] = (
+    "alpaca", "chatml", "sharegpt", "prompt_completion", "completion", "preference", "kto",
+)  # fmt: skip
 AnswerKind = Literal["prose", "worked", "number", "json", "code", "sql", "empty"]
 """What an answer is by its form; "worked" is prose that ends in the number it arrives at."""
 

@@ -19,7 +19,7 @@ def render_check(report: CheckReport) -> str:
 def _check_page(report: CheckReport) -> list[Block]:
     masks = "proven by two derivations" if report.masks_checked else "not looked at; --model MODEL proves them too"
     title = Title("DATASET CHECK", (
-        Field("Format", "; ".join((report.format, *report.format_evidence))),
+        Field("Format", "; ".join((report.format or "none", *report.format_evidence))),
         Field("Rows", f"{format_count(report.records)} seen, {format_count(report.kept)} good"),
         Field("Masks", masks),
     ))  # fmt: skip
@@ -34,6 +34,8 @@ def _check_page(report: CheckReport) -> list[Block]:
 
 def _details(finding: CheckFinding) -> list[Block]:
     more = len(finding.rows) - PLACES_SHOWN
+    if not finding.rows:
+        return [Bullet(f"what: {finding.message}"), Bullet(f"fix: {finding.fix}")]
     return [
         Bullet(f"what: {finding.message}"),
         Bullet(f"where: {_places(finding.rows[:PLACES_SHOWN])}{f' and {format_count(more)} more' if more > 0 else ''}"),

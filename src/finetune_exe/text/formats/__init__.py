@@ -7,10 +7,12 @@ from finetune_exe.text.formats.alpaca import ALPACA
 from finetune_exe.text.formats.chatml import CHATML
 from finetune_exe.text.formats.completion import COMPLETION
 from finetune_exe.text.formats.format import Format
+from finetune_exe.text.formats.layouts import LAYOUTS
+from finetune_exe.text.formats.preference import KTO, PREFERENCE
 from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
 from finetune_exe.text.formats.sharegpt import SHAREGPT
 
-FORMATS: tuple[Format, ...] = (ALPACA, CHATML, SHAREGPT, PROMPT_COMPLETION, COMPLETION)
+FORMATS: tuple[Format, ...] = (ALPACA, CHATML, SHAREGPT, PROMPT_COMPLETION, COMPLETION, PREFERENCE, KTO, *LAYOUTS)
 
 
 def format_named(name: FormatName) -> Format:

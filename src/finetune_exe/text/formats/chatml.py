@@ -12,4 +12,5 @@ CHATML = TurnFormat(
     content_key="content",
     foreign_role_key="from",
     role_names={"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
+    usual_roles=frozenset({"system", "user", "assistant", "tool", "developer", "function"}),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,12 +11,16 @@ from typing import Any, NamedTuple
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
+    JUDGED_KEYS,
     Evidence,
     Row,
     cannot_carry,
     colliding,
     content_fault,
+    is_judged,
+    judged,
     missing_key,
+    named,
     not_an_object,
     share,
 )
@@ -23,6 +28,9 @@ from finetune_exe.text.formats.format import (
 SYSTEM_NAMES = ("system", "system_prompt")
 HISTORY_NAMES = ("history",)
 JOINER = "\n\n"
+_WRAPPING = re.compile(
+    r'\{\s*"(?:instruction|input|output|response|answer|completion|prompt|question|text|content|messages)"\s*:'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,7 @@ class ColumnFormat:
     """Whether a fresh row may carry earlier turns in a `history` column."""
     writes_empty_input: bool
     """Whether a fresh row has an empty input column, which many readers ask for."""
+    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that have a question column and its answer column."""
@@ -70,11 +79,14 @@ class ColumnFormat:
             *(f"{column!r} is taken as the {what}" for what, column in taken),
         ]
         if others:
-            phrases.append(f"kept aside: {', '.join(map(repr, sorted(others)))}")
+            phrases.append(f"kept aside: {named(sorted(others))}")
         return Evidence(score=len(claims) / len(rows), phrases=tuple(phrases))
 
     def _claim(self, row: Row) -> dict[str, str] | None:
-        if not isinstance(row, dict) or not self.foreign.isdisjoint(key.casefold() for key in row):
+        if not isinstance(row, dict):
+            return None
+        keys = {key.casefold() for key in row}
+        if not (self.foreign.isdisjoint(keys) and JUDGED_KEYS.isdisjoint(keys)) or is_judged(row):
             return None
         layout = self._layout(row)
         columns = _find_columns(row, layout) if layout else {}
@@ -126,10 +138,14 @@ class ColumnFormat:
             messages.append(Message(role="user", content=user))
             messages.append(Message(role="assistant", content=assistant))
         extra = {key: value for key, value in row.items() if key not in columns.values()}
-        return Conversation(kind="chat", messages=tuple(messages), extra=extra, origin=origin)
+        notes = ("json_in_string",) if _holds_row(texts["prompt"]) or _holds_row(texts["answer"]) else ()
+        return Conversation(kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=notes)
 
     def write(self, conversation: Conversation) -> Row | RowFault:
         """Write question and answer; a row of this very format gets its own columns back."""
+        lost = judged(self.name, conversation)
+        if lost:
+            return lost
         own = conversation.origin if conversation.origin.get("format") == self.name else {}
         dialogue = self._dialogue(conversation, history=self.writes_history or bool(own))
         if isinstance(dialogue, RowFault):
@@ -208,6 +224,19 @@ def _text(
         origin["answer_is_json"] = True
         return json.dumps(value)
     return content_fault(columns[what], value)
+
+
+def _holds_row(text: str) -> bool:
+    """Say whether a text is a whole row, or an answer in its wrapping, written out as JSON."""
+    if not text.startswith("{") or not text.endswith("}") or not _WRAPPING.match(text):
+        return False
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and (
+        len(value) == 1 or {"instruction", "prompt", "question", "messages"} & value.keys() != set()
+    )
 
 
 def _is_history(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,21 +10,24 @@ from typing import Any
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
+    JUDGED_KEYS,
     Evidence,
     Row,
     cannot_carry,
     colliding,
     content_fault,
+    judged,
     missing_key,
     not_an_object,
     share,
 )
 
 TEXT_COLUMNS = ("text", "content")
+_RENDERED = re.compile(r"\s*(?:#{2,3} ?(?:Instruction|Human|User|Question)\b|<human>:|<\|im_start\|>|\[INST\])")
 FOREIGN = frozenset({
     "instruction", "prompt", "question", "query", "messages", "conversations", "conversation", "chosen", "rejected",
     "completion", "answer", "output", "label", "labels", "category", "intent", "intents", "class", "sentiment",
-    "slots", "spans", "entities",
+    "slots", "spans", "entities", *JUDGED_KEYS,
 })  # fmt: skip
 """Columns beside a text that show it to be more than a text."""
 
@@ -34,6 +38,7 @@ class CompletionFormat:
 
     name: FormatName
     needs: str
+    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that are a string or have a text column and nothing like a question or a label."""
@@ -51,7 +56,8 @@ class CompletionFormat:
             return ""
         if isinstance(row, list) or not FOREIGN.isdisjoint(key.casefold() for key in row):
             return None
-        return _text_column(row)
+        column = _text_column(row)
+        return column if column is not None and isinstance(row[column], str | None) else None
 
     def read(self, row: Row) -> Conversation | RowFault:
         """Read the text."""
@@ -75,6 +81,9 @@ class CompletionFormat:
 
     def write(self, conversation: Conversation) -> Row | RowFault:
         """Write the text, under the column it came from."""
+        lost = judged(self.name, conversation)
+        if lost:
+            return lost
         if conversation.kind == "chat":
             return cannot_carry(self.name, "turns")
         text = conversation.messages[0].content
@@ -86,11 +95,15 @@ class CompletionFormat:
 
 
 def _text_column(row: dict[str, object]) -> str | None:
-    """Find the text's column; `response` is one only where nothing stands beside it."""
+    """Find the text's column: by its name, or because question and answer stand rendered in it.
+
+    `response` is one only where nothing stands beside it.
+    """
     keys = {key.casefold(): key for key in row}
     if list(keys) == ["response"]:
         return keys["response"]
-    return next((keys[name] for name in TEXT_COLUMNS if name in keys), None)
+    plain = next((keys[name] for name in TEXT_COLUMNS if name in keys), None)
+    return plain or next((key for key, text in row.items() if isinstance(text, str) and _RENDERED.match(text)), None)
 
 
 COMPLETION = CompletionFormat(name="completion", needs="text")

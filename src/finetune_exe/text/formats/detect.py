@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.formats import FORMATS
 from finetune_exe.text.formats.format import Format, Row
+from finetune_exe.text.formats.infer import Inferred, infer_columns
 
 CLEAR = 0.5
 """Share of the rows that the format of a file must fit."""
@@ -27,6 +28,9 @@ class Detection:
 def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
     """Find the one format that most of the rows have.
 
+    Where no format knows the names of the columns, prompt and answer are found by what the columns hold, as long as
+    one reading clearly leads.
+
     Args:
         rows: A sample of the file's rows, not empty.
         where: The file, for the message.
@@ -37,7 +41,10 @@ def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
     found = sorted(((entry.detect(rows), entry) for entry in FORMATS), key=lambda pair: -pair[0].score)
     (best, format_), (second, rival) = found[0], found[1]
     if best.score < CLEAR:
-        raise _unknown(rows, where)
+        inferred = infer_columns(rows)
+        if inferred.format is None:
+            raise _unknown(rows, inferred, where)
+        return Detection(format=inferred.format, evidence=inferred.evidence)
     if second.score >= RIVAL:
         raise FineTuneError(
             "D03",
@@ -49,17 +56,24 @@ def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
     return Detection(format=format_, evidence=best.phrases)
 
 
-def _unknown(rows: Sequence[Row], where: str) -> FineTuneError:
+def format_of_row(row: Row) -> Format | None:
+    """Find the one format that claims a single row."""
+    claims = [entry for entry in FORMATS if entry.detect([row]).score]
+    return claims[0] if len(claims) == 1 else None
+
+
+def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneError:
     keys = Counter(key for row in rows if isinstance(row, dict) for key in row)
-    if keys["rejected"] or keys["rejected_messages"]:
+    seen = ", ".join(f"{key[:60]} ({count / len(rows):.0%})" for key, count in keys.most_common(8)) or "no keys at all"
+    if len(inferred.candidates) > 1:
+        first, second = inferred.candidates[:2]
         return FineTuneError(
             "D03",
-            what="the rows are pairs of a chosen and a rejected answer",
+            what="it is not clear which column asks and which answers: which is it?",
             where=where,
-            why="learning from preferences is another method than the supervised training done here",
-            fix="write the chosen answers as prompt and completion to train on them alone",
+            why=f"neither names nor contents of {', '.join(map(repr, inferred.candidates))} decide it",
+            fix=f"say it: --set data.columns.prompt={first} --set data.columns.answer={second}",
         )
-    seen = ", ".join(f"{key} ({count / len(rows):.0%})" for key, count in keys.most_common(8)) or "no keys at all"
     return FineTuneError(
         "D03",
         what=f"none of the {len(FORMATS)} formats fits the rows",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from finetune_exe.domain.task import FormatName
@@ -11,6 +12,14 @@ from finetune_exe.text.conversation import Conversation, RowFault
 
 Row = dict[str, Any] | list[Any] | str
 """One record as its file holds it: an object, a bare list of messages, or a bare string."""
+
+MOST_NAMED = 12
+MOST_CHARACTERS = 60
+JUDGED_KEYS = frozenset({
+    "chosen", "rejected", "chosen_messages", "rejected_messages", "chosen_response", "rejected_response",
+    "rejected_output",
+})  # fmt: skip
+"""Columns that hold one of a pair of answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,11 @@ class Format(Protocol):
         """The columns a row must have, for a person."""
         ...
 
+    @property
+    def is_written(self) -> bool:
+        """Whether rows of other layouts can be written in this one."""
+        ...
+
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Say how many of the rows have this form, from their keys alone."""
         ...
@@ -56,8 +70,18 @@ def share(part: int, whole: int) -> str:
 
 def missing_key(row: dict[str, Any], wanted: str) -> RowFault:
     """Say that a column is not there, and which are."""
-    keys = ", ".join(map(repr, row)) or "none"
-    return RowFault(code="missing_key", message=f"the row has no {wanted}; its keys are {keys}", fix=f"add {wanted}")
+    return RowFault(
+        code="missing_key", message=f"the row has no {wanted}; its keys are {named(row)}", fix=f"add {wanted}"
+    )
+
+
+def named(keys: Iterable[str]) -> str:
+    """List keys for a person, the first twelve of many, each cut where it is long."""
+    names = [
+        repr(key if len(key) <= MOST_CHARACTERS else f"{key[:MOST_CHARACTERS]}...")
+        for key in islice(keys, MOST_NAMED + 1)
+    ]
+    return ", ".join([*names[:MOST_NAMED], *(["and more"] if len(names) > MOST_NAMED else [])]) or "none"
 
 
 def not_an_object(row: list[Any] | str) -> RowFault:
@@ -85,6 +109,21 @@ def cannot_carry(target: FormatName, what: str) -> RowFault:
         message=f"{target} has no place for {what}",
         fix="convert to chatml, which carries every chat, or leave the row as it is",
     )
+
+
+def is_judged(row: dict[str, Any]) -> bool:
+    """Say whether a row marks its one answer as good or bad."""
+    label = row.get("label", row.get("kto_tag"))
+    return isinstance(label, bool) and any(
+        isinstance(row.get(answer), str | list) for answer in ("completion", "response", "messages", "conversations")
+    )
+
+
+def judged(target: FormatName, conversation: Conversation) -> RowFault | None:
+    """Say that a target for single answers has no place for what a judge said of them."""
+    if conversation.rejected:
+        return cannot_carry(target, "a second, rejected answer")
+    return cannot_carry(target, "the mark of a judged answer") if conversation.label is not None else None
 
 
 def colliding(target: FormatName, own: Collection[str], extra: Collection[str]) -> RowFault | None:

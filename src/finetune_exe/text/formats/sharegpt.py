@@ -12,4 +12,18 @@ SHAREGPT = TurnFormat(
     content_key="value",
     foreign_role_key="role",
     role_names={"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"},
+    usual_roles=frozenset(
+        {
+            "system",
+            "human",
+            "gpt",
+            "user",
+            "assistant",
+            "chatgpt",
+            "tool",
+            "function_call",
+            "observation",
+            "function_response",
+        }
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,11 +12,14 @@ import msgspec
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, Role, RowFault
 from finetune_exe.text.formats.format import (
+    JUDGED_KEYS,
     Evidence,
     Row,
     cannot_carry,
     colliding,
     content_fault,
+    is_judged,
+    judged,
     missing_key,
     not_an_object,
     share,
@@ -26,7 +29,11 @@ from finetune_exe.text.formats.roles import role_of
 LIST_KEYS = ("messages", "conversations", "conversation")
 WEIGHT_KEYS = ("loss_weight", "weight")
 CALL_KEYS = ("tool_calls", "function_call")
-PREFERENCE_KEYS = ("chosen", "rejected")
+USUAL_KEYS = frozenset({
+    "role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "loss_weight", "weight",
+    "reasoning_content",
+})  # fmt: skip
+"""Keys of a turn that are read by us or by chat templates; `name` is one in turns of tools and users."""
 
 
 class _Turns(NamedTuple):
@@ -63,6 +70,9 @@ class TurnFormat:
     """The key that betrays a turn of the other style."""
     role_names: Mapping[Role, str]
     """How a fresh row names the roles."""
+    usual_roles: frozenset[str]
+    """Names of roles that need no remark."""
+    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows whose first turn says who speaks the way this format does."""
@@ -77,7 +87,7 @@ class TurnFormat:
         )
 
     def _claim(self, row: Row) -> _Turns | None:
-        if isinstance(row, dict) and any(key in row for key in PREFERENCE_KEYS):
+        if isinstance(row, dict) and (not JUDGED_KEYS.isdisjoint(row) or is_judged(row)):
             return None
         found = _find_turns(row)
         if isinstance(found, RowFault):
@@ -98,26 +108,44 @@ class TurnFormat:
                 message="the row marks its own answer as a bad one (label: false)",
                 fix="keep only the rows with label true, or train on preferences with another tool",
             )
+        if found.key is None and not any(isinstance(turn, dict) for turn in found.turns):
+            return not_an_object(found.turns)
         if not found.turns:
             return RowFault(code="empty_messages", message="the row has no turn at all", fix="drop the row")
         messages: list[Message] = []
         layouts: list[dict[str, Any]] = []
+        notes: list[str] = []
         for turn in found.turns:
             read = self._read_turn(turn)
             if isinstance(read, RowFault):
                 return read
             messages.append(read.message)
             layouts.append(read.layout)
+            if read.layout or read.message.extra:
+                notes += self._turn_notes(read)
         origin: dict[str, Any] = {"format": self.name, "key": found.key, "turns": layouts}
         if found.json_text is not None:
             origin["json_text"] = found.json_text
+            notes.append("messages_as_json_string")
         extra = {key: value for key, value in row.items() if key != found.key} if isinstance(row, dict) else {}
         system = extra.get("system")
         if isinstance(system, str) and system.strip() and messages[0].role != "system":
             messages.insert(0, Message(role="system", content=extra.pop("system")))
             origin["system_column"] = True
         _parse_tools(extra, origin)
-        return Conversation(kind="chat", messages=tuple(messages), extra=extra, origin=origin)
+        return Conversation(
+            kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=tuple(dict.fromkeys(notes))
+        )
+
+    def _turn_notes(self, turn: _Turn) -> Iterator[str]:
+        """Name what is odd about a turn that is read all the same."""
+        if turn.layout.get("role", "user") not in self.usual_roles:
+            yield "role_name_variant"
+        if "parts" in turn.layout:
+            yield "content_parts"
+        odd = turn.message.extra.keys() - USUAL_KEYS
+        if odd and not (odd == {"name"} and turn.message.role in ("tool", "user")):
+            yield "extra_message_key"
 
     def _read_turn(self, turn: Any) -> _Turn | RowFault:
         if not isinstance(turn, dict):
@@ -181,6 +209,9 @@ class TurnFormat:
         """Write the turns; a row of this very format gets its own layout back."""
         if conversation.kind == "text":
             return cannot_carry(self.name, "a text without turns")
+        lost = judged(self.name, conversation)
+        if lost:
+            return lost
         own = conversation.origin if conversation.origin.get("format") == self.name else {}
         messages, extra = conversation.messages, dict(conversation.extra)
         if own.get("system_column") and messages[0].role == "system":
