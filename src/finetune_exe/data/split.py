@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from finetune_exe.domain.dataset import SPLITS, SplitName
 from finetune_exe.errors import FineTuneError
 
-MIN_GROUPS_DRAWN = 100
+MIN_GROUPS_DRAWN = 200
 """A draw takes rows from so many groups or more, where there are so many: what is measured per group needs many."""
 
 
 def draw_rows(groups: Sequence[str], *, max_rows: int, seed: int) -> tuple[bool, ...]:
     """Choose `max_rows` rows, or all where there are fewer, group after group in random order.
 
-    In one round no group gives more than a hundredth of the draw; further rounds follow only where that is too little.
+    In one round no group gives more than a two-hundredth of the draw, or an even share of it where there are fewer
+    groups; further rounds follow only where that is too little.
 
     Args:
         groups: The group of every row.

@@ -24,6 +24,19 @@ AnswerKind = Literal["prose", "worked", "number", "json", "code", "sql", "empty"
 """What an answer is by its form; "worked" is prose that ends in the number it arrives at."""
 
 
+class TokenCounts(Value):
+    """How long rows are in the tokens of one model, its chat template included; counted on an even sample of them."""
+
+    model: str
+    """The model's reference in the plan."""
+    num_rows: int
+    """Rows that were counted."""
+    lengths: tuple[int, ...]
+    """Tokens of a row, ascending: evenly spaced order statistics, the shortest and the longest row among them."""
+    learned_share: float
+    """Share of all tokens that are learned."""
+
+
 class DataProfile(Value):
     """What a quick look at the user's rows shows, without a tokenizer."""
 
@@ -62,6 +75,8 @@ class DataProfile(Value):
     """Share of rows whose prompt and answer are in two different languages."""
     missing: tuple[str, ...] = ()
     """What the rows lack, most important first."""
+    tokens: TokenCounts | None = None
+    """Counted where the model's tokenizer is on this machine; otherwise tokens are judged from characters."""
 
 
 class TaskSpec(Document):

@@ -40,6 +40,8 @@ class Estimate(Value):
     source: str
     parts: dict[str, float] = Field(default_factory=dict)
     """The terms that add up to `value.mid`, in the same unit; empty where it is no sum."""
+    holds_for: str | None = None
+    """Name of the settings it was measured under; with others it is computed anew. None for what is computed anyway."""
 
 
 class Decision(Value):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.estimate.planned import plan_workload, planned_gpu
@@ -30,6 +33,22 @@ def estimate_speed(plan: Plan) -> Estimate | None:
         reason=pace.reason,
         source=pace.source,
     )
+
+
+def speed_key(plan: Plan) -> str:
+    """Name the settings that the speed of training depends on: equal names, equal speeds."""
+    parts = {
+        "model": plan.model.reference,
+        "method": plan.method.model_dump(mode="json"),
+        "batch": plan.batch.model_dump(mode="json"),
+        "precision": plan.precision.model_dump(mode="json"),
+        "optimizer": plan.optimizer.kind,
+        "max_length": plan.data.max_length,
+        "paths": plan.data.paths,
+        "processor": plan.hardware.cpu,
+        "gpus": [gpu.name for gpu in plan.hardware.gpus],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate | None:

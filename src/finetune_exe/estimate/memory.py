@@ -11,15 +11,17 @@ from finetune_exe.estimate.planned import extremes, plan_workload
 from finetune_exe.estimate.workload import Workload
 from finetune_exe.units import GIB
 
-CPU_RUNTIME_BYTES = 0.5 * GIB
+CPU_RUNTIME_BYTES = round(0.45 * GIB)
 """Python, PyTorch, transformers and PEFT, once loaded. Source: resident size of this trainer before its first step,
 less the model's weights; torch 2.13, transformers 5.23."""
-CPU_HEAP_SLACK = 0.9
-"""Share of the activations that the C library's heap holds beside them, as tensors of many sizes come and go; the few
-large blocks of logits are mapped and given back one by one.
+CPU_HEAP_SHARE = 0.335
+"""What the C library's heap holds beside activations and logits, as a share of them, for tensors of many sizes come and
+go in it.
 
-Source: resident size of this trainer on SmolLM2-135M, LoRA and full, bfloat16 and float32, 8 rows of 128, 256 and 512
-tokens, against the bytes counted."""
+Source, for this and the next: resident size of this trainer on SmolLM2-135M, LoRA and full, 8 rows of 128, 256 and 512
+tokens, less the peak of live tensors that PyTorch's profiler counts in the same step."""
+CPU_HEAP_BYTES = 0.2 * GIB
+"""By how much the heap grows over the first dozen steps of differing length."""
 _SOURCE = (
     "counted from the model's dimensions, tensor by tensor as PyTorch 2.13, transformers 5 and PEFT 0.21 keep them; "
     "checked on published peaks, benchmarks/estimates.md"
@@ -38,7 +40,7 @@ class Resident:
 def resident_memory(workload: Workload) -> Resident:
     """Estimate the resident size of the process: live tensors, the heap's slack beside them, and the program."""
     memory = footprint(workload)
-    heap = CPU_HEAP_SLACK * memory.parts["activations"]
+    heap = CPU_HEAP_BYTES + CPU_HEAP_SHARE * (memory.parts["activations"] + memory.parts["logits"])
     return Resident(
         total=Interval(
             low=memory.allocated.low + 0.7 * heap + CPU_RUNTIME_BYTES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16"]
+SPINS = "20000"
+"""Rounds that a waiting OpenMP thread of GCC's runtime spins before it sleeps: about a fifth of a millisecond.
+
+Source: steps of SmolLM2-135M on two Zen 4 cores, 912 tokens: 2.5 s against 3.1 s with none; beside another busy program
+9.0 s against 5.2 s."""
 
 
 def require_training_packages(*more: str) -> None:
@@ -35,9 +41,12 @@ def settle_libraries() -> None:
     """Make the libraries quiet and sociable; call it before PyTorch is imported.
 
     Their progress bars and advice stay out of our output, while their errors still arrive as exceptions. OpenMP
-    threads sleep while they wait: spinning ones make everything many times slower where another program computes too.
+    threads that wait for the next operation go to sleep at once where another program computes too, for spinning would
+    make everything many times slower; where none does, they spin for a moment first, which makes a step a fifth faster.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ["GOMP_SPINCOUNT"] = "0" if _others_compute() else SPINS
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -51,6 +60,21 @@ def settle_libraries() -> None:
     for library in ("transformers", "torch", "peft", "accelerate", "bitsandbytes"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
         warnings.filterwarnings("ignore", category=UserWarning, module=library)
+
+
+def _others_compute() -> bool:
+    """Say whether other programs compute at this moment; where the system does not tell, that none does."""
+    try:
+        return all(_others_running() for _ in range(3))
+    except (OSError, StopIteration, ValueError):
+        return False
+
+
+def _others_running() -> bool:
+    """Look once, after a hundredth of a second in which programs that only woke up have gone back to sleep."""
+    time.sleep(0.01)
+    lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("procs_running")).split()[1]) > 1
 
 
 def pick_device() -> str:

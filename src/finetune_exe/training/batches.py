@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_exe.domain.plan import Batch, Schedule
+from finetune_exe.estimate.rows import GROUPED_STEPS
 
 Step = list[list[int]]
 """The micro-batches of one optimizer step, each a list of sequence indices."""
-
-GROUPED_STEPS = 32
-"""Steps among which rows are sorted by length; more pads less and mixes less."""
 
 
 def plan_epoch(lengths: Sequence[int], batch: Batch, *, seed: int, epoch: int) -> list[Step]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,25 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.models.forward import collate
-from finetune_exe.models.generate import generate
+from finetune_exe.models.forward import Rows, collate
+from finetune_exe.models.generate import generate, merged
 from finetune_exe.text.encode import Sequence as TokenSequence
 from finetune_exe.text.tokenizer import ChatTokenizer
-from finetune_exe.training.setup import set_up
+from finetune_exe.training.setup import Setup, set_up
 
 WARM_UP_STEPS = 2
 ANSWER_TOKENS = 8
+MAX_SECONDS = 40.0
+"""Timing steps ends after so long, however few they are."""
+
+
+class TrainingPace(NamedTuple):
+    """What timed steps showed; tokens are counted without padding."""
+
+    tokens_per_second: float
+    slowest_step_ratio: float
+    """Slowest time a token over the mean: how unsteady the machine is."""
+    num_steps: int
 
 
 class MachineSpeed(NamedTuple):
@@ -27,12 +37,28 @@ class MachineSpeed(NamedTuple):
     load_seconds: float
     training_tokens_per_second: float
     slowest_step_ratio: float
-    """Slowest over median step: how unsteady the machine is."""
+    """Slowest time a token over the mean: how unsteady the machine is."""
     reading_tokens_per_second: float
     answer_start_seconds: float
     """For a batch of answers, up to the first token."""
     answer_seconds_per_token: float
     """For a batch of answers, each further token."""
+
+
+def time_steps(
+    plan: Plan, base: Path, sequences: Sequence[TokenSequence], tokenizer: ChatTokenizer, *, num_steps: int = 6
+) -> TrainingPace:
+    """Train a few real steps of a plan on its own rows and time them; nothing is kept of them.
+
+    Args:
+        plan: Model, method, batch and precision.
+        base: Folder of the base model.
+        sequences: An even sample of the rows.
+        tokenizer: The model's.
+        num_steps: Steps timed, after two to warm up.
+    """
+    setup = set_up(plan, base)
+    return _pace(setup, _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device), num_steps)
 
 
 def probe(
@@ -59,43 +85,62 @@ def probe(
     started = time.monotonic()
     setup = set_up(plan, base)
     load_seconds = time.monotonic() - started
-    size = plan.batch.micro_batch_size
+    batches = _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device)
+    pace = _pace(setup, batches, num_steps)
+    model = setup.model.eval()
+    middle = batches[len(batches) // 2]
+    with torch.no_grad():
+        begun = time.monotonic()
+        setup.losses(middle)
+        reading = time.monotonic() - begun
+    if plan.precision.base_dtype == "bfloat16":
+        model.to(torch.bfloat16)  # as a model is loaded to be evaluated
+    model = merged(model)
+    rows = sorted(sequences, key=lambda row: len(row.tokens))
+    asked = [rows[index * len(rows) // answers] for index in range(min(answers, len(rows)))]
+    prompts = [row.tokens[: row.learned.index(True)] for row in asked]
+    times = []
+    for length in (1, 1 + ANSWER_TOKENS):
+        begun = time.monotonic()
+        generate(model, prompts, tokenizer, max_new_tokens=length, batch_size=answers,
+                 bf16=plan.precision.base_dtype == "bfloat16")  # fmt: skip
+        times.append(time.monotonic() - begun)
+    return MachineSpeed(
+        load_seconds=load_seconds,
+        training_tokens_per_second=pace.tokens_per_second,
+        slowest_step_ratio=pace.slowest_step_ratio,
+        reading_tokens_per_second=middle.num_tokens / reading,
+        answer_start_seconds=times[0],
+        answer_seconds_per_token=max(0.0, times[1] - times[0]) / ANSWER_TOKENS,
+    )
+
+
+def _batches(sequences: Sequence[TokenSequence], size: int, tokenizer: ChatTokenizer, device: str) -> list[Rows]:
+    """Put rows of like length together, as training does, from the shortest to the longest."""
     rows = sorted(((np.array(s.tokens), np.array(s.learned)) for s in sequences), key=lambda row: len(row[0]))
-    batches = [
-        collate(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=setup.device)
+    return [
+        collate(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=device)
         for start in range(0, max(1, len(rows) - size + 1), size)
     ]
-    train_seconds = []
+
+
+def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int) -> TrainingPace:
+    """Time steps on batches spread evenly over the lengths there are."""
+    seconds, tokens = [], []
+    started = time.monotonic()
     for step in range(WARM_UP_STEPS + num_steps):
-        batch = batches[step * len(batches) // (WARM_UP_STEPS + num_steps)]
+        timed = step - WARM_UP_STEPS
+        position = timed if timed >= 0 else num_steps // 2
+        batch = batches[min(len(batches) - 1, int((position + 0.5) * len(batches) / num_steps))]
         begun = time.monotonic()
         setup.accelerator.backward(setup.losses(batch).nll_N.mean())
         setup.optimizer.step()
         setup.optimizer.zero_grad(set_to_none=True)
-        if step >= WARM_UP_STEPS:
-            train_seconds.append((time.monotonic() - begun) / batch.num_tokens)
-    setup.model.eval()
-    longest = batches[len(batches) // 2]
-    with torch.no_grad():
-        begun = time.monotonic()
-        setup.losses(longest)
-        reading = time.monotonic() - begun
-    if plan.precision.base_dtype == "bfloat16":
-        setup.model.to(torch.bfloat16)  # as a tuned model is loaded to be evaluated
-    asked = [rows[index * len(rows) // answers] for index in range(min(answers, len(rows)))]
-    prompts = [tuple(tokens[: learned.argmax()].tolist()) for tokens, learned in asked]
-    times = []
-    for length in (1, 1 + ANSWER_TOKENS):
-        begun = time.monotonic()
-        generate(setup.model, prompts, tokenizer, max_new_tokens=length, batch_size=answers,
-                 bf16=plan.precision.base_dtype == "bfloat16")  # fmt: skip
-        times.append(time.monotonic() - begun)
-    middle = statistics.median(train_seconds)
-    return MachineSpeed(
-        load_seconds=load_seconds,
-        training_tokens_per_second=1 / middle,
-        slowest_step_ratio=max(train_seconds) / middle,
-        reading_tokens_per_second=longest.num_tokens / reading,
-        answer_start_seconds=times[0],
-        answer_seconds_per_token=max(0.0, times[1] - times[0]) / ANSWER_TOKENS,
-    )
+        if timed >= 0:
+            seconds.append(time.monotonic() - begun)
+            tokens.append(batch.num_tokens)
+        if seconds and time.monotonic() - started > MAX_SECONDS:
+            break
+    rate = sum(tokens) / sum(seconds)
+    slowest = max(spent / count for spent, count in zip(seconds, tokens, strict=True))
+    return TrainingPace(rate, slowest * rate, len(seconds))

@@ -5,34 +5,34 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.task import TaskSpec
-from finetune_exe.domain.values import Decision, Estimate, Interval, Leaf
+from finetune_exe.domain.values import Decision, Leaf
 from finetune_exe.text.conversation import RowFault
 from finetune_exe.text.encode import Sequence
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.probe import MachineSpeed
-from finetune_exe.workflow.plans import MEASURED, edit_plan, find_hardware, make_plan
+from finetune_exe.workflow.plans import MEASURED, edit_plan, find_hardware, make_plan, measured_estimate
 from finetune_exe.workflow.runs import Note
 
 TASK = "Write the one-line docstring of a Python function"
-MAX_LENGTH = 256
-MAX_NEW_TOKENS = 48
+MAX_LENGTH = 128
+MAX_NEW_TOKENS = 32
 BATCH = 8
 DRAFT = (f"data.max_length={MAX_LENGTH}", f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1")
 RESERVE_SECONDS = 30.0
 """For preparing the data, saving, and what no probe foresees."""
-SHARE_OF_TRAINING = 0.45
+SHARE_OF_TRAINING = 0.42
 """Of the time that is left after the probe and the reserve; the rest evaluates."""
 SHARE_OF_ANSWERS = 0.75
 """Of the time for evaluation."""
 ANSWER_BATCH = 16
-TUNED_ANSWER_COST = 0.6
+MAXIMUM_ANSWERS = 256
+TUNED_ANSWER_COST = 0.7
 """Time of a tuned answer over an untuned one, which runs on to the limit."""
-EVALUATIONS = 3
+EVALUATIONS = 2
 MINIMUM_ROWS, MAXIMUM_ROWS = 64, 4000
 
 
@@ -72,10 +72,10 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
     train_seconds = seconds * SHARE_OF_TRAINING
     eval_seconds = seconds - train_seconds
     per_batch = (1 + TUNED_ANSWER_COST) * (speed.answer_start_seconds + MAX_NEW_TOKENS * speed.answer_seconds_per_token)
-    num_batches = max(1, min(8, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
+    num_batches = max(1, min(MAXIMUM_ANSWERS // ANSWER_BATCH, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
     reading = eval_seconds - num_batches * per_batch - 2 * speed.load_seconds
-    test_rows = int(max(24, min(140, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
-    validation_rows = max(16, min(40, test_rows // 3))
+    test_rows = int(max(24, min(MAXIMUM_ANSWERS, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
+    validation_rows = max(16, min(32, test_rows // 3))
     validating = (EVALUATIONS + 1) * validation_rows * tokens_per_row / speed.reading_tokens_per_second
     stepping = train_seconds - speed.load_seconds - validating
     train_rows = int(stepping * speed.training_tokens_per_second / tokens_per_row)
@@ -129,22 +129,23 @@ def plan_demo(*, minutes: float, note: Note) -> Demo:
     draft = make_plan(spec, hardware=hardware, settings=DRAFT)
     note("timing a few training steps on this machine")
     tokenizer = load_tokenizer(base, chat_template=draft.data.chat_template)
-    rows = _example_rows(tokenizer)
+    rows, usable = _example_rows(tokenizer)
     speed = probe(draft, base, rows, tokenizer)
     left = 60 * minutes - (time.monotonic() - started) - RESERVE_SECONDS
     tokens_per_row = sum(len(row.tokens) for row in rows) / len(rows)
     size = size_run(speed, tokens_per_row=tokens_per_row, seconds=max(0.0, left))
-    return Demo(plan=_sized(draft, size, speed), size=size)
+    return Demo(plan=_sized(draft, size, speed, usable=usable), size=size)
 
 
-def _example_rows(tokenizer: ChatTokenizer) -> list[Sequence]:
-    """Encode a few functions spread over the standard library, as the demo will see them."""
+def _example_rows(tokenizer: ChatTokenizer) -> tuple[list[Sequence], float]:
+    """Encode a few functions spread over the standard library; give also the share of them that can be used."""
     from finetune_exe.data.stdlib_corpus import corpus_rows
     from finetune_exe.text.encode import encode
     from finetune_exe.text.formats import format_named
 
     chatml = format_named("chatml")
-    rows = []
+    rows: list[Sequence] = []
+    seen = kept = 0
     for raw in itertools.islice(corpus_rows(), 0, None, 40):
         conversation = chatml.read(raw.row)
         encoded = (
@@ -152,16 +153,23 @@ def _example_rows(tokenizer: ChatTokenizer) -> list[Sequence]:
             if isinstance(conversation, RowFault)
             else encode(conversation, tokenizer, max_length=MAX_LENGTH)
         )
-        rows += [] if isinstance(encoded, RowFault) else list(encoded)
-    return rows
+        seen += 1
+        if not isinstance(encoded, RowFault):
+            kept += 1
+            rows += encoded
+    return rows, kept / seen
 
 
-def _sized(draft: Plan, size: Size, speed: MachineSpeed) -> Plan:
+def _sized(draft: Plan, size: Size, speed: MachineSpeed, *, usable: float) -> Plan:
     """Write the sizes into the plan, each as a decision with its reason, and the measured pace into its estimates."""
     rows = size.train_rows + size.validation_rows + size.test_rows
     per_second = f"{speed.training_tokens_per_second:.0f} tokens/s"
     chosen: dict[str, tuple[Leaf, str]] = {
-        "data.max_rows": (rows, f"what this machine trains on at {per_second} in the time given"),
+        "data.max_rows": (
+            round(rows / usable),
+            f"{rows} rows of at most {MAX_LENGTH} tokens, as {usable:.0%} are: what this machine trains on at "
+            f"{per_second}, and evaluates, in the time given",
+        ),
         "data.validation_fraction": (size.validation_rows / rows, "few rows, read often"),
         "data.test_fraction": (size.test_rows / rows, "as many as the time for evaluation allows"),
         "schedule.epochs": (1.0, "every row new: in a short run more rows teach more than repeats"),
@@ -177,16 +185,14 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed) -> Plan:
         path: Decision(value=value, reason=reason, source=MEASURED, confidence="high")
         for path, (value, reason) in chosen.items()
     }
-    width = max(0.25, speed.slowest_step_ratio - 1)
+    unsteady = speed.slowest_step_ratio
     estimates = plan.estimates | {
-        "speed": _estimate(speed.training_tokens_per_second, "tokens_per_second", width, "timed training steps"),
-        "duration": _estimate(
-            size.train_seconds, "seconds", width, f"{size.train_rows} rows at {per_second}, loading and validation"
+        "speed": measured_estimate(
+            speed.training_tokens_per_second, "tokens_per_second", unsteady=unsteady, reason="timed training steps"
         ),
-    }
+        "duration": measured_estimate(
+            size.train_seconds, "seconds", unsteady=unsteady,
+            reason=f"{size.train_rows} rows at {per_second}, loading and validation",
+        ),
+    }  # fmt: skip
     return plan.model_copy(update={"decisions": {**plan.decisions, **decisions}, "estimates": estimates})
-
-
-def _estimate(mid: float, unit: Literal["seconds", "tokens_per_second"], width: float, reason: str) -> Estimate:
-    interval = Interval(low=mid / (1 + width), mid=mid, high=mid * (1 + width))
-    return Estimate(value=interval, unit=unit, reason=reason, source=MEASURED)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import apply_settings, read_plan
 from finetune_exe.domain.task import TaskSpec
-from finetune_exe.domain.values import Estimate, Hardware
+from finetune_exe.domain.values import Estimate, Hardware, Interval
+
+if TYPE_CHECKING:
+    from finetune_exe.text.tokenizer import ChatTokenizer
 
 MEASURED = "measured on this machine"
-"""Source of an estimate that a probe of the machine gave; it outlives edits of the plan."""
+"""Source of an estimate that a probe of the machine gave."""
 
 
 def find_hardware(gpu: str | None) -> Hardware:
@@ -44,7 +48,8 @@ def make_plan(
         settings: `path=value` wishes that override the advice.
         speed: A measured speed, better than any formula.
         calibrate: Correct the predictions by what finished runs on this machine measured.
-        probe: Time matrix products here for two seconds, for a better speed; only where a processor shall train.
+        probe: Measure the speed on this processor instead of taking it from a formula: by a few steps of the plan's
+            training where its model is here, else by two seconds of matrix products.
 
     Raises:
         FineTuneError: X01 where the probe lacks PyTorch; whatever the analysis raises.
@@ -60,6 +65,18 @@ def make_plan(
     if probe and not hardware.gpus:
         hardware = _probed(hardware)
     plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
+    tokenizer = _tokenizer_at_hand(plan)
+    if profile is not None and tokenizer is not None:
+        from finetune_exe.data.token_counts import count_tokens
+
+        tokens = count_tokens(
+            plan.data.paths, tokenizer, model=plan.model.reference, num_rows=profile.num_rows,
+            format_name=plan.data.format,
+        )  # fmt: skip
+        profile = profile.model_copy(update={"tokens": tokens})
+        plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
+        if probe and not hardware.gpus and tokens is not None:
+            plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=_timed(plan, tokenizer))
     if not calibrate:
         return plan
     from finetune_exe.planning.readiness import check_readiness
@@ -67,6 +84,57 @@ def make_plan(
 
     plan = calibrate_plan(plan, read_ledger())
     return plan.model_copy(update={"readiness": check_readiness(plan)})
+
+
+def _tokenizer_at_hand(plan: Plan) -> ChatTokenizer | None:
+    """Load the tokenizer of the plan's model where it is on this machine already and there are rows to count."""
+    if plan.profile is None:
+        return None
+    from finetune_exe.errors import FineTuneError
+    from finetune_exe.models.locate import folder_at_hand
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    try:
+        folder = folder_at_hand(plan.model.reference, revision=plan.model.revision)
+        return None if folder is None else load_tokenizer(folder, chat_template=plan.data.chat_template)
+    except FineTuneError:
+        return None  # not there, or not whole: it is said when the model is needed
+
+
+def _timed(plan: Plan, tokenizer: ChatTokenizer) -> Estimate:
+    """Time a few steps of the plan's own training."""
+    from finetune_exe.data.token_counts import encode_sample
+    from finetune_exe.estimate.duration import speed_key
+    from finetune_exe.training.probe import time_steps
+
+    assert plan.profile is not None, "rows were counted"
+    rows = encode_sample(
+        plan.data.paths, tokenizer, max_length=plan.data.max_length, num_rows=plan.profile.num_rows,
+        format_name=plan.data.format,
+    )  # fmt: skip
+    sequences = [sequence for row in rows for sequence in row]
+    pace = time_steps(plan, tokenizer.folder, sequences, tokenizer)
+    speed = measured_estimate(
+        pace.tokens_per_second, "tokens_per_second", unsteady=pace.slowest_step_ratio,
+        reason=f"{pace.num_steps} timed steps of this training",
+    )  # fmt: skip
+    return speed.model_copy(update={"holds_for": speed_key(plan)})
+
+
+def measured_estimate(
+    mid: float, unit: Literal["seconds", "tokens_per_second"], *, unsteady: float, reason: str
+) -> Estimate:
+    """Give what a probe measured with bounds a quarter wide, or wider where the machine was unsteady.
+
+    Args:
+        mid: The value.
+        unit: Its unit.
+        unsteady: Slowest over mean of what was timed.
+        reason: What was timed.
+    """
+    width = max(0.25, unsteady - 1)
+    interval = Interval(low=mid / (1 + width), mid=mid, high=mid * (1 + width))
+    return Estimate(value=interval, unit=unit, reason=reason, source=MEASURED)
 
 
 def _probed(hardware: Hardware) -> Hardware:

@@ -9,7 +9,7 @@ from tests.tiny import write_model
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.load import load_model
-from finetune_exe.models.locate import model_folder
+from finetune_exe.models.locate import folder_at_hand, model_folder
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -44,3 +44,20 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(FineTuneError, match=r"error\[FT-M03\]"):
         load_model(folder, dtype="float32", device="cpu")
+
+
+def test_at_hand_is_only_what_needs_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_EXE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = write_model(tmp_path / "m")
+    assert folder_at_hand(str(folder)) == folder
+    assert folder_at_hand("embedded") is None
+    assert folder_at_hand("owner/name") is None
+    assert folder_at_hand("./nowhere") is None
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    refs = tmp_path / "hub" / "models--owner--name" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    assert folder_at_hand("owner/name") == snapshot

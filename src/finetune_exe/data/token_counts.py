@@ -1,0 +1,84 @@
+"""Tokenise a sample of rows, as training will see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from finetune_exe.data.ingest import open_sources
+from finetune_exe.data.raw import RawRow
+from finetune_exe.data.sources import find_sources
+from finetune_exe.domain.task import FormatName, TokenCounts
+from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.encode import Sequence as TokenSequence
+from finetune_exe.text.encode import encode
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+MAX_COUNTED = 400
+"""Rows that are tokenised; their mean length is then known to a few per cent."""
+MAX_KEPT = 101
+"""Order statistics that are kept of them."""
+LONGEST = 1 << 17
+
+
+def encode_sample(
+    paths: Sequence[str],
+    tokenizer: ChatTokenizer,
+    *,
+    max_length: int,
+    num_rows: int,
+    format_name: FormatName | None = None,
+) -> Iterator[tuple[TokenSequence, ...]]:
+    """Encode an even sample of the rows, 400 or a few more; those that cannot be trained on are passed over.
+
+    Args:
+        paths: Files, folders, patterns, or "stdlib".
+        tokenizer: The model's.
+        max_length: Longest sequence in tokens.
+        num_rows: Rows there are.
+        format_name: Form of the rows; None looks for itself.
+
+    Raises:
+        FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
+    """
+    opened = open_sources(find_sources(paths), format_name=format_name)
+    stride = max(1, num_rows // MAX_COUNTED)
+    entries = ((opening.detection.format, entry) for opening in opened for entry in opening.entries)
+    rows = ((form, entry.row) for form, entry in entries if isinstance(entry, RawRow))
+    for form, row in islice(rows, 0, None, stride):
+        read = form.read(row)
+        encoded = read if isinstance(read, RowFault) else encode(read, tokenizer, max_length=max_length)
+        if not isinstance(encoded, RowFault):
+            yield encoded
+
+
+def count_tokens(
+    paths: Sequence[str], tokenizer: ChatTokenizer, *, model: str, num_rows: int, format_name: FormatName | None = None
+) -> TokenCounts | None:
+    """Tokenise an even sample of the rows with the model's template.
+
+    Args:
+        paths: Files, folders, patterns, or "stdlib".
+        tokenizer: The model's.
+        model: Its reference in the plan.
+        num_rows: Rows there are.
+        format_name: Form of the rows; None looks for itself.
+
+    Returns:
+        The counts; None where no row of the sample can be trained on.
+
+    Raises:
+        FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
+    """
+    lengths: list[int] = []
+    learned = 0
+    for sequences in encode_sample(paths, tokenizer, max_length=LONGEST, num_rows=num_rows, format_name=format_name):
+        lengths.append(sum(len(sequence.tokens) for sequence in sequences))
+        learned += sum(chain.from_iterable(sequence.learned for sequence in sequences))
+    if not lengths:
+        return None
+    ordered, last = sorted(lengths), min(MAX_KEPT, len(lengths)) - 1
+    kept = (ordered[round(index * (len(ordered) - 1) / max(1, last))] for index in range(last + 1))
+    return TokenCounts(
+        model=model, num_rows=len(lengths), lengths=tuple(kept), learned_share=learned / max(1, sum(lengths))
+    )

@@ -1,0 +1,47 @@
+"""Tokens of a sample of rows against encoding every row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.tiny import write_rows, write_tokenizer
+
+from finetune_exe.data.token_counts import MAX_COUNTED, MAX_KEPT, count_tokens
+from finetune_exe.text.encode import encode
+from finetune_exe.text.formats import format_named
+from finetune_exe.text.tokenizer import load_tokenizer
+
+
+def test_counts_are_those_of_encoding_every_row(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m"), chat_template=None)
+    path = write_rows(tmp_path / "rows.jsonl", count=60)
+    counts = count_tokens([str(path)], tokenizer, model="m", num_rows=60)
+    assert counts is not None
+    lengths, learned = [], 0
+    for line in path.read_text().splitlines():
+        conversation = format_named("chatml").read(json.loads(line))
+        for sequence in encode(conversation, tokenizer, max_length=10_000):
+            lengths.append(len(sequence.tokens))
+            learned += sum(sequence.learned)
+    assert counts.num_rows == 60
+    assert counts.lengths == tuple(sorted(lengths))
+    assert counts.learned_share == pytest.approx(learned / sum(lengths))
+
+
+def test_of_many_rows_an_even_sample_is_counted(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m"), chat_template=None)
+    path = write_rows(tmp_path / "rows.jsonl", count=2000)
+    counts = count_tokens([str(path)], tokenizer, model="m", num_rows=2000)
+    assert counts is not None
+    assert MAX_COUNTED <= counts.num_rows < 1.3 * MAX_COUNTED
+    assert len(counts.lengths) == MAX_KEPT
+    assert list(counts.lengths) == sorted(counts.lengths)
+
+
+def test_where_no_row_can_be_trained_on_nothing_is_said(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m"), chat_template=None)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "only a question"}]}\n' * 5)
+    assert count_tokens([str(path)], tokenizer, model="m", num_rows=5) is None

@@ -1,0 +1,110 @@
+"""Rows whose tokens were counted: how many are left, how long they are, and how they come out in passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finetune_exe.domain.plan import Batch, DataChoice, Plan
+from finetune_exe.domain.task import TokenCounts
+from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.estimate.planned import EAGER_LENGTH, attention_kind, plan_workload
+from finetune_exe.estimate.rows import arrange_passes, learned_share, row_tokens, split_sizes
+from finetune_exe.training.batches import plan_epoch
+
+LENGTHS = tuple(range(20, 222, 2))
+
+
+def counted(plan: Plan, *, lengths: tuple[int, ...] = LENGTHS, share: float = 0.25) -> Plan:
+    assert plan.profile is not None
+    tokens = TokenCounts(model=plan.model.reference, num_rows=400, lengths=lengths, learned_share=share)
+    return plan.model_copy(update={"profile": plan.profile.model_copy(update={"tokens": tokens})})
+
+
+def test_counted_rows_replace_guesses(plan_of: Callable[..., Plan]) -> None:
+    plan = counted(plan_of())
+    assert plan.profile is not None
+    row = row_tokens(plan, plan.profile)
+    assert row.mid == pytest.approx(np.mean(LENGTHS))
+    assert row.high - row.low < 0.2 * row.mid
+    assert learned_share(plan.profile, plan.profile.tokens).mid == 0.25
+    workload = plan_workload(plan)
+    assert workload is not None
+    assert workload.mean_tokens == row.mid
+    assert workload.learned_share == 0.25
+
+
+def test_counts_of_another_model_say_nothing(plan_of: Callable[..., Plan]) -> None:
+    plan = counted(plan_of())
+    other = plan.model_copy(update={"model": plan.model.model_copy(update={"reference": "another"})})
+    assert other.profile is not None
+    assert row_tokens(other, other.profile).mid == pytest.approx(225)
+    assert arrange_passes(other) is None
+
+
+def test_rows_that_are_too_long_are_no_part_of_the_splits(plan_of: Callable[..., Plan]) -> None:
+    plan = counted(plan_of(data=DataChoice(max_length=120, max_rows=1000)))
+    assert plan.profile is not None
+    sizes = split_sizes(plan, plan.profile)
+    kept = sum(length <= 120 for length in LENGTHS) / len(LENGTHS)
+    assert sizes.train + sizes.validation + sizes.test == pytest.approx(1000 * kept, abs=1)
+    assert row_tokens(plan, plan.profile).mid == pytest.approx(np.mean([n for n in LENGTHS if n <= 120]))
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize(("micro", "accumulation"), [(1, 1), (4, 1), (8, 1), (4, 2)])
+@pytest.mark.parametrize("rows", [60, 700])
+def test_passes_come_out_as_the_trainer_arranges_them(
+    plan_of: Callable[..., Plan], rows: int, micro: int, accumulation: int, grouped: bool
+) -> None:
+    """Drawn rows of the same lengths, arranged by the trainer itself for twenty seeds."""
+    batch = Batch(micro_batch_size=micro, gradient_accumulation_steps=accumulation, group_by_length=grouped)
+    data = DataChoice(max_length=1024, max_rows=rows, validation_fraction=0.01, test_fraction=0.01)
+    plan = counted(plan_of(batch=batch, data=data))
+    assert plan.profile is not None
+    passes = arrange_passes(plan)
+    assert passes is not None
+    rng = np.random.default_rng(1)
+    longest, padded, real = [], 0, 0
+    for seed in range(20):
+        lengths = rng.choice(LENGTHS, size=split_sizes(plan, plan.profile).train).tolist()
+        blocks = [part for step in plan_epoch(lengths, batch, seed=seed, epoch=0) for part in step]
+        sizes = [len(part) * max(lengths[index] for index in part) for part in blocks]
+        longest.append(max(sizes) / micro)
+        padded += sum(sizes)
+        real += sum(lengths)
+    assert passes.longest_tokens == pytest.approx(np.mean(longest), rel=0.05)
+    assert passes.padded_share == pytest.approx(padded / real - 1, abs=0.05)
+
+
+def test_memory_follows_the_longest_pass(plan_of: Callable[..., Plan]) -> None:
+    short, long = (estimate_memory(counted(plan_of(), lengths=(10, most))) for most in (100, 900))
+    assert short is not None
+    assert long is not None
+    assert short.value.high < long.value.low
+
+
+@pytest.mark.parametrize(
+    ("length", "on_gpu", "kind"),
+    [(EAGER_LENGTH, False, "eager"), (EAGER_LENGTH + 1, False, "fused"), (EAGER_LENGTH, True, "fused")],
+)
+def test_attention_is_written_out_only_for_short_rows_on_a_processor(length: int, on_gpu: bool, kind: str) -> None:
+    assert attention_kind(length, on_gpu=on_gpu) == kind
+
+
+def test_a_measured_speed_holds_until_the_settings_change(plan_of: Callable[..., Plan]) -> None:
+    from finetune_exe.domain.values import Estimate, Interval
+    from finetune_exe.estimate.duration import speed_key
+    from finetune_exe.planning.analyze import refresh
+
+    plan = plan_of()
+    value = Interval(low=50, mid=61, high=70)
+    fields: dict[str, Any] = {"value": value, "unit": "tokens_per_second", "reason": "timed", "source": "here"}
+    timed = plan.model_copy(update={"estimates": {"speed": Estimate(**fields, holds_for=speed_key(plan))}})
+    assert refresh(timed).estimates["speed"].value == value
+    assert refresh(timed).estimates["duration"].parts["training"] > 0
+    other = timed.model_copy(update={"batch": Batch(micro_batch_size=2)})
+    assert refresh(other).estimates["speed"].value != value
