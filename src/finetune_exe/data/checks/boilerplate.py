@@ -1,0 +1,46 @@
+"""What stands around the text of a web page: notices, menus, buttons."""
+
+from __future__ import annotations
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.example import text
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.knowledge.boilerplate import boilerplate_phrases
+
+_LINE_CHARACTERS = 120
+"""Only short lines are looked at: a sentence may speak of a privacy policy."""
+_MIN_FAMILIES = 2
+_EDGE_LINES = 6
+"""Lines at either end of the text, where pages have it."""
+
+
+def _find(row: RowView) -> str | None:
+    for answer in row.answers:
+        lines = answer.splitlines()
+        edges = lines if len(lines) <= 2 * _EDGE_LINES else lines[:_EDGE_LINES] + lines[-_EDGE_LINES:]
+        lowered = "\n".join(edges).lower()
+        if not any(phrase in lowered for phrase in boilerplate_phrases()):
+            continue
+        families: dict[str, str] = {}
+        for line in edges:
+            if 8 <= len(line) <= _LINE_CHARACTERS:
+                said = line.lower()
+                for phrase, family in boilerplate_phrases().items():
+                    if phrase in said:
+                        families.setdefault(family, line)
+        if len(families) >= _MIN_FAMILIES:
+            return shorten(next(iter(families.values())))
+    return None
+
+
+CHECKS = (
+    RowCheck(
+        code="boilerplate",
+        severity="warning",
+        message="notices and menus of a web page stand in the text",
+        fix="cut those lines",
+        find=_find,
+        example=text("It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."),
+        counterexample=text("We read the privacy policy of nine shops and found that three of them sell what they know."),
+    ),
+)

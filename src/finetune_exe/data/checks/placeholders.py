@@ -1,0 +1,42 @@
+"""Gaps of a template that were never filled."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+
+_GAP = re.compile(r"(?<![{$\\%])\{\{ ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})|<<[A-Z][A-Z_ ]{2,30}>>|\$\{[A-Z][A-Z_]{2,30}\}|(?<![\w%])%\([a-z_]+\)s")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+_ABOUT = re.compile(
+    r"template|jinja|mustache|handlebars|vue|angular|django|helm|ansible|liquid|placeholder|github actions|workflow|latex|\\frac|\\begin"
+    r"|react|jsx|style=|set notation|bash|shell|script|html|code|variable|function|def |f-string|console",
+    re.IGNORECASE,
+)
+
+
+def _find(row: RowView) -> str | None:
+    text = row.text
+    if "{{" not in text and "<<" not in text and "${" not in text and "%(" not in text:
+        return None
+    if "`" in text:
+        text = _CODE.sub(" ", text)
+    found = _GAP.search(text)
+    if found is None or _ABOUT.search(row.text) or "SYS" in found[0]:
+        return None
+    return shorten(text, found.start())
+
+
+CHECKS = (
+    RowCheck(
+        code="unfilled_placeholder",
+        severity="warning",
+        message="a gap of a template was never filled",
+        fix="fill in the value, or drop the row",
+        find=_find,
+        example=asked("Who are you?", "I am {{name}}, an assistant made by {{author}}."),
+        counterexample=asked("How does Jinja write a variable?", "A template has {{name}} where the value belongs."),
+    ),
+)
