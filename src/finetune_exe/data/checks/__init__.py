@@ -5,10 +5,14 @@ from __future__ import annotations
 from finetune_exe.data.checks import (
     boilerplate,
     characters,
+    conflicts,
     emptiness,
     gibberish,
     html_residue,
     json_in_string,
+    labels,
+    languages,
+    lengths,
     mojibake,
     pii,
     placeholders,
@@ -20,10 +24,11 @@ from finetune_exe.data.checks import (
     secret,
     special_tokens,
     tools,
+    truncation,
 )
-from finetune_exe.data.checks.check import RowCheck
+from finetune_exe.data.checks.check import Check, DataCheck, RowCheck
 
-ROW_CHECKS: tuple[RowCheck, ...] = (
+CHECKS: tuple[Check, ...] = (
     *roles.CHECKS,
     *tools.CHECKS,
     *emptiness.CHECKS,
@@ -41,4 +46,11 @@ ROW_CHECKS: tuple[RowCheck, ...] = (
     *boilerplate.CHECKS,
     *pii.CHECKS,
     *secret.CHECKS,
+    *truncation.CHECKS,
+    *languages.CHECKS,
+    *lengths.CHECKS,
+    *conflicts.CHECKS,
+    *labels.CHECKS,
 )
+ROW_CHECKS: tuple[RowCheck, ...] = tuple(check for check in CHECKS if isinstance(check, RowCheck))
+DATA_CHECKS: tuple[DataCheck, ...] = tuple(check for check in CHECKS if isinstance(check, DataCheck))

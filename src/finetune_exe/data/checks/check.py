@@ -70,3 +70,9 @@ def shorten(text: str, start: int = 0) -> str:
     first = max(0, start - EXTRACT_CHARACTERS // 4)
     piece = " ".join(text[first : first + EXTRACT_CHARACTERS].split())
     return ("..." if first else "") + piece + ("..." if first + EXTRACT_CHARACTERS < len(text) else "")
+
+
+def mask(value: str) -> str:
+    """Show only the ends of what should be kept secret."""
+    shown = min(4, len(value) // 4)
+    return f"{value[:shown]}***{value[len(value) - shown // 2 :]}"

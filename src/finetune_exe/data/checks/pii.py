@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.verify import (
@@ -17,7 +17,7 @@ from finetune_exe.data.checks.verify import (
 
 _EMAIL = re.compile(r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})(?![\w@])")
 _SAMPLE_DOMAIN = re.compile(
-    r"(?:^|\.)(?:example|test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany|website|yourwebsite|abc|xyz|acme"
+    r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany|website|yourwebsite|abc|xyz|acme"
     r"|mail|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo|bar|address)\.\w+(?:\.\w+)?$"
 )
 _SAMPLE_NAME = re.compile(
@@ -93,7 +93,7 @@ def _email(text: str) -> str | None:
         name, domain = match[1].lower(), match[2].lower()
         if _SAMPLE_NAME.fullmatch(name) or _SAMPLE_DOMAIN.search(domain) or domain.endswith((".png", ".jpg", ".py")):
             continue
-        return f"e-mail address: {shorten(text, match.start())}"
+        return f"e-mail address: {mask(match[0])}"
     return None
 
 
@@ -108,14 +108,14 @@ def _phone(text: str) -> str | None:
             continue
         if match[0].startswith("+") and not re.search(r"[ .()-]", match[0]) and len(digits) < 10:
             continue
-        return f"phone number: {shorten(text, match.start())}"
+        return f"phone number: {mask(match[0])}"
     return None
 
 
 def _social(text: str) -> str | None:
     for match in _SOCIAL.finditer(text):
         if is_social_security_number(*match.groups()) and match[0] not in _SAMPLE_SOCIAL:
-            return f"social security number: {shorten(text, match.start())}"
+            return f"social security number: {mask(match[0])}"
     return None
 
 
@@ -125,7 +125,7 @@ def _card(text: str) -> str | None:
         if not is_card_number(digits) or digits in _SAMPLE_CARDS:
             continue
         if digits != match[0] or _CARD_WORD.search(text, max(0, match.start() - 60), match.end() + 40):
-            return f"card number: {shorten(text, match.start())}"
+            return f"card number: {mask(match[0])}"
     return None
 
 
@@ -133,7 +133,7 @@ def _iban(text: str) -> str | None:
     for match in _IBAN.finditer(text):
         number = match[0].replace(" ", "")
         if is_iban(number) and number not in _SAMPLE_IBANS:
-            return f"bank account: {shorten(text, match.start())}"
+            return f"bank account: {mask(match[0])}"
     return None
 
 
@@ -147,7 +147,7 @@ def _ip(text: str) -> str | None:
         except ValueError:
             continue
         if address.is_global and not match[1].endswith((".0", ".0.1")) and match[1].split(".")[0] != "0":
-            return f"IP address: {shorten(text, match.start())}"
+            return f"IP address: {mask(match[0])}"
     return None
 
 
@@ -155,13 +155,13 @@ def _address(text: str) -> str | None:
     match = _ADDRESS.search(text)
     if match is None or _SAMPLE_ADDRESS.search(match[0]):
         return None
-    return f"postal address: {shorten(text, match.start())}"
+    return f"postal address: {mask(match[0])}"
 
 
 def _chinese_id(text: str) -> str | None:
     for match in _CHINESE_ID.finditer(text):
         if is_chinese_identity_number(match[0]):
-            return f"identity number: {shorten(text, match.start())}"
+            return f"identity number: {mask(match[0])}"
     return None
 
 

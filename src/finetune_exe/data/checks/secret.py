@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.verify import entropy
@@ -52,14 +52,14 @@ def _find(row: RowView) -> str | None:
         while place >= 0:
             match = _KEYS.match(text, place)
             if match is not None and not _is_sample(match[0]):
-                return f"key: {shorten(text, place)}"
+                return f"key: {mask(match[0])}"
             place = text.find(mark, place + 1)
     return _private_key(text) or _password_in_url(text) or _named(row, text)
 
 
 def _private_key(text: str) -> str | None:
     match = _PRIVATE_KEY.search(text) if "PRIVATE KEY" in text else None
-    return None if match is None else f"private key: {shorten(text, match.start())}"
+    return None if match is None else "private key"
 
 
 def _password_in_url(text: str) -> str | None:
@@ -67,7 +67,7 @@ def _password_in_url(text: str) -> str | None:
         return None
     for match in _URL.finditer(text):
         if not _NOT_SECRET.search(match[2]) and match[2].lower() not in ("password", "postgres", match[1].lower()):
-            return f"password in a URL: {shorten(text, match.start())}"
+            return f"password in a URL: {mask(match[2])}"
     return None
 
 
@@ -84,7 +84,7 @@ def _named(row: RowView, text: str) -> str | None:
             continue
         for match in _NAMED.finditer(text, max(0, start - _NAME_CHARACTERS), start + 250):
             if _is_secret(match[2].rstrip(".!?:")) and not _is_asked_for(row, match[2]):
-                return f"{match[1].lower()}: {shorten(text, match.start())}"
+                return f"{match[1].lower()}: {mask(match[2])}"
     return None
 
 
@@ -104,7 +104,10 @@ def _is_secret(value: str) -> bool:
 
 def _is_asked_for(row: RowView, value: str) -> bool:
     """Whether the assistant made the secret up because it was asked to."""
-    return row.layout != "text" and value not in row.prompt and _ASKS_FOR_ONE.search(row.prompt) is not None
+    if row.layout == "text":
+        return False
+    asked = "\n".join([message.content for message in row.messages if message.role == "user"])
+    return value not in asked and _ASKS_FOR_ONE.search(asked) is not None
 
 
 CHECKS = (
