@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from finetune_exe.data.checks import DATA_CHECKS
 from finetune_exe.data.checks.facts import Facts, join_facts
 from finetune_exe.data.checks.findings import Findings, judge
 from finetune_exe.data.checks.places import Places
-from finetune_exe.data.checks.survey import NumberedRow, Prove, available_workers, survey_all
+from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_workers, survey_all
 from finetune_exe.data.faults import FileNote
 from finetune_exe.data.ingest import SourceRows, open_sources
-from finetune_exe.data.raw import BadLine
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import CheckReport
 from finetune_exe.domain.task import FormatName
@@ -30,6 +31,7 @@ def check(
     test: Sequence[str] = (),
     benchmarks: Path | None = None,
     format_name: FormatName | None = None,
+    columns: Mapping[str, str] | None = None,
     tokenizer: ChatTokenizer | None = None,
     max_length: int = 1024,
     workers: int | None = None,
@@ -42,6 +44,7 @@ def check(
         test: Data held out for the end, likewise.
         benchmarks: A folder of benchmark files that must not be trained on.
         format_name: Form of the rows; None looks for itself.
+        columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
         tokenizer: The base model's; with it, lengths and loss masks are checked too.
         max_length: Longest training sequence in tokens; used with a tokenizer only.
         workers: Processes to look at rows with; None takes every core for large data. It changes nothing but the time.
@@ -50,7 +53,9 @@ def check(
         FineTuneError: C05, D03 or D07 where the data cannot be read at all.
     """
     files: list[FileNote] = []
-    opened = open_sources(find_sources(paths), format_name=format_name, unreadable=files)
+    opened = open_sources(
+        find_sources(paths), format_name=format_name, columns=columns, unreadable=files, preferences=True
+    )
     places = Places(split="train")
     findings = Findings(places)
     facts = _survey(opened, places, findings, workers=workers, prove=_proof(tokenizer, max_length))
@@ -59,13 +64,13 @@ def check(
     for note in (*files, *(note for opening in opened for note in opening.notes)):
         findings.add_file(note)
     found = findings.in_order()
-    lost = {row.index for finding in found if finding.severity == "error" for row in finding.rows if row.split == "train"}
+    lost = {row.index for finding in found if finding.severity == "error" for row in finding.rows if row.split == "train" and row.index is not None}
     detection = opened[0].detection if opened else None
     return CheckReport(
         format=detection.format.name if detection else None,
         format_evidence=detection.evidence if detection else (),
         records=len(places),
-        kept=len(places) - len(lost - {-1}),
+        kept=len(places) - len(lost),
         masks_checked=tokenizer is not None,
         quality=judge(found, num_rows=len(places)),
         findings=found,
@@ -79,8 +84,7 @@ def _survey(
     if not opened:
         return join_facts(())
     surveys = survey_all(
-        _numbered(opened, places, findings),
-        format_name=opened[0].detection.format.name,
+        _chunks(opened, places),
         workers=workers or (available_workers() if _size(opened) > _LARGE_BYTES else 1),
         prove=prove,
     )
@@ -91,20 +95,21 @@ def _survey(
     return join_facts(tables)
 
 
-def _numbered(opened: Sequence[SourceRows], places: Places, findings: Findings) -> Iterator[NumberedRow]:
-    """Number the records, note where each stands, and set aside what is none."""
+def _chunks(opened: Sequence[SourceRows], places: Places) -> Iterator[Chunk]:
+    """Note where each record stands, and hand the records on by the thousand."""
     for opening in opened:
         places.firsts.append(len(places))
         places.names.append(opening.source.name)
-        for count, entry in enumerate(opening.entries, start=1):
-            index = len(places)
-            places.lines.append(-1 if entry.line is None else entry.line)
-            if opening.source.path is None:
-                places.special[index] = opening.source.place(entry, count)
-            if isinstance(entry, BadLine):
-                findings.add_fault(index, RowFault(code=entry.code, message=entry.message, fix=entry.fix), entry.text)
-            else:
-                yield NumberedRow(index, entry)
+        entries = iter(opening.entries)
+        count = 0
+        while chunk := list(islice(entries, CHUNK_ROWS)):
+            first = len(places)
+            for entry in chunk:
+                count += 1
+                if opening.source.path is None:
+                    places.special[len(places)] = opening.source.place(entry, count)
+                places.lines.append(-1 if entry.line is None else entry.line)
+            yield Chunk(first, chunk, replace(opening, entries=iter(()), notes=[]))
 
 
 def _size(opened: Sequence[SourceRows]) -> int:

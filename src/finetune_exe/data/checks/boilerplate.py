@@ -8,7 +8,7 @@ from finetune_exe.data.checks.check import DataCheck, Hit, RowCheck, shorten
 from finetune_exe.data.checks.example import text
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.row import RowView
-from finetune_exe.knowledge.boilerplate import boilerplate_phrases
+from finetune_exe.knowledge.boilerplate import boilerplate_phrases, boilerplate_signs
 
 _LINE_CHARACTERS = 120
 """Only short lines are looked at: a sentence may speak of a privacy policy."""
@@ -19,6 +19,8 @@ _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
 
 
 def _find(row: RowView) -> str | None:
+    if row.layout != "text" or (row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split())):
+        return None
     for answer in row.answers:
         lines = answer.splitlines()
         edges = lines if len(lines) <= 2 * _EDGE_LINES else lines[:_EDGE_LINES] + lines[-_EDGE_LINES:]

@@ -24,6 +24,7 @@ _LOOKALIKE = (
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
 )
 """Cyrillic letters that look like Latin ones."""
+_CYRILLIC = re.compile("[\u0400-\u052f]")
 _MIXED_LETTERS = re.compile(f"[{_LOOKALIKE}][A-Za-z]|[A-Za-z][{_LOOKALIKE}]")
 _MIXED_WORD = re.compile(
     rf"(?:(?<![\u0370-\u04ff])[A-Za-z]{{2,}}[{_LOOKALIKE}]+[A-Za-z]|(?<![A-Za-z\u0370-\u04ff])[A-Za-z]+[{_LOOKALIKE}]+[A-Za-z]{{2,}}"
@@ -46,7 +47,7 @@ def _invisible(row: RowView) -> str | None:
         found = _INVISIBLE.search(text)
         if found is not None:
             return f"U+{ord(found[0][0]):04X} in: {shorten(text, found.start())}"
-    found = _MIXED_WORD.search(text) if _MIXED_LETTERS.search(text) else None
+    found = _MIXED_WORD.search(text) if _CYRILLIC.search(text) and _MIXED_LETTERS.search(text) else None
     return None if found is None else f"Cyrillic letters in a Latin word: {found[0]}"
 
 

@@ -90,7 +90,7 @@ class Findings:
     def add_file(self, note: FileNote) -> None:
         """Note what is wrong with a file as a whole, or with lines of it that hold no record."""
         rows = tuple(
-            FindingRow(index=-1, line=line, split=self._places.split, source=f"{note.source}:{line}") for line in note.lines
+            FindingRow(index=None, line=line, split=self._places.split, source=f"{note.source}:{line}") for line in note.lines
         )
         self._files.append(
             CheckFinding(
@@ -104,7 +104,7 @@ class Findings:
         for code, rows in self._hits.items():
             if rows:
                 kind = self._kinds[code]
-                chosen = tuple(sorted(rows.values(), key=lambda row: (row.split, row.index)))
+                chosen = tuple(sorted(rows.values(), key=lambda row: (row.split, row.index or 0)))
                 found.append(
                     CheckFinding(
                         code=code, severity=self._severity(kind, len(rows)), rows=chosen, message=kind.message, fix=kind.fix
@@ -132,7 +132,7 @@ def judge(findings: Sequence[CheckFinding], *, num_rows: int) -> DataQuality:
     suspicious: set[int] = set()
     repeated: set[int] = set()
     for finding in findings:
-        rows = {row.index for row in finding.rows if row.split == "train" and row.index >= 0}
+        rows = {row.index for row in finding.rows if row.split == "train" and row.index is not None}
         if finding.severity == "info":
             continue
         if finding.code in REPEATS:

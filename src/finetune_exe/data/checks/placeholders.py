@@ -8,7 +8,13 @@ from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
-_GAP = re.compile(r"(?<![{$\\%])\{\{ ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})|<<[A-Z][A-Z_ ]{2,30}>>|\$\{[A-Z][A-Z_]{2,30}\}|(?<![\w%])%\([a-z_]+\)s")
+_GAPS = {
+    "{{": re.compile(r"\{\{(?<![{$\\%]..) ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})"),
+    "<<": re.compile(r"<<[A-Z][A-Z_ ]{2,30}>>"),
+    "${": re.compile(r"\$\{[A-Z][A-Z_]{2,30}\}"),
+    "%(": re.compile(r"%\((?<![\w%]..)[a-z_]+\)s"),
+}
+"""Marks that gaps begin with, and the gaps."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
     r"template|jinja|mustache|handlebars|vue|angular|django|helm|ansible|liquid|placeholder|github actions|workflow|latex|\\frac|\\begin"
@@ -18,15 +24,13 @@ _ABOUT = re.compile(
 
 
 def _find(row: RowView) -> str | None:
-    text = row.text
-    if "{{" not in text and "<<" not in text and "${" not in text and "%(" not in text:
-        return None
-    if "`" in text:
-        text = _CODE.sub(" ", text)
-    found = _GAP.search(text)
-    if found is None or _ABOUT.search(row.text) or "SYS" in found[0]:
-        return None
-    return shorten(text, found.start())
+    for mark, gap in _GAPS.items():
+        if mark in row.text:
+            text = _CODE.sub(" ", row.text) if "`" in row.text else row.text
+            found = gap.search(text)
+            if found is not None and not _ABOUT.search(row.text) and "SYS" not in found[0]:
+                return shorten(text, found.start())
+    return None
 
 
 CHECKS = (

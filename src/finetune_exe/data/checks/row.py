@@ -6,6 +6,11 @@ from typing import Literal
 
 from finetune_exe.text.conversation import Conversation, Message
 
+LABEL_COLUMNS = frozenset({
+    "label", "labels", "category", "categories", "intent", "intents", "class", "sentiment", "topic", "target", "tag", "label_text",
+    "label_name", "polarity", "emotion", "stars", "rating",
+})  # fmt: skip
+"""Names of answer columns that hold a label."""
 Layout = Literal["text", "columns", "turns", "preference", "classification"]
 """One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
 
@@ -48,11 +53,12 @@ def layout_of(conversation: Conversation) -> Layout:
     if conversation.kind == "text":
         return "text"
     origin = conversation.origin
-    if rejected_answer(conversation) is not None:
+    if origin.get("format") == "preference":
         return "preference"
-    if origin.get("format") == "classification":
-        return "classification"
-    return "turns" if "turns" in origin or origin.get("format") in (None, "chatml", "sharegpt") else "columns"
+    columns = origin.get("columns")
+    if columns is None:
+        return "turns"
+    return "classification" if columns.get("answer", "").casefold() in LABEL_COLUMNS else "columns"
 
 
 def rejected_answer(conversation: Conversation) -> str | None:

@@ -27,7 +27,11 @@ _KEYS = re.compile(
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\\n]+[\w+/=\\\s:-]{60,}")
 _URL = re.compile(r"\b[a-z][a-z0-9+]{2,15}://([^\s:/@<>\"']{1,64}):([^\s@/<>\"']{6,64})@[\w.-]+")
-_NAMES = re.compile("pass|secret|token|key|pwd|credential|kennwort|contrase|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c")
+_NAMES = (
+    "pass", "secret", "token", "key", "pwd", "credential", "kennwort", "contrase", "senha", "\u5bc6\u7801",
+    "\u043f\u0430\u0440\u043e\u043b\u044c",
+)  # fmt: skip
+_NAMES_AT = re.compile("|".join(_NAMES))
 _NAMED = re.compile(
     r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption|account)[ _-]?(?:key|token|secret)"
     r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|passwort|kennwort|mot de passe|contrase\u00f1a|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
@@ -76,9 +80,9 @@ def _named(row: RowView, text: str) -> str | None:
     if ":" not in text and "=" not in text and "\uff1a" not in text:
         return None
     lowered = text.lower()
-    if len(lowered) != len(text):
-        lowered = text
-    for name in _NAMES.finditer(lowered):
+    if not any(name in lowered for name in _NAMES):
+        return None
+    for name in _NAMES_AT.finditer(lowered if len(lowered) == len(text) else text):
         start = name.start()
         if not _ASSIGNED.search(text, start, start + _NAME_CHARACTERS):
             continue

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import NamedTuple
@@ -16,21 +15,23 @@ from finetune_exe.data.checks import ROW_CHECKS
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts, RowFacts, measure, tabulate
 from finetune_exe.data.checks.row import Layout, RowView
-from finetune_exe.data.raw import RawRow
-from finetune_exe.domain.task import FormatName
+from finetune_exe.data.ingest import SourceRows, read_entry
+from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.text.conversation import Conversation, RowFault
-from finetune_exe.text.formats import format_named
 
 CHUNK_ROWS = 2000
 _WAITING = 2
 """Chunks in flight for each process: enough to keep it busy, few enough to need no memory."""
 
 
-class NumberedRow(NamedTuple):
-    """A record and its number among all records."""
+class Chunk(NamedTuple):
+    """Records that stand one after the other in a file."""
 
-    index: int
-    raw: RawRow
+    first: int
+    """Number of the first among all records."""
+    entries: list[RawRow | BadLine]
+    opening: SourceRows
+    """How the file is read; its own entries are left out."""
 
 
 class Fault(NamedTuple):
@@ -56,21 +57,20 @@ class Survey:
     facts: Facts
 
 
-def survey_rows(rows: Sequence[NumberedRow], *, format_name: FormatName, prove: Prove | None = None) -> Survey:
-    """Read rows in a format and run every check that needs one row alone."""
-    read = format_named(format_name).read
+def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
+    """Read records in the format of their file and run every check that needs one row alone."""
     hits: defaultdict[str, list[Hit]] = defaultdict(list)
     notes: defaultdict[str, list[int]] = defaultdict(list)
     faults: list[Fault] = []
     indices: list[int] = []
     facts: list[RowFacts] = []
     layouts: set[Layout] = set()
-    for index, raw in rows:
-        conversation = read(raw.row)
+    for index, entry in enumerate(chunk.entries, start=chunk.first):
+        conversation = read_entry(entry, chunk.opening)
         if isinstance(conversation, RowFault):
             faults.append(Fault(index, conversation))
             continue
-        for code in dict.fromkeys((*getattr(raw, 'notes', ()), *conversation.notes)):
+        for code in conversation.notes:
             notes[code].append(index)
         view = RowView(conversation)
         sound = True
@@ -87,28 +87,23 @@ def survey_rows(rows: Sequence[NumberedRow], *, format_name: FormatName, prove: 
     return Survey(hits=dict(hits), notes=dict(notes), faults=faults, facts=tabulate(indices, facts, layouts))
 
 
-def survey_all(
-    rows: Iterable[NumberedRow], *, format_name: FormatName, workers: int, prove: Prove | None = None
-) -> Iterator[Survey]:
-    """Survey rows chunk by chunk, in their order.
+def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = None) -> Iterator[Survey]:
+    """Survey chunk by chunk, in their order.
 
     Args:
-        rows: The records.
-        format_name: Format they are in.
+        chunks: The records.
         workers: Processes; with 1, or with `prove`, the work is done in this one.
         prove: A further check of each row that is sound so far.
     """
-    chunks = iter(lambda: list(islice(source, CHUNK_ROWS)), [])
-    source = iter(rows)
     if workers < 2 or prove is not None:
-        yield from (survey_rows(chunk, format_name=format_name, prove=prove) for chunk in chunks)
+        yield from (survey_rows(chunk, prove=prove) for chunk in chunks)
         return
-    work = partial(survey_rows, format_name=format_name)
+    source = iter(chunks)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[Survey]] = [pool.submit(work, chunk) for chunk in islice(chunks, _WAITING * workers)]
+        waiting = deque(pool.submit(survey_rows, chunk) for chunk in islice(source, _WAITING * workers))
         while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(work, chunk) for chunk in islice(chunks, 1)]
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(survey_rows, chunk) for chunk in islice(source, 1))
 
 
 def available_workers() -> int:

@@ -18,23 +18,27 @@ _MAX_SIGNS = 0.12
 _LIKELY, _SURE, _VERY_SURE = 0.5, 0.95, 0.995
 _MANY_LETTERS = 60
 _ENGLISH_HITS = 3
+_MARKS = ".,:;!?()[]\"'*"
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_NAMES = re.compile(
-    r"translat|language|\b(?:english|german|french|spanish|italian|portuguese|dutch|swedish|danish|norwegian|finnish|polish|czech"
-    r"|romanian|hungarian|turkish|indonesian|swahili|vietnamese|catalan|estonian|croatian|russian|ukrainian|chinese|mandarin|japanese"
-    r"|korean|arabic|hebrew|greek|hindi|bengali|thai|urdu|persian|farsi|latin|haitian|quechua|tamil|irish|welsh|basque|gujarati|marathi"
-    r"|punjabi|kannada|telugu|malay|filipino|tagalog|afrikaans|icelandic|bulgarian|serbian|slovak|slovene|albanian|armenian|georgian)\b"
-    r"|\u00fcbersetz|sprache|deutsch|englisch|tradu[iczs]|langue|anglais|fran\u00e7ais|idioma|ingl[e\u00e9]s|espa\u00f1ol|lingua"
-    r"|\u7ffb\u8bd1|\u82f1\u6587|\u4e2d\u6587|\u8bed\u8a00|\u043f\u0435\u0440\u0435\u0432|\u044f\u0437\u044b\u043a|\u7ffb\u8a33|terjemah|bahasa|vertal|\u00e7evir"
-    r"|\bcode [a-z]{2}\b|\blocale\b",
-    re.IGNORECASE,
+_NAMES = frozenset(
+    "english german french spanish italian portuguese dutch swedish danish norwegian finnish polish czech romanian hungarian"
+    " turkish indonesian swahili vietnamese catalan estonian croatian russian ukrainian chinese mandarin japanese korean arabic"
+    " hebrew greek hindi bengali thai urdu persian farsi latin haitian quechua tamil irish welsh basque gujarati marathi punjabi"
+    " kannada telugu malay filipino tagalog afrikaans icelandic bulgarian serbian slovak slovene albanian armenian georgian"
+    " deutsch englisch anglais ingles ingl\u00e9s inglese locale idioma lingua langue bahasa sprache".split()
 )
+"""Words of a prompt after which an answer in another language is no surprise."""
+_PARTS = (
+    "translat", "language", "\u00fcbersetz", "traduc", "traduz", "tradui", "fran\u00e7ais", "espa\u00f1ol", "terjemah", "vertal", "\u00e7evir",
+    "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432", "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
+)  # fmt: skip
 
 
 def answer_language(answer: str) -> str | None:
     """Name the language of an answer by its ISO 639-1 code, or None where it cannot be told surely."""
     text = answer[:_LOOKED_AT]
-    if text.isascii() and _english_hits(text) >= _ENGLISH_HITS:
+    hits = _english_hits(text)
+    if hits > _ENGLISH_HITS or (hits == _ENGLISH_HITS and text.isascii()):
         return "en"
     if "`" in text or "http" in text:
         text = _CODE.sub(" ", answer)[:_LOOKED_AT]
@@ -51,7 +55,7 @@ def answer_language(answer: str) -> str | None:
         alone = probability >= _VERY_SURE and letters >= _MANY_LETTERS and _english_hits(text) == 0
         return str(code) if alone and not _is_list_of_names(text) else None
     if hits >= 2 and _english_hits(text) == 0 and probability >= _LIKELY:
-        return None if _is_list_of_names(text) else str(code)
+        return None if _is_list_of_names(text) and hits * 6 < text.count(" ") else str(code)
     return str(code) if probability >= _SURE and hits >= (1 if letters < _MANY_LETTERS else 2) else None
 
 
@@ -63,7 +67,11 @@ def _is_list_of_names(text: str) -> bool:
 
 def names_language(prompt: str) -> bool:
     """Whether a prompt speaks of languages, so that an answer in another one may be what it asks for."""
-    return _NAMES.search(prompt) is not None
+    lowered = prompt.lower()
+    if any(part in lowered for part in _PARTS):
+        return True
+    words = lowered.split()
+    return not (_NAMES.isdisjoint(words) and _NAMES.isdisjoint([word.strip(_MARKS) for word in words if not word.isalpha()]))
 
 
 @cache
