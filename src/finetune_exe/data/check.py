@@ -10,6 +10,7 @@ from pathlib import Path
 from finetune_exe.data.checks import DATA_CHECKS
 from finetune_exe.data.checks.facts import Facts, join_facts
 from finetune_exe.data.checks.findings import Findings, judge
+from finetune_exe.data.checks.held_out import HeldOutRows
 from finetune_exe.data.checks.places import Places
 from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_workers, survey_all
 from finetune_exe.data.faults import FileNote
@@ -61,6 +62,11 @@ def check(
     facts = _survey(opened, places, findings, workers=workers, prove=_proof(tokenizer, max_length))
     for data_check in DATA_CHECKS:
         findings.add(data_check.code, data_check.find(facts))
+    for split, held_out in (("validation", validation), ("test", test)):
+        if held_out:
+            rows = HeldOutRows(split, held_out, format_name=format_name, columns=columns)
+            for code, hits in rows.leaks(facts).items():
+                findings.add_elsewhere(code, hits, rows.places)
     for note in (*files, *(note for opening in opened for note in opening.notes)):
         findings.add_file(note)
     found = findings.in_order()
@@ -98,17 +104,16 @@ def _survey(
 def _chunks(opened: Sequence[SourceRows], places: Places) -> Iterator[Chunk]:
     """Note where each record stands, and hand the records on by the thousand."""
     for opening in opened:
-        places.firsts.append(len(places))
-        places.names.append(opening.source.name)
+        places.begin(opening.source.name)
         entries = iter(opening.entries)
         count = 0
         while chunk := list(islice(entries, CHUNK_ROWS)):
             first = len(places)
             for entry in chunk:
                 count += 1
+                index = places.add(entry.line)
                 if opening.source.path is None:
-                    places.special[len(places)] = opening.source.place(entry, count)
-                places.lines.append(-1 if entry.line is None else entry.line)
+                    places.special[index] = opening.source.place(entry, count)
             yield Chunk(first, chunk, replace(opening, entries=iter(()), notes=[]))
 
 

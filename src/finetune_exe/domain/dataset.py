@@ -144,8 +144,7 @@ class CheckReport(Document):
     """What `fine-tune dataset --check` found."""
 
     format: FormatName | None
-    index: int | None
-    """Number of the record, from 0, over all files of its split; None for a line that holds no record."""
+    """None where no file could be read."""
     format_evidence: tuple[str, ...]
     records: int
     """Rows seen, unreadable ones included."""

@@ -19,6 +19,7 @@ from finetune_exe.data.checks import (
     preference,
     prompt_echo,
     refusals,
+    repeats,
     repetition,
     roles,
     secret,
@@ -49,6 +50,7 @@ CHECKS: tuple[Check, ...] = (
     *truncation.CHECKS,
     *languages.CHECKS,
     *lengths.CHECKS,
+    *repeats.CHECKS,
     *conflicts.CHECKS,
     *labels.CHECKS,
 )

@@ -1,19 +1,13 @@
-"""Rows that ask the same and are answered differently."""
+"""Texts that are labelled twice, and differently."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from finetune_exe.data.checks.check import DataCheck, Hit
-from finetune_exe.data.checks.example import asked, labelled
+from finetune_exe.data.checks.example import labelled
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.label_names import canonical, label_counts
-
-
-def _conflicting_answer(facts: Facts) -> Iterator[Hit]:
-    if label_counts(facts) is None:
-        for place, other in _conflicts(facts):
-            yield Hit(int(facts.index[place]), of_index=int(facts.index[other]))
 
 
 def _conflicting_duplicate(facts: Facts) -> Iterator[Hit]:
@@ -30,9 +24,11 @@ def _conflicts(facts: Facts) -> Iterator[tuple[int, int]]:
     """Give the places of rows whose prompt has come before with another answer, and of the first such row."""
     import numpy as np
 
+    if not len(facts):
+        return
     order = np.argsort(facts.prompt_key, kind="stable")
     keys = facts.prompt_key[order]
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.array([], np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     ends = np.append(starts[1:], len(keys))
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if end - start < 2 or keys[start] == 0:
@@ -46,17 +42,6 @@ def _conflicts(facts: Facts) -> Iterator[tuple[int, int]]:
 _LABELLED = [labelled(f"Text number {number}.", ("card_lost", "pin_blocked")[number % 2]) for number in range(12)]
 
 CHECKS = (
-    DataCheck(
-        code="conflicting_answer",
-        severity="warning",
-        message="the same question has another answer elsewhere",
-        fix="keep the better answer",
-        find=_conflicting_answer,
-        usual=0.1,
-        example=[asked(f"Question {number}?", f"That depends on {number} things.") for number in range(20)]
-        + [asked("Question 3?", "There is no profanity in the given sentence.")],
-        counterexample=[asked(f"Summarise:\n\n{number}", f"It says {number}, and nothing else at all.") for number in range(20)],
-    ),
     DataCheck(
         code="conflicting_duplicate",
         severity="error",

@@ -53,9 +53,15 @@ def open_end(answer: str) -> OpenEnd:
     words = line.split()
     if any(sign in words[-1] for sign in "@#/_\\=<>{}") or _SIGNED.search(line) or "." in words[-1][:-1] or text.count("```") % 2 == 1:
         return OpenEnd.NO_PROSE
-    if len(lines) > 1 and not _prose_before(lines[:-1], line):
+    if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
         return OpenEnd.NO_PROSE
     return _how_open(text, line, last)
+
+
+def _is_title(words: list[str]) -> bool:
+    """Whether most words begin with a capital, as in English titles and in lists of names."""
+    long = [word for word in words if len(word) > 3]
+    return len(words) <= 14 and bool(long) and sum(word[0].isupper() for word in long) * 4 >= len(long) * 3
 
 
 def _prose_before(lines: list[str], line: str) -> bool:
@@ -78,7 +84,8 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
         return OpenEnd.BROKEN
     several = re.search(r"[.!?] ", text[:-1]) is not None
     opened = "".join(_OPENED.findall(line))
-    unclosed = opened.count('"') % 2 == 1 or opened.count("\u201c") > opened.count("\u201d") or opened.count("(") > opened.count(")")
+    straight = opened.count('"') + (opened.count("\u201e") if "\u201c" not in opened and "\u201d" not in opened else 0)
+    unclosed = straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d") or opened.count("(") > opened.count(")")
     if several and (word in _CANNOT_END or unclosed):
         return OpenEnd.BROKEN
     return OpenEnd.OPEN if several or len(line.split()) >= _MIN_WORDS else OpenEnd.NO_PROSE

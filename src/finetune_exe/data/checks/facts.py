@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.checks.ending import OpenEnd, open_end
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.tongue import answer_language, names_language
+from finetune_exe.data.duplicates.find import find_duplicates
+from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from finetune_exe.data.duplicates.find import Duplicates
+    from finetune_exe.data.duplicates.rows import RowWords
 
 LABEL_CHARACTERS = 60
 """Longest answer that may be a label."""
@@ -122,14 +127,28 @@ class Facts:
     """A row of `EDGE_LINES` hashes for each row."""
     layouts: frozenset[str]
     """Layouts that occur."""
+    is_judged: bool
+    """Whether some answers are marked as good or bad ones."""
+    words: RowWords
+    """The words of every row."""
+    _duplicates: Duplicates | None = None
+
+    @property
+    def duplicates(self) -> Duplicates:
+        """The rows that repeat others, looked for once; numbers are places in this table."""
+        if self._duplicates is None:
+            self._duplicates = find_duplicates(self.words)
+        return self._duplicates
 
     def __len__(self) -> int:
         return len(self.index)
 
 
-def tabulate(index: Sequence[int], rows: Sequence[RowFacts], layouts: Iterable[str]) -> Facts:
-    """Write the facts of some rows as columns."""
+def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
+    """Take the facts of some rows, as columns."""
     import numpy as np
+
+    rows = [measure(view) for view in views]
 
     edges = np.zeros((len(rows), EDGE_LINES), np.int64)
     for number, row in enumerate(rows):
@@ -147,7 +166,9 @@ def tabulate(index: Sequence[int], rows: Sequence[RowFacts], layouts: Iterable[s
         languages=[row.language for row in rows],
         names_language=np.array([row.names_language for row in rows], np.bool_),
         edges=edges,
-        layouts=frozenset(layouts),
+        layouts=frozenset(view.layout for view in views),
+        is_judged=any(view.conversation.label is not None for view in views),
+        words=words_of_rows([row_text(view.conversation) for view in views]),
     )
 
 
@@ -156,7 +177,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
     import numpy as np
 
     if not parts:
-        return tabulate((), (), ())
+        return tabulate((), ())
     return Facts(
         index=np.concatenate([part.index for part in parts]),
         characters=np.concatenate([part.characters for part in parts]),
@@ -171,4 +192,6 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         names_language=np.concatenate([part.names_language for part in parts]),
         edges=np.concatenate([part.edges for part in parts]),
         layouts=frozenset().union(*(part.layouts for part in parts)),
+        is_judged=any(part.is_judged for part in parts),
+        words=join_rows(part.words for part in parts),
     )

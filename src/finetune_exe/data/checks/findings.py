@@ -18,6 +18,27 @@ EXTRACTS_KEPT = 50
 """Rows of a finding that are quoted."""
 MANY_ROWS = 20
 """Fewer rows show no custom: every fault in them is one."""
+LEAKS: dict[str, tuple[Severity, str, str]] = {
+    "leak_exact": ("error", "the held-out row is trained on, to the letter", "take it out of the training rows"),
+    "leak_normalised": (
+        "error", "the held-out row is trained on, but for case, white space and punctuation", "take it out of the training rows"
+    ),
+    "leak_near_light": ("error", "the held-out row is trained on, a few words changed", "take it out of the training rows"),
+    "leak_near_heavy": ("error", "the held-out row is trained on, many words changed", "take it out of the training rows"),
+    "leak_prompt_only": (
+        "error", "the question of the held-out row is trained on, with another answer", "keep each question on one side"
+    ),
+    "leak_output_only": (
+        "warning", "the answer of the held-out row is trained on, under another question", "keep each answer on one side"
+    ),
+    "leak_group": (
+        "error", "the held-out row belongs to a conversation, document or user that is trained on", "split by that group"
+    ),
+    "benchmark_contamination": (
+        "error", "the row holds an item of a benchmark, whose result would then mean nothing", "take the row out"
+    ),
+}  # fmt: skip
+"""What rows that should be kept apart can have in common: severity, meaning and fix."""
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -32,6 +53,7 @@ class _Kind(NamedTuple):
 
 def _known_kinds() -> dict[str, _Kind]:
     kinds = {code: _Kind(kind.severity, kind.meaning, kind.fix) for code, kind in FAULTS.items()}
+    kinds |= {code: _Kind(*kind) for code, kind in LEAKS.items()}
     return kinds | {check.code: _Kind(check.severity, check.message, check.fix, check.usual) for check in CHECKS}
 
 

@@ -26,6 +26,16 @@ class Places:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def begin(self, file: str) -> None:
+        """Begin a file: the records added from now on stand in it."""
+        self.firsts.append(len(self.lines))
+        self.names.append(file)
+
+    def add(self, line: int | None) -> int:
+        """Note the next record, and give its number."""
+        self.lines.append(-1 if line is None else line)
+        return len(self.lines) - 1
+
     def line(self, index: int) -> int | None:
         """Give the line of a record, from 1, or None where its file has no lines."""
         return None if self.lines[index] < 0 else self.lines[index]

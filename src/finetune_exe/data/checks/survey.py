@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from finetune_exe.data.checks import ROW_CHECKS
 from finetune_exe.data.checks.check import Hit
-from finetune_exe.data.checks.facts import Facts, RowFacts, measure, tabulate
-from finetune_exe.data.checks.row import Layout, RowView
+from finetune_exe.data.checks.facts import Facts, tabulate
+from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.ingest import SourceRows, read_entry
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.text.conversation import Conversation, RowFault
@@ -63,8 +63,7 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
     notes: defaultdict[str, list[int]] = defaultdict(list)
     faults: list[Fault] = []
     indices: list[int] = []
-    facts: list[RowFacts] = []
-    layouts: set[Layout] = set()
+    views: list[RowView] = []
     for index, entry in enumerate(chunk.entries, start=chunk.first):
         conversation = read_entry(entry, chunk.opening)
         if isinstance(conversation, RowFault):
@@ -82,9 +81,8 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
         if prove is not None and sound and (unproven := prove(conversation)) is not None:
             faults.append(Fault(index, unproven))
         indices.append(index)
-        facts.append(measure(view))
-        layouts.add(view.layout)
-    return Survey(hits=dict(hits), notes=dict(notes), faults=faults, facts=tabulate(indices, facts, layouts))
+        views.append(view)
+    return Survey(hits=dict(hits), notes=dict(notes), faults=faults, facts=tabulate(indices, views))
 
 
 def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = None) -> Iterator[Survey]:
