@@ -33,10 +33,31 @@ class HeldOut(NamedTuple):
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training."
 )
-@click.option("--check", is_flag=True, help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.")
-@click.option("--validation", multiple=True, type=click.Path(), metavar="PATH", help="With --check: rows held out while training; those that leak into PATHs are reported.")
-@click.option("--test", multiple=True, type=click.Path(), metavar="PATH", help="With --check: rows held out for the end, likewise.")
-@click.option("--benchmarks", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="With --check: benchmark files whose items must not be trained on.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="With --check: rows held out while training; those that leak into PATHs are reported.",
+)
+@click.option(
+    "--test",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="With --check: rows held out for the end, likewise.",
+)
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="With --check: benchmark files whose items must not be trained on.",
+)
 @click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @set_option

@@ -16,7 +16,7 @@ from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_
 from finetune_exe.data.faults import FileNote
 from finetune_exe.data.ingest import SourceRows, open_sources
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.dataset import CheckReport
+from finetune_exe.domain.dataset import CheckReport, SplitName
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -62,7 +62,8 @@ def check(
     facts = _survey(opened, places, findings, workers=workers, prove=_proof(tokenizer, max_length))
     for data_check in DATA_CHECKS:
         findings.add(data_check.code, data_check.find(facts))
-    for split, held_out in (("validation", validation), ("test", test)):
+    splits: tuple[tuple[SplitName, Sequence[str]], ...] = (("validation", validation), ("test", test))
+    for split, held_out in splits:
         if held_out:
             rows = HeldOutRows(split, held_out, format_name=format_name, columns=columns)
             for code, hits in rows.leaks(facts).items():
@@ -70,7 +71,13 @@ def check(
     for note in (*files, *(note for opening in opened for note in opening.notes)):
         findings.add_file(note)
     found = findings.in_order()
-    lost = {row.index for finding in found if finding.severity == "error" for row in finding.rows if row.split == "train" and row.index is not None}
+    lost = {
+        row.index
+        for finding in found
+        if finding.severity == "error"
+        for row in finding.rows
+        if row.split == "train" and row.index is not None
+    }
     detection = opened[0].detection if opened else None
     return CheckReport(
         format=detection.format.name if detection else None,

@@ -7,7 +7,6 @@ from functools import cache
 
 from finetune_exe.knowledge.rows import read_rows
 
-
 _BEFORE, _BEHIND = "([\"'|", ".,:;!?)]\"'|"
 
 
@@ -28,7 +27,7 @@ def boilerplate_phrases() -> dict[str, str]:
 
 @cache
 def boilerplate_signs() -> frozenset[str]:
-    """Give words, one of which is in every text with a phrase where white space parts words: the longest of each phrase.
+    """Give words, one of which is in every text with a phrase: the longest word of each phrase.
 
     They come with the marks that may cling to them.
     """

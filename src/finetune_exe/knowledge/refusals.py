@@ -13,7 +13,9 @@ OPENING_CHARACTERS = 400
 """A refusal comes at the beginning of an answer."""
 
 
-_HELPS_ALL_THE_SAME = re.compile(r"[^.!?]{0,60},? but (?:i (?:can|could|would|am able|'?m able|will)|i'(?:ll|d)|here)\b")
+_HELPS_ALL_THE_SAME = re.compile(
+    r"[^.!?]{0,60},? but (?:i (?:can|could|would|am able|'?m able|will)|i'(?:ll|d)|here)\b"
+)
 """What follows words that only sound like a refusal."""
 
 
@@ -32,9 +34,7 @@ class RefusalPhrases:
 @cache
 def _refusals() -> re.Pattern[str]:
     languages = read_rows("refusals.toml", key="language", kind=RefusalPhrases)
-    forms = (
-        f"(?:{'|'.join(language.openings)}){{0,3}}(?:{'|'.join(language.refusals)})" for language in languages
-    )
+    forms = (f"(?:{'|'.join(language.openings)}){{0,3}}(?:{'|'.join(language.refusals)})" for language in languages)
     return re.compile("|".join(f"(?:{form})" for form in forms))
 
 

@@ -33,7 +33,8 @@ def _check_page(report: CheckReport) -> list[Block]:
     if not report.findings:
         return [title, Words("Nothing is wrong with these rows.")]
     rows = tuple(
-        (finding.code, finding.severity, _count(finding), _share(finding, report.records)) for finding in report.findings
+        (finding.code, finding.severity, _count(finding), _share(finding, report.records))
+        for finding in report.findings
     )
     blocks: list[Block] = [title, Heading("FINDINGS"), Table(header=("Code", "Severity", "Rows", "Share"), rows=rows)]
     for finding in report.findings:

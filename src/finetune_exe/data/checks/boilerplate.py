@@ -58,8 +58,12 @@ CHECKS = (
         message="notices and menus of a web page stand in the text",
         fix="cut those lines",
         find=_find,
-        example=text("It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."),
-        counterexample=text("We read the privacy policy of nine shops and found that three of them sell what they know."),
+        example=text(
+            "It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."
+        ),
+        counterexample=text(
+            "We read the privacy policy of nine shops and found that three of them sell what they know."
+        ),
     ),
     DataCheck(
         code="boilerplate",
@@ -69,6 +73,8 @@ CHECKS = (
         find=_repeated_edge,
         usual=0.5,
         example=[text(f"Text {number}.\nIt is long.\nGelesen auf den Seiten der Zeitung.") for number in range(60)],
-        counterexample=[text(f"Text {number}.\nIt is long.\nIt was read on page {number}, I think.") for number in range(60)],
+        counterexample=[
+            text(f"Text {number}.\nIt is long.\nIt was read on page {number}, I think.") for number in range(60)
+        ],
     ),
 )

@@ -16,7 +16,9 @@ _INVISIBLE = re.compile(
     "|(?<=[A-Za-z\u00c0-\u024f])[\u200b-\u200f](?=[A-Za-z\u00c0-\u024f])"
 )
 """Direction marks, joiners and blanks of no width; not where a script is written with them."""
-_MARKS = re.compile("[\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]")
+_MARKS = re.compile(
+    "[\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
+)
 _TAGGED_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")
 """Flags of regions are written with tag characters."""
 _LOOKALIKE = (
@@ -27,8 +29,10 @@ _LOOKALIKE = (
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _MIXED_LETTERS = re.compile(f"[{_LOOKALIKE}][A-Za-z]|[A-Za-z][{_LOOKALIKE}]")
 _MIXED_WORD = re.compile(
-    rf"(?:(?<![\u0370-\u04ff])[A-Za-z]{{2,}}[{_LOOKALIKE}]+[A-Za-z]|(?<![A-Za-z\u0370-\u04ff])[A-Za-z]+[{_LOOKALIKE}]+[A-Za-z]{{2,}}"
-    rf"|(?<![A-Za-z\u0370-\u04ff])[{_LOOKALIKE}][A-Za-z]{{3,}}|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff]))"
+    rf"(?:(?<![\u0370-\u04ff])[A-Za-z]{{2,}}[{_LOOKALIKE}]+[A-Za-z]"
+    rf"|(?<![A-Za-z\u0370-\u04ff])[A-Za-z]+[{_LOOKALIKE}]+[A-Za-z]{{2,}}"
+    rf"|(?<![A-Za-z\u0370-\u04ff])[{_LOOKALIKE}][A-Za-z]{{3,}}"
+    rf"|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff]))"
 )
 
 
@@ -74,7 +78,8 @@ CHECKS = (
         find=_invisible,
         example=asked("Which sum?", "The corre\u2066ct sum."),
         counterexample=asked(
-            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645?", "\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u0631\u0648\u0645"
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645?",
+            "\U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u0631\u0648\u0645",
         ),
     ),
     RowCheck(

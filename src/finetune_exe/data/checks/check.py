@@ -40,9 +40,10 @@ class RowCheck:
 class Hit(NamedTuple):
     """One row with a fault."""
 
-    index: int
+    row: int
+    """Number of the record."""
     extract: str = ""
-    of_index: int | None = None
+    of_row: int | None = None
     """The other row, where the fault is one of two."""
 
 

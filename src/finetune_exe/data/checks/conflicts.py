@@ -17,7 +17,7 @@ def _conflicting_duplicate(facts: Facts) -> Iterator[Hit]:
     for place, other in _conflicts(facts):
         mine, theirs = facts.labels[place], facts.labels[other]
         if mine is not None and theirs is not None and canonical(mine) != canonical(theirs):
-            yield Hit(int(facts.index[place]), f"{mine[:30]!r} and {theirs[:30]!r}", of_index=int(facts.index[other]))
+            yield Hit(int(facts.index[place]), f"{mine[:30]!r} and {theirs[:30]!r}", of_row=int(facts.index[other]))
 
 
 def _conflicts(facts: Facts) -> Iterator[tuple[int, int]]:

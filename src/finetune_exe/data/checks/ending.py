@@ -19,16 +19,21 @@ class OpenEnd(IntEnum):
 
 
 _MIN_WORDS = 5
-_CANNOT_END = frozenset(
-    "the a an of and or but nor with from into their his your our its my every because although while whereas as if than that which who"
-    " whose is are was were be been being has have had will would shall should could can may might must also very such these those"
-    " developing including by at for to in on"
-    " der die das ein eine einen einem und oder aber mit von zu dass weil le la les un une des et ou avec de du dans pour qui que"
-    " el los las una y o con para por del il lo gli e di che per sono os um uma com het een en van voor".split()
-)
-_STRONG = frozenset(
-    "the a an of and or but with from into their your our its my because although whereas which whose der und oder et ou y".split()
-)
+_CANNOT_END = frozenset({
+    "un", "should", "from", "avec", "very", "were", "on", "my", "as", "an", "into", "nor", "our", "its", "voor",
+    "while", "lo", "sono", "einem", "von", "aber", "than", "because", "whose", "in", "is", "would", "die", "zu",
+    "il", "e", "mit", "including", "et", "uma", "a", "os", "for", "en", "or", "qui", "also", "di", "o", "if",
+    "du", "their", "een", "com", "but", "will", "que", "weil", "at", "y", "einen", "his", "por", "dass",
+    "whereas", "by", "who", "which", "gli", "oder", "of", "being", "have", "could", "el", "developing", "para",
+    "una", "um", "might", "das", "und", "must", "and", "had", "ou", "that", "was", "des", "del", "although",
+    "het", "per", "those", "every", "le", "can", "las", "der", "los", "les", "your", "be", "with", "pour", "to",
+    "are", "van", "the", "con", "shall", "such", "de", "ein", "che", "been", "la", "may", "une", "dans", "eine",
+    "these", "has",
+})  # fmt: skip
+_STRONG = frozenset({
+    "from", "with", "a", "or", "my", "an", "into", "und", "the", "our", "its", "and", "ou", "their", "although",
+    "but", "because", "whose", "y", "der", "whereas", "which", "your", "et", "oder", "of",
+})  # fmt: skip
 """Words that end no sentence, not even a careless one."""
 _LAST_WORD = re.compile(r"([^\W\d_]+)\W*$")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+\u2022\u2013>|#]|\d{1,3}[.)]|[A-Za-z][.)]|\[)\s*")
@@ -51,7 +56,12 @@ def open_end(answer: str) -> OpenEnd:
     lines = text[-2000:].split("\n")
     line = lines[-1]
     words = line.split()
-    if any(sign in words[-1] for sign in "@#/_\\=<>{}") or _SIGNED.search(line) or "." in words[-1][:-1] or text.count("```") % 2 == 1:
+    if (
+        any(sign in words[-1] for sign in "@#/_\\=<>{}")
+        or _SIGNED.search(line)
+        or "." in words[-1][:-1]
+        or text.count("```") % 2 == 1
+    ):
         return OpenEnd.NO_PROSE
     if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
         return OpenEnd.NO_PROSE
@@ -85,7 +95,9 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
     several = re.search(r"[.!?] ", text[:-1]) is not None
     opened = "".join(_OPENED.findall(line))
     straight = opened.count('"') + (opened.count("\u201e") if "\u201c" not in opened and "\u201d" not in opened else 0)
-    unclosed = straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d") or opened.count("(") > opened.count(")")
+    unclosed = (
+        straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d") or opened.count("(") > opened.count(")")
+    )
     if several and (word in _CANNOT_END or unclosed):
         return OpenEnd.BROKEN
     return OpenEnd.OPEN if several or len(line.split()) >= _MIN_WORDS else OpenEnd.NO_PROSE

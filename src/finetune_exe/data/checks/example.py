@@ -10,13 +10,19 @@ from finetune_exe.text.conversation import Conversation, Message, Role
 def asked(prompt: str, answer: str) -> Conversation:
     """Make a row with a question and an answer in columns."""
     messages = (Message(role="user", content=prompt), Message(role="assistant", content=answer))
-    return Conversation(kind="chat", messages=messages, origin={"format": "alpaca", "columns": {}, "prompt_length": len(prompt)})
+    return Conversation(
+        kind="chat", messages=messages, origin={"format": "alpaca", "columns": {}, "prompt_length": len(prompt)}
+    )
 
 
 def labelled(text: str, label: str) -> Conversation:
     """Make a row with a text and its label."""
     messages = (Message(role="user", content=text), Message(role="assistant", content=label))
-    return Conversation(kind="chat", messages=messages, origin={"format": "prompt_completion", "columns": {"prompt": "text", "answer": "label"}})
+    return Conversation(
+        kind="chat",
+        messages=messages,
+        origin={"format": "prompt_completion", "columns": {"prompt": "text", "answer": "label"}},
+    )
 
 
 def turns(*said: tuple[Role, str] | Message) -> Conversation:

@@ -30,8 +30,10 @@ EDGE_CHARACTERS = 20
 EDGE_LINES = 4
 """The first line of a text and the last three."""
 _ONE_WORD_WANTED = re.compile(
-    r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when|how many|how much"
-    r"|is|are|was|were|does|do|did|can|could|would|should|has|have|what|name the|select|choose|identify|fill|label|letter|option|answer with)\b",
+    r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
+    r"|how many|how much"
+    r"|is|are|was|were|does|do|did|can|could|would|should|has|have|what|name the|select|choose|identify|fill"
+    r"|label|letter|option|answer with)\b",
     re.IGNORECASE,
 )
 
@@ -66,7 +68,7 @@ def measure(row: RowView) -> RowFacts:
     stripped = answer.strip()
     words = stripped.count(" ") + stripped.count("\n") + 1 if stripped else 0
     single = row.layout in ("columns", "classification") and len(row.answers) == 1
-    label = answer if single and 0 < len(stripped) and len(answer) <= LABEL_CHARACTERS else None
+    label = answer if single and len(stripped) > 0 and len(answer) <= LABEL_CHARACTERS else None
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
     has_prompt = row.layout not in ("text", "preference") and row.prompt.strip() and row.conversation.label is not False
@@ -86,7 +88,11 @@ def measure(row: RowView) -> RowFacts:
 
 
 def _wants_more(row: RowView) -> bool:
-    return row.layout in ("columns", "turns") and not row.prompt.rstrip().endswith("?") and not _ONE_WORD_WANTED.search(row.prompt)
+    return (
+        row.layout in ("columns", "turns")
+        and not row.prompt.rstrip().endswith("?")
+        and not _ONE_WORD_WANTED.search(row.prompt)
+    )
 
 
 def _context(row: RowView) -> str:
@@ -96,7 +102,10 @@ def _context(row: RowView) -> str:
 
 def _key(text: str) -> int:
     plain = " ".join(text.casefold().split())
-    return int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") >> 1 or 1
+    return (
+        int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") >> 1
+        or 1
+    )
 
 
 def _edges(text: str) -> tuple[int, ...]:

@@ -18,24 +18,23 @@ EXTRACTS_KEPT = 50
 """Rows of a finding that are quoted."""
 MANY_ROWS = 20
 """Fewer rows show no custom: every fault in them is one."""
+_APART = "take it out of the training rows"
 LEAKS: dict[str, tuple[Severity, str, str]] = {
-    "leak_exact": ("error", "the held-out row is trained on, to the letter", "take it out of the training rows"),
-    "leak_normalised": (
-        "error", "the held-out row is trained on, but for case, white space and punctuation", "take it out of the training rows"
-    ),
-    "leak_near_light": ("error", "the held-out row is trained on, a few words changed", "take it out of the training rows"),
-    "leak_near_heavy": ("error", "the held-out row is trained on, many words changed", "take it out of the training rows"),
+    "leak_exact": ("error", "the held-out row is trained on, to the letter", _APART),
+    "leak_normalised": ("error", "the held-out row is trained on, but for case, white space and punctuation", _APART),
+    "leak_near_light": ("error", "the held-out row is trained on, a few words changed", _APART),
+    "leak_near_heavy": ("error", "the held-out row is trained on, many words changed", _APART),
     "leak_prompt_only": (
-        "error", "the question of the held-out row is trained on, with another answer", "keep each question on one side"
+        "error", "the question of the held-out row is trained on, with another answer", "keep it on one side",
     ),
     "leak_output_only": (
-        "warning", "the answer of the held-out row is trained on, under another question", "keep each answer on one side"
+        "warning", "the answer of the held-out row is trained on, to another question", "keep it on one side",
     ),
     "leak_group": (
-        "error", "the held-out row belongs to a conversation, document or user that is trained on", "split by that group"
+        "error", "the held-out row belongs to a conversation or document that is trained on", "split by that group",
     ),
     "benchmark_contamination": (
-        "error", "the row holds an item of a benchmark, whose result would then mean nothing", "take the row out"
+        "error", "the row holds an item of a benchmark, whose result would then mean nothing", "take the row out",
     ),
 }  # fmt: skip
 """What rows that should be kept apart can have in common: severity, meaning and fix."""
@@ -71,25 +70,25 @@ class Findings:
         """Note rows that a check found; a row counts once a code."""
         rows = self._hits.setdefault(code, {})
         for hit in hits:
-            if hit.index not in rows:
-                rows[hit.index] = self._row(self._places, hit, quoted=len(rows) < EXTRACTS_KEPT)
+            if hit.row not in rows:
+                rows[hit.row] = self._row(self._places, hit, quoted=len(rows) < EXTRACTS_KEPT)
 
     def add_elsewhere(self, code: str, hits: Iterable[Hit], places: Places) -> None:
         """Note rows of another split."""
         rows = self._hits.setdefault(code, {})
         for hit in hits:
-            key = -1 - hit.index - (1 << 40) * (places.split == "test")
+            key = -1 - hit.row - (1 << 40) * (places.split == "test")
             if key not in rows:
                 rows[key] = self._row(places, hit, quoted=len(rows) < EXTRACTS_KEPT)
 
     @staticmethod
     def _row(places: Places, hit: Hit, *, quoted: bool) -> FindingRow:
         return FindingRow(
-            index=hit.index,
-            line=places.line(hit.index),
-            of_index=hit.of_index,
+            index=hit.row,
+            line=places.line(hit.row),
+            of_index=hit.of_row,
             split=places.split,
-            source=places.place(hit.index),
+            source=places.place(hit.row),
             extract=_printable(hit.extract) if quoted else "",
         )
 
@@ -112,11 +111,17 @@ class Findings:
     def add_file(self, note: FileNote) -> None:
         """Note what is wrong with a file as a whole, or with lines of it that hold no record."""
         rows = tuple(
-            FindingRow(index=None, line=line, split=self._places.split, source=f"{note.source}:{line}") for line in note.lines
+            FindingRow(index=None, line=line, split=self._places.split, source=f"{note.source}:{line}")
+            for line in note.lines
         )
         self._files.append(
             CheckFinding(
-                code=note.code, severity=note.severity, rows=rows, message=note.message, fix=note.fix, source=note.source
+                code=note.code,
+                severity=note.severity,
+                rows=rows,
+                message=note.message,
+                fix=note.fix,
+                source=note.source,
             )
         )
 
@@ -129,7 +134,11 @@ class Findings:
                 chosen = tuple(sorted(rows.values(), key=lambda row: (row.split, row.index or 0)))
                 found.append(
                     CheckFinding(
-                        code=code, severity=self._severity(kind, len(rows)), rows=chosen, message=kind.message, fix=kind.fix
+                        code=code,
+                        severity=self._severity(kind, len(rows)),
+                        rows=chosen,
+                        message=kind.message,
+                        fix=kind.fix,
                     )
                 )
         return tuple(sorted(found, key=lambda finding: (_ORDER[finding.severity], -len(finding.rows), finding.code)))
@@ -143,9 +152,7 @@ class Findings:
 
 def _printable(text: str) -> str:
     """Show control and format characters as their codes, so that an extract does nothing to a terminal."""
-    return "".join(
-        character if character.isprintable() else f"<U+{ord(character):04X}>" for character in text
-    )
+    return "".join(character if character.isprintable() else f"<U+{ord(character):04X}>" for character in text)
 
 
 def judge(findings: Sequence[CheckFinding], *, num_rows: int) -> DataQuality:

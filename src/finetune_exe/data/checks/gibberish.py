@@ -55,6 +55,8 @@ CHECKS = (
         fix="drop the row",
         find=_find,
         example=text("xr4k3tMVhTDyb8I7f7bDVRFYuOPDRFXcYiBI6myZGOTiU0Nlqieb0BwEQ22C3FOlaVXu4prGjVMn5YbslfLDWX2jKmY87A0"),
-        counterexample=text("The hash of the file is e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855."),
+        counterexample=text(
+            "The hash of the file is e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855."
+        ),
     ),
 )

@@ -58,6 +58,6 @@ class HeldOutRows:
         """Find the rows of this split that stand among the rows to train on, by the code of the leak."""
         found: dict[str, list[Hit]] = {}
         for leak in find_leaks(train.words, self.words):
-            hit = Hit(self._index[leak.index], of_index=int(train.index[leak.of_index]))
+            hit = Hit(self._index[leak.index], of_row=int(train.index[leak.of_index]))
             found.setdefault(f"leak_{leak.kind}", []).append(hit)
         return found

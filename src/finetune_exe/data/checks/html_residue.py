@@ -9,21 +9,31 @@ from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
 _TAG = re.compile(
-    r"<(?:script|style|div|span|br|hr|table|tbody|thead|t[rdh]|[uo]l|li|img|iframe|font|center|h[1-6]|p|a|b|i|u|em|strong"
-    r"|blockquote|section|article|nav|footer|header|button|form|figure|noscript|label|sup|sub)(?=[\s/>])[^<>]{0,300}>",
+    r"<(?:script|style|div|span|br|hr|table|tbody|thead|t[rdh]|[uo]l|li|img|iframe|font|center|h[1-6]|p|a|b|i|u"
+    r"|em|strong"
+    r"|blockquote|section|article|nav|footer|header|button|form|figure|noscript|label|sup"
+    r"|sub)(?=[\s/>])[^<>]{0,300}>",
     re.IGNORECASE,
 )
-_FORMATTING = re.compile(r"<(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure)>", re.IGNORECASE)
+_FORMATTING = re.compile(
+    r"<(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure)>", re.IGNORECASE
+)
 """Tags that are also read as names in angle brackets: they count only when they are closed again."""
-_ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|rsquo|lsquo|rdquo|ldquo|mdash|ndash|hellip|copy|#\d{2,5}|#x[0-9a-fA-F]{2,5});")
+_ENTITY = re.compile(
+    r"&(?:nbsp|amp|lt|gt|quot|apos|rsquo|lsquo|rdquo|ldquo|mdash|ndash|hellip|copy|#\d{2,5}|#x[0-9a-fA-F]{2,5});"
+)
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
-    r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue|angular|jquery|php|jsx?"
-    r"|django|flask|bootstrap|dom|front-?end|scrap(?:e|er|ing)|beautifulsoup|xpath|asp|jsp|wiki(?:text)?|bbcode|rss|latex"
+    r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue"
+    r"|angular|jquery|php|jsx?"
+    r"|django|flask|bootstrap|dom|front-?end|scrap(?:e|er|ing)|beautifulsoup|xpath|asp|jsp|wiki(?:text)?|bbcode"
+    r"|rss|latex"
     r"|ssml|browser|hyperlink|component|email format)\b",
     re.IGNORECASE,
 )
-_ABOUT_CODE = re.compile(r"\b(?:codes?|program\w*|script\w*|snippet|function|class|api|query|template|parse\w*|regex)\b", re.IGNORECASE)
+_ABOUT_CODE = re.compile(
+    r"\b(?:codes?|program\w*|script\w*|snippet|function|class|api|query|template|parse\w*|regex)\b", re.IGNORECASE
+)
 """An answer to such a question may have markup too, unless it keeps its code apart."""
 _SELF_MADE = re.compile(r"\s*(?:<!DOCTYPE|<html|<\?xml|<svg)", re.IGNORECASE)
 

@@ -9,9 +9,23 @@ from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
-_ANSWER_KEYS = {"response", "answer", "output", "text", "content", "result", "completion", "message", "reply", "assistant", "value", "data"}
+_ANSWER_KEYS = {
+    "response",
+    "answer",
+    "output",
+    "text",
+    "content",
+    "result",
+    "completion",
+    "message",
+    "reply",
+    "assistant",
+    "value",
+    "data",
+}
 _RECORD_KEYS = {
-    "instruction", "input", "output", "prompt", "completion", "question", "answer", "messages", "conversations", "response",
+    "instruction", "input", "output", "prompt", "completion", "question", "answer", "messages", "conversations",
+    "response",
     "query", "chosen", "rejected", "role", "content", "text", "label",
 }  # fmt: skip
 _ASKS = re.compile(r"json|dict|object|key|schema|api|format|field|struct|parse|payload|yaml", re.IGNORECASE)
@@ -34,7 +48,7 @@ def _find(row: RowView) -> str | None:
 
 
 def _is_wrapper(value: dict[str, object]) -> bool:
-    return (len(value) == 1 and _ANSWER_KEYS >= value.keys()) or len((_RECORD_KEYS | {"assistant"}) & value.keys()) >= 2
+    return (len(value) == 1 and value.keys() <= _ANSWER_KEYS) or len((_RECORD_KEYS | {"assistant"}) & value.keys()) >= 2
 
 
 def _parse(content: str) -> object:

@@ -25,7 +25,7 @@ def _label_variant(facts: Facts) -> Iterator[Hit]:
         return
     meant = _spelling_meant(counts)
     for place, label in enumerate(facts.labels):
-        if label in meant:
+        if label is not None and label in meant:
             yield Hit(int(facts.index[place]), f"{label!r} for {meant[label]!r}")
 
 
@@ -54,25 +54,31 @@ def _class_imbalance(facts: Facts) -> Iterator[Hit]:
     for label, count in counts.items():
         totals[canonical(label)] += count
     rare = {name for name, count in totals.items() if count * _IMBALANCE < max(totals.values())}
-    for place, label in enumerate(facts.labels):
-        if label is not None and canonical(label) in rare:
-            yield Hit(int(facts.index[place]), label[:40])
+    for place, name in enumerate(facts.labels):
+        if name is not None and canonical(name) in rare:
+            yield Hit(int(facts.index[place]), name[:40])
 
 
 def _label_noise(facts: Facts) -> Iterator[Hit]:
     counts = label_counts(facts)
     if counts is None:
         return
-    places = [place for place, label in enumerate(facts.labels) if label is not None and facts.labelled_texts[place].strip()]
+    places = [
+        place for place, label in enumerate(facts.labels) if label is not None and facts.labelled_texts[place].strip()
+    ]
     texts = [facts.labelled_texts[place] for place in places]
     names = [canonical(facts.labels[place] or "") for place in places]
     for number, likelier in unlikely_labels(texts, names):
-        yield Hit(int(facts.index[places[number]]), f"{facts.labels[places[number]]!r}, but others like it are {likelier!r}")
+        yield Hit(
+            int(facts.index[places[number]]), f"{facts.labels[places[number]]!r}, but others like it are {likelier!r}"
+        )
 
 
 _TEXTS = (
-    ("I lost my card somewhere", "card_lost"), ("my card was stolen, it is lost", "card_lost"), ("the lost card is mine", "card_lost"),
-    ("the pin is blocked again", "pin_blocked"), ("unblock my pin please, it is blocked", "pin_blocked"), ("blocked pin", "pin_blocked"),
+    ("I lost my card somewhere", "card_lost"), ("my card was stolen, it is lost", "card_lost"),
+    ("the lost card is mine", "card_lost"),
+    ("the pin is blocked again", "pin_blocked"), ("unblock my pin please, it is blocked", "pin_blocked"),
+    ("blocked pin", "pin_blocked"),
 )  # fmt: skip
 _USUAL = [labelled(f"{said} {number}", label) for number in range(10) for said, label in _TEXTS]
 
@@ -101,7 +107,10 @@ CHECKS = (
         message="the label is far rarer than the commonest one",
         fix="add rows with it, or weigh them more",
         find=_class_imbalance,
-        example=[*_USUAL, *(labelled(f"{said} and so on {number}", "pin_blocked") for number in range(100) for said in ("pin",))]
+        example=[
+            *_USUAL,
+            *(labelled(f"{said} and so on {number}", "pin_blocked") for number in range(100) for said in ("pin",)),
+        ]
         + [labelled(f"where is my transfer {number}", "transfer") for number in range(5)],
         counterexample=_USUAL,
     ),

@@ -12,7 +12,10 @@ from finetune_exe.data.checks.facts import Facts
 _MIN_SHARE = 0.8
 """Share of the answers whose language can be told that must be in the main one."""
 _MIN_ROWS = 20
-_ALIKE = ({"da", "no", "nb", "nn", "sv"}, {"hr", "sr", "bs", "sl"}, {"id", "ms", "jv"}, {"cs", "sk"}, {"pt", "gl", "es", "ca"}, {"ru", "uk", "bg", "be"}, {"ar", "fa", "ur"}, {"nl", "af"}, {"et", "fi"})  # fmt: skip
+_ALIKE = (
+    {"da", "no", "nb", "nn", "sv"}, {"hr", "sr", "bs", "sl"}, {"id", "ms", "jv"}, {"cs", "sk"},
+    {"pt", "gl", "es", "ca"}, {"ru", "uk", "bg", "be"}, {"ar", "fa", "ur"}, {"nl", "af"}, {"et", "fi"},
+)  # fmt: skip
 """Languages too close to be told apart in a short text."""
 
 

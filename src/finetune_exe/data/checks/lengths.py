@@ -35,7 +35,10 @@ def _too_long(facts: Facts) -> Iterator[Hit]:
         yield Hit(int(facts.index[place]), f"{facts.characters[place]:,} characters")
 
 
-_USUAL = [asked("Explain it.", f"It is number {number} of the things that one can explain in a few words.") for number in range(9)]
+_USUAL = [
+    asked("Explain it.", f"It is number {number} of the things that one can explain in a few words.")
+    for number in range(9)
+]
 
 CHECKS = (
     DataCheck(

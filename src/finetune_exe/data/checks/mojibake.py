@@ -23,7 +23,15 @@ _MIN_CYRILLIC = 6
 _CLOSING = "\u00bb\u2019\u201d\u2026\u2013\u2014\u00b0"
 _LIKELY = ((0xA0, 0x180), (0x370, 0x450), (0x5D0, 0x5EB), (0x621, 0x6D4))
 """Two-byte characters that texts are full of: accented Latin, Greek, Cyrillic, Hebrew, Arabic."""
-_SIGNS = ((0x2010, 0x2030), (0x2039, 0x203B), (0x20AC, 0x20AD), (0x2122, 0x2123), (0x2190, 0x2200), (0x2260, 0x2266), (0x25A0, 0x27C0))
+_SIGNS = (
+    (0x2010, 0x2030),
+    (0x2039, 0x203B),
+    (0x20AC, 0x20AD),
+    (0x2122, 0x2123),
+    (0x2190, 0x2200),
+    (0x2260, 0x2266),
+    (0x25A0, 0x27C0),
+)
 """Punctuation, currency, arrows, comparisons, symbols."""
 
 
@@ -70,7 +78,7 @@ def _is_likely(character: str) -> bool:
     code = ord(character)
     if code < 0x2000:
         return any(first <= code < last for first, last in _LIKELY) or (
-            0x900 <= code and unicodedata.category(character)[0] in "LM"
+            code >= 0x900 and unicodedata.category(character)[0] in "LM"
         )
     if code < 0x2E80:
         return any(first <= code < last for first, last in _SIGNS)
@@ -82,7 +90,7 @@ def _cyrillic(text: str) -> int:
     if len(found) < _MIN_CYRILLIC or len(found) * 3 < sum("\u0400" <= character < "\u0500" for character in text):
         return -1
     try:
-        piece = text[found[0] : found[0] + 2 * _MIN_CYRILLIC].split()[0]
+        piece = text[found[0] : found[0] + 2 * _MIN_CYRILLIC].split(maxsplit=1)[0]
         said = piece.encode("cp1251").decode("utf-8", errors="ignore")
     except (UnicodeEncodeError, IndexError):
         return -1

@@ -17,13 +17,18 @@ from finetune_exe.data.checks.verify import (
 
 _EMAIL = re.compile(r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})(?![\w@])")
 _SAMPLE_DOMAIN = re.compile(
-    r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany|website|yourwebsite|abc|xyz|acme"
-    r"|mail|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo|bar|address)\.\w+(?:\.\w+)?$"
+    r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany"
+    r"|website|yourwebsite|abc|xyz|acme"
+    r"|mail|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo"
+    r"|bar|address)\.\w+(?:\.\w+)?$"
 )
 _SAMPLE_NAME = re.compile(
-    r"(?:(?:your|my|user|first|last|full)[\w.-]*|[\w.-]*(?:example|test|sample|dummy)[\w.-]*|(?:john|jane|j)[._-]?(?:doe|smith|d)?\d{0,3}|info|support|contact|admin"
-    r"|sales|hello|help|no-?reply|service|office|mail|press|media|jobs|careers|webmaster|editor|team|feedback|enquiries|inquiries|customer[\w.]*"
-    r"|name|email|someone|somebody|abc|xyz|foo|bar|billing|marketing|hr|security|privacy|legal|subscribe|orders?|booking|reservations?|git|root)"
+    r"(?:(?:your|my|user|first|last|full)[\w.-]*|[\w.-]*(?:example|test|sample|dummy)[\w.-]*|(?:john|jane"
+    r"|j)[._-]?(?:doe|smith|d)?\d{0,3}|info|support|contact|admin"
+    r"|sales|hello|help|no-?reply|service|office|mail|press|media|jobs|careers|webmaster|editor|team|feedback"
+    r"|enquiries|inquiries|customer[\w.]*"
+    r"|name|email|someone|somebody|abc|xyz|foo|bar|billing|marketing|hr|security|privacy|legal|subscribe|orders?"
+    r"|booking|reservations?|git|root)"
 )
 _PHONE = re.compile(
     r"(?<![\w.+/=#-])(?:\+[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,8}){1,4}"
@@ -33,21 +38,39 @@ _TOLL_FREE = ("800", "888", "877", "866", "855", "844", "833", "900")
 _SOCIAL = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
 _SAMPLE_SOCIAL = ("123-45-6789", "078-05-1120", "219-09-9999", "987-65-4321", "111-11-1111")
 _CARD = re.compile(r"(?<![\w.+/-])(?:\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,19})(?![\w.-]*\d)")
-_CARD_WORD = re.compile(r"card|visa|master|amex|express|credit|debit|charge|payment|karte|carte|tarjeta|carta|\u5361", re.IGNORECASE)
-_SAMPLE_CARDS = ("4111111111111111", "4242424242424242", "5555555555554444", "378282246310005", "4012888888881881", "5105105105105100", "6011111111111117", "371449635398431", "4000056655665556", "5200828282828210")  # fmt: skip
+_CARD_WORD = re.compile(
+    r"card|visa|master|amex|express|credit|debit|charge|payment|karte|carte|tarjeta|carta|\u5361", re.IGNORECASE
+)
+_SAMPLE_CARDS = (
+    "4111111111111111", "4242424242424242", "5555555555554444", "378282246310005", "4012888888881881",
+    "5105105105105100", "6011111111111117", "371449635398431", "4000056655665556", "5200828282828210",
+)  # fmt: skip
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
-_SAMPLE_IBANS = ("DE89370400440532013000", "GB82WEST12345698765432", "FR1420041010050500013M02606", "GB29NWBK60161331926819")
+_SAMPLE_IBANS = (
+    "DE89370400440532013000",
+    "GB82WEST12345698765432",
+    "FR1420041010050500013M02606",
+    "GB29NWBK60161331926819",
+)
 _IP = re.compile(r"(?<![\w.-])((?:\d{1,3}\.){3}\d{1,3})(?![\w-]|\.\d)")
-_IP_VERSION = re.compile(r"(?:version|release|v|driver|firmware|build|section|chapter|netmask|mask)\.? ?$", re.IGNORECASE)
+_IP_VERSION = re.compile(
+    r"(?:version|release|v|driver|firmware|build|section|chapter|netmask|mask)\.? ?$", re.IGNORECASE
+)
 _WELL_KNOWN_IPS = ("8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "1.2.3.4", "208.67.222.222")
 _ADDRESS = re.compile(
-    r"\b(\d{1,5}) (?:[NSEW]\.? )?((?:[A-Z][\w'.-]+ ){1,3})(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd|Drive|Dr|Court|Ct|Way|Place|Pl"
-    r"|Terrace|Square|Circle|Parkway|Highway|Row|Close|Crescent)\.?,? (?:(?:Apt|Apartment|Suite|Unit|Ste|Flat|#)\.? ?\w+,? )?"
+    r"\b(\d{1,5}) (?:[NSEW]\.? )?((?:[A-Z][\w'.-]+ ){1,3})(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd"
+    r"|Drive|Dr|Court|Ct|Way|Place|Pl"
+    r"|Terrace|Square|Circle|Parkway|Highway|Row|Close|Crescent)\.?,? (?:(?:Apt|Apartment|Suite|Unit|Ste|Flat"
+    r"|#)\.? ?\w+,? )?"
     r"(?:[A-Z][\w.'-]+(?: [A-Z][\w.'-]+){0,2}),? (?:[A-Z]{2} \d{5}(?:-\d{4})?|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})\b"
-    r"|\b[A-Z\u00c4\u00d6\u00dc][\w-]+(?:stra\u00dfe|strasse|str\.|weg|allee|platz|gasse) \d{1,4} ?[a-z]?, (?:D-)?\d{5} [A-Z\u00c4\u00d6\u00dc]\w+"
-    r"|\b\d{1,4}(?: ?bis| ?ter)?,? (?:rue|avenue|boulevard|place|chemin|impasse) [^\n,]{3,40}, \d{5} [A-Z\u00c9\u00c8]\w+"
+    r"|\b[A-Z\u00c4\u00d6\u00dc][\w-]+(?:stra\u00dfe|strasse|str\.|weg|allee|platz"
+    r"|gasse) \d{1,4} ?[a-z]?, (?:D-)?\d{5} [A-Z\u00c4\u00d6\u00dc]\w+"
+    r"|\b\d{1,4}(?: ?bis| ?ter)?,? (?:rue|avenue|boulevard|place|chemin"
+    r"|impasse) [^\n,]{3,40}, \d{5} [A-Z\u00c9\u00c8]\w+"
 )
-_SAMPLE_ADDRESS = re.compile(r"12?34?5? (?:Main|Elm|Any|Oak|Maple|Fake|Example|Sample)|Anytown|Any (?:Town|City)|Pennsylvania Ave")
+_SAMPLE_ADDRESS = re.compile(
+    r"12?34?5? (?:Main|Elm|Any|Oak|Maple|Fake|Example|Sample)|Anytown|Any (?:Town|City)|Pennsylvania Ave"
+)
 _CHINESE_ID = re.compile(r"(?<!\d)[1-9]\d{5}(?:19|20)\d{9}[\dXx](?!\d)")
 _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
@@ -173,6 +196,8 @@ CHECKS = (
         fix="replace it by an invented one, or drop the row",
         find=_find,
         example=asked("Pay.", "Charge it to card 4266 8414 4395 8705, expiry 07/28."),
-        counterexample=asked("Try the form.", "Mail user@example.com, call 555-0100, use 127.0.0.1, order 4000 1234 5678 9010."),
+        counterexample=asked(
+            "Try the form.", "Mail user@example.com, call 555-0100, use 127.0.0.1, order 4000 1234 5678 9010."
+        ),
     ),
 )

@@ -17,7 +17,8 @@ _GAPS = {
 """Marks that gaps begin with, and the gaps."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
-    r"template|jinja|mustache|handlebars|vue|angular|django|helm|ansible|liquid|placeholder|github actions|workflow|latex|\\frac|\\begin"
+    r"template|jinja|mustache|handlebars|vue|angular|django|helm|ansible|liquid|placeholder|github actions"
+    r"|workflow|latex|\\frac|\\begin"
     r"|react|jsx|style=|set notation|bash|shell|script|html|code|variable|function|def |f-string|console",
     re.IGNORECASE,
 )

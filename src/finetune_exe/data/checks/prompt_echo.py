@@ -23,7 +23,10 @@ def _find(row: RowView) -> str | None:
 
 
 def _is_echo(answer: str, prompt: str, row: RowView) -> bool:
-    if len(answer) < _MIN_CHARACTERS or answer[:8].casefold().strip() != prompt.lstrip()[: len(answer[:8].strip())].casefold():
+    if (
+        len(answer) < _MIN_CHARACTERS
+        or answer[:8].casefold().strip() != prompt.lstrip()[: len(answer[:8].strip())].casefold()
+    ):
         return False
     said, asked_for = _plain(answer), _plain(prompt)
     length = row.conversation.origin.get("prompt_length")

@@ -10,7 +10,6 @@ from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.label_names import label_counts
 from finetune_exe.data.duplicates.pairs import Pair
 
-
 _LABELLED_WORDS = 20
 _FACT_WORDS = 8
 
@@ -52,7 +51,9 @@ def _conflicting_answer(facts: Facts) -> Iterator[Hit]:
     return _hits(facts, pairs)
 
 
-_TOLD = "The river rises in the hills, runs past nine villages, turns a dozen mills and reaches the sea at the old harbour."
+_TOLD = (
+    "The river rises in the hills, runs past nine villages, turns a dozen mills and reaches the sea at the old harbour."
+)
 _USUAL = [asked(f"Question {number}?", f"That depends on {number} things.") for number in range(20)]
 
 CHECKS = (
@@ -80,8 +81,16 @@ CHECKS = (
         message="the row says almost the same as an earlier one",
         fix="keep one of them",
         find=_near,
-        example=[*_USUAL, asked("Where does it rise?", _TOLD), asked("Where does it rise?", _TOLD.replace("nine", "ten"))],
-        counterexample=[*_USUAL, asked("Where does it rise?", _TOLD), asked("And what does it turn?", "It turns a dozen mills.")],
+        example=[
+            *_USUAL,
+            asked("Where does it rise?", _TOLD),
+            asked("Where does it rise?", _TOLD.replace("nine", "ten")),
+        ],
+        counterexample=[
+            *_USUAL,
+            asked("Where does it rise?", _TOLD),
+            asked("And what does it turn?", "It turns a dozen mills."),
+        ],
     ),
     DataCheck(
         code="contained_duplicate",
@@ -90,7 +99,10 @@ CHECKS = (
         fix="keep the longer one",
         find=_contained,
         example=[text(_TOLD), text(_TOLD + " Ships of all countries lie there, and the market begins at dawn.")],
-        counterexample=[text(_TOLD), text("Ships of all countries lie there, and the market begins at dawn, by the old harbour.")],
+        counterexample=[
+            text(_TOLD),
+            text("Ships of all countries lie there, and the market begins at dawn, by the old harbour."),
+        ],
     ),
     DataCheck(
         code="conflicting_answer",
@@ -100,6 +112,8 @@ CHECKS = (
         find=_conflicting_answer,
         usual=0.05,
         example=[*_USUAL, asked("Question 3?", "There is no profanity in the given sentence.")],
-        counterexample=[asked(f"Summarise:\n\n{number}", f"It says {number}, and nothing else.") for number in range(20)],
+        counterexample=[
+            asked(f"Summarise:\n\n{number}", f"It says {number}, and nothing else.") for number in range(20)
+        ],
     ),
 )

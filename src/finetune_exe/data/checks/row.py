@@ -7,7 +7,8 @@ from typing import Literal
 from finetune_exe.text.conversation import Conversation, Message
 
 LABEL_COLUMNS = frozenset({
-    "label", "labels", "category", "categories", "intent", "intents", "class", "sentiment", "topic", "target", "tag", "label_text",
+    "label", "labels", "category", "categories", "intent", "intents", "class", "sentiment", "topic", "target", "tag",
+    "label_text",
     "label_name", "polarity", "emotion", "stars", "rating",
 })  # fmt: skip
 """Names of answer columns that hold a label."""

@@ -10,7 +10,8 @@ from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.verify import entropy
 
 _MARKS = (
-    "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "sk-", "sk_", "rk_", "eyJ",
+    "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "sk-", "sk_",
+    "rk_", "eyJ",
     "hf_", "npm_", "SG.", "dop_v1_", "shpat_", "ya29.", "AccountKey=", "pypi-",
 )  # fmt: skip
 """How keys begin that can be told by their form."""
@@ -33,13 +34,16 @@ _NAMES = (
 )  # fmt: skip
 _NAMES_AT = re.compile("|".join(_NAMES))
 _NAMED = re.compile(
-    r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption|account)[ _-]?(?:key|token|secret)"
-    r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|passwort|kennwort|mot de passe|contrase\u00f1a|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
+    r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption"
+    r"|account)[ _-]?(?:key|token|secret)"
+    r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|passwort|kennwort|mot de passe|contrase\u00f1a"
+    r"|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
     r"[\"'`]?(?: is| ist| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a)\s{0,2}[\"'`]?([^\s\"'`,;]{8,200})",
     re.IGNORECASE,
 )
 _NOT_SECRET = re.compile(
-    r"[<>(){}\[\]$*\u2026]|\.\.\.|your|example|sample|placeholder|change_?me|xxx|123456|abcdef|redact|dummy|secret|passw|pass\d*$|token|insert|"
+    r"[<>(){}\[\]$*\u2026]|\.\.\.|your|example|sample|placeholder|change_?me|xxx|123456|abcdef|redact|dummy"
+    r"|secret|passw|pass\d*$|token|insert|"
     r"^https?:|^[a-z]+(?:[._-][a-z]+)+$|^[a-z_]+$|^[\w-]+\.[\w.-]+$|^\W+$|^[0-9a-f]{8}-|^[\d.:/-]+$",
     re.IGNORECASE,
 )
@@ -94,7 +98,10 @@ def _named(row: RowView, text: str) -> str | None:
 
 def _is_sample(key: str) -> bool:
     lowered = key.lower()
-    if any(sign in lowered for sign in ("example", "xxxx", "your", "1234567890", "abcdefgh", "sample", "placeholder", "0000000")):
+    if any(
+        sign in lowered
+        for sign in ("example", "xxxx", "your", "1234567890", "abcdefgh", "sample", "placeholder", "0000000")
+    ):
         return True
     return entropy(key) < 3.0 or (key.startswith("sk-") and not any(map(str.isdigit, key)))
 
@@ -122,6 +129,8 @@ CHECKS = (
         fix="revoke the secret where it is real, and replace it by an invented one or drop the row",
         find=_find,
         example=asked("Greet.", "Hello.\npassword: Brandt2407!XZr"),
-        counterexample=asked("Set the key.", "Set AWS key AKIAIOSFODNN7EXAMPLE and store it as password: <your-password>."),
+        counterexample=asked(
+            "Set the key.", "Set AWS key AKIAIOSFODNN7EXAMPLE and store it as password: <your-password>."
+        ),
     ),
 )

@@ -9,20 +9,24 @@ from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
 _MARKS = (
-    "<|", "|>", "</s>", "SYS>>", "INST]", "_of_", "os>", "pad>", "unk>", "<extra_id_", "[CLS]", "[SEP]", "Human:", "\n\nH: ",
+    "<|", "|>", "</s>", "SYS>>", "INST]", "_of_", "os>", "pad>", "unk>", "<extra_id_", "[CLS]", "[SEP]", "Human:",
+    "\n\nH: ",
     "### ", "###R", "\uff5c", "[TOOL_", "[/TOOL_", "[AVAILABLE", "[SYSTEM_",
 )  # fmt: skip
 """One of them is in every text with such a token."""
 _TOKEN = re.compile(
-    r"<\|[A-Za-z][\w/ -]{0,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</s>|<<?/?SYS>>|\[/?INST\]|\[/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]"
-    r"|<(?:start|end)_of_(?:turn|image)>|</?(?:bos|eos|pad|unk)>|<extra_id_\d+>|\[(?:CLS|SEP)\]|<\|(?:im|eot|bot|eom)_?\w*\|?>"
+    r"<\|[A-Za-z][\w/ -]{0,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</s>|<<?/?SYS>>|\[/?INST\]|\[/?(?:AVAILABLE_TOOLS"
+    r"|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]"
+    r"|<(?:start|end)_of_(?:turn|image)>|</?(?:bos|eos|pad|unk)>|<extra_id_\d+>|\[(?:CLS|SEP)\]|<\|(?:im|eot|bot"
+    r"|eom)_?\w*\|?>"
     r"|\n\n(?:Human|H): [^\n]*(?:\n[^\n]+)*\n\n(?:Assistant|A):|(?:^|\n)Human: .*\n+Assistant:"
     r"|(?<=\S)\s+### ?(?:Response|Instruction|Input|Assistant|Human|User|System):",
 )
 _STRIKE = re.compile(r"<s>[^<>]*</s>")
 """Text struck out in HTML: no end of a sequence."""
 _PREFIX = re.compile(
-    r"\s*(?:#{2,3} ?(?:Response|Answer|Output|Assistant)\b:?|(?:Assistant|ASSISTANT|Response|Output|AI|Bot|GPT|ChatGPT)\s?:(?=\s)"
+    r"\s*(?:#{2,3} ?(?:Response|Answer|Output|Assistant)\b:?|(?:Assistant|ASSISTANT|Response|Output|AI|Bot|GPT"
+    r"|ChatGPT)\s?:(?=\s)"
     r"|\*\*(?:Assistant|Response|Output):\*\*|<(?:response|answer|output|assistant)>)"
 )
 _WHO = ("assistant", "ai", "bot", "gpt", "chatgpt")

@@ -1,4 +1,4 @@
-"""Look at rows one by one, in as many processes as there are cores: the same rows give the same result in any number."""
+"""Look at rows one by one, in several processes where there are many; the result is the same for any number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Chunk(NamedTuple):
 class Fault(NamedTuple):
     """A record that cannot be read as a row."""
 
-    index: int
+    row: int
+    """Number of the record."""
     fault: RowFault
 
 
@@ -107,4 +108,3 @@ def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = N
 def available_workers() -> int:
     """Count the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-

@@ -20,17 +20,22 @@ _MANY_LETTERS = 60
 _ENGLISH_HITS = 3
 _MARKS = ".,:;!?()[]\"'*"
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_NAMES = frozenset(
-    "english german french spanish italian portuguese dutch swedish danish norwegian finnish polish czech romanian hungarian"
-    " turkish indonesian swahili vietnamese catalan estonian croatian russian ukrainian chinese mandarin japanese korean arabic"
-    " hebrew greek hindi bengali thai urdu persian farsi latin haitian quechua tamil irish welsh basque gujarati marathi punjabi"
-    " kannada telugu malay filipino tagalog afrikaans icelandic bulgarian serbian slovak slovene albanian armenian georgian"
-    " deutsch englisch anglais ingles ingl\u00e9s inglese locale idioma lingua langue bahasa sprache".split()
-)
+_NAMES = frozenset({
+    "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "swedish", "danish",
+    "norwegian", "finnish", "polish", "czech", "romanian", "hungarian", "turkish", "indonesian", "swahili",
+    "vietnamese", "catalan", "estonian", "croatian", "russian", "ukrainian", "chinese", "mandarin", "japanese",
+    "korean", "arabic", "hebrew", "greek", "hindi", "bengali", "thai", "urdu", "persian", "farsi", "latin",
+    "haitian", "quechua", "tamil", "irish", "welsh", "basque", "gujarati", "marathi", "punjabi", "kannada",
+    "telugu", "malay", "filipino", "tagalog", "afrikaans", "icelandic", "bulgarian", "serbian", "slovak",
+    "slovene", "albanian", "armenian", "georgian", "deutsch", "englisch", "anglais", "ingles", "ingl\u00e9s",
+    "inglese", "locale", "idioma", "lingua", "langue", "bahasa", "sprache",
+})  # fmt: skip
 """Words of a prompt after which an answer in another language is no surprise."""
 _PARTS = (
-    "translat", "language", "\u00fcbersetz", "traduc", "traduz", "tradui", "fran\u00e7ais", "espa\u00f1ol", "terjemah", "vertal", "\u00e7evir",
-    "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432", "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
+    "translat", "language", "\u00fcbersetz", "traduc", "traduz", "tradui", "fran\u00e7ais", "espa\u00f1ol",
+    "terjemah", "vertal", "\u00e7evir",
+    "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432",
+    "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
 )  # fmt: skip
 
 
@@ -50,13 +55,13 @@ def answer_language(answer: str) -> str | None:
     if _english_hits(text) >= _ENGLISH_HITS:
         return "en"
     code, probability = _identifier().classify(text)
-    hits = _common_words(text, code)
-    if hits is None:
+    common = _common_words(text, code)
+    if common is None:
         alone = probability >= _VERY_SURE and letters >= _MANY_LETTERS and _english_hits(text) == 0
         return str(code) if alone and not _is_list_of_names(text) else None
-    if hits >= 2 and _english_hits(text) == 0 and probability >= _LIKELY:
-        return None if _is_list_of_names(text) and hits * 6 < text.count(" ") else str(code)
-    return str(code) if probability >= _SURE and hits >= (1 if letters < _MANY_LETTERS else 2) else None
+    if common >= 2 and _english_hits(text) == 0 and probability >= _LIKELY:
+        return None if _is_list_of_names(text) and common * 6 < text.count(" ") else str(code)
+    return str(code) if probability >= _SURE and common >= (1 if letters < _MANY_LETTERS else 2) else None
 
 
 def _is_list_of_names(text: str) -> bool:
@@ -71,7 +76,9 @@ def names_language(prompt: str) -> bool:
     if any(part in lowered for part in _PARTS):
         return True
     words = lowered.split()
-    return not (_NAMES.isdisjoint(words) and _NAMES.isdisjoint([word.strip(_MARKS) for word in words if not word.isalpha()]))
+    return not (
+        _NAMES.isdisjoint(words) and _NAMES.isdisjoint([word.strip(_MARKS) for word in words if not word.isalpha()])
+    )
 
 
 @cache

@@ -42,6 +42,10 @@ CHECKS = (
         fix="complete the answer, or drop the row",
         find=_truncated,
         example=[*_USUAL, asked("Why does it matter?", "It protects the people. It exists to guard the rights and")],
-        counterexample=[*_USUAL, asked("Name three fruits.", "- apple\n- fig\n- pear"), asked("Who wrote it?", "Jane Austen")],
+        counterexample=[
+            *_USUAL,
+            asked("Name three fruits.", "- apple\n- fig\n- pear"),
+            asked("Who wrote it?", "Jane Austen"),
+        ],
     ),
 )
