@@ -1,0 +1,130 @@
+"""Find all rows that repeat others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from finetune_exe.data.duplicates.minhash import agreeing_pairs, band_keys
+from finetune_exe.data.duplicates.near import NEAR, edited_copies, parts_alike
+from finetune_exe.data.duplicates.pairs import Pair, RowPairs, cluster
+from finetune_exe.data.duplicates.rare import rare_pairs
+from finetune_exe.data.duplicates.repeats import find_conflicts, find_repeats
+from finetune_exe.data.duplicates.rows import choose_rows
+from finetune_exe.data.duplicates.shingles import shared_shingles
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from finetune_exe.data.duplicates.rows import RowWords
+    from finetune_exe.data.duplicates.words import Places
+
+CONTAINED = 0.9
+"""A row is contained in another that has this much of its distinct runs of five words."""
+LONGER = 1.25
+"""The row that contains another has so many times its words or more."""
+SHORTEST_CONTAINED = 12
+"""Words a row must have to be called contained: short sentences stand in other texts by chance."""
+EDITED_SHARE, CONTAINED_SHARE = 0.3, 0.6
+"""Share of rare runs of words that makes a pair worth looking at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicates:
+    """Rows that repeat an earlier one, each in one list only; the pairs of a list are sorted by row."""
+
+    exact: tuple[Pair, ...]
+    """The same to the byte."""
+    normalised: tuple[Pair, ...]
+    """The same words in the same order: case of letters, white space, punctuation or Unicode form differ."""
+    near: tuple[Pair, ...]
+    """Sure: similarity at or above the threshold, prompt and answer each alike."""
+    edited: tuple[Pair, ...]
+    """Likely: below the threshold, but most words stand in the same order."""
+    contained: tuple[Pair, ...]
+    """Wholly, or almost, inside a longer row; the longer one may come later."""
+    conflicting: tuple[Pair, ...]
+    """The same prompt with another answer."""
+    clusters: Places
+    """For each row the first row of its cluster, over all lists but the conflicting and the contained."""
+
+
+def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool = True) -> Duplicates:
+    """Find all rows that repeat others.
+
+    Args:
+        rows: Rows of any number of files, in one order.
+        threshold: Least similarity of near duplicates, from 0.5 to 1.
+        thorough: Look also for much edited copies and contained rows.
+    """
+    repeats = find_repeats(rows)
+    firsts = _firsts(repeats.first)
+    distinct = choose_rows(rows, firsts)
+    near = _near(distinct, firsts, threshold)
+    found = [*repeats.exact, *repeats.normalised, *repeats.retouched, *near]
+    edited, contained = _rarely_shared(distinct, firsts, {pair.index for pair in near}) if thorough else ((), ())
+    return Duplicates(
+        exact=repeats.exact,
+        normalised=repeats.normalised,
+        near=tuple(sorted((*repeats.retouched, *near))),
+        edited=edited,
+        contained=contained,
+        conflicting=find_conflicts(rows),
+        clusters=cluster(len(rows), [*found, *edited]),
+    )
+
+
+def _firsts(first: Places) -> Places:
+    import numpy as np
+
+    return np.flatnonzero(first == np.arange(len(first)))
+
+
+def _near(distinct: RowWords, firsts: Places, threshold: float) -> tuple[Pair, ...]:
+    """Verify what MinHash proposes, and keep for each row its first partner."""
+    candidates = agreeing_pairs(band_keys(distinct))
+    similarity = shared_shingles(distinct, candidates.left, distinct, candidates.right).jaccard()
+    kept = similarity >= threshold
+    pairs = RowPairs(candidates.left[kept], candidates.right[kept])
+    similarity = similarity[kept]
+    alike = parts_alike(distinct, distinct, pairs)
+    return _each_once(firsts[pairs.right[alike]], firsts[pairs.left[alike]], similarity[alike])
+
+
+def _rarely_shared(distinct: RowWords, firsts: Places, known: set[int]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Find edited copies and contained rows among those that share rare runs of words."""
+    import numpy as np
+
+    candidates = rare_pairs(distinct)
+    lengths = distinct.lengths
+    left, right = candidates.left, candidates.right
+    long = lengths[left] > lengths[right]
+    inner, outer = np.where(long, right, left), np.where(long, left, right)
+    unknown = ~np.isin(firsts[right], list(known))
+    chosen = unknown & (candidates.of_longer >= EDITED_SHARE)
+    copies = RowPairs(left[chosen], right[chosen])
+    alike = edited_copies(distinct, distinct, copies)
+    copies = RowPairs(copies.left[alike], copies.right[alike])
+    similarity = shared_shingles(distinct, copies.left, distinct, copies.right).jaccard()
+    edited = _each_once(firsts[copies.right], firsts[copies.left], similarity)
+    known = known | {pair.index for pair in edited}
+    chosen = (
+        ~np.isin(firsts[inner], list(known))
+        & (candidates.of_shorter >= CONTAINED_SHARE)
+        & (lengths[inner] >= SHORTEST_CONTAINED)
+        & (lengths[outer] >= LONGER * lengths[inner])
+    )
+    inner, outer = inner[chosen], outer[chosen]
+    share = shared_shingles(distinct, inner, distinct, outer).contained()
+    kept = share >= CONTAINED
+    return edited, _each_once(firsts[inner[kept]], firsts[outer[kept]], share[kept])
+
+
+def _each_once(index: Places, of_index: Places, similarity: NDArray[np.float64]) -> tuple[Pair, ...]:
+    """Keep for each row the pair with the earliest partner."""
+    best: dict[int, Pair] = {}
+    for pair in map(Pair, index.tolist(), of_index.tolist(), similarity.tolist()):
+        if pair.index not in best or pair.of_index < best[pair.index].of_index:
+            best[pair.index] = pair
+    return tuple(sorted(best.values()))

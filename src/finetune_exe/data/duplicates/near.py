@@ -1,0 +1,71 @@
+"""Judge pairs of rows that may be nearly the same, each on its real words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finetune_exe.data.duplicates.alike import common_order, word_overlap
+from finetune_exe.data.duplicates.pairs import RowPairs
+from finetune_exe.data.duplicates.words import word_hashes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from finetune_exe.data.duplicates.rows import RowWords
+
+NEAR = 0.7
+"""Rows that share this much of their distinct runs of five words are near duplicates."""
+SAME_PART = 0.5
+"""Prompts, and answers, of near duplicates share this much of their words, if the prompts are not the same: the same
+answer to another question is none, nor is another question on the same page."""
+SAME_ORDER = 0.85
+"""Rows with this much of their words in common, in the same order, are copies, however they were edited."""
+SHORTEST_EDITED = 6
+"""Rows of fewer words are never called edited copies: two short sentences are easily alike."""
+
+
+def parts_alike(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.bool_]:
+    """Whether the prompts are the same, or prompts and answers are each alike.
+
+    A prompt that is the same but for the order of its words counts as the same.
+    """
+    prompts, answers = part_overlaps(left, right, pairs)
+    prompted = left.answers[pairs.left] > left.starts[:-1][pairs.left]
+    alike: NDArray[np.bool_] = (prompts >= SAME_PART) & ((answers >= SAME_PART) | (prompts == 1) & prompted)
+    return alike
+
+
+def part_overlaps(left: RowWords, right: RowWords, pairs: RowPairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share of words that the prompts, and that the answers, of each pair have in common."""
+    one, other = pairs
+    prompts = word_overlap(
+        (left.words, left.starts[:-1][one], left.answers[one]),
+        (right.words, right.starts[:-1][other], right.answers[other]),
+    )
+    answers = word_overlap(
+        (left.words, left.answers[one], left.starts[1:][one]),
+        (right.words, right.answers[other], right.starts[1:][other]),
+    )
+    return prompts, answers
+
+
+def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.bool_]:
+    """Whether the rows of each pair have most words in the same order, and prompts and answers alike."""
+    import numpy as np
+
+    alike = np.minimum(left.lengths[pairs.left], right.lengths[pairs.right]) >= SHORTEST_EDITED
+    alike[alike] = parts_alike(left, right, RowPairs(pairs.left[alike], pairs.right[alike]))
+    for place in np.flatnonzero(alike).tolist():
+        one, other = int(pairs.left[place]), int(pairs.right[place])
+        alike[place] = in_order(left, one, right, other) >= SAME_ORDER
+    return alike
+
+
+def in_order(left: RowWords, one: int, right: RowWords, other: int, *, strict: bool = False) -> float:
+    """Share of the words of two rows that both have in the same order; strict: also in the same case and marks."""
+    words = (
+        left.words[left.starts[one] : left.starts[one + 1]],
+        right.words[right.starts[other] : right.starts[other + 1]],
+    )
+    return common_order(*(words if strict else map(word_hashes, words)))
