@@ -64,8 +64,6 @@ def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[n
 
 def in_order(left: RowWords, one: int, right: RowWords, other: int, *, strict: bool = False) -> float:
     """Share of the words of two rows that both have in the same order; strict: also in the same case and marks."""
-    words = (
-        left.words[left.starts[one] : left.starts[one + 1]],
-        right.words[right.starts[other] : right.starts[other + 1]],
-    )
+    places = ((left, one), (right, other))
+    words = [rows.words[rows.starts[row] : rows.starts[row + 1]] for rows, row in places]
     return common_order(*(words if strict else map(word_hashes, words)))

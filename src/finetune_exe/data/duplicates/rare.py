@@ -1,4 +1,4 @@
-"""Find pairs of rows that share runs of words few others have: much edited copies, and rows that stand inside others."""
+"""Find pairs of rows that share runs of words few others have: edited copies, and rows that stand inside others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RARE_SHINGLE_WORDS = 3
 RARE = 6
 """Runs of words in more rows than this are common speech, or a text that MinHash finds."""
 SAMPLE_ABOVE, SAMPLE_OF = 48, 4
-"""Of rows with more runs than this, one in four is looked at; the hash decides which, so it is the same in every row."""
+"""Of rows with more runs than this, one in four is looked at; the hash decides which, the same in every row."""
 FEWEST_SHARED = 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.rows import gather
@@ -117,7 +118,7 @@ def shared_shingles(
     cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), 1 << _PAIR_BITS), [0, len(lengths)])))
     parts = [
         _shared(left, left_rows[first:after], right, right_rows[first:after], size)
-        for first, after in zip(cuts[:-1], cuts[1:], strict=True)
+        for first, after in pairwise(cuts.tolist())
     ]
     none = np.zeros(0, np.int64)
     return Shared(*(np.concatenate([part[side] for part in parts] or [none]) for side in range(3)))
