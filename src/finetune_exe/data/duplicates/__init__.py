@@ -11,6 +11,9 @@ processes where there are some, and put together once:
     for leak in find_leaks(train_rows, validation_rows):
         leak.index, leak.of_index, f"leak_{leak.kind}"  # row of validation, row of training, what was seen
 
+    for hit in BenchmarkIndex.read(["benchmarks/"]).find(train_rows):
+        hit.index, hit.benchmark, hit.line, hit.mode  # row of training, file and line of the item, how it was found
+
 `duplicates.near` is sure (similarity at or above the threshold), `duplicates.edited` is likely and worth a look.
 `duplicates.clusters` names for each row the first of those it repeats, so that a split can keep them together.
 """

@@ -72,7 +72,7 @@ def words_of_rows(rows: Sequence[RowText]) -> RowWords:
     import numpy as np
 
     array = hash_words([part for row in rows for part in row])
-    hashes = _sequence_hashes(array)
+    hashes = sequence_hashes(array)
     return RowWords(
         words=array.words,
         starts=array.starts[::2].copy(),
@@ -122,7 +122,7 @@ def gather(words: Words32, first: Places, lengths: Places) -> WordArray:
     return WordArray(words[np.repeat(first, lengths) + within], starts)
 
 
-def _sequence_hashes(array: WordArray) -> Hashes:
+def sequence_hashes(array: WordArray) -> Hashes:
     """Hash each text's words as a whole."""
     import numpy as np
 

@@ -68,7 +68,7 @@ def shingles(words: Words32, starts: Places, *, size: int = SHINGLE_WORDS) -> Sh
     rows = np.repeat(np.arange(len(lengths)), lengths)
     salted = mix(word_hashes(words).astype(np.uint64) + np.uint64(1))
     rolled = salted.copy()
-    for step in range(1, size):
+    for step in range(1, min(size, len(salted))):
         rolled *= np.uint64(0x9FB21C651E98DF25)
         rolled[: len(salted) - step] += salted[step:]
     left = np.repeat(starts[1:], lengths) - np.arange(len(words)) - starts[0]
