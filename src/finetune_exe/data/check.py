@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune_exe.data.checks import DATA_CHECKS
 from finetune_exe.data.checks.facts import Facts, join_facts
 from finetune_exe.data.checks.findings import Findings, judge
-from finetune_exe.data.checks.held_out import HeldOutRows
+from finetune_exe.data.checks.held_out import HeldOutRows, contaminated
 from finetune_exe.data.checks.places import Places
 from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_workers, survey_all
 from finetune_exe.data.faults import FileNote
@@ -68,6 +68,8 @@ def check(
             rows = HeldOutRows(split, held_out, format_name=format_name, columns=columns)
             for code, hits in rows.leaks(facts).items():
                 findings.add_elsewhere(code, hits, rows.places)
+    if benchmarks is not None:
+        findings.add("benchmark_contamination", contaminated(facts, benchmarks))
     for note in (*files, *(note for opening in opened for note in opening.notes)):
         findings.add_file(note)
     found = findings.in_order()

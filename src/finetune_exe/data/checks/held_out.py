@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.places import Places
+from finetune_exe.data.duplicates.contamination import BenchmarkIndex, ContaminationMode
 from finetune_exe.data.duplicates.leaks import find_leaks
 from finetune_exe.data.duplicates.rows import RowWords, join_rows, row_text, words_of_rows
 from finetune_exe.data.ingest import SourceRows, open_sources, read_entry
@@ -17,6 +19,21 @@ from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
 
 _BATCH_ROWS = 2000
+
+
+def contaminated(train: Facts, benchmarks: Path) -> Iterator[Hit]:
+    """Find the rows to train on that hold an item of a benchmark in a folder."""
+    for found in BenchmarkIndex.read([benchmarks]).find(train.words):
+        yield Hit(int(train.index[found.index]), f"{found.benchmark}, line {found.line} ({_MODES[found.mode]})")
+
+
+_MODES: dict[ContaminationMode, str] = {
+    "exact": "word for word",
+    "case_ws": "but for case and marks",
+    "wrapped": "inside the row",
+    "partial": "a part of it",
+    "renamed": "with other names or numbers",
+}
 
 
 class HeldOutRows:
