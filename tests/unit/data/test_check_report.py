@@ -15,7 +15,7 @@ from finetune_exe.data.check import check
 from finetune_exe.domain.dataset import CheckReport
 from finetune_exe.report.check import EXTRACTS_SHOWN, render_check
 
-SYLLABLES = "ba ko ri mu te lo na si pe du fa go".split()
+SYLLABLES = ("ba", "ko", "ri", "mu", "te", "lo", "na", "si", "pe", "du", "fa", "go")
 
 
 def write(path: Path, rows: list[Any]) -> str:
@@ -25,7 +25,7 @@ def write(path: Path, rows: list[Any]) -> str:
 
 def usual(number: int) -> list[dict[str, str]]:
     """Make rows that are all different and all in order."""
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311
     rows = []
     for row in range(number):
         names = ["".join(chance.choices(SYLLABLES, k=3)) for _ in range(16)]
@@ -49,7 +49,10 @@ def test_rows_in_order_are_clean(tmp_path: Path) -> None:
 def test_any_number_of_processes_reports_the_same(tmp_path: Path) -> None:
     rows: list[Any] = usual(4500)
     for place in range(0, 4500, 90):
-        rows[place] = {**rows[place], "output": ("", "caf\u00c3\u00a9 is here.", "It is <div>good</div>.")[place // 90 % 3]}
+        rows[place] = {
+            **rows[place],
+            "output": ("", "caf\u00c3\u00a9 is here.", "It is <div>good</div>.")[place // 90 % 3],
+        }
     rows[4000] = rows[17]
     path = write(tmp_path / "rows.jsonl", rows)
     one = check([path], workers=1)
@@ -90,10 +93,17 @@ def test_what_a_third_of_the_rows_has_is_how_the_data_is(tmp_path: Path) -> None
 def test_leaks_are_counted_in_the_file_they_leak_from(tmp_path: Path) -> None:
     rows = usual(60)
     train = write(tmp_path / "train.jsonl", rows[:40])
-    held = [*rows[40:], rows[3], {**rows[5], "output": "Something else was said about it, at great length and with care."}]
-    report = check([train], validation=[write(tmp_path / "held.jsonl", held)], test=[write(tmp_path / "test.jsonl", rows[7:8])])
+    held = [
+        *rows[40:],
+        rows[3],
+        {**rows[5], "output": "Something else was said about it, at great length and with care."},
+    ]
+    report = check(
+        [train], validation=[write(tmp_path / "held.jsonl", held)], test=[write(tmp_path / "test.jsonl", rows[7:8])]
+    )
     places = {
-        finding.code: [(row.split, row.index, row.line, row.of_index) for row in finding.rows] for finding in report.findings
+        finding.code: [(row.split, row.index, row.line, row.of_index) for row in finding.rows]
+        for finding in report.findings
     }
     assert places == {
         "leak_exact": [("test", 0, 1, 7), ("validation", 20, 21, 3)],
@@ -132,9 +142,7 @@ def test_json_is_whole_and_the_status_says_whether_there_are_errors(tmp_path: Pa
     rows[:] = usual(30)
     rows[3]["output"] = "It is <div>good</div>."
     warned = write(tmp_path / "warned.jsonl", rows)
-    answers = {
-        path: CliRunner().invoke(command, ["--check", path, "--json"]) for path in (clean, broken, warned)
-    }
+    answers = {path: CliRunner().invoke(command, ["--check", path, "--json"]) for path in (clean, broken, warned)}
     assert [answers[path].exit_code for path in (clean, broken, warned)] == [0, 3, 0]
     report = json.loads(answers[broken].stdout)
     assert (report["records"], report["kept"]) == (200, 80)
