@@ -14,6 +14,8 @@ from tests.unit.report import sample
 
 from finetune_exe import errors
 from finetune_exe.cli.main import COMMANDS
+from finetune_exe.data.checks import CHECKS
+from finetune_exe.data.checks.guide import checks_reference
 from finetune_exe.domain.plan import SETTING_GROUPS, EvaluationChoice, Plan
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import ERRORS
@@ -174,6 +176,18 @@ def test_the_settings_reference_is_that_of_the_model() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         page.write_text(written, encoding="utf-8")
     assert page.read_text(encoding="utf-8") == written
+
+
+def test_the_reference_of_checks_is_that_of_the_code() -> None:
+    page = ROOT / "docs" / "guides" / "data-checks.md"
+    begin, end = "<!-- checks: written by tests/unit/test_docs.py -->", "<!-- end of checks -->"
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(begin + "\n", 1)
+    written = f"{before}{begin}\n\n{checks_reference()}\n\n{rest[rest.index(end) :]}"
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(written, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == written
+    assert all(f"| `{check.code}` |" in written for check in CHECKS)
 
 
 def test_the_settings_reference_lists_every_setting() -> None:

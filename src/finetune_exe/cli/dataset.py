@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -19,12 +19,45 @@ if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
 
 
+class HeldOut(NamedTuple):
+    """Data that is not trained on."""
+
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    benchmarks: Path | None
+    """A folder of benchmark files."""
+
+
 @click.command("dataset")
 @click.argument("words", nargs=-1, metavar="[FORMAT] [PATH]...")
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training."
 )
-@click.option("--check", is_flag=True, help="Only report; leave with status 3 if any row would be dropped.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="With --check: rows held out while training; those that leak into PATHs are reported.",
+)
+@click.option(
+    "--test",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="With --check: rows held out for the end, likewise.",
+)
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="With --check: benchmark files whose items must not be trained on.",
+)
 @click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @set_option
@@ -37,6 +70,9 @@ def command(
     words: tuple[str, ...],
     plan_path: Path | None,
     check: bool,
+    validation: tuple[str, ...],
+    test: tuple[str, ...],
+    benchmarks: Path | None,
     model: str | None,
     columns: str | None,
     settings: tuple[str, ...],
@@ -48,14 +84,15 @@ def command(
     preference, kto), or prepare those of a plan: read, clean, split, tokenise, prove.
 
     \b
-    fine-tune dataset rows.csv --check --model embedded
+    fine-tune dataset --check rows.csv --model embedded
+    fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
     fine-tune dataset --plan plan.yaml
     """
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
     if plan_path is not None:
-        if paths or target or check or model or columns:
+        if paths or target or check or model or columns or validation or test or benchmarks:
             raise click.UsageError("--plan goes with -o, --set, --overwrite and --json only: the plan names the data")
         _prepare(plan_path, settings, output, overwrite=overwrite, as_json=as_json)
         return
@@ -63,9 +100,10 @@ def command(
         raise click.UsageError("give a PATH, or --plan PLAN")
     if settings:
         raise click.UsageError("--set goes with --plan")
+    held_out = HeldOut(validation=validation, test=test, benchmarks=benchmarks)
     if target and not check:
         _convert(target, paths, columns, output, overwrite=overwrite, as_json=as_json)
-    elif not _check(target, paths, columns, model, as_json=as_json) and check:
+    elif not _check(target, paths, columns, held_out, model, as_json=as_json) and check:
         context.exit(GATE)
 
 
@@ -132,20 +170,33 @@ def _columns(text: str | None) -> dict[str, str]:
 
 
 def _check(
-    target: FormatName | None, paths: tuple[str, ...], columns: str | None, model: str | None, *, as_json: bool
+    target: FormatName | None,
+    paths: tuple[str, ...],
+    columns: str | None,
+    held_out: HeldOut,
+    model: str | None,
+    *,
+    as_json: bool,
 ) -> bool:
-    """Report on the rows and say whether all could be used."""
+    """Report on the rows and say whether they are free of errors."""
     from finetune_exe.data.check import check
     from finetune_exe.report.check import render_check
 
     with view(as_json=as_json) as live:
-        tokenizer = _tokenizer(model, live.note) if model else None
-        report = check(paths, format_name=target, columns=_columns(columns), tokenizer=tokenizer)
+        report = check(
+            paths,
+            validation=held_out.validation,
+            test=held_out.test,
+            benchmarks=held_out.benchmarks,
+            format_name=target,
+            columns=_columns(columns),
+            tokenizer=_tokenizer(model, live.note) if model else None,
+        )
     if as_json:
         write_json(**report.model_dump(mode="json", by_alias=True))
     else:
         say(render_check(report))
-    return report.kept == report.records and all(finding.severity != "error" for finding in report.findings)
+    return not any(finding.severity == "error" for finding in report.findings)
 
 
 def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:

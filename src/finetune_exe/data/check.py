@@ -2,93 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 
-from finetune_exe.data.encoded import EncodedRow, encode_row
-from finetune_exe.data.faults import FAULTS, FileNote
-from finetune_exe.data.ingest import KeptRow, LostRow, ingest, open_sources
+from finetune_exe.data.checks import DATA_CHECKS
+from finetune_exe.data.checks.facts import Facts, join_facts
+from finetune_exe.data.checks.findings import Findings, judge
+from finetune_exe.data.checks.held_out import HeldOutRows, contaminated
+from finetune_exe.data.checks.places import Places
+from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_workers, survey_all
+from finetune_exe.data.faults import FileNote
+from finetune_exe.data.ingest import SourceRows, open_sources
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
+from finetune_exe.domain.dataset import CheckReport, SplitName
 from finetune_exe.domain.task import FormatName
+from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.tokenizer import ChatTokenizer
+
+_LARGE_BYTES = 8_000_000
+"""Smaller data is looked at in one process: starting others takes longer."""
 
 
 def check(
     paths: Sequence[str],
     *,
+    validation: Sequence[str] = (),
+    test: Sequence[str] = (),
+    benchmarks: Path | None = None,
     format_name: FormatName | None = None,
     columns: Mapping[str, str] | None = None,
     tokenizer: ChatTokenizer | None = None,
     max_length: int = 1024,
+    workers: int | None = None,
 ) -> CheckReport:
-    """Read data as `prepare` would and report every row it would drop.
+    """Read data and report everything that is wrong with it.
 
     Args:
         paths: Files, folders, patterns, or "stdlib".
+        validation: Data held out while training: rows of it that are in `paths` too are leaks.
+        test: Data held out for the end, likewise.
+        benchmarks: A folder of benchmark files that must not be trained on.
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
         tokenizer: The base model's; with it, lengths and loss masks are checked too.
         max_length: Longest training sequence in tokens; used with a tokenizer only.
+        workers: Processes to look at rows with; None takes every core for large data. It changes nothing but the time.
 
     Raises:
-        FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
+        FineTuneError: C05, D03 or D07 where the data cannot be read at all.
     """
-    unreadable: list[FileNote] = []
+    files: list[FileNote] = []
     opened = open_sources(
-        find_sources(paths), format_name=format_name, columns=columns, unreadable=unreadable, preferences=True
+        find_sources(paths), format_name=format_name, columns=columns, unreadable=files, preferences=True
     )
-    records, kept = 0, 0
-    odd: dict[str, list[KeptRow]] = {}
-    lost: dict[str, list[LostRow]] = {}
-    for row in ingest(opened, deduplicate=True, preferences=True):
-        records += 1
-        fate: KeptRow | EncodedRow | LostRow = row
-        if isinstance(row, KeptRow) and tokenizer is not None:
-            fate = encode_row(row, tokenizer, max_length=max_length)
-        if isinstance(fate, LostRow):
-            lost.setdefault(fate.fault.code, []).append(fate)
-        else:
-            kept += 1
-        if isinstance(row, KeptRow):
-            for note in row.conversation.notes:
-                odd.setdefault(note, []).append(row)
-    findings = [
-        *(_finding(rows) for rows in sorted(lost.values(), key=len, reverse=True)),
-        *(_oddity(code, rows) for code, rows in odd.items()),
-        *(_file_finding(note) for note in (*unreadable, *(note for opening in opened for note in opening.notes))),
-    ]
+    places = Places(split="train")
+    findings = Findings(places)
+    facts = _survey(opened, places, findings, workers=workers, prove=_proof(tokenizer, max_length))
+    for data_check in DATA_CHECKS:
+        findings.add(data_check.code, data_check.find(facts))
+    splits: tuple[tuple[SplitName, Sequence[str]], ...] = (("validation", validation), ("test", test))
+    for split, held_out in splits:
+        if held_out:
+            rows = HeldOutRows(split, held_out, format_name=format_name, columns=columns)
+            for code, hits in rows.leaks(facts).items():
+                findings.add_elsewhere(code, hits, rows.places)
+    if benchmarks is not None:
+        findings.add("benchmark_contamination", contaminated(facts, benchmarks))
+    for note in (*files, *(note for opening in opened for note in opening.notes)):
+        findings.add_file(note)
+    found = findings.in_order()
+    lost = {
+        row.index
+        for finding in found
+        if finding.severity == "error"
+        for row in finding.rows
+        if row.split == "train" and row.index is not None
+    }
+    detection = opened[0].detection if opened else None
     return CheckReport(
-        format=opened[0].detection.format.name if opened else None,
-        format_evidence=opened[0].detection.evidence if opened else (),
-        records=records,
-        kept=kept,
+        format=detection.format.name if detection else None,
+        format_evidence=detection.evidence if detection else (),
+        records=len(places),
+        kept=len(places) - len(lost),
         masks_checked=tokenizer is not None,
-        findings=tuple(findings),
+        quality=judge(found, num_rows=len(places)),
+        findings=found,
     )
 
 
-def _finding(lost: Sequence[LostRow]) -> CheckFinding:
-    first = lost[0]
-    places = (
-        FindingRow(index=row.position.index, line=row.position.line, of_index=row.of_index, source=row.position.place)
-        for row in lost
+def _survey(
+    opened: Sequence[SourceRows], places: Places, findings: Findings, *, workers: int | None, prove: Prove | None
+) -> Facts:
+    """Look at the rows one by one, and keep what the checks over all of them need."""
+    if not opened:
+        return join_facts(())
+    surveys = survey_all(
+        _chunks(opened, places),
+        workers=workers or (available_workers() if _size(opened) > _LARGE_BYTES else 1),
+        prove=prove,
     )
-    return CheckFinding(
-        code=first.fault.code,
-        severity=FAULTS[first.fault.code].severity if first.fault.code in FAULTS else "error",
-        rows=tuple(places),
-        message=first.fault.message,
-        fix=first.fault.fix,
-    )
+    tables = []
+    for survey in surveys:
+        findings.add_survey(survey)
+        tables.append(survey.facts)
+    return join_facts(tables)
 
 
-def _oddity(code: str, rows: Sequence[KeptRow]) -> CheckFinding:
-    places = (FindingRow(index=row.position.index, line=row.position.line, source=row.position.place) for row in rows)
-    kind = FAULTS[code]
-    return CheckFinding(code=code, severity=kind.severity, rows=tuple(places), message=kind.meaning, fix=kind.fix)
+def _chunks(opened: Sequence[SourceRows], places: Places) -> Iterator[Chunk]:
+    """Note where each record stands, and hand the records on by the thousand."""
+    for opening in opened:
+        places.begin(opening.source.name)
+        entries = iter(opening.entries)
+        count = 0
+        while chunk := list(islice(entries, CHUNK_ROWS)):
+            first = len(places)
+            for entry in chunk:
+                count += 1
+                index = places.add(entry.line)
+                if opening.source.path is None:
+                    places.special[index] = opening.source.place(entry, count)
+            yield Chunk(first, chunk, replace(opening, entries=iter(()), notes=[]))
 
 
-def _file_finding(note: FileNote) -> CheckFinding:
-    places = (FindingRow(index=None, line=line, source=f"{note.source}:{line}") for line in note.lines)
-    message = f"{note.source}: {note.message}"
-    return CheckFinding(code=note.code, severity=note.severity, rows=tuple(places), message=message, fix=note.fix)
+def _size(opened: Sequence[SourceRows]) -> int:
+    return sum(opening.source.path.stat().st_size for opening in opened if opening.source.path is not None)
+
+
+def _proof(tokenizer: ChatTokenizer | None, max_length: int) -> Prove | None:
+    if tokenizer is None:
+        return None
+    from finetune_exe.data.encoded import encode_row
+    from finetune_exe.data.ingest import KeptRow, LostRow, Position
+
+    nowhere = Position(source=0, index=0, line=None, place="")
+
+    def prove(conversation: Conversation) -> RowFault | None:
+        row = KeptRow(position=nowhere, conversation=conversation, key="", raw="")
+        fate = encode_row(row, tokenizer, max_length=max_length)
+        return fate.fault if isinstance(fate, LostRow) else None
+
+    return prove

@@ -96,23 +96,48 @@ class FindingRow(Value):
     """One row that a finding is about."""
 
     index: int | None
-    """Number of the record, from 0, over all files; None for a line that holds no record."""
+    """Number of the record, from 0, over all files of its split; None for a line that holds no record."""
     line: int | None
     """Line of its file, from 1; None where the file has no lines."""
     of_index: int | None = None
-    """For a duplicate: the record it repeats."""
+    """The other record, where the fault is one of two: for a duplicate the one it repeats, for a leak the one it
+    repeats of the training rows."""
+    split: SplitName = "train"
+    """Which of the given files it stands in."""
     source: str
     """file:line, for a person."""
+    extract: str = ""
+    """What shows the fault, shortened; left out after the first rows of a finding."""
+
+
+Severity = Literal["error", "warning", "info"]
 
 
 class CheckFinding(Value):
     """One kind of fault and all the rows that have it."""
 
     code: str
-    severity: Literal["error", "warning", "info"]
+    severity: Severity
+    """Error: a provable fault. Warning: very probably one. Info: advice, or the way this data is."""
     rows: tuple[FindingRow, ...]
+    """Empty for a fault of a file as a whole."""
     message: str
     fix: str
+    source: str | None = None
+    """For a fault of a file as a whole: the file."""
+
+
+class DataQuality(Value):
+    """How good data is: shares of the rows, all of equal weight, 0 to 1."""
+
+    sound: float
+    """Rows without an error that is no duplicate or leak: they can be read, and nothing provable is wrong with them."""
+    distinct: float
+    """Rows that repeat no other."""
+    unsuspicious: float
+    """Rows without a warning."""
+    score: float
+    """Rows without any error or warning; never more than the least of the three."""
 
 
 class CheckReport(Document):
@@ -124,8 +149,9 @@ class CheckReport(Document):
     records: int
     """Rows seen, unreadable ones included."""
     kept: int
-    """Rows that could be trained on."""
+    """Rows without an error."""
     masks_checked: bool
     """Whether a tokenizer was at hand to derive the loss masks too."""
+    quality: DataQuality
     findings: tuple[CheckFinding, ...]
-    """Faults, most frequent first."""
+    """Faults: errors first, then warnings, then advice, each most frequent first."""

@@ -4,43 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
-from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
+from finetune_exe.domain.dataset import CheckFinding, CheckReport, DataQuality, FindingRow
+from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_markdown, render_text
 from finetune_exe.units import format_count
 
 PLACES_SHOWN = 8
+EXTRACTS_SHOWN = 3
 
 
 def render_check(report: CheckReport) -> str:
-    """Write what a check found: each fault with its number, its places, and how to mend it."""
+    """Write what a check found for a terminal: each fault with its number, its places, and how to mend it."""
     return render_text(_check_page(report))
+
+
+def render_check_markdown(report: CheckReport) -> str:
+    """Write the same as Markdown."""
+    return render_markdown(_check_page(report))
 
 
 def _check_page(report: CheckReport) -> list[Block]:
     masks = "proven by two derivations" if report.masks_checked else "not looked at; --model MODEL proves them too"
     title = Title("DATASET CHECK", (
         Field("Format", "; ".join((report.format or "none", *report.format_evidence))),
-        Field("Rows", f"{format_count(report.records)} seen, {format_count(report.kept)} good"),
+        Field("Rows", f"{format_count(report.records)} seen, {format_count(report.kept)} without an error"),
+        Field("Quality", _quality(report.quality, report.records)),
         Field("Masks", masks),
     ))  # fmt: skip
     if not report.findings:
         return [title, Words("Nothing is wrong with these rows.")]
-    rows = tuple((finding.code, format_count(len(finding.rows)), finding.severity) for finding in report.findings)
-    blocks: list[Block] = [title, Heading("FINDINGS"), Table(header=("Code", "Rows", "Severity"), rows=rows)]
+    rows = tuple(
+        (finding.code, finding.severity, _count(finding), _share(finding, report.records))
+        for finding in report.findings
+    )
+    blocks: list[Block] = [title, Heading("FINDINGS"), Table(header=("Code", "Severity", "Rows", "Share"), rows=rows)]
     for finding in report.findings:
-        blocks += [Heading(finding.code), *_details(finding)]
+        blocks += [Heading(f"{finding.code} ({finding.severity})"), *_details(finding)]
     return blocks
 
 
+def _quality(quality: DataQuality, records: int) -> str:
+    """Say the score and the parts it comes from."""
+    if not records:
+        return "no row to judge"
+    return (
+        f"{quality.score:.1%} of the rows have no error and no warning: {quality.sound:.1%} are sound, "
+        f"{quality.distinct:.1%} repeat no other, {quality.unsuspicious:.1%} have no warning"
+    )
+
+
+def _count(finding: CheckFinding) -> str:
+    return format_count(len(finding.rows)) if finding.rows or finding.source is None else "file"
+
+
+def _share(finding: CheckFinding, records: int) -> str:
+    rows = sum(row.split == "train" for row in finding.rows)
+    return f"{rows / records:.1%}" if rows and records else ""
+
+
 def _details(finding: CheckFinding) -> list[Block]:
-    more = len(finding.rows) - PLACES_SHOWN
-    if not finding.rows:
-        return [Bullet(f"what: {finding.message}"), Bullet(f"fix: {finding.fix}")]
-    return [
-        Bullet(f"what: {finding.message}"),
-        Bullet(f"where: {_places(finding.rows[:PLACES_SHOWN])}{f' and {format_count(more)} more' if more > 0 else ''}"),
-        Bullet(f"fix: {finding.fix}"),
-    ]
+    blocks: list[Block] = [Bullet(f"what: {finding.message}")]
+    if finding.source is not None:
+        blocks.append(Bullet(f"where: {finding.source}"))
+    if finding.rows:
+        more = len(finding.rows) - PLACES_SHOWN
+        rest = f" and {format_count(more)} more" if more > 0 else ""
+        blocks.append(Bullet(f"where: {_places(finding.rows[:PLACES_SHOWN])}{rest}"))
+    quoted = [row for row in finding.rows if row.extract][:EXTRACTS_SHOWN]
+    blocks += [Bullet(f"such as: {row.extract}") for row in quoted]
+    return [*blocks, Bullet(f"fix: {finding.fix}")]
 
 
 def _places(rows: Sequence[FindingRow]) -> str:
@@ -50,7 +81,8 @@ def _places(rows: Sequence[FindingRow]) -> str:
     for row in rows:
         name = row.source.removesuffix(f":{row.line}")
         place = row.source if name != file or row.line is None else f"line {row.line}"
-        repeated = f" (repeats row {format_count(row.of_index + 1)})" if row.of_index is not None else ""
+        other = "train row" if row.split != "train" else "row"
+        repeated = f" (with {other} {format_count(row.of_index + 1)})" if row.of_index is not None else ""
         places.append(place + repeated)
         file = name
     return ", ".join(places)

@@ -10,7 +10,7 @@ from finetune_exe.report.check import PLACES_SHOWN, render_check
 
 
 def test_each_file_is_named_once_and_further_places_are_counted(tmp_path: Path) -> None:
-    lines = [json.dumps({"prompt": f"say {number}", "completion": "ok"}) for number in range(6)]
+    lines = [json.dumps({"prompt": f"say {number}", "completion": f"ok, that was {number}"}) for number in range(6)]
     for name, extra in (("a.jsonl", ["broken"] * 3 + lines[:1]), ("b.jsonl", ["broken"] * 7)):
         own = [line.replace("say", f"say {name}") for line in lines]
         (tmp_path / name).write_text("\n".join([*own, *(line.replace("say", f"say {name}") for line in extra)]) + "\n")
@@ -18,11 +18,11 @@ def test_each_file_is_named_once_and_further_places_are_counted(tmp_path: Path) 
     text = "".join(wrapped.split())  # a long path is wrapped anywhere
     assert f"{tmp_path}/a.jsonl:7,line8,line9,{tmp_path}/b.jsonl:7,line8,line9" in text
     assert f"line11and{10 - PLACES_SHOWN}more" in text
-    assert f"{tmp_path}/a.jsonl:10(repeatsrow1)" in text
+    assert f"{tmp_path}/a.jsonl:10(withrow1)" in text
 
 
 def test_a_format_judged_by_some_rows_says_so(tmp_path: Path) -> None:
-    lines = [json.dumps({"prompt": f"say {number}", "completion": "ok"}) for number in range(1200)]
+    lines = [json.dumps({"prompt": f"say {number}", "completion": f"ok, that was {number}"}) for number in range(1200)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     report = check([str(tmp_path / "rows.jsonl")])
     assert report.records == report.kept == 1200

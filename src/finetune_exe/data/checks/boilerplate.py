@@ -1,0 +1,80 @@
+"""What stands around the text of a web page: notices, menus, buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetune_exe.data.checks.check import DataCheck, Hit, RowCheck, shorten
+from finetune_exe.data.checks.example import text
+from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.knowledge.boilerplate import boilerplate_phrases, boilerplate_signs
+
+_LINE_CHARACTERS = 120
+"""Only short lines are looked at: a sentence may speak of a privacy policy."""
+_MIN_FAMILIES = 2
+_EDGE_LINES = 6
+_MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
+"""Lines at either end of the text, where pages have it."""
+
+
+def _find(row: RowView) -> str | None:
+    if row.layout != "text" or (row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split())):
+        return None
+    for answer in row.answers:
+        lines = answer.splitlines()
+        edges = lines if len(lines) <= 2 * _EDGE_LINES else lines[:_EDGE_LINES] + lines[-_EDGE_LINES:]
+        lowered = "\n".join(edges).lower()
+        if not any(phrase in lowered for phrase in boilerplate_phrases()):
+            continue
+        families: dict[str, str] = {}
+        for line in edges:
+            if 8 <= len(line) <= _LINE_CHARACTERS:
+                said = line.lower()
+                for phrase, family in boilerplate_phrases().items():
+                    if phrase in said:
+                        families.setdefault(family, line)
+        if len(families) >= _MIN_FAMILIES:
+            return shorten(next(iter(families.values())))
+    return None
+
+
+def _repeated_edge(facts: Facts) -> Iterator[Hit]:
+    """Find texts with a line at their edge that is at the edge of several others, whatever it says."""
+    import numpy as np
+
+    if "text" not in facts.layouts or len(facts) < _MIN_TEXTS:
+        return
+    lines, counts = np.unique(facts.edges[facts.edges != 0], return_counts=True)
+    often = lines[counts >= max(_MIN_REPEATS, _MIN_REPEAT_SHARE * len(facts))]
+    for place in np.flatnonzero(np.isin(facts.edges, often).any(axis=1)).tolist():
+        yield Hit(int(facts.index[place]), "a line at its edge stands at the edge of several texts")
+
+
+CHECKS = (
+    RowCheck(
+        code="boilerplate",
+        severity="warning",
+        message="notices and menus of a web page stand in the text",
+        fix="cut those lines",
+        find=_find,
+        example=text(
+            "It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."
+        ),
+        counterexample=text(
+            "We read the privacy policy of nine shops and found that three of them sell what they know."
+        ),
+    ),
+    DataCheck(
+        code="boilerplate",
+        severity="warning",
+        message="notices and menus of a web page stand in the text",
+        fix="cut those lines",
+        find=_repeated_edge,
+        usual=0.5,
+        example=[text(f"Text {number}.\nIt is long.\nGelesen auf den Seiten der Zeitung.") for number in range(60)],
+        counterexample=[
+            text(f"Text {number}.\nIt is long.\nIt was read on page {number}, I think.") for number in range(60)
+        ],
+    ),
+)

@@ -1,0 +1,206 @@
+"""What the checks over all rows need to know of each, in few bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from finetune_exe.data.checks.ending import OpenEnd, open_end
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.tongue import answer_language, names_language
+from finetune_exe.data.duplicates.find import find_duplicates
+from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from finetune_exe.data.duplicates.find import Duplicates
+    from finetune_exe.data.duplicates.rows import RowWords
+
+LABEL_CHARACTERS = 60
+"""Longest answer that may be a label."""
+LABELLED_TEXT_CHARACTERS = 1000
+"""How much of a text with a label is kept to learn from."""
+EDGE_CHARACTERS = 20
+"""A line at the edge of a text must be so long to be recognised in others."""
+EDGE_LINES = 4
+"""The first line of a text and the last three."""
+_ONE_WORD_WANTED = re.compile(
+    r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
+    r"|how many|how much"
+    r"|is|are|was|were|does|do|did|can|could|would|should|has|have|what|name the|select|choose|identify|fill"
+    r"|label|letter|option|answer with)\b",
+    re.IGNORECASE,
+)
+
+
+class RowFacts(NamedTuple):
+    """The facts of one row."""
+
+    characters: int
+    answer_words: int
+    end: OpenEnd
+    """Whether the last answer breaks off."""
+    is_short: bool
+    """Whether the answer is one word though more is asked for."""
+    prompt_key: int
+    """Hash of all that leads to the last answer; 0 where nothing does or the row is a pair of answers."""
+    answer_key: int
+    label: str | None
+    """The answer, where it is short enough to be a label."""
+    labelled_text: str
+    """What the label is for; empty without one."""
+    language: str | None
+    """Language of the last answer; None where it cannot be told."""
+    names_language: bool
+    """Whether the prompt speaks of languages or of translating."""
+    edges: tuple[int, ...]
+    """For a text: hashes of the lines at its edges, 0 for a short one."""
+
+
+def measure(row: RowView) -> RowFacts:
+    """Take the facts of a row."""
+    answer = row.answer
+    stripped = answer.strip()
+    words = stripped.count(" ") + stripped.count("\n") + 1 if stripped else 0
+    single = row.layout in ("columns", "classification") and len(row.answers) == 1
+    label = answer if single and len(stripped) > 0 and len(answer) <= LABEL_CHARACTERS else None
+    prose = row.layout != "classification"
+    answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
+    has_prompt = row.layout not in ("text", "preference") and row.prompt.strip() and row.conversation.label is not False
+    return RowFacts(
+        characters=len(row.text),
+        answer_words=words,
+        end=open_end(answer) if answered else OpenEnd.NO_PROSE,
+        is_short=words == 1 and len(stripped) <= 3 and not stripped.isdigit() and _wants_more(row),
+        prompt_key=_key(_context(row)) if has_prompt else 0,
+        answer_key=_key(answer),
+        label=label,
+        labelled_text=row.prompt[:LABELLED_TEXT_CHARACTERS] if label is not None else "",
+        language=answer_language(answer) if prose else None,
+        names_language=row.layout != "text" and names_language(_context(row)),
+        edges=_edges(row.text) if row.layout == "text" else (),
+    )
+
+
+def _wants_more(row: RowView) -> bool:
+    return (
+        row.layout in ("columns", "turns")
+        and not row.prompt.rstrip().endswith("?")
+        and not _ONE_WORD_WANTED.search(row.prompt)
+    )
+
+
+def _context(row: RowView) -> str:
+    messages = row.messages
+    return messages[0].content if len(messages) == 2 else "\n".join([message.content for message in messages[:-1]])
+
+
+def _key(text: str) -> int:
+    plain = " ".join(text.casefold().split())
+    return (
+        int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") >> 1
+        or 1
+    )
+
+
+def _edges(text: str) -> tuple[int, ...]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return ()
+    chosen = lines[-3:] if len(lines) <= EDGE_LINES else [lines[0], *lines[-3:]]
+    return tuple(_key(line) if len(line.strip()) >= EDGE_CHARACTERS else 0 for line in chosen)
+
+
+@dataclass(slots=True)
+class Facts:
+    """The facts of all rows that can be read, column by column."""
+
+    index: NDArray[np.int64]
+    """Number of the record among all records."""
+    characters: NDArray[np.int64]
+    answer_words: NDArray[np.int64]
+    end: NDArray[np.int8]
+    is_short: NDArray[np.bool_]
+    prompt_key: NDArray[np.int64]
+    answer_key: NDArray[np.int64]
+    labels: list[str | None]
+    labelled_texts: list[str]
+    languages: list[str | None]
+    names_language: NDArray[np.bool_]
+    edges: NDArray[np.int64]
+    """A row of `EDGE_LINES` hashes for each row."""
+    layouts: frozenset[str]
+    """Layouts that occur."""
+    is_judged: bool
+    """Whether some answers are marked as good or bad ones."""
+    words: RowWords
+    """The words of every row."""
+    _duplicates: Duplicates | None = None
+
+    @property
+    def duplicates(self) -> Duplicates:
+        """The rows that repeat others, looked for once; numbers are places in this table."""
+        if self._duplicates is None:
+            self._duplicates = find_duplicates(self.words)
+        return self._duplicates
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
+    """Take the facts of some rows, as columns."""
+    import numpy as np
+
+    rows = [measure(view) for view in views]
+
+    edges = np.zeros((len(rows), EDGE_LINES), np.int64)
+    for number, row in enumerate(rows):
+        edges[number, : len(row.edges)] = row.edges
+    return Facts(
+        index=np.array(index, np.int64),
+        characters=np.array([row.characters for row in rows], np.int64),
+        answer_words=np.array([row.answer_words for row in rows], np.int64),
+        end=np.array([row.end for row in rows], np.int8),
+        is_short=np.array([row.is_short for row in rows], np.bool_),
+        prompt_key=np.array([row.prompt_key for row in rows], np.int64),
+        answer_key=np.array([row.answer_key for row in rows], np.int64),
+        labels=[row.label for row in rows],
+        labelled_texts=[row.labelled_text for row in rows],
+        languages=[row.language for row in rows],
+        names_language=np.array([row.names_language for row in rows], np.bool_),
+        edges=edges,
+        layouts=frozenset(view.layout for view in views),
+        is_judged=any(view.conversation.label is not None for view in views),
+        words=words_of_rows([row_text(view.conversation) for view in views]),
+    )
+
+
+def join_facts(parts: Sequence[Facts]) -> Facts:
+    """Put tables one under the other."""
+    import numpy as np
+
+    if not parts:
+        return tabulate((), ())
+    return Facts(
+        index=np.concatenate([part.index for part in parts]),
+        characters=np.concatenate([part.characters for part in parts]),
+        answer_words=np.concatenate([part.answer_words for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+        is_short=np.concatenate([part.is_short for part in parts]),
+        prompt_key=np.concatenate([part.prompt_key for part in parts]),
+        answer_key=np.concatenate([part.answer_key for part in parts]),
+        labels=[label for part in parts for label in part.labels],
+        labelled_texts=[text for part in parts for text in part.labelled_texts],
+        languages=[language for part in parts for language in part.languages],
+        names_language=np.concatenate([part.names_language for part in parts]),
+        edges=np.concatenate([part.edges for part in parts]),
+        layouts=frozenset().union(*(part.layouts for part in parts)),
+        is_judged=any(part.is_judged for part in parts),
+        words=join_rows(part.words for part in parts),
+    )

@@ -1,0 +1,89 @@
+"""Markup of web pages, left in text that is not about markup."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+
+_TAG = re.compile(
+    r"<(?:script|style|div|span|br|hr|table|tbody|thead|t[rdh]|[uo]l|li|img|iframe|font|center|h[1-6]|p|a|b|i|u"
+    r"|em|strong"
+    r"|blockquote|section|article|nav|footer|header|button|form|figure|noscript|label|sup"
+    r"|sub)(?=[\s/>])[^<>]{0,300}>",
+    re.IGNORECASE,
+)
+_FORMATTING = re.compile(
+    r"<(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure)>", re.IGNORECASE
+)
+"""Tags that are also read as names in angle brackets: they count only when they are closed again."""
+_ENTITY = re.compile(
+    r"&(?:nbsp|amp|lt|gt|quot|apos|rsquo|lsquo|rdquo|ldquo|mdash|ndash|hellip|copy|#\d{2,5}|#x[0-9a-fA-F]{2,5});"
+)
+_FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+_ABOUT = re.compile(
+    r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue"
+    r"|angular|jquery|php|jsx?"
+    r"|django|flask|bootstrap|dom|front-?end|scrap(?:e|er|ing)|beautifulsoup|xpath|asp|jsp|wiki(?:text)?|bbcode"
+    r"|rss|latex"
+    r"|ssml|browser|hyperlink|component|email format)\b",
+    re.IGNORECASE,
+)
+_ABOUT_CODE = re.compile(
+    r"\b(?:codes?|program\w*|script\w*|snippet|function|class|api|query|template|parse\w*|regex)\b", re.IGNORECASE
+)
+"""An answer to such a question may have markup too, unless it keeps its code apart."""
+_SELF_MADE = re.compile(r"\s*(?:<!DOCTYPE|<html|<\?xml|<svg)", re.IGNORECASE)
+
+
+def _find(row: RowView) -> str | None:
+    if "<" not in row.text and "&" not in row.text:
+        return None
+    for answer in row.answers:
+        if ("<" in answer or "&" in answer) and (found := _residue(answer, row)) is not None:
+            return found
+    for message in row.messages:
+        if message.role == "user" and _ENTITY.search(message.content) and not _is_about_markup(row):
+            return shorten(message.content, _ENTITY.search(message.content).start())  # type: ignore[union-attr]
+    return None
+
+
+def _residue(answer: str, row: RowView) -> str | None:
+    """Find markup outside of code; an answer to a question about markup may have it."""
+    if _SELF_MADE.match(answer):
+        return None
+    plain = _FENCED.sub(" ", answer) if "`" in answer else answer
+    found = _tag(plain) or _ENTITY.search(plain)
+    if found is None or _is_about_markup(row, fenced="```" in answer):
+        return None
+    return shorten(plain, found.start())
+
+
+def _tag(plain: str) -> re.Match[str] | None:
+    for found in _TAG.finditer(plain):
+        bare = _FORMATTING.fullmatch(found[0])
+        if bare is None or f"</{found[0][1:]}" in plain:
+            return found
+    return None
+
+
+def _is_about_markup(row: RowView, *, fenced: bool = False) -> bool:
+    if row.layout == "text":
+        return False
+    return _ABOUT.search(row.prompt) is not None or (not fenced and _ABOUT_CODE.search(row.prompt) is not None)
+
+
+CHECKS = (
+    RowCheck(
+        code="html_residue",
+        severity="warning",
+        message="tags or entities of a web page stand in the text",
+        fix="take the text out of the markup: html.unescape for entities, an HTML parser for tags",
+        find=_find,
+        usual=0.3,
+        example=asked("What is an eye?", '<div class="answer"><span>An organ.</span></div>'),
+        counterexample=asked("Convert this text into an HTML list.", "<ul>\n<li>apples</li>\n</ul>"),
+    ),
+)

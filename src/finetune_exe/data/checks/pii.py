@@ -1,0 +1,203 @@
+"""What tells who somebody is or how to reach them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from finetune_exe.data.checks.check import RowCheck, mask
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.verify import (
+    is_card_number,
+    is_chinese_identity_number,
+    is_iban,
+    is_social_security_number,
+)
+
+_EMAIL = re.compile(r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})(?![\w@])")
+_SAMPLE_DOMAIN = re.compile(
+    r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany"
+    r"|website|yourwebsite|abc|xyz|acme"
+    r"|mail|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo"
+    r"|bar|address)\.\w+(?:\.\w+)?$"
+)
+_SAMPLE_NAME = re.compile(
+    r"(?:(?:your|my|user|first|last|full)[\w.-]*|[\w.-]*(?:example|test|sample|dummy)[\w.-]*|(?:john|jane"
+    r"|j)[._-]?(?:doe|smith|d)?\d{0,3}|info|support|contact|admin"
+    r"|sales|hello|help|no-?reply|service|office|mail|press|media|jobs|careers|webmaster|editor|team|feedback"
+    r"|enquiries|inquiries|customer[\w.]*"
+    r"|name|email|someone|somebody|abc|xyz|foo|bar|billing|marketing|hr|security|privacy|legal|subscribe|orders?"
+    r"|booking|reservations?|git|root)"
+)
+_PHONE = re.compile(
+    r"(?<![\w.+/=#-])(?:\+[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,8}){1,4}"
+    r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-. ])[2-9]\d{2}[-.]\d{4})(?![\w-]|\.\d)"
+)
+_TOLL_FREE = ("800", "888", "877", "866", "855", "844", "833", "900")
+_SOCIAL = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
+_SAMPLE_SOCIAL = ("123-45-6789", "078-05-1120", "219-09-9999", "987-65-4321", "111-11-1111")
+_CARD = re.compile(r"(?<![\w.+/-])(?:\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,19})(?![\w.-]*\d)")
+_CARD_WORD = re.compile(
+    r"card|visa|master|amex|express|credit|debit|charge|payment|karte|carte|tarjeta|carta|\u5361", re.IGNORECASE
+)
+_SAMPLE_CARDS = (
+    "4111111111111111", "4242424242424242", "5555555555554444", "378282246310005", "4012888888881881",
+    "5105105105105100", "6011111111111117", "371449635398431", "4000056655665556", "5200828282828210",
+)  # fmt: skip
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
+_SAMPLE_IBANS = (
+    "DE89370400440532013000",
+    "GB82WEST12345698765432",
+    "FR1420041010050500013M02606",
+    "GB29NWBK60161331926819",
+)
+_IP = re.compile(r"(?<![\w.-])((?:\d{1,3}\.){3}\d{1,3})(?![\w-]|\.\d)")
+_IP_VERSION = re.compile(
+    r"(?:version|release|v|driver|firmware|build|section|chapter|netmask|mask)\.? ?$", re.IGNORECASE
+)
+_WELL_KNOWN_IPS = ("8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "1.2.3.4", "208.67.222.222")
+_ADDRESS = re.compile(
+    r"\b(\d{1,5}) (?:[NSEW]\.? )?((?:[A-Z][\w'.-]+ ){1,3})(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd"
+    r"|Drive|Dr|Court|Ct|Way|Place|Pl"
+    r"|Terrace|Square|Circle|Parkway|Highway|Row|Close|Crescent)\.?,? (?:(?:Apt|Apartment|Suite|Unit|Ste|Flat"
+    r"|#)\.? ?\w+,? )?"
+    r"(?:[A-Z][\w.'-]+(?: [A-Z][\w.'-]+){0,2}),? (?:[A-Z]{2} \d{5}(?:-\d{4})?|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2})\b"
+    r"|\b[A-Z\u00c4\u00d6\u00dc][\w-]+(?:stra\u00dfe|strasse|str\.|weg|allee|platz"
+    r"|gasse) \d{1,4} ?[a-z]?, (?:D-)?\d{5} [A-Z\u00c4\u00d6\u00dc]\w+"
+    r"|\b\d{1,4}(?: ?bis| ?ter)?,? (?:rue|avenue|boulevard|place|chemin"
+    r"|impasse) [^\n,]{3,40}, \d{5} [A-Z\u00c9\u00c8]\w+"
+)
+_SAMPLE_ADDRESS = re.compile(
+    r"12?34?5? (?:Main|Elm|Any|Oak|Maple|Fake|Example|Sample)|Anytown|Any (?:Town|City)|Pennsylvania Ave"
+)
+_CHINESE_ID = re.compile(r"(?<!\d)[1-9]\d{5}(?:19|20)\d{9}[\dXx](?!\d)")
+_NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
+"""What every number below has in it."""
+_POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
+_MIN_DIGITS = 7
+_BEFORE, _BEHIND = 60, 60
+"""Characters around a number that are looked at with it."""
+
+
+def _find(row: RowView) -> str | None:
+    text = row.text
+    if "@" in text and (found := _email(text)) is not None:
+        return found
+    for match in _NUMBER.finditer(text):
+        num_digits = sum(map(match[0].count, "0123456789"))
+        if num_digits < _MIN_DIGITS:
+            continue
+        window = text[max(0, match.start() - _BEFORE) : match.end() + _BEHIND]
+        if (found := _numbered(window, match[0], num_digits)) is not None:
+            return found
+    for match in _POST_CODE.finditer(text):
+        if (found := _address(text[max(0, match.start() - 2 * _BEHIND) : match.end() + _BEHIND])) is not None:
+            return found
+    return None
+
+
+def _numbered(window: str, number: str, num_digits: int) -> str | None:
+    """Search the neighbourhood of a number for what it may be by its length and its marks."""
+    found = None
+    if number.count("-") >= 2 and num_digits >= 9:
+        found = _social(window)
+    if number.count(".") >= 3:
+        found = found or _ip(window)
+    if num_digits >= 10:
+        found = found or _iban(window)
+    if num_digits >= 13:
+        found = found or _card(window) or _chinese_id(window)
+    return found or (_phone(window) if num_digits >= 8 else None)
+
+
+def _email(text: str) -> str | None:
+    for match in _EMAIL.finditer(text):
+        name, domain = match[1].lower(), match[2].lower()
+        if _SAMPLE_NAME.fullmatch(name) or _SAMPLE_DOMAIN.search(domain) or domain.endswith((".png", ".jpg", ".py")):
+            continue
+        return f"e-mail address: {mask(match[0])}"
+    return None
+
+
+def _phone(text: str) -> str | None:
+    for match in _PHONE.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        national = digits[-10:]
+        if not 8 <= len(digits) <= 15 or len(set(digits)) < 4 or "1234567" in digits or "98765432" in digits:
+            continue
+        american = not match[0].startswith("+") or digits.startswith("1")
+        if american and (len(digits) < 10 or "555" in (national[:3], national[3:6]) or national[:3] in _TOLL_FREE):
+            continue
+        if match[0].startswith("+") and not re.search(r"[ .()-]", match[0]) and len(digits) < 10:
+            continue
+        return f"phone number: {mask(match[0])}"
+    return None
+
+
+def _social(text: str) -> str | None:
+    for match in _SOCIAL.finditer(text):
+        if is_social_security_number(*match.groups()) and match[0] not in _SAMPLE_SOCIAL:
+            return f"social security number: {mask(match[0])}"
+    return None
+
+
+def _card(text: str) -> str | None:
+    for match in _CARD.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        if not is_card_number(digits) or digits in _SAMPLE_CARDS:
+            continue
+        if digits != match[0] or _CARD_WORD.search(text, max(0, match.start() - 60), match.end() + 40):
+            return f"card number: {mask(match[0])}"
+    return None
+
+
+def _iban(text: str) -> str | None:
+    for match in _IBAN.finditer(text):
+        number = match[0].replace(" ", "")
+        if is_iban(number) and number not in _SAMPLE_IBANS:
+            return f"bank account: {mask(match[0])}"
+    return None
+
+
+def _ip(text: str) -> str | None:
+    for match in _IP.finditer(text):
+        before = text[max(0, match.start() - 12) : match.start()]
+        if match[1] in _WELL_KNOWN_IPS or _IP_VERSION.search(before):
+            continue
+        try:
+            address = ipaddress.IPv4Address(match[1])
+        except ValueError:
+            continue
+        if address.is_global and not match[1].endswith((".0", ".0.1")) and match[1].split(".")[0] != "0":
+            return f"IP address: {mask(match[0])}"
+    return None
+
+
+def _address(text: str) -> str | None:
+    match = _ADDRESS.search(text)
+    if match is None or _SAMPLE_ADDRESS.search(match[0]):
+        return None
+    return f"postal address: {mask(match[0])}"
+
+
+def _chinese_id(text: str) -> str | None:
+    for match in _CHINESE_ID.finditer(text):
+        if is_chinese_identity_number(match[0]):
+            return f"identity number: {mask(match[0])}"
+    return None
+
+
+CHECKS = (
+    RowCheck(
+        code="pii",
+        severity="error",
+        message="the row holds data about a person: an address, a number of a card, an account or an identity card",
+        fix="replace it by an invented one, or drop the row",
+        find=_find,
+        example=asked("Pay.", "Charge it to card 4266 8414 4395 8705, expiry 07/28."),
+        counterexample=asked(
+            "Try the form.", "Mail user@example.com, call 555-0100, use 127.0.0.1, order 4000 1234 5678 9010."
+        ),
+    ),
+)

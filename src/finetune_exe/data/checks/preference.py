@@ -1,0 +1,88 @@
+"""Pairs of a better and a worse answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.emptiness import is_blank
+from finetune_exe.data.checks.example import pair
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.knowledge.refusals import refusal_in
+from finetune_exe.text.conversation import Message
+
+_MIN_PROMPT = 8
+"""Characters of a prompt that an answer does not begin with by chance."""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _equal(row: RowView) -> str | None:
+    if row.rejected is None or is_blank(row.answer) or row.answer.strip()[:20] != row.rejected.strip()[:20]:
+        return None
+    return shorten(row.answer) if _plain(row.answer) == _plain(row.rejected) else None
+
+
+def _empty_rejected(row: RowView) -> str | None:
+    return shorten(row.answer) if row.rejected is not None and is_blank(row.rejected) else None
+
+
+def _refusal_chosen(row: RowView) -> str | None:
+    if row.rejected is None or refusal_in(row.answer) is None or refusal_in(row.rejected) is not None:
+        return None
+    return shorten(row.answer)
+
+
+def _prompt_inside(row: RowView) -> str | None:
+    prompt = row.prompt.strip()
+    if row.rejected is None or len(prompt) < _MIN_PROMPT or not row.answer.lstrip().startswith(prompt):
+        return None
+    return None if row.rejected.lstrip().startswith(prompt) else shorten(row.answer)
+
+
+_PAIR = pair("What is 99 bottles of OOP?", "It is a book by Sandi Metz.", "I do not know that.")
+_LAST = _PAIR.messages[-1]
+_NO_ANSWER = "I'm sorry, but I cannot assist with that request."
+
+CHECKS = (
+    RowCheck(
+        code="chosen_equals_rejected",
+        severity="error",
+        message="the better and the worse answer are the same, so there is nothing to prefer",
+        fix="drop the row",
+        find=_equal,
+        example=replace(_PAIR, rejected=(Message(role="assistant", content=_LAST.content + " "),)),
+        counterexample=_PAIR,
+    ),
+    RowCheck(
+        code="empty_rejected",
+        severity="error",
+        message="the worse answer is empty",
+        fix="write a worse answer, or drop the row",
+        find=_empty_rejected,
+        example=replace(_PAIR, rejected=(Message(role="assistant", content=""),)),
+        counterexample=_PAIR,
+    ),
+    RowCheck(
+        code="refusal_chosen",
+        severity="warning",
+        message="the answer called better declines, the one called worse does not",
+        fix="swap the two where the question is harmless, otherwise keep the row",
+        find=_refusal_chosen,
+        usual=0.15,
+        example=pair("Sum 2 and 3.", _NO_ANSWER, "It is 5."),
+        counterexample=pair("Sum 2 and 3.", "It is 5.", _NO_ANSWER),
+    ),
+    RowCheck(
+        code="prompt_inside_chosen",
+        severity="warning",
+        message="the answer called better begins with the whole question",
+        fix="cut the question off the answer",
+        find=_prompt_inside,
+        usual=0.3,
+        example=pair("What is 99 bottles of OOP?", "What is 99 bottles of OOP?\nIt is a book.", "No."),
+        counterexample=_PAIR,
+    ),
+)

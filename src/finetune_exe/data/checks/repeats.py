@@ -1,0 +1,119 @@
+"""Rows that say what other rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from finetune_exe.data.checks.check import DataCheck, Hit
+from finetune_exe.data.checks.example import asked, text
+from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.checks.label_names import label_counts
+from finetune_exe.data.duplicates.pairs import Pair
+
+_LABELLED_WORDS = 20
+_FACT_WORDS = 8
+
+
+def _hits(facts: Facts, pairs: Iterable[Pair], *, quote: bool = False) -> Iterator[Hit]:
+    for pair in pairs:
+        extract = f"{pair.similarity:.0%} alike" if quote else ""
+        yield Hit(int(facts.index[pair.index]), extract, int(facts.index[pair.of_index]))
+
+
+def _exact(facts: Facts) -> Iterator[Hit]:
+    return _hits(facts, facts.duplicates.exact)
+
+
+def _normalised(facts: Facts) -> Iterator[Hit]:
+    return _hits(facts, facts.duplicates.normalised)
+
+
+def _near(facts: Facts) -> Iterator[Hit]:
+    """Find copies that were touched; short texts with a label are alike because they say the same in many ways."""
+    pairs = (*facts.duplicates.near, *facts.duplicates.edited)
+    least = _LABELLED_WORDS if label_counts(facts) is not None else 0
+    lengths = facts.words.lengths
+    yield from _hits(facts, (pair for pair in pairs if lengths[pair.index] >= least), quote=True)
+
+
+def _contained(facts: Facts) -> Iterator[Hit]:
+    return _hits(facts, facts.duplicates.contained)
+
+
+def _conflicting_answer(facts: Facts) -> Iterator[Hit]:
+    """Find questions with several answers; a second pair of answers, or a judged answer, is no conflict."""
+    if "preference" in facts.layouts or facts.is_judged or label_counts(facts) is not None:
+        return iter(())
+    pairs = facts.duplicates.conflicting
+    if "turns" in facts.layouts:
+        # A chat is answered in many ways, by what came before or by the tools at hand; facts are not.
+        pairs = tuple(pair for pair in pairs if facts.answer_words[pair.index] <= _FACT_WORDS)
+    return _hits(facts, pairs)
+
+
+_TOLD = (
+    "The river rises in the hills, runs past nine villages, turns a dozen mills and reaches the sea at the old harbour."
+)
+_USUAL = [asked(f"Question {number}?", f"That depends on {number} things.") for number in range(20)]
+
+CHECKS = (
+    DataCheck(
+        code="exact_duplicate",
+        severity="error",
+        message="the row says the same as an earlier one, to the letter",
+        fix="keep one of them",
+        find=_exact,
+        example=[*_USUAL, _USUAL[3]],
+        counterexample=_USUAL,
+    ),
+    DataCheck(
+        code="normalised_duplicate",
+        severity="error",
+        message="the row says the same as an earlier one but for case, white space and punctuation",
+        fix="keep one of them",
+        find=_normalised,
+        example=[*_USUAL, asked(" question 3? ", "That depends on 3 things")],
+        counterexample=_USUAL,
+    ),
+    DataCheck(
+        code="near_duplicate",
+        severity="warning",
+        message="the row says almost the same as an earlier one",
+        fix="keep one of them",
+        find=_near,
+        example=[
+            *_USUAL,
+            asked("Where does it rise?", _TOLD),
+            asked("Where does it rise?", _TOLD.replace("nine", "ten")),
+        ],
+        counterexample=[
+            *_USUAL,
+            asked("Where does it rise?", _TOLD),
+            asked("And what does it turn?", "It turns a dozen mills."),
+        ],
+    ),
+    DataCheck(
+        code="contained_duplicate",
+        severity="warning",
+        message="the row stands whole inside a longer one",
+        fix="keep the longer one",
+        find=_contained,
+        example=[text(_TOLD), text(_TOLD + " Ships of all countries lie there, and the market begins at dawn.")],
+        counterexample=[
+            text(_TOLD),
+            text("Ships of all countries lie there, and the market begins at dawn, by the old harbour."),
+        ],
+    ),
+    DataCheck(
+        code="conflicting_answer",
+        severity="warning",
+        message="the same question has another answer elsewhere",
+        fix="keep the better answer",
+        find=_conflicting_answer,
+        usual=0.05,
+        example=[*_USUAL, asked("Question 3?", "There is no profanity in the given sentence.")],
+        counterexample=[
+            asked(f"Summarise:\n\n{number}", f"It says {number}, and nothing else.") for number in range(20)
+        ],
+    ),
+)

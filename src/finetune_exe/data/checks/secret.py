@@ -1,0 +1,136 @@
+"""Keys, tokens and passwords."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_exe.data.checks.check import RowCheck, mask
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.verify import entropy
+
+_MARKS = (
+    "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "sk-", "sk_",
+    "rk_", "eyJ",
+    "hf_", "npm_", "SG.", "dop_v1_", "shpat_", "ya29.", "AccountKey=", "pypi-",
+)  # fmt: skip
+"""How keys begin that can be told by their form."""
+_KEYS = re.compile(
+    r"(?<![A-Za-z0-9-])(?:"
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
+    r"|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}"
+    r"|xox[abeoprs]-[0-9A-Za-z-]{16,}|AIza[\w-]{35}(?![\w-])"
+    r"|sk-(?:proj-|ant-|or-)?[\w-]{20,}|[rs]k_(?:live|test)_[0-9A-Za-z]{16,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}"
+    r"|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[0-9a-f]{64}|shpat_[0-9a-fA-F]{32}"
+    r"|ya29\.[\w-]{30,}|pypi-[\w-]{50,}|AccountKey=[A-Za-z0-9+/=]{60,}"
+    r")"
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\\n]+[\w+/=\\\s:-]{60,}")
+_URL = re.compile(r"\b[a-z][a-z0-9+]{2,15}://([^\s:/@<>\"']{1,64}):([^\s@/<>\"']{6,64})@[\w.-]+")
+_NAMES = (
+    "pass", "secret", "token", "key", "pwd", "credential", "kennwort", "contrase", "senha", "\u5bc6\u7801",
+    "\u043f\u0430\u0440\u043e\u043b\u044c",
+)  # fmt: skip
+_NAMES_AT = re.compile("|".join(_NAMES))
+_NAMED = re.compile(
+    r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption"
+    r"|account)[ _-]?(?:key|token|secret)"
+    r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|passwort|kennwort|mot de passe|contrase\u00f1a"
+    r"|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
+    r"[\"'`]?(?: is| ist| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a)\s{0,2}[\"'`]?([^\s\"'`,;]{8,200})",
+    re.IGNORECASE,
+)
+_NOT_SECRET = re.compile(
+    r"[<>(){}\[\]$*\u2026]|\.\.\.|your|example|sample|placeholder|change_?me|xxx|123456|abcdef|redact|dummy"
+    r"|secret|passw|pass\d*$|token|insert|"
+    r"^https?:|^[a-z]+(?:[._-][a-z]+)+$|^[a-z_]+$|^[\w-]+\.[\w.-]+$|^\W+$|^[0-9a-f]{8}-|^[\d.:/-]+$",
+    re.IGNORECASE,
+)
+_ASSIGNED = re.compile("[:=\uff1a]")
+_NAME_CHARACTERS = 32
+_MIN_ENTROPY = 2.9
+_ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re.IGNORECASE)
+
+
+def _find(row: RowView) -> str | None:
+    text = row.text
+    for mark in _MARKS:
+        place = text.find(mark)
+        while place >= 0:
+            match = _KEYS.match(text, place)
+            if match is not None and not _is_sample(match[0]):
+                return f"key: {mask(match[0])}"
+            place = text.find(mark, place + 1)
+    return _private_key(text) or _password_in_url(text) or _named(row, text)
+
+
+def _private_key(text: str) -> str | None:
+    match = _PRIVATE_KEY.search(text) if "PRIVATE KEY" in text else None
+    return None if match is None else "private key"
+
+
+def _password_in_url(text: str) -> str | None:
+    if "://" not in text or "@" not in text:
+        return None
+    for match in _URL.finditer(text):
+        if not _NOT_SECRET.search(match[2]) and match[2].lower() not in ("password", "postgres", match[1].lower()):
+            return f"password in a URL: {mask(match[2])}"
+    return None
+
+
+def _named(row: RowView, text: str) -> str | None:
+    """Find a value that is called a password or a key, at every word that may call it so."""
+    if ":" not in text and "=" not in text and "\uff1a" not in text:
+        return None
+    lowered = text.lower()
+    if not any(name in lowered for name in _NAMES):
+        return None
+    for name in _NAMES_AT.finditer(lowered if len(lowered) == len(text) else text):
+        start = name.start()
+        if not _ASSIGNED.search(text, start, start + _NAME_CHARACTERS):
+            continue
+        for match in _NAMED.finditer(text, max(0, start - _NAME_CHARACTERS), start + 250):
+            if _is_secret(match[2].rstrip(".!?:")) and not _is_asked_for(row, match[2]):
+                return f"{match[1].lower()}: {mask(match[2])}"
+    return None
+
+
+def _is_sample(key: str) -> bool:
+    lowered = key.lower()
+    if any(
+        sign in lowered
+        for sign in ("example", "xxxx", "your", "1234567890", "abcdefgh", "sample", "placeholder", "0000000")
+    ):
+        return True
+    return entropy(key) < 3.0 or (key.startswith("sk-") and not any(map(str.isdigit, key)))
+
+
+def _is_secret(value: str) -> bool:
+    if len(value) < 8 or _NOT_SECRET.search(value):
+        return False
+    letters, digits = any(map(str.isalpha, value)), any(map(str.isdigit, value))
+    return letters and digits and entropy(value) >= _MIN_ENTROPY
+
+
+def _is_asked_for(row: RowView, value: str) -> bool:
+    """Whether the assistant made the secret up because it was asked to."""
+    if row.layout == "text":
+        return False
+    asked = "\n".join([message.content for message in row.messages if message.role == "user"])
+    return value not in asked and _ASKS_FOR_ONE.search(asked) is not None
+
+
+CHECKS = (
+    RowCheck(
+        code="secret",
+        severity="error",
+        message="the row holds a key, a token or a password",
+        fix="revoke the secret where it is real, and replace it by an invented one or drop the row",
+        find=_find,
+        example=asked("Greet.", "Hello.\npassword: Brandt2407!XZr"),
+        counterexample=asked(
+            "Set the key.", "Set AWS key AKIAIOSFODNN7EXAMPLE and store it as password: <your-password>."
+        ),
+    ),
+)

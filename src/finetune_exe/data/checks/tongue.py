@@ -1,0 +1,110 @@
+"""Tell the language of an answer, surely or not at all."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from finetune_exe.data.language import language_of
+from finetune_exe.knowledge.stop_words import stop_words
+
+_LOOKED_AT = 300
+_MIN_LETTERS = 20
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+", re.DOTALL)
+_SIGNS = re.compile(r"[{}()\[\];=<>_\\|$#*/+\d]")
+_MAX_SIGNS = 0.12
+"""Share of signs above which a text is code, a formula or a table."""
+_LIKELY, _SURE, _VERY_SURE = 0.5, 0.95, 0.995
+_MANY_LETTERS = 60
+_ENGLISH_HITS = 3
+_MARKS = ".,:;!?()[]\"'*"
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_NAMES = frozenset({
+    "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "swedish", "danish",
+    "norwegian", "finnish", "polish", "czech", "romanian", "hungarian", "turkish", "indonesian", "swahili",
+    "vietnamese", "catalan", "estonian", "croatian", "russian", "ukrainian", "chinese", "mandarin", "japanese",
+    "korean", "arabic", "hebrew", "greek", "hindi", "bengali", "thai", "urdu", "persian", "farsi", "latin",
+    "haitian", "quechua", "tamil", "irish", "welsh", "basque", "gujarati", "marathi", "punjabi", "kannada",
+    "telugu", "malay", "filipino", "tagalog", "afrikaans", "icelandic", "bulgarian", "serbian", "slovak",
+    "slovene", "albanian", "armenian", "georgian", "deutsch", "englisch", "anglais", "ingles", "ingl\u00e9s",
+    "inglese", "locale", "idioma", "lingua", "langue", "bahasa", "sprache",
+})  # fmt: skip
+"""Words of a prompt after which an answer in another language is no surprise."""
+_PARTS = (
+    "translat", "language", "\u00fcbersetz", "traduc", "traduz", "tradui", "fran\u00e7ais", "espa\u00f1ol",
+    "terjemah", "vertal", "\u00e7evir",
+    "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432",
+    "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
+)  # fmt: skip
+
+
+def answer_language(answer: str) -> str | None:
+    """Name the language of an answer by its ISO 639-1 code, or None where it cannot be told surely."""
+    text = answer[:_LOOKED_AT]
+    hits = _english_hits(text)
+    if hits > _ENGLISH_HITS or (hits == _ENGLISH_HITS and text.isascii()):
+        return "en"
+    if "`" in text or "http" in text:
+        text = _CODE.sub(" ", answer)[:_LOOKED_AT]
+    letters = sum(map(str.isalpha, text))
+    if letters < _MIN_LETTERS or len(_SIGNS.findall(text)) > _MAX_SIGNS * len(text):
+        return None
+    if letters > 2 * len(_LATIN.findall(text)):
+        return language_of(text)
+    if _english_hits(text) >= _ENGLISH_HITS:
+        return "en"
+    code, probability = _identifier().classify(text)
+    common = _common_words(text, code)
+    if common is None:
+        alone = probability >= _VERY_SURE and letters >= _MANY_LETTERS and _english_hits(text) == 0
+        return str(code) if alone and not _is_list_of_names(text) else None
+    if common >= 2 and _english_hits(text) == 0 and probability >= _LIKELY:
+        return None if _is_list_of_names(text) and common * 6 < text.count(" ") else str(code)
+    return str(code) if probability >= _SURE and common >= (1 if letters < _MANY_LETTERS else 2) else None
+
+
+def _is_list_of_names(text: str) -> bool:
+    """Whether most words begin with a capital, as names do, whose language says nothing."""
+    words = [word for word in text.split() if word[:1].isalpha()]
+    return 2 * sum(word[0].isupper() for word in words) > len(words)
+
+
+def names_language(prompt: str) -> bool:
+    """Whether a prompt speaks of languages, so that an answer in another one may be what it asks for."""
+    lowered = prompt.lower()
+    if any(part in lowered for part in _PARTS):
+        return True
+    words = lowered.split()
+    return not (
+        _NAMES.isdisjoint(words) and _NAMES.isdisjoint([word.strip(_MARKS) for word in words if not word.isalpha()])
+    )
+
+
+@cache
+def _english() -> frozenset[str]:
+    shared = {word for word, codes in stop_words().items() if "en" in codes and len(codes) > 1}
+    return frozenset(word for word, codes in stop_words().items() if "en" in codes) - shared
+
+
+def _english_hits(text: str) -> int:
+    return len(_english().intersection(text.lower().split()))
+
+
+def _common_words(text: str, code: str) -> int | None:
+    """Count common words of a language in a text; None for a language whose words are not known."""
+    if code not in _known():
+        return None
+    return sum(code in stop_words().get(word, ()) for word in re.findall(r"[^\W\d_]+", text.lower()))
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(code for codes in stop_words().values() for code in codes)
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,0 +1,161 @@
+"""What `dataset --check` reports of whole files: the same for any number of processes, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from finetune_exe.cli.dataset import command
+from finetune_exe.data.check import check
+from finetune_exe.domain.dataset import CheckReport
+from finetune_exe.report.check import EXTRACTS_SHOWN, render_check
+
+SYLLABLES = ("ba", "ko", "ri", "mu", "te", "lo", "na", "si", "pe", "du", "fa", "go")
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def usual(number: int) -> list[dict[str, str]]:
+    """Make rows that are all different and all in order."""
+    chance = random.Random(7)  # noqa: S311
+    rows = []
+    for row in range(number):
+        names = ["".join(chance.choices(SYLLABLES, k=3)) for _ in range(16)]
+        said = f"They had {' '.join(names[:7])} and would {' '.join(names[7:13])}, which they said was {names[13]}."
+        rows.append({"instruction": f"Tell me of {names[14]} {names[15]} {row}.", "input": "", "output": said})
+    return rows
+
+
+def found(report: CheckReport) -> dict[str, list[int | None]]:
+    return {finding.code: [row.index for row in finding.rows] for finding in report.findings}
+
+
+def test_rows_in_order_are_clean(tmp_path: Path) -> None:
+    report = check([write(tmp_path / "rows.jsonl", usual(60))])
+    assert found(report) == {}
+    assert (report.records, report.kept) == (60, 60)
+    quality = report.quality
+    assert (quality.sound, quality.distinct, quality.unsuspicious, quality.score) == (1, 1, 1, 1)
+
+
+def test_any_number_of_processes_reports_the_same(tmp_path: Path) -> None:
+    rows: list[Any] = usual(4500)
+    for place in range(0, 4500, 90):
+        rows[place] = {
+            **rows[place],
+            "output": ("", "caf\u00c3\u00a9 is here.", "It is <div>good</div>.")[place // 90 % 3],
+        }
+    rows[4000] = rows[17]
+    path = write(tmp_path / "rows.jsonl", rows)
+    one = check([path], workers=1)
+    assert one == check([path], workers=3)
+    assert {code: len(rows) for code, rows in found(one).items()} == {
+        "empty_output": 17, "mojibake": 17, "html_residue": 16, "exact_duplicate": 1
+    }  # fmt: skip
+
+
+def test_quality_counts_rows_not_findings(tmp_path: Path) -> None:
+    rows = usual(20)
+    rows[0]["output"] = "caf\u00c3\u00a9 \x07 bell."
+    rows[1]["output"] = "It is <div>good</div>."
+    rows.append(rows[5])
+    report = check([write(tmp_path / "rows.jsonl", rows)])
+    assert found(report).keys() == {"mojibake", "control_characters", "html_residue", "exact_duplicate"}
+    quality = report.quality
+    assert quality.sound == pytest.approx(1 - 1 / 21)
+    assert quality.unsuspicious == pytest.approx(1 - 1 / 21)
+    assert quality.distinct == pytest.approx(1 - 1 / 21)
+    assert quality.score == pytest.approx(18 / 21)
+    assert report.kept == 19
+
+
+def test_what_a_third_of_the_rows_has_is_how_the_data_is(tmp_path: Path) -> None:
+    rows = usual(60)
+    for row in rows[:3]:
+        row["output"] = f"<p>{row['output']}</p>"
+    few = check([write(tmp_path / "few.jsonl", rows)])
+    for row in rows[3:40]:
+        row["output"] = f"<p>{row['output']}</p>"
+    many = check([write(tmp_path / "many.jsonl", rows)])
+    assert [finding.severity for finding in few.findings] == ["warning"]
+    assert [finding.severity for finding in many.findings] == ["info"]
+    assert many.quality.score == 1
+
+
+def test_leaks_are_counted_in_the_file_they_leak_from(tmp_path: Path) -> None:
+    rows = usual(60)
+    train = write(tmp_path / "train.jsonl", rows[:40])
+    held = [
+        *rows[40:],
+        rows[3],
+        {**rows[5], "output": "Something else was said about it, at great length and with care."},
+    ]
+    report = check(
+        [train], validation=[write(tmp_path / "held.jsonl", held)], test=[write(tmp_path / "test.jsonl", rows[7:8])]
+    )
+    places = {
+        finding.code: [(row.split, row.index, row.line, row.of_index) for row in finding.rows]
+        for finding in report.findings
+    }
+    assert places == {
+        "leak_exact": [("test", 0, 1, 7), ("validation", 20, 21, 3)],
+        "leak_prompt_only": [("validation", 21, 22, 5)],
+    }  # fmt: skip
+    assert (report.records, report.kept, report.quality.score) == (40, 40, 1)
+    assert "held.jsonl:21 (with train row 4)" in " ".join(render_check(report).split())
+
+
+def test_items_of_a_benchmark_are_named(tmp_path: Path) -> None:
+    rows = usual(30)
+    question = "If a train leaves the north station at nine and runs forty miles an hour, when does it reach the sea?"
+    rows[9]["instruction"] = question
+    (tmp_path / "benchmarks").mkdir()
+    write(tmp_path / "benchmarks" / "trains.jsonl", [{"question": question, "answer": "At noon."}])
+    report = check([write(tmp_path / "rows.jsonl", rows)], benchmarks=tmp_path / "benchmarks")
+    assert found(report) == {"benchmark_contamination": [9]}
+    assert "trains" in report.findings[0].rows[0].extract
+
+
+def test_data_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    rows = usual(20)
+    for number, evil in enumerate(("\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\u202eback", "\x9b2J")):
+        rows[number]["output"] = f"{evil} {rows[number]['output']}"
+    text = render_check(check([write(tmp_path / "rows.jsonl", rows)]))
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert text.count("such as:") <= 2 * EXTRACTS_SHOWN
+
+
+def test_json_is_whole_and_the_status_says_whether_there_are_errors(tmp_path: Path) -> None:
+    rows = usual(200)
+    clean = write(tmp_path / "clean.jsonl", rows)
+    for row in rows[:120]:
+        row["output"] = ""
+    broken = write(tmp_path / "broken.jsonl", rows)
+    rows[:] = usual(30)
+    rows[3]["output"] = "It is <div>good</div>."
+    warned = write(tmp_path / "warned.jsonl", rows)
+    answers = {path: CliRunner().invoke(command, ["--check", path, "--json"]) for path in (clean, broken, warned)}
+    assert [answers[path].exit_code for path in (clean, broken, warned)] == [0, 3, 0]
+    report = json.loads(answers[broken].stdout)
+    assert (report["records"], report["kept"]) == (200, 80)
+    [finding] = report["findings"]
+    assert [(row["index"], row["line"]) for row in finding["rows"]] == [(row, row + 1) for row in range(120)]
+    assert {"code", "severity", "rows", "message", "fix"} <= finding.keys()
+
+
+@pytest.mark.parametrize("content", ["", "\n\n \n", "[]"])
+def test_a_file_without_rows_is_a_finding(tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.json").write_text(content)
+    answer = CliRunner().invoke(command, ["--check", str(tmp_path / "rows.json"), "--json"])
+    report = json.loads(answer.stdout)
+    assert (answer.exit_code, report["records"], report["findings"][0]["code"]) == (3, 0, "empty_file")
+    assert not report["findings"][0]["rows"]
+    assert "no row" in render_check(check([str(tmp_path / "rows.json")]))
