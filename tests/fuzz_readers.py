@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import bz2
 import gzip
+import io
 import json
 import lzma
 import random
@@ -133,15 +134,13 @@ def arrow(rng: random.Random) -> bytes:
     import nanoarrow
     from nanoarrow.ipc import StreamWriter
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.arrow"
-        array = nanoarrow.Array(
-            [{"prompt": "a", "completion": "b"}] * 9,
-            nanoarrow.struct({"prompt": nanoarrow.string(), "completion": nanoarrow.string()}),
-        )
-        with StreamWriter.from_path(path) as writer:
-            writer.write_array(array)
-        return (b"ARROW1\0\0" if rng.random() < 0.5 else b"") + path.read_bytes()
+    names = ("prompt", "completion", "id")
+    schema = nanoarrow.struct({name: nanoarrow.string() for name in names})
+    columns = [nanoarrow.c_array([f"{name} {number}" for number in range(9)], nanoarrow.string()) for name in names]
+    file = io.BytesIO()
+    with StreamWriter.from_writable(file) as writer:
+        writer.write_array(nanoarrow.c_array_from_buffers(schema, 9, buffers=[None], children=columns))
+    return (b"ARROW1\0\0" if rng.random() < 0.5 else b"") + file.getvalue()
 
 
 def packed(rng: random.Random) -> bytes:

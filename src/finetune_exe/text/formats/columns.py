@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
+    CHOICES,
     JUDGED_KEYS,
     Evidence,
     Row,
@@ -92,6 +93,8 @@ class ColumnFormat:
         keys = {key.casefold() for key in row}
         if not (self.foreign.isdisjoint(keys) and JUDGED_KEYS.isdisjoint(keys)) or is_judged(row):
             return None
+        if any(isinstance(row.get(name), list | dict) for name in CHOICES):
+            return None
         _, columns = self._columns(row)
         if not {"prompt", "answer"} <= columns.keys() or isinstance(row[columns["prompt"]], list | dict):
             return None
@@ -160,7 +163,7 @@ class ColumnFormat:
         first = self.layouts[0]
         columns: dict[str, str] = own.get("columns") or {"prompt": first.prompts[0], "answer": first.answers[0]}
         values = self._values(dialogue, own)
-        names = {"input": first.inputs[0], "system": "system", "history": "history", **columns}
+        names = {"input": next(iter(first.inputs), "input"), "system": "system", "history": "history", **columns}
         row = {names[what]: values[what] for what in columns if what in values}
         row.update({names[what]: value for what, value in values.items() if what not in columns})
         if not own:
