@@ -65,14 +65,14 @@ def refused(done: Done, *, status: int, code: str) -> str:
 
 
 BAD_ROWS: dict[str, tuple[Row, str, str]] = {
-    "a: a truncated line": ('{"instruction": "say", "outp', "malformed_line", "column"),
+    "a: a truncated line": ('{"instruction": "say", "outp', "truncated_line", "column"),
     "b: an empty answer": ({"instruction": "say", "output": ""}, "empty_answer", "empty"),
     "b: an answer of blanks": ({"instruction": "say", "output": " \n"}, "empty_answer", "empty"),
     "c: a missing key": ({"instruction": "say"}, "missing_key", "output"),
     "c2: a null answer": ({"instruction": "say", "output": None}, "", "output"),
     "e: not UTF-8": (b'{"instruction": "caf\xe9", "output": "x"}', "invalid_utf8", "0xe9"),
     "no object": ("7", "not_a_row", "int"),
-    "not a number": ('{"instruction": "say", "output": NaN}', "malformed_line", "NaN"),
+    "not a number": ('{"instruction": "say", "output": NaN}', "nan_literal", "NaN"),
     "the same again": (good(6), "exact_duplicate", "rows.jsonl:6"),
 }
 

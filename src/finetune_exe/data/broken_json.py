@@ -159,7 +159,8 @@ def _diagnose_syntax(text: str, number: int, following: Iterator[bytes], fault: 
             return Reading(bad_line(number, "unescaped_newline", joined[0]), num_lines=joined[1])
         return Reading(bad_line(number, "truncated_line", text, _where("the line breaks off", fault)))
     if _parses(text, strict=False):
-        return Reading(bad_line(number, "unescaped_control", text, _where("a control character", fault)))
+        code = "unescaped_newline" if "\n" in text else "unescaped_control"
+        return Reading(bad_line(number, code, text, _where(LINE_FAULTS[code].meaning, fault)))
     return Reading(bad_line(number, "malformed_line", text, _where("the line is not JSON", fault)))
 
 

@@ -51,14 +51,7 @@ def read_arrow(path: Path) -> Iterator[RawRow | BadLine]:
                 for batch in nanoarrow.ArrayStream(source):
                     for record in batch.iter_py():
                         yield RawRow(row={key: _plain(value) for key, value in record.items()}, line=None)
-        except (
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            RuntimeError,
-            KeyError,
-            nanoarrow.c_lib.NanoarrowException,
-        ) as fault:
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, OverflowError, EOFError) as fault:
             why = f"the Arrow file is damaged or of a kind that cannot be read: {fault}"
             raise unreadable(path, why, "write it again, uncompressed, or as Parquet") from fault
 

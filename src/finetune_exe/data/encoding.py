@@ -123,14 +123,39 @@ def utf8_lines(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Iterat
         if line.isascii():
             yield line
             continue
-        if _is_utf8(line) or not _is_western(path):
+        if _is_utf8(line) or not is_western(path):
             yield line
             break
-        why = "the text is not UTF-8 but has one byte a character; it is read as CP1252 (Latin-1)"
-        tell(file_note("encoding", path, why))
+        tell(western_note(path))
         yield _from_western(line)
         yield from map(_from_western, lines)
     yield from lines
+
+
+def is_western(path: Path) -> bool:
+    """Judge whether a file with bytes that are not UTF-8 is in CP1252 as a whole.
+
+    It is where no line is valid UTF-8 beyond ASCII, there is more than one byte beyond it, and they seldom follow
+    each other, as accents and typographic marks do not and the letters of other alphabets do.
+    """
+    length = beyond = in_words = 0
+    for line in _lines(utf8_blocks(path, _quiet)):
+        length += len(line)
+        if length > LOOK_AHEAD_BYTES:
+            break
+        if line.isascii():
+            continue
+        if _is_utf8(line) or re.search(rb"[\x81\x8d\x8f\x90\x9d]", line):
+            return False
+        beyond += len(re.findall(rb"[\x80-\xff]", line))
+        in_words += sum(map(len, re.findall(rb"[\x80-\xff]{3,}", line)))
+    return beyond > 1 and in_words <= 0.25 * beyond
+
+
+def western_note(path: Path) -> FileNote:
+    """Say that a file is read as CP1252."""
+    why = "the text is not UTF-8 but has one byte a character; it is read as CP1252 (Latin-1)"
+    return file_note("encoding", path, why)
 
 
 def decode(line: bytes, *, path: Path, number: int, offset: int) -> str:
@@ -331,27 +356,6 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_western(path: Path) -> bool:
-    """Judge whether a file with bytes that are not UTF-8 is in CP1252 as a whole.
-
-    It is where no line is valid UTF-8 beyond ASCII, at least two lines are not, and the bytes beyond ASCII stand
-    alone between letters, as accents and typographic marks do and the letters of other alphabets do not.
-    """
-    foreign = length = beyond = runs = 0
-    for line in _lines(utf8_blocks(path, _quiet)):
-        length += len(line)
-        if length > LOOK_AHEAD_BYTES:
-            break
-        if line.isascii():
-            continue
-        if _is_utf8(line) or re.search(rb"[\x81\x8d\x8f\x90\x9d]", line):
-            return False
-        foreign += 1
-        beyond += len(re.findall(rb"[\x80-\xff]", line))
-        runs += len(re.findall(rb"[\x80-\xff]{2,}", line))
-    return foreign > 1 and runs <= 0.25 * beyond
 
 
 def _from_western(line: bytes) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from finetune_exe.data.deduplicate import content_key
-from finetune_exe.data.faults import FileNote, file_note, insist
+from finetune_exe.data.faults import FAULTS, FileNote, file_note, insist
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.sources import Source
 from finetune_exe.domain.dataset import Drop
@@ -21,6 +21,8 @@ from finetune_exe.text.formats.format import Row
 from finetune_exe.text.formats.infer import infer_columns, with_columns
 
 DETECTION_ROWS = 1000
+FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
+"""Faults that a row of another layout shows."""
 MIN_ROWS_FOR_KEYS = 20
 RARE_KEY = 0.05
 """Share of the rows up to which a column is an oddity."""
@@ -186,7 +188,9 @@ def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | R
     notes = entry.notes
     read = opening.detection.format.read(entry.row)
     if isinstance(read, RowFault):
-        other = format_of_row(entry.row) if read.code == "missing_key" else None
+        if read.code == "null_content" and "nan_literal" in notes:
+            return RowFault(code="nan_literal", message=FAULTS["nan_literal"].meaning, fix=read.fix)
+        other = format_of_row(entry.row) if read.code in FOREIGN_ROW else None
         if other is None or other.name == opening.detection.format.name:
             return read
         again = other.read(entry.row)

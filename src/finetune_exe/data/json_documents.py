@@ -20,7 +20,7 @@ from finetune_exe.data.broken_json import (
     is_encodable,
     refuse_constant,
 )
-from finetune_exe.data.encoding import decode, unreadable, utf8_blocks
+from finetune_exe.data.encoding import decode, is_western, unreadable, utf8_blocks, western_note
 from finetune_exe.data.faults import Tell, file_note
 from finetune_exe.data.raw import BadLine, RawRow, object_row
 
@@ -43,6 +43,9 @@ class _Text:
     def __init__(self, path: Path, tell: Tell) -> None:
         self._blocks = utf8_blocks(path, tell)
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._path = path
+        self._tell = tell
+        self._is_utf8 = False
         self._counted = 0
         self._line = 1
         self.held = ""
@@ -56,10 +59,22 @@ class _Text:
         while wanted > 0 and not self.ended:
             block = next(self._blocks, None)
             self.ended = block is None
-            pieces.append(self._decoder.decode(block or b"", final=self.ended))
+            pieces.append(self._decoded(block or b""))
             wanted -= len(pieces[-1])
         self.held = "".join(pieces)
         return len(self.held) > len(pieces[0])
+
+    def _decoded(self, block: bytes) -> str:
+        text = self._decoder.decode(block, final=self.ended)
+        if self._is_utf8 or text.isascii():
+            return text
+        self._is_utf8 = True
+        if not _has_surrogates(text) or not is_western(self._path):
+            return text
+        self._tell(western_note(self._path))
+        held = text.encode(errors="surrogateescape") + self._decoder.getstate()[0]
+        self._decoder = codecs.getincrementaldecoder("cp1252")("replace")
+        return self._decoder.decode(held)
 
     def peek(self) -> str:
         """Pass over blanks, and give the next character; empty at the end of the text."""
@@ -123,6 +138,8 @@ def _array(text: _Text) -> Iterator[RawRow | BadLine]:
         found = _decode_element(text, constants)
         if isinstance(found, Exception):
             yield _set_aside(text, line, found)
+            if text.ended and not text.held:
+                return
         else:
             value, text.position = found
             notes = ("nan_literal",) if constants else ()

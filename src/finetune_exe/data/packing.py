@@ -18,7 +18,7 @@ MOST_TIMES = 400
 """Beyond that, to so many times its packed size; real rows unpack to about ten times, one row repeated to a hundred."""
 WINDOW_BYTES = 128 << 20
 """Most memory an archive may ask for to be unpacked."""
-ZSTD_STEP = 2048
+ZSTD_STEP = 512
 """Packed bytes given to zstd at once: it cannot be stopped inside a call, and may make 128 KiB out of four bytes."""
 
 
@@ -131,12 +131,12 @@ def unpacked(file: BinaryIO, packing: Packing, path: Path, tell: Tell) -> Iterat
             return
         block = b""
         given += len(piece)
+        if piece:
+            yield piece
         if given > max(FREE_BYTES, MOST_TIMES * fed):
             why = f"{fed:,} packed bytes make more than {given:,}, over {MOST_TIMES} times as many"
             tell(file_note("compression_bomb", path, why))
             return
-        if piece:
-            yield piece
 
 
 def _damage(path: Path, packing: Packing, given: int, why: str) -> FileNote:

@@ -102,7 +102,7 @@ def test_case_a_a_truncated_line_costs_itself_only(tmp_path: Path, tokenizer: Ch
     path.write_text("\n".join(lines))
     manifest = prepare(plan_for(path), tokenizer, tmp_path / "out")
     [drop] = manifest.dropped
-    assert (drop.code, drop.count, drop.first) == ("malformed_line", 1, f"{path}:7")
+    assert (drop.code, drop.count, drop.first) == ("truncated_line", 1, f"{path}:7")
     assert manifest.kept == 11
 
 
@@ -296,8 +296,10 @@ def test_convert_writes_what_the_target_can_carry_and_counts_the_rest(tmp_path: 
     two_turns = {"messages": [{"role": role, "content": role} for role in ("user", "assistant") * 2]}
     one_turn = {"messages": two_turns["messages"][:2], "id": 1}
     path = write_jsonl(tmp_path / "rows.jsonl", [one_turn, two_turns, {"messages": []}])
-    conversion = convert([str(path)], target="prompt_completion")
-    assert conversion.rows == ({"prompt": "user", "completion": "assistant", "id": 1},)
+    written: list[Any] = []
+    conversion = convert([str(path)], target="prompt_completion", write=written.append)
+    assert written == [{"prompt": "user", "completion": "assistant", "id": 1}]
+    assert conversion.written == 1
     assert (conversion.source_format, conversion.seen) == ("chatml", 3)
     assert {drop.code: drop.first for drop in conversion.dropped} == {
         "cannot_convert": f"{path}:2",

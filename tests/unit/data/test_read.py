@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import hashlib
 import io
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_exe.data.faults import FileNote
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.read import read_rows
 from finetune_exe.data.sources import find_sources
@@ -47,6 +53,12 @@ def refusal(path: Path, code: str) -> FineTuneError:
     return caught.value
 
 
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "zst": zstandard.ZstdCompressor().compress,
+    "bz2": lambda content: bz2.compress(content, 1),
+    "xz": lzma.compress,
+}
 CONTAINERS: dict[str, bytes] = {
     "rows.jsonl": LINES.encode(),
     "lines_called.json": LINES.encode(),
@@ -60,6 +72,17 @@ CONTAINERS: dict[str, bytes] = {
     "tab.tsv": table("\t").encode(),
     "packed.jsonl.gz": gzip.compress(LINES.encode()),
     "packed_called.jsonl": gzip.compress(LINES.encode()),
+    "packed.jsonl.zst": zstandard.ZstdCompressor().compress(LINES.encode()),
+    "packed.json.bz2": bz2.compress(json.dumps(ROWS).encode()),
+    "packed.csv.xz": lzma.compress(table(",").encode()),
+    "two_members.jsonl.gz": gzip.compress(LINES[:150].encode()) + gzip.compress(LINES[150:].encode()),
+    "utf32.jsonl": LINES.encode("utf-32"),
+    "unit.csv": table("\x1f").encode(),
+    "numbered.json": json.dumps({key: {str(n): row[key] for n, row in enumerate(ROWS)} for key in ROWS[0]}).encode(),
+    "dialogues.json": json.dumps({"title": "x", "dialogues": ROWS}).encode(),
+    "lines_called.csv": LINES.encode(),
+    "lines_called.txt": LINES.encode(),
+    "pretty.jsonl": json.dumps(ROWS, indent=4).encode(),
     "bom.jsonl": LINES.encode("utf-8-sig"),
     "bom.csv": table(",").encode("utf-8-sig"),
     "utf16.jsonl": LINES.encode("utf-16"),
@@ -150,30 +173,58 @@ def test_a_text_is_cut_at_paragraphs_into_the_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "code"),
     [
-        ('{"instruction": "a", "outp', "Unterminated string"),
-        ("{'instruction': 'a'}", "double quotes"),
-        ('{"instruction": "a",}', "at column"),
-        ('{"instruction": "a"} {"instruction": "b"}', "Extra data"),
-        ('{"instruction": NaN}', "NaN"),
-        ("// a comment", "Expecting value"),
+        ('{"instruction": "a", "outp', "truncated_line"),
+        ('{"instruction": "a", "output":', "truncated_line"),
+        ('{"instruction": tr', "truncated_line"),
+        ("{'instruction': 'a', 'output': None}", "single_quotes"),
+        ('{"instruction": "a",}', "trailing_comma"),
+        ('{"instruction": "a"},', "trailing_comma"),
+        ('{"instruction": "a"} {"instruction": "b"}', "two_objects_one_line"),
+        ('{"instruction": "a"}, {"instruction": "b"}', "two_objects_one_line"),
+        ("// a comment", "comment_line"),
+        ("# a comment", "comment_line"),
+        (r'{"instruction": "C:\temp\new", "output": "\d"}', "invalid_escape"),
+        ('{"instruction": "tab\there"}', "unescaped_control"),
+        ('{"instruction": "a\0b"}', "unescaped_control"),
+        ('{"instruction": "a" "output": "b"}', "malformed_line"),
+        ("[" * 5000 + "]" * 5000, "too_deep"),
+        ('{"a": ' * 150 + "1" + "}" * 150, "too_deep"),
+        ("just words", "malformed_line"),
     ],
 )
-def test_case_a_a_broken_line_is_set_aside_with_its_number(tmp_path: Path, damage: str, words: str) -> None:
+def test_case_a_a_broken_line_is_set_aside_with_its_number(tmp_path: Path, damage: str, code: str) -> None:
     path = tmp_path / "rows.jsonl"
     lines = LINES.splitlines()
     path.write_text("\n".join([*lines[:3], damage, *lines[3:]]))
     assert rows(path) == ROWS
     [line] = bad(path)
-    assert (line.line, line.code) == (4, "malformed_line")
-    assert words in line.message
+    assert (line.line, line.code) == (4, code)
     assert line.text == damage
 
 
-def test_case_a_a_broken_array_is_refused_with_line_and_column(tmp_path: Path) -> None:
+def test_case_a_a_broken_element_of_an_array_is_set_aside_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    path.write_text('[\n{"text": "a"},\n{"text": "b" "c"}\n]')
+    path.write_text('[\n  {"text": "a"},\n  {"text": "b" "c"},\n  {"text": "d"}\n]')
+    assert rows(path) == [{"text": "a"}, {"text": "d"}]
+    [line] = bad(path)
+    assert (line.line, line.code, line.text) == (3, "malformed_line", '{"text": "b" "c"}')
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_that_breaks_off_gives_the_rows_before(tmp_path: Path, indent: int | None) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(ROWS, indent=indent)[:-30])
+    assert rows(path) == ROWS[:-1]
+    [line] = bad(path)
+    assert line.code == "truncated_last_line"
+    assert line.text
+
+
+def test_a_broken_object_that_fills_a_file_is_refused_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('{\n"data": [{"text": "a"},\n{"text": "b" "c"}]\n}')
     assert "line 3, column 14" in refusal(path, "D01").why
 
 
@@ -215,14 +266,36 @@ def test_case_e_a_line_that_is_not_utf8_is_set_aside_with_its_byte(tmp_path: Pat
     assert len(rows(path)) == len(ROWS) - 1
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.txt"])
-def test_case_e_other_files_that_are_not_utf8_are_refused_with_the_byte(tmp_path: Path, name: str) -> None:
-    content = {"rows.csv": table(","), "rows.json": json.dumps(ROWS, ensure_ascii=False), "rows.txt": LINES}[name]
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json", "rows.tsv"])
+def test_files_in_one_byte_a_character_are_read_and_it_is_said(tmp_path: Path, name: str) -> None:
+    content = {
+        "rows.csv": table(";"), "rows.tsv": table("\t"), "rows.jsonl": LINES,
+        "rows.json": json.dumps(ROWS, ensure_ascii=False, indent=1),
+    }[name]  # fmt: skip
     path = tmp_path / name
     path.write_bytes(content.encode("cp1252"))
+    notes: list[FileNote] = []
+    assert [entry.row for entry in read_rows(path, notes.append) if isinstance(entry, RawRow)] == ROWS
+    [note] = notes
+    assert note.code == "encoding"
+    assert "CP1252" in note.message
+
+
+def test_a_text_that_is_neither_utf8_nor_western_is_refused_with_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_bytes("Привет, мир\nКак дела?\n".encode("cp1251"))
     error = refusal(path, "D01")
-    assert f"byte {path.read_bytes().index(0xE4)} " in error.why
+    assert "byte 0 " in error.why
     assert "iconv" in error.fix
+
+
+def test_records_of_a_table_that_are_not_utf8_are_set_aside_with_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,label\nspät,a\n".encode() + b"sp\xe4t,b\nlate,c\n")
+    assert [row["label"] for row in rows(path)] == ["a", "c"]
+    [line] = bad(path)
+    assert (line.line, line.code, line.row) == (3, "invalid_utf8", {"text": r"sp\xe4t", "label": "b"})
+    assert f"byte {path.read_bytes().index(0xE4)} " in line.message
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"[]", b"\xef\xbb\xbf"])
@@ -242,10 +315,18 @@ def test_binary_files_are_refused(tmp_path: Path, content: bytes) -> None:
     refusal(path, "D01")
 
 
-def test_a_cut_gzip_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(gzip.compress(LINES.encode())[:-20])
+@pytest.mark.parametrize("name", ["gz", "zst", "bz2", "xz"])
+def test_a_cut_archive_is_refused_or_read_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+    many = "".join(f'{{"text": "{hashlib.sha256(str(n).encode()).hexdigest()}"}}\n' for n in range(9000))
+    path = tmp_path / f"rows.jsonl.{name}"
+    packed = PACKERS[name](many.encode())
+    path.write_bytes(packed[: len(packed) * 9 // 10])
     assert "damaged" in refusal(path, "D01").why
+    notes: list[FileNote] = []
+    read = [entry.row for entry in read_rows(path, notes.append) if isinstance(entry, RawRow)]
+    assert 100 < len(read) < 9000
+    assert read == [json.loads(line) for line in many.splitlines()[: len(read)]]
+    assert [note.code for note in notes] == ["corrupt_compression"]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -282,11 +363,13 @@ def test_no_path_at_all_is_refused() -> None:
 def test_json_lines_and_tables_are_streamed(tmp_path: Path) -> None:
     import tracemalloc
 
-    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 50_000)
-    (tmp_path / "rows.csv").write_text("text,label\n" + "a,b\n" * 50_000)
+    text = "a" * 400
+    (tmp_path / "rows.jsonl").write_text(f'{{"text": "{text}"}}\n' * 20_000)
+    (tmp_path / "rows.csv").write_text("text,label\n" + f"{text},b\n" * 20_000)
+    (tmp_path / "rows.json").write_text(json.dumps([{"text": text}] * 20_000))
     for path in tmp_path.iterdir():
         tracemalloc.start()
-        assert sum(1 for _ in read_rows(path)) == 50_000
+        assert sum(1 for _ in read_rows(path)) == 20_000
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < path.stat().st_size

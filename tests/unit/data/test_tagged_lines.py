@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.read import read_rows
 from finetune_exe.data.tagged_lines import MIN_ROWS_PER_LABEL, labelled_rows
-from finetune_exe.errors import FineTuneError
+from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.formats import format_named
 
 SST2 = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft" / "classification" / "sst2_dev.txt"
 sentences = st.text(st.characters(categories=("L", "P", "Nd")), min_size=1).map(lambda text: f"a{text}")
@@ -61,12 +63,18 @@ def test_a_real_file_of_labelled_sentences() -> None:
 
 
 @pytest.mark.parametrize("name", ["train.conll", "train.txt", "train.tsv"])
-def test_tagged_words_are_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_tagged_words_become_sentences(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    path.write_text("-DOCSTART-\tO\n\nEmpire\tB-location\nState\tI-location\nis\tO\n\t\n")
-    with pytest.raises(FineTuneError, match="CoNLL") as refused:
-        list(read_rows(path))
-    assert refused.value.code == "D03"
+    path.write_text("-DOCSTART-\tO\n\nEmpire\tB-location\nState\tI-location\nis\tO\n\t\nParis\tB-location\n")
+    rows = [entry for entry in read_rows(path) if isinstance(entry, RawRow)]
+    assert [(row.line, row.row) for row in rows] == [
+        (3, {"tokens": ["Empire", "State", "is"], "tags": ["B-location", "I-location", "O"]}),
+        (7, {"tokens": ["Paris"], "tags": ["B-location"]}),
+    ]
+    read = format_named("annotated").read(rows[0].row)
+    assert isinstance(read, Conversation)
+    assert read.messages[0].content == "Empire State is"
+    assert json.loads(read.messages[1].content) == [{"text": "Empire State", "label": "location"}]
 
 
 def test_a_table_with_a_column_of_letters_is_still_a_table(tmp_path: Path) -> None:

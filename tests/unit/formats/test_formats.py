@@ -174,9 +174,9 @@ def test_no_target_drops_a_column_for_its_own() -> None:
 
 def test_unknown_columns_are_named_with_what_each_format_needs() -> None:
     with pytest.raises(FineTuneError) as caught:
-        detect_format([{"frage": "a", "antwort": "b"}], where="x.jsonl")
+        detect_format([{"breite": 1, "hoehe": 2}], where="x.jsonl")
     assert caught.value.code == "D03"
-    assert "frage" in caught.value.why
+    assert "breite" in caught.value.why
     assert all(entry.name in caught.value.fix for entry in FORMATS)
 
 

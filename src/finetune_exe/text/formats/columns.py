@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
+    CHOICES,
     JUDGED_KEYS,
     Evidence,
     Row,
@@ -28,6 +30,9 @@ from finetune_exe.text.formats.format import (
 SYSTEM_NAMES = ("system", "system_prompt")
 HISTORY_NAMES = ("history",)
 JOINER = "\n\n"
+MOST_KEPT_NAMES = 100
+"""Names in a row up to which what they mean is remembered."""
+_TEXTS = ("prompt", "input", "answer", "system")
 _WRAPPING = re.compile(
     r'\{\s*"(?:instruction|input|output|response|answer|completion|prompt|question|text|content|messages)"\s*:'
 )
@@ -88,36 +93,35 @@ class ColumnFormat:
         keys = {key.casefold() for key in row}
         if not (self.foreign.isdisjoint(keys) and JUDGED_KEYS.isdisjoint(keys)) or is_judged(row):
             return None
-        layout = self._layout(row)
-        columns = _find_columns(row, layout) if layout else {}
+        if any(isinstance(row.get(name), list | dict) for name in CHOICES):
+            return None
+        _, columns = self._columns(row)
         if not {"prompt", "answer"} <= columns.keys() or isinstance(row[columns["prompt"]], list | dict):
             return None
         answer = row[columns["answer"]]
         return None if isinstance(answer, list | dict) else columns
 
-    def _layout(self, row: dict[str, Any]) -> Layout | None:
-        """Choose the layout that has both its columns in the row, or else the first that has its prompt."""
-        found = [(layout, _find_columns(row, layout)) for layout in self.layouts]
-        whole = [layout for layout, columns in found if {"prompt", "answer"} <= columns.keys()]
-        part = [layout for layout, columns in found if "prompt" in columns]
-        return next(iter(whole + part), None)
+    def _columns(self, row: dict[str, Any]) -> tuple[Layout | None, dict[str, str]]:
+        choose = _choose if len(row) <= MOST_KEPT_NAMES else _choose.__wrapped__
+        return choose(self.layouts, tuple(row))
 
     def read(self, row: Row) -> Conversation | RowFault:
         """Read question and answer, with the system prompt and the earlier turns where there are any."""
         if not isinstance(row, dict):
             return not_an_object(row)
-        layout = self._layout(row)
+        layout, columns = self._columns(row)
         if layout is None:
             return missing_key(row, _one_of(self.layouts[0].prompts))
-        columns = _find_columns(row, layout)
         if "answer" not in columns:
             return missing_key(row, _one_of(layout.answers))
         origin: dict[str, Any] = {"format": self.name, "columns": columns}
         texts: dict[str, str] = {}
-        for what in ("prompt", "input", "answer", "system"):
-            text = _text(row, what, columns, labels=layout.labels, origin=origin)
-            if isinstance(text, RowFault):
-                return text
+        for what in _TEXTS:
+            text = row[columns[what]] if what in columns else ""
+            if not isinstance(text, str):
+                text = _text(row, what, columns, labels=layout.labels, origin=origin)
+                if isinstance(text, RowFault):
+                    return text
             texts[what] = text
         earlier = row[columns["history"]] if "history" in columns else None
         if earlier is not None and earlier != "" and not _is_history(earlier):
@@ -126,18 +130,24 @@ class ColumnFormat:
                 message=f"{columns['history']!r} is not a list of [question, answer] pairs of text",
                 fix='write it as [["question", "answer"], ...], or remove the column',
             )
-        origin["blank"] = {
-            what: row[column]
-            for what, column in columns.items()
-            if what not in ("prompt", "answer") and not row[column]
-        }
+        if len(columns) > 2:
+            origin["blank"] = {
+                what: row[column]
+                for what, column in columns.items()
+                if what not in ("prompt", "answer") and not row[column]
+            }
         origin["prompt_length"] = len(texts["prompt"])
-        question = JOINER.join(filter(None, (texts["prompt"], texts["input"])))
+        question = texts["prompt"] or texts["input"]
+        if texts["prompt"] and texts["input"]:
+            question += JOINER + texts["input"]
         messages = [Message(role="system", content=texts["system"])] if texts["system"] else []
         for user, assistant in [*(earlier or []), (question, texts["answer"])]:
             messages.append(Message(role="user", content=user))
             messages.append(Message(role="assistant", content=assistant))
-        extra = {key: value for key, value in row.items() if key not in columns.values()}
+        extra: dict[str, Any] = {}
+        if len(row) > len(columns):
+            used = columns.values()
+            extra = {key: value for key, value in row.items() if key not in used}
         notes = ("json_in_string",) if _holds_row(texts["prompt"]) or _holds_row(texts["answer"]) else ()
         return Conversation(kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=notes)
 
@@ -153,9 +163,14 @@ class ColumnFormat:
         first = self.layouts[0]
         columns: dict[str, str] = own.get("columns") or {"prompt": first.prompts[0], "answer": first.answers[0]}
         values = self._values(dialogue, own)
-        names = {"input": first.inputs[0], "system": "system", "history": "history", **columns}
+        names = {"input": next(iter(first.inputs), "input"), "system": "system", "history": "history", **columns}
         row = {names[what]: values[what] for what in columns if what in values}
         row.update({names[what]: value for what, value in values.items() if what not in columns})
+        if not own:
+            optional = {*first.inputs, *SYSTEM_NAMES, *HISTORY_NAMES}
+            taken = next((key for key in conversation.extra if key.casefold() in optional), None)
+            if taken is not None:
+                return cannot_carry(self.name, f"a column {taken!r} that means something else")
         return colliding(self.name, row, conversation.extra) or {**row, **conversation.extra}
 
     def _values(self, dialogue: _Dialogue, own: dict[str, Any]) -> dict[str, Any]:
@@ -195,9 +210,21 @@ class ColumnFormat:
         return _Dialogue(system, [list(pair) for pair in zip(texts[::2], texts[1::2], strict=True)])
 
 
-def _find_columns(row: dict[str, Any], layout: Layout) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def _choose(layouts: tuple[Layout, ...], names: tuple[str, ...]) -> tuple[Layout | None, dict[str, str]]:
+    """Choose the layout that has both its columns among the names, or else the first that has its prompt.
+
+    With it goes what the row calls each column; rows of one file have few sets of names, so answers are kept.
+    """
+    found = [(layout, _find_columns(names, layout)) for layout in layouts]
+    whole = [pair for pair in found if {"prompt", "answer"} <= pair[1].keys()]
+    part = [pair for pair in found if "prompt" in pair[1]]
+    return next(iter(whole + part), (None, {}))
+
+
+def _find_columns(names: Sequence[str], layout: Layout) -> dict[str, str]:
     """Map what a column is (prompt, input, answer, system, history) to what the row calls it."""
-    keys = {key.casefold(): key for key in row}
+    keys = {key.casefold(): key for key in names}
     choices = {
         "prompt": layout.prompts, "input": layout.inputs, "answer": layout.answers,
         "system": SYSTEM_NAMES, "history": HISTORY_NAMES,
@@ -212,12 +239,8 @@ def _first(names: Sequence[str], keys: dict[str, str]) -> str | None:
 def _text(
     row: dict[str, Any], what: str, columns: dict[str, str], *, labels: bool, origin: dict[str, Any]
 ) -> str | RowFault:
-    """Take a column's text; an optional column that is absent or null is no text."""
-    if what not in columns:
-        return ""
+    """Make text of a value that is none; an optional column that is null is no text."""
     value = row[columns[what]]
-    if isinstance(value, str):
-        return value
     if value is None and what in ("input", "system"):
         return ""
     if labels and what == "answer" and isinstance(value, int | float):

@@ -15,6 +15,8 @@ Row = dict[str, Any] | list[Any] | str
 
 MOST_NAMED = 12
 MOST_CHARACTERS = 60
+CHOICES = ("choices", "options", "endings")
+"""Columns that hold the answers to choose from."""
 JUDGED_KEYS = frozenset({
     "chosen", "rejected", "chosen_messages", "rejected_messages", "chosen_response", "rejected_response",
     "rejected_output",

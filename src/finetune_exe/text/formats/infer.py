@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from finetune_exe.text.formats.columns import ColumnFormat, Layout
@@ -14,6 +15,8 @@ FILLED = 0.8
 """Share of the rows in which a column must hold text to be one of the two."""
 CLEAR_LEAD = 1.0
 """By how much the better reading must lead."""
+MOST_COLUMNS, MOST_CANDIDATES = 100, 8
+"""Columns that are looked at, and that are weighed against each other."""
 MANY = 10
 """Rows from which on contents are judged by how often they repeat."""
 PROMPT_WORDS = (
@@ -99,7 +102,7 @@ def with_columns(prompt: str, answer: str) -> ColumnFormat:
 
 def _text_columns(rows: Sequence[dict[str, Any]]) -> list[_Column]:
     found = []
-    for name in dict.fromkeys(key for row in rows[:50] for key in row):
+    for name in dict.fromkeys(key for row in rows[:50] for key in islice(row, MOST_COLUMNS)):
         texts = [text for row in rows if isinstance(text := row.get(name), str)]
         if not texts or len(texts) < FILLED * len(rows):
             continue
@@ -112,7 +115,7 @@ def _text_columns(rows: Sequence[dict[str, Any]]) -> list[_Column]:
                 hint=_hint(name),
             )
         )
-    return found[:8]
+    return found[:MOST_CANDIDATES]
 
 
 def _hint(name: str) -> int:

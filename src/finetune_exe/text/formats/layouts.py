@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.chatml import CHATML
-from finetune_exe.text.formats.format import content_fault, missing_key
+from finetune_exe.text.formats.format import CHOICES, content_fault, missing_key
 from finetune_exe.text.formats.read_only import ReadOnlyFormat, question_and_answer
 
 ANNOTATIONS = (
@@ -27,7 +27,6 @@ ANNOTATIONS = (
 )
 STEMS = ("question", "query", "goal", "stem", "prompt", "ctx", "sentence")
 SETTINGS = ("context", "premise", "passage", "article", "support")
-CHOICES = ("choices", "options", "endings")
 RIGHT = ("label", "answer", "answerKey", "answer_idx", "gold", "target")
 
 
@@ -45,7 +44,8 @@ def _read_tree(row: dict[str, Any]) -> Conversation | RowFault:
     node: Any = row["prompt"]
     while isinstance(node, dict) and isinstance(node.get("text"), str):
         messages.append(Message(role="assistant" if node.get("role") == "assistant" else "user", content=node["text"]))
-        replies = [reply for reply in node.get("replies") or [] if isinstance(reply, dict)]
+        held = node.get("replies")
+        replies = [reply for reply in held if isinstance(reply, dict)] if isinstance(held, list) else []
         left_aside = left_aside or len(replies) > 1
         ranked = [reply for reply in replies if isinstance(reply.get("rank"), int)]
         node = min(ranked, key=lambda reply: int(reply["rank"])) if ranked else next(iter(replies), None)
@@ -97,7 +97,8 @@ def _read_squad(row: dict[str, Any]) -> Conversation | RowFault:
 
 
 def _answer_texts(answers: Any) -> Iterator[str]:
-    for answer in answers.get("text", ()) if isinstance(answers, dict) else answers:
+    held = answers.get("text") if isinstance(answers, dict) else answers
+    for answer in held if isinstance(held, list) else [held]:
         text = answer.get("text") if isinstance(answer, dict) else answer
         if isinstance(text, str):
             yield text

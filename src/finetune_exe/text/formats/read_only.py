@@ -48,7 +48,9 @@ def own_row(layout: Any, conversation: Conversation) -> Row | None:
     if conversation.origin.get("format") != layout.name or "row" not in conversation.origin:
         return None
     row: Row = conversation.origin["row"]
-    return row if layout.read(row) == conversation else None
+    read = layout.read(row)
+    same = isinstance(read, Conversation) and replace(read, notes=()) == replace(conversation, notes=())
+    return row if same else None
 
 
 def question_and_answer(question: str, answer: str, *, row: dict[str, Any], used: Sequence[str]) -> Conversation:

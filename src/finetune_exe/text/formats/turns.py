@@ -217,6 +217,8 @@ class TurnFormat:
         if own.get("system_column") and messages[0].role == "system":
             extra["system"] = messages[0].content
             messages = messages[1:]
+        elif isinstance(extra.get("system"), str) and not own:
+            return cannot_carry(self.name, "a column 'system' that is no system prompt")
         if "tools_text" in own and json.loads(own["tools_text"]) == extra.get("tools"):
             extra["tools"] = own["tools_text"]
         layouts = own.get("turns", [])
