@@ -42,6 +42,8 @@ class ChatTemplate:
     special_tokens: Mapping[str, str]
     """bos_token, eos_token and the like, as templates call them."""
     compiled: Template = field(repr=False)
+    names: Mapping[str, Any] = field(repr=False)
+    """What the template may name beside the conversation: special tokens, and Jinja's own functions."""
 
     @property
     def digest(self) -> str:
@@ -60,19 +62,19 @@ class ChatTemplate:
             TemplateRefusedError: The template raised, as many do on roles out of order, or ran too long.
         """
         from jinja2 import TemplateError
+        from jinja2.runtime import Context
 
         turns = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
         pieces: list[str] = []
         size = 0
         deadline = time.monotonic() + MAX_SECONDS
+        seen = {
+            **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
+            "enable_thinking": False,
+        }  # fmt: skip
+        context = Context(self.compiled.environment, seen, None, self.compiled.blocks)
         try:
-            for piece in self.compiled.generate(
-                messages=turns,
-                add_generation_prompt=answer_next,
-                tools=columns.get("tools"),
-                enable_thinking=False,
-                **self.special_tokens,
-            ):
+            for piece in self.compiled.root_render_func(context):
                 size += len(piece)
                 if size > MAX_CHARACTERS or time.monotonic() > deadline:
                     raise TemplateRefusedError("the template ran too long or wrote too much")
@@ -105,7 +107,8 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
             why="without it there is no telling what the model will see",
             fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
         ) from fault
-    return ChatTemplate(source=source, special_tokens=dict(special_tokens), compiled=compiled)
+    names = {**compiled.globals, **special_tokens}
+    return ChatTemplate(source=source, special_tokens=dict(special_tokens), compiled=compiled, names=names)
 
 
 def _environment() -> Any:
