@@ -37,6 +37,8 @@ class _Skeleton:
 
     fixed: tuple[str, ...]
     turns: tuple[int, ...]
+    leads: dict[int, int]
+    """For an answer: how many fixed characters before it are no part of its prompt, so that the model writes them."""
 
 
 class Skeletons:
@@ -60,7 +62,8 @@ class Skeletons:
             rendered: What the template really wrote for the whole conversation.
 
         Returns:
-            A span for each answer, or None where the shape has no skeleton or it does not fit this row.
+            A span for each answer, with what the model must write before it, such as a space; None where the shape
+            has no skeleton or it does not fit this row.
         """
         messages = conversation.messages
         if conversation.extra.get("tools") is not None or any(message.extra for message in messages):
@@ -75,7 +78,8 @@ class Skeletons:
             spans = _fit(skeleton, contents, rendered)
             if spans is not None:
                 self._trims[shape] = trim
-                return [spans[skeleton.turns.index(answer)] for answer in answers]
+                found = [(spans[skeleton.turns.index(answer)], skeleton.leads.get(answer, 0)) for answer in answers]
+                return [CharSpan(span.start - lead, span.end) for span, lead in found]
         return None
 
     def _learn(self, shape: tuple[str, ...]) -> _Skeleton | None:
@@ -84,13 +88,24 @@ class Skeletons:
             for index, role in enumerate(shape)
         )
         try:
-            parts = _MARK.split(self._template.render(turns, answer_next=False, columns={}))
+            text = self._template.render(turns, answer_next=False, columns={})
         except TemplateRefusedError:
-            parts = []
-        skeleton = _Skeleton(tuple(parts[::2]), tuple(map(int, parts[1::2]))) if parts else None
+            text = ""
+        parts = _MARK.split(text)
+        leads = {index: self._lead(turns, index, text) for index, role in enumerate(shape) if role == "assistant"}
+        skeleton = _Skeleton(tuple(parts[::2]), tuple(map(int, parts[1::2])), leads) if text else None
         if len(self._known) < _MAX_SHAPES:
             self._known[shape] = skeleton
         return skeleton
+
+    def _lead(self, turns: tuple[Message, ...], index: int, text: str) -> int:
+        """Count the characters between the end of an answer's prompt and the answer."""
+        try:
+            prompt = self._template.render(turns[:index], answer_next=True, columns={})
+        except TemplateRefusedError:
+            return 0
+        start = text.find(turns[index].content)
+        return start - len(prompt) if text.startswith(prompt) and start >= len(prompt) else 0
 
 
 def _fit(skeleton: _Skeleton, contents: Sequence[str], rendered: str) -> list[CharSpan] | None:
