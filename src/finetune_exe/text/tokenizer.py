@@ -35,6 +35,8 @@ class ChatTokenizer:
 
     folder: Path
     tokenizer: Tokenizer = field(repr=False)
+    given_template: str | None
+    """The template asked for: a file, "plain", or None for the model's own."""
     template: ChatTemplate | None
     """None where the model has none: it can learn plain text only."""
     bos_token: str | None
@@ -58,6 +60,17 @@ class ChatTokenizer:
     """Finds answers in what the template writes."""
     bos_token_id: int | None
     """Id of the tokenizer's bos token, whoever writes it."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that can occur, added tokens included."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def unknown_token_id(self) -> int | None:
+        """Id that stands for what the vocabulary has no piece for; None where there is none."""
+        name = getattr(self.tokenizer.model, "unk_token", None)
+        return self.tokenizer.token_to_id(name) if name else None
 
     def encode(self, text: str) -> Tokens:
         """Tokenise a text as it is: no token is added."""
@@ -117,6 +130,7 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
     return ChatTokenizer(
         folder=folder,
         tokenizer=tokenizer,
+        given_template=chat_template,
         template=template,
         bos_token=bos if _adds_bos(tokenizer, bos) else None,
         eos_token=eos,
