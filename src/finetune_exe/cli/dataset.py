@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
@@ -14,9 +17,25 @@ from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import GATE
 
 if TYPE_CHECKING:
+    from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.tokenizer import ChatTokenizer
 
+SHOWN_TOKENS = 100_000
+"""Rows shown without a plan may have so many tokens."""
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """How a plan's data is to be prepared, and what is to come out."""
+
+    output: Path | None
+    overwrite: bool
+    as_json: bool
+    num_workers: int | None
+    launch: Literal["local", "ray"]
+    show: int | None
+    export: Literal["parquet", "datasets"] | None
 
 
 @click.command("dataset")
@@ -26,6 +45,31 @@ FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 )
 @click.option("--check", is_flag=True, help="Only report; leave with status 3 if any row would be dropped.")
 @click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print N rows token by token, the learned ones marked; with --plan, or with --model.",
+)
+@click.option(
+    "--export",
+    type=click.Choice(["parquet", "datasets"]),
+    help="With --plan: write the prepared rows for other programs, into -o.",
+)
+@click.option(
+    "--workers",
+    "num_workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --plan: processes that encode.  [default: one for each core]",
+)
+@click.option(
+    "--launch",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="With --plan: where they run.",
+)
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]")  # fmt: skip
 @overwrite_option
@@ -37,6 +81,10 @@ def command(
     plan_path: Path | None,
     check: bool,
     model: str | None,
+    show: int | None,
+    export: Literal["parquet", "datasets"] | None,
+    num_workers: int | None,
+    launch: Literal["local", "ray"],
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
@@ -47,6 +95,7 @@ def command(
 
     \b
     fine-tune dataset rows.csv --check --model embedded
+    fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
     fine-tune dataset --plan plan.yaml
     """
@@ -54,35 +103,78 @@ def command(
     paths = words[1:] if target else words
     if plan_path is not None:
         if paths or target or check or model:
-            raise click.UsageError("--plan goes with -o, --set, --overwrite and --json only: the plan names the data")
-        _prepare(plan_path, settings, output, overwrite=overwrite, as_json=as_json)
+            raise click.UsageError(
+                "--plan goes with -o, --set, --show, --export, --workers, --launch, --overwrite and --json only: "
+                "the plan names the data"
+            )
+        _prepare(plan_path, settings, _Wish(output=output, overwrite=overwrite, as_json=as_json, show=show,
+                                            num_workers=num_workers, launch=launch, export=export))  # fmt: skip
         return
     if not paths:
         raise click.UsageError("give a PATH, or --plan PLAN")
-    if settings:
-        raise click.UsageError("--set goes with --plan")
-    if target and not check:
+    if settings or export or num_workers or launch != "local":
+        raise click.UsageError("--set, --export, --workers and --launch go with --plan")
+    if show is not None:
+        if model is None or check or target:
+            raise click.UsageError("--show goes with --plan, or with PATHs and --model")
+        _show_files(paths, model, show, as_json=as_json)
+    elif target and not check:
         _convert(target, paths, output, overwrite=overwrite, as_json=as_json)
     elif not _check(target, paths, model, as_json=as_json) and check:
         context.exit(GATE)
 
 
-def _prepare(
-    plan_path: Path, settings: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool
-) -> None:
+def _prepare(plan_path: Path, settings: tuple[str, ...], wish: _Wish) -> None:
     from finetune_exe.report.dataset import render_dataset
     from finetune_exe.workflow.plans import open_plan
-    from finetune_exe.workflow.runs import prepare_dataset
+    from finetune_exe.workflow.runs import plan_tokenizer, prepare_dataset
 
     plan = open_plan(plan_path, settings=settings)
-    folder = output or plan_path.parent / "dataset"
-    with view(as_json=as_json) as live:
-        manifest = prepare_dataset(plan, folder, overwrite=overwrite, progress=live.progress, note=live.note)
-    if as_json:
+    beside = plan_path.parent / "dataset"
+    if wish.export is not None and wish.output is None:
+        raise click.UsageError("--export needs a folder to write: -o FOLDER")
+    folder = beside if wish.export is not None or wish.output is None else wish.output
+    with view(as_json=wish.as_json) as live:
+        manifest = prepare_dataset(
+            plan, folder, overwrite=wish.overwrite, progress=live.progress, note=live.note,
+            num_workers=wish.num_workers, launch=wish.launch,
+        )  # fmt: skip
+        if wish.export is not None and wish.output is not None:
+            from finetune_exe.workflow.export_rows import export_rows
+
+            live.note(f"writing {wish.export} to {wish.output}")
+            export_rows(folder, wish.output, form=wish.export, overwrite=wish.overwrite)
+    if wish.show is not None:
+        from finetune_exe.workflow.token_rows import rows_of_dataset
+
+        tokenizer = plan_tokenizer(plan, note=lambda _: None)
+        _say_tokens(rows_of_dataset(folder, tokenizer, num_rows=wish.show), as_json=wish.as_json)
+    elif wish.as_json:
         write_json(dataset=manifest, folder=str(folder))
     else:
         say(render_dataset(manifest))
         say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
+
+
+def _show_files(paths: tuple[str, ...], model: str, num_rows: int, *, as_json: bool) -> None:
+    from finetune_exe.workflow.token_rows import rows_of_files
+
+    with view(as_json=as_json) as live:
+        tokenizer = _tokenizer(model, live.note)
+        rows = rows_of_files(paths, tokenizer, num_rows=num_rows, max_length=SHOWN_TOKENS)
+    _say_tokens(rows, as_json=as_json)
+
+
+def _say_tokens(rows: Sequence[ShownRow], *, as_json: bool) -> None:
+    from finetune_exe.report.token_view import render_tokens
+
+    if as_json:
+        shown = [{"source": row.source, "tokens": [{"id": t.id, "text": t.text, "learned": t.learned} for t in row.tokens]}
+                 for row in rows]  # fmt: skip
+        write_json(rows=shown)
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        say(render_tokens(rows, colour=colour))
 
 
 def _convert(

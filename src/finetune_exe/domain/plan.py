@@ -101,8 +101,7 @@ class DataChoice(Value):
     max_length: int = Field(default=1024, ge=8)
     """Longest training sequence, in tokens. Longer texts are cut into several; for longer conversations see next."""
     on_too_long: OnTooLong = "drop"
-    """What becomes of a conversation that is too long: drop it, truncate_prompt (cut off its oldest turns, then the
-    beginning of its question; answers stay whole), or refuse to prepare. All is counted."""
+    """What becomes of longer conversations; truncate_prompt cuts their oldest turns, then the start of the question."""
     max_rows: int | None = Field(default=None, ge=3)
     """Use at most so many rows, drawn at random; None uses all."""
     group_by: str | None = None

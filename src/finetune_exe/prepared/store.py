@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,8 +84,13 @@ class SplitData:
 
     def read_rows(self) -> tuple[StoredRow, ...]:
         """Read the rows behind the sequences: row `rows[i]` is that of sequence i."""
+        return tuple(self.stream_rows())
+
+    def stream_rows(self) -> Iterator[StoredRow]:
+        """Read the rows one after the other."""
         with self.rows_path.open(encoding="utf-8") as file:
-            return tuple(StoredRow(**json.loads(line)) for line in file)
+            for line in file:
+                yield StoredRow(**json.loads(line))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
