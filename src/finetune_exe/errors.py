@@ -36,6 +36,8 @@ ERRORS: dict[str, ErrorKind] = {
     "D06": ErrorKind("The chat template cannot be used", BAD_DATA),
     "D07": ErrorKind("The data file or folder does not exist", BAD_DATA),
     "D08": ErrorKind("The column to group by does not exist", BAD_DATA),
+    "D30": ErrorKind("A row is longer than max_length", BAD_DATA),
+    "D31": ErrorKind("A worker ended before its work was done", RESUMABLE),
     "E01": ErrorKind("The run has nothing to evaluate", BAD_DATA),
     "E02": ErrorKind("The runs do not show a learning curve", GATE),
     "H01": ErrorKind("The GPU is not known", USAGE),

@@ -200,6 +200,7 @@ CASES: dict[str, Case] = {
     "data.format": Case(value="alpaca", phase=dataset, differs="error"),
     "data.chat_template": Case(value="plain", phase=dataset, differs="content", same=("sizes",)),
     "data.max_length": Case(value="34", phase=dataset, differs="dropped"),
+    "data.on_too_long": Case(value="truncate_prompt", phase=dataset, differs="dropped", beside=("data.max_length=34",)),
     "data.max_rows": Case(value="30", phase=dataset, differs="dropped", same=("seen",)),
     "data.group_by": Case(value="null", phase=dataset, differs="content", same=("seen", "dropped")),
     "data.validation_fraction": Case(value="0.4", phase=dataset, differs="sizes", same=("dropped",)),

@@ -1,31 +1,15 @@
-"""`fine-tune dataset`."""
+"""`fine-tune dataset`: check, convert or show rows, or prepare those of a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal
 
 import click
 
-from finetune_exe.atomic import new_file, output_exists
-from finetune_exe.cli.surface import json_line, json_option, overwrite_option, say, set_option, view, write_json
-from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName
+from finetune_exe.cli.surface import json_option, overwrite_option, set_option
+from finetune_exe.domain.task import WRITTEN_FORMATS
 from finetune_exe.errors import GATE
-
-if TYPE_CHECKING:
-    from finetune_exe.text.formats.format import Row
-    from finetune_exe.text.tokenizer import ChatTokenizer
-
-
-class HeldOut(NamedTuple):
-    """Data that is not trained on."""
-
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-    benchmarks: Path | None
-    """A folder of benchmark files."""
 
 
 @click.command("dataset")
@@ -35,6 +19,7 @@ class HeldOut(NamedTuple):
 )
 @click.option(
     "--check",
+    "checks",
     is_flag=True,
     help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.",
 )
@@ -58,10 +43,42 @@ class HeldOut(NamedTuple):
     metavar="DIR",
     help="With --check: benchmark files whose items must not be trained on.",
 )
-@click.option("--model", metavar="MODEL", help="With --check: also prove the loss masks with this model's template.")
+@click.option(
+    "--model", metavar="MODEL", help="With --check or --show: also prove the loss masks with this model's template."
+)
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
+@click.option(
+    "--show",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print N rows token by token, the learned ones marked; with --plan, or with --model.",
+)
+@click.option(
+    "--export",
+    type=click.Choice(["parquet", "datasets"]),
+    help="With --plan: write the prepared rows for other programs, into -o.",
+)
+@click.option(
+    "--workers",
+    "num_workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --plan: processes that encode.  [default: one for each core]",
+)
+@click.option(
+    "--launch",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="With --plan: where they run.",
+)
 @set_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]",
+)
 @overwrite_option
 @json_option
 @click.pass_context
@@ -69,12 +86,16 @@ def command(
     context: click.Context,
     words: tuple[str, ...],
     plan_path: Path | None,
-    check: bool,
+    checks: bool,
     validation: tuple[str, ...],
     test: tuple[str, ...],
     benchmarks: Path | None,
     model: str | None,
     columns: str | None,
+    show: int | None,
+    export: Literal["parquet", "datasets"] | None,
+    num_workers: int | None,
+    launch: Literal["local", "ray"],
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
@@ -86,121 +107,42 @@ def command(
     \b
     fine-tune dataset --check rows.csv --model embedded
     fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
+    fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
     fine-tune dataset --plan plan.yaml
-    """
+    """  # fmt: skip
+    from finetune_exe.cli.dataset_files import Files, check_files, convert_files, show_files
+    from finetune_exe.cli.dataset_plan import Wish, prepare_plan
+
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
+    held_out = bool(validation or test or benchmarks)
     if plan_path is not None:
-        if paths or target or check or model or columns or validation or test or benchmarks:
-            raise click.UsageError("--plan goes with -o, --set, --overwrite and --json only: the plan names the data")
-        _prepare(plan_path, settings, output, overwrite=overwrite, as_json=as_json)
+        if paths or target or checks or model or columns or held_out:
+            raise click.UsageError(
+                "--plan goes with -o, --set, --show, --export, --workers, --launch, --overwrite and --json only: "
+                "the plan names the data"
+            )
+        prepare_plan(plan_path, settings, Wish(output=output, overwrite=overwrite, as_json=as_json, show=show,
+                                               num_workers=num_workers, launch=launch, export=export))  # fmt: skip
         return
     if not paths:
         raise click.UsageError("give a PATH, or --plan PLAN")
-    if settings:
-        raise click.UsageError("--set goes with --plan")
-    held_out = HeldOut(validation=validation, test=test, benchmarks=benchmarks)
-    if target and not check:
-        _convert(target, paths, columns, output, overwrite=overwrite, as_json=as_json)
-    elif not _check(target, paths, columns, held_out, model, as_json=as_json) and check:
-        context.exit(GATE)
-
-
-def _prepare(
-    plan_path: Path, settings: tuple[str, ...], output: Path | None, *, overwrite: bool, as_json: bool
-) -> None:
-    from finetune_exe.report.dataset import render_dataset
-    from finetune_exe.workflow.plans import open_plan
-    from finetune_exe.workflow.runs import prepare_dataset
-
-    plan = open_plan(plan_path, settings=settings)
-    folder = output or plan_path.parent / "dataset"
-    with view(as_json=as_json) as live:
-        manifest = prepare_dataset(plan, folder, overwrite=overwrite, progress=live.progress, note=live.note)
-    if as_json:
-        write_json(dataset=manifest, folder=str(folder))
+    if settings or export or num_workers or launch != "local":
+        raise click.UsageError("--set, --export, --workers and --launch go with --plan")
+    files = Files.named(paths, columns)
+    if show is not None:
+        if model is None or checks or target or held_out:
+            raise click.UsageError("--show goes with --plan, or with PATHs and --model")
+        show_files(files, model, show, as_json=as_json)
+    elif target and not checks:
+        if held_out or model:
+            raise click.UsageError("--validation, --test, --benchmarks and --model go with --check")
+        convert_files(files, target, output, overwrite=overwrite, as_json=as_json)
     else:
-        say(render_dataset(manifest))
-        say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
-
-
-def _convert(
-    target: FormatName,
-    paths: tuple[str, ...],
-    columns: str | None,
-    output: Path | None,
-    *,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    from finetune_exe.data.convert import convert
-
-    if output is not None and output.exists() and not overwrite:
-        raise output_exists(output)
-    with new_file(output) if output is not None else nullcontext() as file:
-
-        def write(row: Row) -> None:
-            if file is not None:
-                file.write(f"{json_line(row)}\n".encode())
-            elif not as_json:
-                say(json_line(row))
-
-        conversion = convert(paths, target=target, columns=_columns(columns), write=write)
-    drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
-    if as_json:
-        write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
-        return
-    click.echo(
-        f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
-        err=True,
-    )
-    for drop in conversion.dropped:
-        click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    """Take PROMPT,ANSWER apart."""
-    if text is None:
-        return {}
-    prompt, comma, answer = text.partition(",")
-    if not comma or not prompt.strip() or not answer.strip():
-        raise click.UsageError("--columns takes two names, as in --columns frage,antwort")
-    return {"prompt": prompt.strip(), "answer": answer.strip()}
-
-
-def _check(
-    target: FormatName | None,
-    paths: tuple[str, ...],
-    columns: str | None,
-    held_out: HeldOut,
-    model: str | None,
-    *,
-    as_json: bool,
-) -> bool:
-    """Report on the rows and say whether they are free of errors."""
-    from finetune_exe.data.check import check
-    from finetune_exe.report.check import render_check
-
-    with view(as_json=as_json) as live:
-        report = check(
-            paths,
-            validation=held_out.validation,
-            test=held_out.test,
-            benchmarks=held_out.benchmarks,
-            format_name=target,
-            columns=_columns(columns),
-            tokenizer=_tokenizer(model, live.note) if model else None,
-        )
-    if as_json:
-        write_json(**report.model_dump(mode="json", by_alias=True))
-    else:
-        say(render_check(report))
-    return not any(finding.severity == "error" for finding in report.findings)
-
-
-def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:
-    from finetune_exe.models.locate import model_folder
-    from finetune_exe.text.tokenizer import load_tokenizer
-
-    return load_tokenizer(model_folder(model, progress=note), chat_template=None)
+        clean = check_files(
+            files, format_name=target, validation=validation, test=test, benchmarks=benchmarks, model=model,
+            as_json=as_json,
+        )  # fmt: skip
+        if checks and not clean:
+            context.exit(GATE)

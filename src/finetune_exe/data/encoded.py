@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 from finetune_exe.data.ingest import KeptRow, LostRow
-from finetune_exe.prepared.store import SequenceView
+from finetune_exe.data.shorten import shorten
+from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.text.conversation import Conversation, RowFault
-from finetune_exe.text.encode import encode, strip_end_markers
+from finetune_exe.text.encode import Encoded, Sequence, encode_rows, strip_end_markers
 from finetune_exe.text.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something that was changed in a row so that it could be kept."""
+
+    code: str
+    message: str
+    num_learned_lost: int
+    """Learned tokens that the row had before and has no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedConversation:
+    """A conversation with its sequences, or why it has none."""
+
+    conversation: Conversation
+    """As it was encoded: without special tokens written out at the end of its answers, and perhaps shortened."""
+    sequences: tuple[Sequence, ...]
+    """With a fault: those it would have had, where that is known."""
+    num_learned: int
+    """Learned tokens that it had before it was shortened."""
+    changes: tuple[Change, ...] = ()
+    fault: RowFault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,41 +42,78 @@ class EncodedRow:
     """A row whose loss mask is proven."""
 
     row: KeptRow
-    conversation: Conversation
-    """As it was encoded: without special tokens written out at the end of its answers."""
-    sequences: tuple[SequenceView, ...]
+    encoded: EncodedConversation
 
-    @property
-    def stripped(self) -> bool:
-        """Say whether such tokens were taken away."""
-        return self.conversation is not self.row.conversation
+
+def encode_conversations(
+    conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, max_length: int, on_too_long: OnTooLong = "drop"
+) -> list[EncodedConversation]:
+    """Encode conversations and prove their masks.
+
+    Args:
+        conversations: The rows.
+        tokenizer: The base model's.
+        max_length: Longest sequence, in tokens.
+        on_too_long: What becomes of longer ones; "refuse" is left to the caller, who sees the fault.
+    """
+    stripped = [strip_end_markers(conversation, tokenizer) for conversation in conversations]
+    encoded = encode_rows(stripped, tokenizer, max_length=max_length)
+    results = []
+    for before, after, found in zip(conversations, stripped, encoded, strict=True):
+        changes: tuple[Change, ...] = ()
+        if after is not before:
+            changes = (Change(code="end_marker_removed", message=MARKER_REMOVED, num_learned_lost=0),)
+        if found.fault is not None and found.fault.code == "too_long" and on_too_long == "truncate_prompt":
+            results.append(_shortened(after, found, changes, tokenizer, max_length))
+        else:
+            results.append(_as_found(after, found, changes))
+    return results
+
+
+MARKER_REMOVED = "an answer ended with a special token written out; it was removed, for the template writes its own"
+
+
+def _shortened(
+    conversation: Conversation, found: Encoded, changes: tuple[Change, ...], tokenizer: ChatTokenizer, max_length: int
+) -> EncodedConversation:
+    """Shorten what stands before the answers until the row fits; where it cannot, the row stays too long."""
+    shorter = shorten(conversation, tokenizer, max_length=max_length)
+    if shorter is None:
+        return _as_found(conversation, found, changes)
+    before = sum(sequence.num_learned for sequence in found.sequences)
+    after = sum(sequence.num_learned for sequence in shorter.sequences)
+    change = Change(code="prompt_truncated", message=shorter.message, num_learned_lost=before - after)
+    return EncodedConversation(
+        conversation=shorter.conversation, sequences=shorter.sequences, num_learned=before, changes=(*changes, change)
+    )
+
+
+def _as_found(conversation: Conversation, found: Encoded, changes: tuple[Change, ...]) -> EncodedConversation:
+    return EncodedConversation(
+        conversation=conversation,
+        sequences=found.sequences,
+        num_learned=sum(sequence.num_learned for sequence in found.sequences),
+        changes=changes,
+        fault=found.fault,
+    )
 
 
 def encode_row(row: KeptRow, tokenizer: ChatTokenizer, *, max_length: int) -> EncodedRow | LostRow:
     """Encode a row and prove its mask; a row that fails is lost with the reason."""
-    import numpy as np
-
-    conversation = strip_end_markers(row.conversation, tokenizer)
-    encoded = encode(conversation, tokenizer, max_length=max_length)
-    if isinstance(encoded, RowFault):
-        return LostRow(position=row.position, fault=encoded, row=row.raw)
-    views = (
-        SequenceView(np.array(sequence.tokens, dtype=np.int32), np.array(sequence.learned, dtype=np.bool_))
-        for sequence in encoded
-    )
-    return EncodedRow(row=row, conversation=conversation, sequences=tuple(views))
+    [encoded] = encode_conversations([row.conversation], tokenizer, max_length=max_length)
+    if encoded.fault is not None:
+        return LostRow(position=row.position, fault=encoded.fault, row=row.raw)
+    return EncodedRow(row=row, encoded=encoded)
 
 
-def ends_learned(row: EncodedRow, stop_token_ids: tuple[int, ...]) -> bool:
-    """Say whether every learned answer of the row ends in a learned stop token.
+def ends_in(encoded: EncodedConversation, stop_token_ids: tuple[int, ...]) -> bool:
+    """Say whether every learned answer ends in a learned stop token.
 
     A text that was cut in pieces has its end in the last piece only.
     """
-    import numpy as np
-
-    is_text = row.conversation.kind == "text"
-    for tokens, learned in row.sequences[-1:] if is_text else row.sequences:
-        last_learned = learned & ~np.append(learned[1:], False)
-        if not np.isin(tokens[last_learned], stop_token_ids).all():
-            return False
-    return True
+    is_text = encoded.conversation.kind == "text"
+    return all(
+        sequence.tokens[end - 1] in stop_token_ids
+        for sequence in (encoded.sequences[-1:] if is_text else encoded.sequences)
+        for _, end in sequence.ranges
+    )

@@ -1,27 +1,46 @@
-"""Turn the plan's data into a prepared dataset in which every row is accounted for."""
+"""Turn the plan's data into a prepared dataset in which every row is accounted for.
+
+Rows stream through: they are read once into shards on disk, each shard is encoded by whatever worker is free, and the
+splits are put together from the shards in the order of the rows. So the bytes do not depend on how many workers there
+were or which was first, memory holds a few hundred bytes a row, and a run that was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import heapq
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe import __version__
-from finetune_exe.atomic import new_folder, output_exists
-from finetune_exe.data.encoded import EncodedRow, encode_row, ends_learned
-from finetune_exe.data.ingest import KeptRow, LostRow, count_drops, ingest, open_sources
-from finetune_exe.data.sources import find_sources
+from finetune_exe.atomic import io_faults, output_exists
+from finetune_exe.data.account import Account
+from finetune_exe.data.assemble import Assembled, assemble
+from finetune_exe.data.certificate import CERTIFICATE, certify
+from finetune_exe.data.ingest import KeptRow, LostRow, SourceRows, ingest, open_sources
+from finetune_exe.data.launch import Launch, run_jobs
+from finetune_exe.data.shards import ShardJob, address_of
+from finetune_exe.data.sources import Source, find_sources
 from finetune_exe.data.split import draw_rows, split_groups
-from finetune_exe.domain.dataset import SPLITS, Drop, MaskProof, PreparedDataset, SourceFile, Split, SplitName
+from finetune_exe.data.spool import Spool, lost_line, read_spooled, write_lines
+from finetune_exe.data.token_report import report_tokens
+from finetune_exe.domain.dataset import SPLITS, Drop, MaskProof, PreparedDataset, SourceFile
 from finetune_exe.domain.plan import Plan
-from finetune_exe.errors import FineTuneError
-from finetune_exe.prepared.store import MANIFEST, PreparedRow, SequenceView, StoredRow, write_split
+from finetune_exe.errors import RESUMABLE, FineTuneError
+from finetune_exe.prepared.shards import LOST, read_summary, shard_array
+from finetune_exe.prepared.store import MANIFEST, SequenceView
 from finetune_exe.text.conversation import RowFault
-from finetune_exe.text.formats.stored import to_json
 from finetune_exe.text.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("read", "encode", "write"), rows done, and rows in all (0 where not known yet)."""
@@ -30,86 +49,295 @@ NOT_DRAWN = RowFault(
     code="not_drawn", message="data.max_rows leaves it out of the draw", fix="raise data.max_rows to use it"
 )
 REJECTED = "rejected.jsonl"
+SAMPLE_ROWS = 300
+"""Rows looked at for tokens per word."""
 
 
 def prepare(
-    plan: Plan, tokenizer: ChatTokenizer, folder: Path, *, overwrite: bool = False, progress: Progress | None = None
+    plan: Plan,
+    tokenizer: ChatTokenizer,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    num_workers: int | None = None,
+    launch: Launch = "local",
 ) -> PreparedDataset:
     """Read, check, deduplicate, draw, encode, split and write the plan's data.
 
     Args:
         plan: Its `data` group and `seed` decide everything.
         tokenizer: The base model's.
-        folder: Where the dataset shall be; it is there whole or not at all.
+        folder: Where the dataset shall be; it is there whole or not at all. What is unfinished lies beside it, in a
+            hidden folder, and is used again by the next run.
         overwrite: Replace what is there.
         progress: Told how far it is.
+        num_workers: Processes that encode; None takes one for each core, and none for few rows.
+        launch: Whether they run on this machine or on a Ray cluster.
 
     Returns:
         The manifest. Rows that were dropped, but for those merely not drawn, stand in `rejected.jsonl` beside it.
 
     Raises:
-        FineTuneError: O01 where the folder exists; C05, D01 to D04, D07, D08 for the data; I01 while writing.
+        FineTuneError: O01 where the folder exists; C05, D01 to D04, D07, D08, D30 for the data; I01 while writing;
+            D31 where workers die.
     """
     if folder.exists() and not overwrite:
         raise output_exists(folder)
     tell = progress or (lambda stage, done, total: None)
     sources = find_sources(plan.data.paths)
     opened = open_sources(sources, format_name=plan.data.format)
-    rows: list[KeptRow] = []
-    lost: list[LostRow] = []
-    seen: Counter[int] = Counter()
-    for row in ingest(opened, deduplicate=plan.data.deduplicate):
-        seen[row.position.source] += 1
-        if isinstance(row, KeptRow):
-            rows.append(row)
-        else:
-            lost.append(row)
-        _tell_sometimes(tell, "read", seen.total(), 0)
-    tell("read", seen.total(), seen.total())
-    rows, not_drawn = _draw(rows, plan)
-    encoded = _encode(rows, lost, tokenizer, plan.data.max_length, tell)
-    drops = count_drops([*lost, *not_drawn])
-    if len(encoded) < len(SPLITS):
-        raise _too_few(len(encoded), seen.total(), drops)
-    groups = _groups([row.row for row in encoded], plan.data.group_by)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        with io_faults(folder):
+            unfinished.mkdir(parents=True, exist_ok=True)
+            rows = _read(opened, plan, unfinished, tell)
+            jobs = _jobs(rows, plan, tokenizer, unfinished, opened[0].detection.format.name)
+            num_drawn = sum(_num_rows(job, rows, number) for number, job in enumerate(jobs))
+            run_jobs(jobs, tokenizer, launch=launch, num_workers=num_workers, told=_counting(tell, "encode", num_drawn))
+            manifest = _finish(plan, tokenizer, sources, opened, rows, jobs, unfinished, folder, tell)
+            shutil.rmtree(unfinished)
+    except FineTuneError as fault:
+        if fault.exit_status != RESUMABLE:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What reading came to: kept rows in shards on disk, lost ones in a file, and what must be known of all."""
+
+    spool: Spool
+    groups: list[str]
+    """Of each kept row."""
+    indices: list[int]
+    """Of each kept row: its number among all rows."""
+    places: list[str]
+    seen: Counter[int]
+    account: Account
+    lost: Path
+
+
+def _read(opened: Sequence[SourceRows], plan: Plan, work: Path, tell: Progress) -> _Read:
+    """Read all rows; the kept ones go into shards."""
+    rows = _Read(spool=Spool(work), groups=[], indices=[], places=[], seen=Counter(), account=Account(),
+                 lost=work / "lost.jsonl")  # fmt: skip
+    column = plan.data.group_by
+    columns: Counter[str] = Counter()
+
+    def lost_lines() -> Iterator[dict[str, Any]]:
+        for row in ingest(opened, deduplicate=plan.data.deduplicate):
+            rows.seen[row.position.source] += 1
+            _tell_sometimes(tell, "read", rows.seen.total(), 0)
+            if isinstance(row, LostRow):
+                rows.account.lose(row.fault, index=row.position.index, place=row.position.place)
+                yield lost_line(row)
+                continue
+            columns.update(row.conversation.extra)
+            group = _group(row, column)
+            rows.spool.add(row, group=group)
+            rows.groups.append(group)
+            rows.indices.append(row.position.index)
+            rows.places.append(row.position.place)
+
+    write_lines(rows.lost, lost_lines())
+    rows.spool.close()
+    tell("read", rows.seen.total(), rows.seen.total())
+    if column is not None and rows.groups and not columns[column]:
+        raise _no_column(column, columns)
+    return rows
+
+
+def _group(row: KeptRow, column: str | None) -> str:
+    """Name a row's group: the value of its column, or what it says where it has none, so that repeats stay together."""
+    value = row.conversation.extra.get(column) if column is not None else None
+    return row.key if value is None else str(value)
+
+
+def _no_column(column: str, columns: Counter[str]) -> FineTuneError:
+    near = difflib.get_close_matches(column, columns, n=1)
+    return FineTuneError(
+        "D08",
+        what=f"no row has a column {column!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        where="data.group_by",
+        why=f"the columns beside the conversation are: {', '.join(sorted(columns)) or 'none'}",
+        fix="name one of them, or --set data.group_by=null",
+    )
+
+
+def _jobs(rows: _Read, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_name: Any) -> list[ShardJob]:
+    """Draw at most `data.max_rows` rows before the costly encoding, and make a job of each shard."""
+    drawn: tuple[bool, ...] | None = None
+    if plan.data.max_rows is not None:
+        drawn = draw_rows(rows.groups, max_rows=plan.data.max_rows, seed=plan.seed)
+        for number in (number for number, chosen in enumerate(drawn) if not chosen):
+            rows.account.lose(NOT_DRAWN, index=rows.indices[number], place=rows.places[number])
+    given = tokenizer.given_template
+    template = given if given in (None, "plain") else str(Path(str(given)).resolve())
+    jobs = []
+    for shard in rows.spool.shards:
+        own = None
+        if drawn is not None and not all(drawn[shard.first : shard.first + shard.num_rows]):
+            own = tuple(n for n in range(shard.num_rows) if drawn[shard.first + n])
+        jobs.append(ShardJob(
+            rows=str(shard.path.resolve()), drawn=own, shards=str(work.resolve()),
+            address=address_of(shard.digest, own, tokenizer, plan.data.max_length, plan.data.on_too_long),
+            model=str(tokenizer.folder.resolve()), chat_template=template,
+            tokenizer_digest=tokenizer.tokenizer_digest, template_digest=tokenizer.template_digest,
+            max_length=plan.data.max_length, on_too_long=plan.data.on_too_long, format_name=format_name,
+        ))  # fmt: skip
+    return jobs
+
+
+def _num_rows(job: ShardJob, rows: _Read, number: int) -> int:
+    return len(job.drawn) if job.drawn is not None else rows.spool.shards[number].num_rows
+
+
+def _finish(
+    plan: Plan,
+    tokenizer: ChatTokenizer,
+    sources: Sequence[Source],
+    opened: Sequence[SourceRows],
+    rows: _Read,
+    jobs: Sequence[ShardJob],
+    unfinished: Path,
+    folder: Path,
+    tell: Progress,
+) -> PreparedDataset:
+    """Split the encoded rows, write everything, and put it in its place."""
+    summaries = [_summary(job) for job in jobs]
+    for summary in summaries:
+        rows.account.add_shard(summary)
+    if plan.data.on_too_long == "refuse":
+        rows.account.refuse("too_long", max_length=plan.data.max_length)
+    kept = _kept(rows, jobs)
+    if len(kept) < len(SPLITS):
+        raise _too_few(len(kept), rows.seen.total(), rows.account.drops())
+    groups = [rows.groups[number] for number in kept]
+    sides = _sides(groups, plan)
+    tell("write", 0, len(kept))
+    work = unfinished / "dataset"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    shards = [job.target for job in jobs]
+    assembled = assemble(
+        work, shards, sides, groups, vocabulary_size=tokenizer.vocabulary_size,
+        written=_counting(tell, "write", len(kept)),
+    )  # fmt: skip
+    _write_rejected(work / REJECTED, rows.lost, shards)
+    files = tuple(source.describe(num_rows=rows.seen[number]) for number, source in enumerate(sources))
+    manifest = _manifest(plan, tokenizer, files, opened[0], rows, assembled, work, jobs)
+    certify(manifest, summaries, tokenizer).write(work / CERTIFICATE)
+    manifest.write(work / MANIFEST)
+    tell("write", len(kept), len(kept))
+    if folder.exists():
+        shutil.rmtree(folder)
+    work.rename(folder)
+    return manifest
+
+
+def _manifest(
+    plan: Plan,
+    tokenizer: ChatTokenizer,
+    files: tuple[SourceFile, ...],
+    opening: SourceRows,
+    rows: _Read,
+    assembled: Assembled,
+    work: Path,
+    jobs: Sequence[ShardJob],
+) -> PreparedDataset:
+    detection, account = opening.detection, rows.account
+    drops = account.drops()
+    num_kept = sum(split.num_rows for split in assembled.splits.values())
+    return PreparedDataset(
+        inputs={"plan": plan.digest()},
+        key=_key(plan, tokenizer, files),
+        format=detection.format.name,
+        format_evidence=detection.evidence,
+        sources=files,
+        seen=rows.seen.total(),
+        kept=num_kept,
+        dropped=drops,
+        altered=account.alterations(),
+        num_altered=account.num_altered,
+        seen_learned_tokens=account.seen_learned_tokens,
+        on_too_long=plan.data.on_too_long,
+        tokens=report_tokens(
+            plan, tokenizer, lengths=assembled.lengths, learned=assembled.learned, too_long=account.too_long,
+            used=assembled.used, num_unknown=account.num_unknown, sample=_sample(jobs),
+        ),
+        splits=assembled.splits,
+        mask_proof=MaskProof(
+            num_proven=num_kept,
+            num_disagreeing=sum(drop.count for drop in drops if drop.code == "mask_not_proven"),
+            end_of_turn_learned=account.num_ends_learned == num_kept,
+            stop_tokens=tokenizer.stop_tokens,
+        ),
+        template_digest=tokenizer.template_digest,
+        tokenizer_digest=tokenizer.tokenizer_digest,
+        bos_token=tokenizer.bos_token,
+        pad_token_id=tokenizer.pad_token_id,
+        max_length=plan.data.max_length,
+        example=_example(work, tokenizer),
+    )  # fmt: skip
+
+
+def _summary(job: ShardJob) -> dict[str, Any]:
+    summary = read_summary(job.target)
+    assert summary is not None, job.target
+    return summary
+
+
+def _kept(rows: _Read, jobs: Sequence[ShardJob]) -> list[int]:
+    """List the numbers of the rows that were encoded, among those that were read and kept."""
+    kept: list[int] = []
+    for shard, job in zip(rows.spool.shards, jobs, strict=True):
+        kept += (shard.first + shard_array(job.target, "kept")).tolist()
+    return kept
+
+
+def _sides(groups: Sequence[str], plan: Plan) -> NDArray[np.int8]:
+    import numpy as np
+
     sides = split_groups(
         groups,
         validation_fraction=plan.data.validation_fraction,
         test_fraction=plan.data.test_fraction,
         seed=plan.seed,
     )
-    files = tuple(source.describe(num_rows=seen[number]) for number, source in enumerate(sources))
-    detection = opened[0].detection
-    tell("write", 0, len(encoded))
-    with new_folder(folder, overwrite=overwrite) as work:
-        splits = {name: _write(work, name, encoded, groups, sides) for name in SPLITS}
-        _write_rejected(work / REJECTED, lost)
-        manifest = PreparedDataset(
-            inputs={"plan": plan.digest()},
-            key=_key(plan, tokenizer, files),
-            format=detection.format.name,
-            format_evidence=(*detection.evidence, *_strip_note(encoded)),
-            sources=files,
-            seen=seen.total(),
-            kept=len(encoded),
-            dropped=drops,
-            splits=splits,
-            mask_proof=MaskProof(
-                num_proven=len(encoded),
-                num_disagreeing=sum(drop.count for drop in drops if drop.code == "mask_not_proven"),
-                end_of_turn_learned=all(ends_learned(row, tokenizer.stop_token_ids) for row in encoded),
-                stop_tokens=tokenizer.stop_tokens,
-            ),
-            template_digest=tokenizer.template_digest,
-            tokenizer_digest=tokenizer.tokenizer_digest,
-            bos_token=tokenizer.bos_token,
-            pad_token_id=tokenizer.pad_token_id,
-            max_length=plan.data.max_length,
-            example=_example(encoded[sides.index("train")].sequences[0], tokenizer),
-        )
-        manifest.write(work / MANIFEST)
-    tell("write", len(encoded), len(encoded))
-    return manifest
+    return np.fromiter((SPLITS.index(side) for side in sides), dtype=np.int8, count=len(sides))
+
+
+class _Lost(NamedTuple):
+    """A line of the rejected rows, and the number of its row."""
+
+    number: int
+    line: dict[str, Any]
+
+
+def _write_rejected(path: Path, lost: Path, shards: Sequence[Path]) -> None:
+    """Bring together the rows lost while reading and while encoding, in their order."""
+
+    def lines(files: Sequence[Path]) -> Iterator[_Lost]:
+        for file in files:
+            with file.open("rb") as opened:
+                for entry in map(json.loads, opened):
+                    yield _Lost(entry["index"], entry["line"])
+
+    ordered = heapq.merge(lines([lost]), lines([shard / LOST for shard in shards]), key=lambda entry: entry.number)
+    write_lines(path, (entry.line for entry in ordered))
+
+
+def _sample(jobs: Sequence[ShardJob]) -> list[str]:
+    """Take the contents of some rows, spread over the shards."""
+    texts: list[str] = []
+    for job in jobs[:: max(1, len(jobs) // 10)]:
+        for number, row in enumerate(read_spooled(Path(job.rows))):
+            if number >= SAMPLE_ROWS // min(10, len(jobs)):
+                break
+            texts += (message.content for message in row.conversation.messages)
+    return texts
 
 
 def dataset_key(plan: Plan, tokenizer: ChatTokenizer) -> str:
@@ -134,80 +362,6 @@ def _key(plan: Plan, tokenizer: ChatTokenizer, files: Sequence[SourceFile]) -> s
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _draw(rows: list[KeptRow], plan: Plan) -> tuple[list[KeptRow], list[LostRow]]:
-    """Choose at most `data.max_rows` rows before the costly encoding."""
-    groups = _groups(rows, plan.data.group_by)
-    if plan.data.max_rows is None:
-        return rows, []
-    chosen = draw_rows(groups, max_rows=plan.data.max_rows, seed=plan.seed)
-    pairs = list(zip(rows, chosen, strict=True))
-    left_out = [LostRow(position=row.position, fault=NOT_DRAWN, row=row.raw) for row, drawn in pairs if not drawn]
-    return [row for row, drawn in pairs if drawn], left_out
-
-
-def _groups(rows: Sequence[KeptRow], column: str | None) -> list[str]:
-    """Name each row's group: the value of its column, or what it says where it has none, so that repeats stay together.
-
-    Raises:
-        FineTuneError: D08 where no row has the column.
-    """
-    if column is None:
-        return [row.key for row in rows]
-    names = Counter(name for row in rows for name in row.conversation.extra)
-    if rows and not names[column]:
-        near = difflib.get_close_matches(column, names, n=1)
-        raise FineTuneError(
-            "D08",
-            what=f"no row has a column {column!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-            where="data.group_by",
-            why=f"the columns beside the conversation are: {', '.join(sorted(names)) or 'none'}",
-            fix="name one of them, or --set data.group_by=null",
-        )
-    values = [row.conversation.extra.get(column) for row in rows]
-    return [row.key if value is None else str(value) for row, value in zip(rows, values, strict=True)]
-
-
-def _encode(
-    rows: Sequence[KeptRow], lost: list[LostRow], tokenizer: ChatTokenizer, max_length: int, tell: Progress
-) -> list[EncodedRow]:
-    """Encode the rows; those that fail are added to the lost ones."""
-    encoded: list[EncodedRow] = []
-    for number, row in enumerate(rows, start=1):
-        result = encode_row(row, tokenizer, max_length=max_length)
-        if isinstance(result, LostRow):
-            lost.append(result)
-        else:
-            encoded.append(result)
-        _tell_sometimes(tell, "encode", number, len(rows))
-    return encoded
-
-
-def _write(
-    work: Path, name: SplitName, encoded: Sequence[EncodedRow], groups: Sequence[str], sides: Sequence[SplitName]
-) -> Split:
-    rows = [
-        PreparedRow(
-            stored=StoredRow(source=row.row.position.place, group=group, conversation=to_json(row.conversation)),
-            sequences=row.sequences,
-        )
-        for row, group, side in zip(encoded, groups, sides, strict=True)
-        if side == name
-    ]
-    return write_split(work, name, rows)
-
-
-def _write_rejected(path: Path, lost: Sequence[LostRow]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in sorted(lost, key=lambda lost_row: lost_row.position.index):
-            line = {
-                "source": row.position.place,
-                "code": row.fault.code,
-                "message": row.fault.message,
-                "row": row.row,
-            }
-            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-
-
 def _too_few(kept: int, seen: int, drops: Sequence[Drop]) -> FineTuneError:
     worst = drops[0] if drops else None
     return FineTuneError(
@@ -219,19 +373,32 @@ def _too_few(kept: int, seen: int, drops: Sequence[Drop]) -> FineTuneError:
     )
 
 
-def _strip_note(encoded: Sequence[EncodedRow]) -> tuple[str, ...]:
-    count = sum(row.stripped for row in encoded)
-    return (f"{count:,} rows ended an answer with a special token written out; it was removed",) if count else ()
+def _example(work: Path, tokenizer: ChatTokenizer) -> tuple[tuple[str, bool], ...]:
+    """Decode the first training sequence in runs of learned and unlearned tokens."""
+    import numpy as np
 
-
-def _example(sequence: SequenceView, tokenizer: ChatTokenizer) -> tuple[tuple[str, bool], ...]:
-    """Decode a sequence in runs of learned and unlearned tokens."""
+    arrays = {name: np.load(work / f"train.{name}.npy", mmap_mode="r", allow_pickle=False)
+              for name in ("tokens", "learned", "offsets")}  # fmt: skip
+    end = int(arrays["offsets"][1])
+    sequence = SequenceView(arrays["tokens"][:end], arrays["learned"][:end])
     runs: list[tuple[list[int], bool]] = []
     for token, learned in zip(sequence.tokens.tolist(), sequence.learned.tolist(), strict=True):
         if not runs or runs[-1][1] != learned:
             runs.append(([], learned))
         runs[-1][0].append(token)
     return tuple((tokenizer.decode(ids), learned) for ids, learned in runs)
+
+
+def _counting(tell: Progress, stage: str, total: int) -> Callable[[int], None]:
+    """Add up rows that are done and tell of it."""
+    done = 0
+
+    def add(num_rows: int) -> None:
+        nonlocal done
+        done += num_rows
+        tell(stage, done, total)
+
+    return add
 
 
 def _tell_sometimes(tell: Progress, stage: str, done: int, total: int) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.domain.task import FormatName
 
 SplitName = Literal["train", "validation", "test"]
@@ -32,6 +33,66 @@ class Drop(Value):
     """Where the first of them is: file:line."""
     message: str
     fix: str
+    num_learned_tokens: int | None = None
+    """Learned tokens they would have had; None where they were not tokenised."""
+
+
+class Alteration(Value):
+    """Rows that were kept, but changed in one way."""
+
+    code: str
+    """Stable name of the change, such as `end_marker_removed` or `prompt_truncated`."""
+    count: int
+    first: str
+    """Where the first of them is: file:line."""
+    message: str
+    num_learned_tokens: int
+    """Learned tokens that they had before and have no more."""
+
+
+class LengthChoice(Value):
+    """What another max_length would cost."""
+
+    max_length: int
+    num_rows_too_long: int
+    learned_share_lost: float
+    """Share of the learned tokens in sequences longer than this."""
+
+
+class Fertility(Value):
+    """How many tokens the tokenizer needs for a word, by language."""
+
+    language: str
+    num_words: int
+    num_tokens: int
+
+    @property
+    def tokens_per_word(self) -> float:
+        """Tokens for each word."""
+        return self.num_tokens / self.num_words
+
+
+class TokenReport(Value):
+    """How the rows look to the model."""
+
+    quantiles: dict[str, int]
+    """Tokens of a sequence at each quantile, those that are too long included."""
+    lengths: tuple[LengthChoice, ...]
+    """What each of some lengths would cost, shortest first."""
+    advised_max_length: int
+    """The shortest of them that loses no more than a thousandth of the learned tokens."""
+    packing_share: float
+    """Share of full positions if sequences were packed into rows of max_length."""
+    padding_share: float
+    """Share of full positions in batches of rows of like length, as the plan makes them."""
+    fertility: tuple[Fertility, ...]
+    vocabulary_size: int
+    vocabulary_used: int
+    """Different tokens that occur."""
+    unknown_tokens: int
+    """Tokens the vocabulary has no piece for."""
+    template: str
+    """Where the chat template comes from, and what it does."""
 
 
 class Split(Value):
@@ -74,6 +135,14 @@ class PreparedDataset(Document):
     seen: int
     kept: int
     dropped: tuple[Drop, ...] = ()
+    altered: tuple[Alteration, ...] = ()
+    """Rows among the kept ones that were changed; a row changed twice counts under both."""
+    num_altered: int = 0
+    """Rows among the kept ones that were changed in some way."""
+    seen_learned_tokens: int | None = None
+    """Learned tokens of all rows that were tokenised, before anything was dropped or cut; None where not counted."""
+    on_too_long: OnTooLong = "drop"
+    tokens: TokenReport | None = None
     splits: dict[SplitName, Split]
     mask_proof: MaskProof
     template_digest: str
@@ -89,6 +158,14 @@ class PreparedDataset(Document):
         lost = self.seen - self.kept - sum(drop.count for drop in self.dropped)
         if lost:
             raise ValueError(f"seen {self.seen} is not kept {self.kept} plus dropped; {lost} rows unaccounted for")
+        if self.seen_learned_tokens is not None:
+            gone = sum(drop.num_learned_tokens or 0 for drop in self.dropped)
+            gone += sum(change.num_learned_tokens for change in self.altered)
+            kept = sum(split.num_learned_tokens for split in self.splits.values())
+            if gone + kept != self.seen_learned_tokens:
+                raise ValueError(
+                    f"{self.seen_learned_tokens} learned tokens seen are not {kept} kept plus {gone} dropped or cut"
+                )
         return self
 
 

@@ -86,6 +86,9 @@ class MethodOption(Value):
     chosen: bool
 
 
+OnTooLong = Literal["drop", "truncate_prompt", "refuse"]
+
+
 class DataChoice(Value):
     """Where the rows come from and what becomes of them."""
 
@@ -96,7 +99,9 @@ class DataChoice(Value):
     chat_template: str | None = None
     """Jinja file that overrides the tokenizer's template, or "plain" for a model that has none."""
     max_length: int = Field(default=1024, ge=8)
-    """Longest training sequence, in tokens. Longer conversations are dropped and counted; longer texts are cut."""
+    """Longest training sequence, in tokens. Longer texts are cut into several; for longer conversations see next."""
+    on_too_long: OnTooLong = "drop"
+    """What becomes of longer conversations; truncate_prompt cuts their oldest turns, then the start of the question."""
     max_rows: int | None = Field(default=None, ge=3)
     """Use at most so many rows, drawn at random; None uses all."""
     group_by: str | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,8 +84,13 @@ class SplitData:
 
     def read_rows(self) -> tuple[StoredRow, ...]:
         """Read the rows behind the sequences: row `rows[i]` is that of sequence i."""
+        return tuple(self.stream_rows())
+
+    def stream_rows(self) -> Iterator[StoredRow]:
+        """Read the rows one after the other."""
         with self.rows_path.open(encoding="utf-8") as file:
-            return tuple(StoredRow(**json.loads(line)) for line in file)
+            for line in file:
+                yield StoredRow(**json.loads(line))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +118,91 @@ class PreparedFolder:
         return SplitData(**arrays, rows_path=self.path / f"{name}.rows.jsonl")
 
 
+class SplitWriter:
+    """Writes one side of the split piece by piece, straight into mapped files.
+
+    Args:
+        folder: An unfinished folder; the manifest is written into it afterwards.
+        name: Which side.
+        num_tokens: Tokens that will be added in all.
+        num_sequences: Sequences that will be added.
+    """
+
+    def __init__(self, folder: Path, name: SplitName, *, num_tokens: int, num_sequences: int) -> None:
+        import numpy as np
+        from numpy.lib.format import open_memmap
+
+        def array(kind: str, dtype: type, size: int) -> NDArray[Any]:
+            mapped: NDArray[Any] = open_memmap(folder / f"{name}.{kind}.npy", mode="w+", dtype=dtype, shape=(size,))
+            return mapped
+
+        self._folder, self._name = folder, name
+        self._tokens = array("tokens", np.int32, num_tokens)
+        self._learned = array("learned", np.bool_, num_tokens)
+        self._offsets = array("offsets", np.int64, num_sequences + 1)
+        self._owners = array("rows", np.int32, num_sequences)
+        self._file = (folder / f"{name}.rows.jsonl").open("wb")
+        self._num_tokens = self._num_sequences = self._num_rows = 0
+
+    def add(
+        self,
+        *,
+        tokens: NDArray[Any],
+        learned: NDArray[Any],
+        lengths: NDArray[Any],
+        owners: NDArray[Any],
+        rows: Sequence[bytes],
+    ) -> None:
+        """Add rows.
+
+        Args:
+            tokens: Of all their sequences, end to end.
+            learned: Whether each is learned.
+            lengths: Tokens of each sequence.
+            owners: For each sequence, the number of its row among these.
+            rows: Each row's JSON line, line end included.
+        """
+        import numpy as np
+
+        start, first = self._num_tokens, self._num_sequences
+        end, last = start + len(tokens), first + len(lengths)
+        self._tokens[start:end] = tokens
+        self._learned[start:end] = learned
+        self._offsets[first + 1 : last + 1] = start + np.cumsum(lengths)
+        self._owners[first:last] = owners + self._num_rows
+        self._file.writelines(rows)
+        self._num_tokens, self._num_sequences = end, last
+        self._num_rows += len(rows)
+
+    def close(self) -> None:
+        """Close the open file; what was written is of no use unless `finish` was called."""
+        self._file.close()
+
+    def finish(self, *, num_groups: int) -> Split:
+        """Close the files and describe the split."""
+        import numpy as np
+
+        assert (self._num_tokens, self._num_sequences) == (len(self._tokens), len(self._owners))
+        for array in (self._tokens, self._learned, self._offsets, self._owners):
+            assert isinstance(array, np.memmap)
+            array.flush()
+        self._file.close()
+        lengths = np.diff(self._offsets)
+        return Split(
+            num_rows=self._num_rows,
+            num_groups=num_groups,
+            num_sequences=self._num_sequences,
+            num_tokens=self._num_tokens,
+            num_learned_tokens=int(np.count_nonzero(self._learned)),
+            length_p50=int(np.percentile(lengths, 50, method="higher")),
+            length_p95=int(np.percentile(lengths, 95, method="higher")),
+            length_max=int(lengths.max()),
+            digest=_digest(self._folder, self._name),
+        )
+
+
 def write_split(folder: Path, name: SplitName, rows: Sequence[PreparedRow]) -> Split:
-    """Write the arrays and rows of one side of the split.
+    """Write the arrays and rows of one side of the split, all at once.
 
     Args:
         folder: An unfinished folder; the manifest is written into it afterwards.
@@ -125,30 +213,19 @@ def write_split(folder: Path, name: SplitName, rows: Sequence[PreparedRow]) -> S
 
     views = [(number, view) for number, row in enumerate(rows) for view in row.sequences]
     lengths = np.array([len(view.tokens) for _, view in views], dtype=np.int64)
-    arrays = {
-        "tokens": np.concatenate([view.tokens for _, view in views]).astype(np.int32),
-        "learned": np.concatenate([view.learned for _, view in views]).astype(np.bool_),
-        "offsets": np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
-        "rows": np.array([number for number, _ in views], dtype=np.int32),
-    }
-    for array, content in arrays.items():
-        np.save(folder / f"{name}.{array}.npy", content, allow_pickle=False)
-    with (folder / f"{name}.rows.jsonl").open("w", encoding="utf-8") as file:
-        for row in rows:
-            stored = row.stored
-            line = {"source": stored.source, "group": stored.group, "conversation": stored.conversation}
-            file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-    return Split(
-        num_rows=len(rows),
-        num_groups=len({row.stored.group for row in rows}),
-        num_sequences=len(views),
-        num_tokens=int(lengths.sum()),
-        num_learned_tokens=int(arrays["learned"].sum()),
-        length_p50=int(np.percentile(lengths, 50, method="higher")),
-        length_p95=int(np.percentile(lengths, 95, method="higher")),
-        length_max=int(lengths.max()),
-        digest=_digest(folder, name),
+    writer = SplitWriter(folder, name, num_tokens=int(lengths.sum()), num_sequences=len(views))
+    lines = (
+        {"source": row.stored.source, "group": row.stored.group, "conversation": row.stored.conversation}
+        for row in rows
     )
+    writer.add(
+        tokens=np.concatenate([view.tokens for _, view in views]),
+        learned=np.concatenate([view.learned for _, view in views]),
+        lengths=lengths,
+        owners=np.array([number for number, _ in views], dtype=np.int32),
+        rows=[json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines],
+    )
+    return writer.finish(num_groups=len({row.stored.group for row in rows}))
 
 
 def load_dataset(folder: Path, *, key: str | None = None, verify: bool = True) -> PreparedFolder:
@@ -194,7 +271,8 @@ def _digest(folder: Path, name: SplitName) -> str:
     for file in (*(f"{name}.{array}.npy" for array in ARRAYS), f"{name}.rows.jsonl"):
         path = folder / file
         try:
-            content = hashlib.sha256(path.read_bytes()).digest()
+            with path.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").digest()
         except OSError as fault:
             raise damaged(path, fault.strerror or str(fault)) from fault
         digest.update(file.encode() + content)

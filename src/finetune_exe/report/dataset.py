@@ -19,6 +19,7 @@ from finetune_exe.units import format_count, format_percent
 
 LEARNED_OPEN, LEARNED_CLOSE = "[[", "]]"
 _EXAMPLE_CHARACTERS = 1500
+FERTILITY_SHOWN = 6
 
 
 def render_dataset(dataset: PreparedDataset) -> str:
@@ -38,10 +39,13 @@ def _dataset_page(dataset: PreparedDataset) -> list[Block]:
         Title("PREPARED DATASET", (
             Field("Files", files or "none"),
             Field("Format", "; ".join((dataset.format, *dataset.format_evidence))),
-            Field("Rows", f"{seen} seen = {kept} kept + {dropped} dropped"),
+            Field("Rows", f"{seen} seen = {kept} kept{_altered_note(dataset)} + {dropped} dropped"),
+            *_learned(dataset),
         )),
         *_dropped(dataset),
+        *_altered(dataset),
         Heading("SPLITS"), _splits(dataset),
+        *_tokens(dataset),
         Heading("MASK PROOF"), *_proof(dataset),
         *_example(dataset),
     ]  # fmt: skip
@@ -55,6 +59,73 @@ def _dropped(dataset: PreparedDataset) -> list[Block]:
         for drop in dataset.dropped
     )
     return [Heading("ROWS DROPPED"), Table(header=("Code", "Rows", "First", "Why, and the fix"), rows=rows)]
+
+
+def _altered_note(dataset: PreparedDataset) -> str:
+    if not dataset.num_altered:
+        return ""
+    as_they_are, altered = format_count(dataset.kept - dataset.num_altered), format_count(dataset.num_altered)
+    return f" ({as_they_are} as they are, {altered} altered)"
+
+
+def _learned(dataset: PreparedDataset) -> list[Field]:
+    """Account for the learned tokens as for the rows; rows that were not tokenised have none to count."""
+    if dataset.seen_learned_tokens is None:
+        return []
+    kept = sum(split.num_learned_tokens for split in dataset.splits.values())
+    dropped = sum(drop.num_learned_tokens or 0 for drop in dataset.dropped)
+    cut = sum(change.num_learned_tokens for change in dataset.altered)
+    seen = format_count(dataset.seen_learned_tokens)
+    return [
+        Field(
+            "Learned tokens",
+            f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped + {format_count(cut)} cut off",
+        )
+    ]
+
+
+def _altered(dataset: PreparedDataset) -> list[Block]:
+    if not dataset.altered:
+        return []
+    rows = tuple(
+        (change.code, format_count(change.count), format_count(change.num_learned_tokens),
+         f"{change.message}; first at {change.first}")
+        for change in dataset.altered
+    )  # fmt: skip
+    return [Heading("ROWS ALTERED"), Table(header=("Code", "Rows", "Tokens lost", "What"), rows=rows)]
+
+
+def _tokens(dataset: PreparedDataset) -> list[Block]:
+    """Say how the rows look to the model."""
+    report = dataset.tokens
+    if report is None:
+        return []
+    quantiles = ", ".join(f"{name} {format_count(tokens)}" for name, tokens in report.quantiles.items())
+    costs = tuple(
+        (format_count(choice.max_length), format_count(choice.num_rows_too_long), f"{choice.learned_share_lost:.2%}")
+        for choice in report.lengths
+    )
+    words = ", ".join(f"{entry.language} {entry.tokens_per_word:.2f}" for entry in report.fertility[:FERTILITY_SHOWN])
+    return [
+        Heading("TOKENS"),
+        Bullet(f"tokens of a sequence, by share of sequences: {quantiles}"),
+        Bullet(
+            f"max_length {format_count(dataset.max_length)}, longer conversations: {dataset.on_too_long}; "
+            f"{format_count(report.advised_max_length)} would lose at most 0.1 % of the learned tokens"
+        ),
+        Bullet(
+            f"positions that hold a token: {format_percent(report.padding_share)} in batches of this plan, "
+            f"{format_percent(report.packing_share)} if packed into rows of max_length"
+        ),
+        Bullet(f"tokens per word: {words or 'no words'}"),
+        Bullet(
+            f"{format_count(report.vocabulary_used)} of {format_count(report.vocabulary_size)} tokens of the "
+            f"vocabulary occur; {format_count(report.unknown_tokens)} pieces are unknown to it"
+        ),
+        Bullet(f"chat template: {report.template}"),
+        Heading("WHAT ANOTHER MAX_LENGTH LOSES"),
+        Table(header=("max_length", "Sequences longer", "Learned tokens in them"), rows=costs),
+    ]
 
 
 def _splits(dataset: PreparedDataset) -> Table:

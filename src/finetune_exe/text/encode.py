@@ -1,37 +1,76 @@
-"""Turn a conversation into training tokens, and prove which of them are learned.
+"""Turn conversations into training tokens, and prove which of them are learned.
 
-The loss mask is derived twice, by ways that share nothing but the template:
+The loss mask is derived twice, by ways that share nothing but the template (see `masks`):
 
 - *prefix rendering*: what the template adds when an answer is appended to the turns before it is the answer;
   tokens are counted;
-- *marked content*: the answer is put between two marks, rendered, and found again; tokens are chosen by the
+- *marked content*: the answer's characters are found again in the rendered text; tokens are chosen by the
   characters they stand for.
 
 Only a row where both agree token for token is trained on. No label is ever derived from a token's id, and the
 token that ends an answer is always learned.
+
+What is really done for every row: the conversation and each prompt are rendered by the template, and the whole
+conversation is tokenised. What is taken from memory where it was proven to hold: the tokens of a prompt, from those of
+the whole (`boundaries`), and where in the text each turn stands (`skeleton`, compared with each row's rendering
+character for character). Where it does not hold, prompts are tokenised and answers marked row by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.masks import (
+    AnswerText,
+    NotProvenError,
+    Range,
+    learned_by_mark,
+    learned_by_prefix,
+    split_pieces,
+)
 from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
-from finetune_exe.text.tokenizer import ChatTokenizer, Tokens
+from finetune_exe.text.tokenizer import ChatTokenizer
 
-TRIMS: tuple[Callable[[str], str], ...] = (
-    str, str.strip, str.lstrip, str.rstrip, lambda text: text.strip("\n"), lambda text: text.lstrip("\n")
-)  # fmt: skip
-OPEN, CLOSE = "\ue00b\ue0f1", "\ue00d\ue0f3"
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+BATCH_ROWS = 256
+"""Rows handed to the tokenizer at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """Token ids of one training sequence and, for each, whether the model learns to predict it."""
+    """Token ids of one training sequence, and which of them the model learns to predict."""
 
     tokens: tuple[int, ...]
-    learned: tuple[bool, ...]
+    ranges: tuple[Range, ...]
+    """Positions of the learned tokens, in order, disjoint."""
+
+    @property
+    def learned(self) -> tuple[bool, ...]:
+        """For each token, whether it is learned."""
+        flags = [False] * len(self.tokens)
+        for start, end in self.ranges:
+            flags[start:end] = [True] * (end - start)
+        return tuple(flags)
+
+    @property
+    def num_learned(self) -> int:
+        """Count the learned tokens."""
+        return sum(end - start for start, end in self.ranges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """What became of one row."""
+
+    sequences: tuple[Sequence, ...]
+    """Its sequences; for a row that is too long, those it would have."""
+    fault: RowFault | None = None
+    """Why it cannot be trained on."""
 
 
 class _FaultError(Exception):
@@ -55,20 +94,32 @@ def encode(conversation: Conversation, tokenizer: ChatTokenizer, *, max_length: 
 
     Returns:
         The sequences, or why the row cannot be trained on: no_assistant, empty_answer, special_token, too_long,
-        no_template, template_refused, mask_not_proven.
+        no_template, template_refused, mask_not_proven, double_bos.
     """
-    try:
-        if conversation.kind == "text":
-            return _encode_text(conversation.messages[0].content, tokenizer, max_length)
-        return _encode_chat(conversation, tokenizer, max_length)
-    except _FaultError as fault:
-        return fault.fault
-    except TemplateRefusedError as refusal:
-        return RowFault(
-            code="template_refused",
-            message=f"the chat template refuses the row: {refusal}",
-            fix="put the turns in the order the template wants, or give another with data.chat_template",
-        )
+    [encoded] = encode_rows([conversation], tokenizer, max_length=max_length)
+    return encoded.fault or encoded.sequences
+
+
+def encode_rows(conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, max_length: int) -> list[Encoded]:
+    """Encode many rows as `encode` does each, fast: the tokenizer gets them in batches.
+
+    Args:
+        conversations: The rows.
+        tokenizer: The base model's.
+        max_length: Longest sequence, in tokens.
+    """
+    results: list[Encoded] = []
+    for start in range(0, len(conversations), BATCH_ROWS):
+        drafts = [_draft_row(row, tokenizer) for row in conversations[start : start + BATCH_ROWS]]
+        texts = [draft.text for draft in drafts if isinstance(draft, _Draft)]
+        encodings = iter(tokenizer.encode_batch(texts))
+        results += [
+            Encoded(sequences=(), fault=draft)
+            if isinstance(draft, RowFault)
+            else _finish(draft, next(encodings), tokenizer, max_length)
+            for draft in drafts
+        ]
+    return results
 
 
 def encode_prompt(conversation: Conversation, tokenizer: ChatTokenizer) -> tuple[int, ...] | None:
@@ -104,6 +155,8 @@ def _without_marker(message: Message, tokenizer: ChatTokenizer) -> Message:
     content = message.content
     if message.role != "assistant":
         return message
+    if tokenizer.specials.find(content) is None:
+        return message
     while True:
         marker = next((token for token in tokenizer.special_tokens if content.rstrip().endswith(token)), None)
         if marker is None:
@@ -116,94 +169,94 @@ def _last_answer(conversation: Conversation) -> int | None:
     return answers[-1] if answers else None
 
 
-def _encode_chat(conversation: Conversation, tokenizer: ChatTokenizer, max_length: int) -> tuple[Sequence, ...]:
-    template = tokenizer.template
-    if template is None:
-        raise _FaultError(
-            "no_template",
-            "the base model has no chat template",
-            "choose the instruct variant of the model, or --set data.chat_template=plain",
-        )
-    answers = _learned_answers(conversation.messages)
-    _refuse_special_tokens(conversation.messages, tokenizer)
-    least = sum(len(message.content.strip()) for message in conversation.messages) // tokenizer.longest_token
-    if least > max_length:
-        raise _too_long(f"at least {least}", max_length)
-    whole = template.render(conversation.messages, answer_next=False, columns=conversation.extra)
-    spans = {index: _prefix_span(conversation, index, template) for index in answers}
-    sequences = []
-    for piece in _pieces(whole, spans, tokenizer):
-        if len(piece.tokens.ids) > max_length:
-            raise _too_long(str(len(piece.tokens.ids)), max_length)
-        turns = conversation.messages[: max(piece.answers) + 1] if piece.text != whole else conversation.messages
-        learned = _learned_by_prefix(piece, spans, tokenizer)
-        if learned != _learned_by_mark(piece, turns, conversation, tokenizer):
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A row that was rendered and is to be tokenised."""
+
+    conversation: Conversation
+    text: str
+    answers: dict[int, AnswerText]
+    """Empty for a text without turns."""
+
+
+def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft | RowFault:
+    """Render a row and the prompt of each answer."""
+    try:
+        if conversation.kind == "text":
+            return _draft_text(conversation, tokenizer)
+        template = tokenizer.template
+        if template is None:
             raise _FaultError(
-                "mask_not_proven",
+                "no_template",
+                "the base model has no chat template",
+                "choose the instruct variant of the model, or --set data.chat_template=plain",
+            )
+        answers = _learned_answers(conversation.messages)
+        _refuse_special_tokens(conversation.messages, tokenizer)
+        whole = template.render(conversation.messages, answer_next=False, columns=conversation.extra)
+        return _Draft(conversation, whole, {i: _answer_text(conversation, i, template, whole) for i in answers})
+    except _FaultError as fault:
+        return fault.fault
+    except NotProvenError as doubt:
+        return _not_proven(doubt)
+    except TemplateRefusedError as refusal:
+        return RowFault(
+            code="template_refused",
+            message=f"the chat template refuses the row: {refusal}",
+            fix="put the turns in the order the template wants, or give another with data.chat_template",
+        )
+
+
+def _finish(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer, max_length: int) -> Encoded:
+    """Prove the masks of a row that was tokenised."""
+    try:
+        if not draft.answers:
+            return Encoded(sequences=_cut_text(draft, encoding, tokenizer, max_length))
+        sequences = _prove_chat(draft, encoding, tokenizer)
+    except NotProvenError as doubt:
+        return Encoded(sequences=(), fault=_not_proven(doubt))
+    except TemplateRefusedError as refusal:
+        unmarked = NotProvenError(f"the chat template refuses the row with marks in it: {refusal}", "leave the row out")
+        return Encoded(sequences=(), fault=_not_proven(unmarked))
+    if tokenizer.doubles_bos(sequences[0].tokens):
+        return Encoded(sequences=(), fault=DOUBLE_BOS)
+    longest = max(len(sequence.tokens) for sequence in sequences)
+    return Encoded(sequences=sequences, fault=_too_long(longest, max_length) if longest > max_length else None)
+
+
+def _prove_chat(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer) -> tuple[Sequence, ...]:
+    conversation = draft.conversation
+    sequences = []
+    for piece in split_pieces(draft.text, encoding, draft.answers, tokenizer):
+        turns = conversation.messages[: max(piece.answers) + 1] if piece.text != draft.text else conversation.messages
+        learned = learned_by_prefix(piece, tokenizer)
+        if learned != learned_by_mark(piece, turns, conversation, tokenizer):
+            raise NotProvenError(
                 "the two derivations of the loss mask disagree on this row",
                 "look at the row's answers; if all rows fail, the template is at fault: "
                 "give another with data.chat_template",
             )
-        sequences.append(Sequence(tokens=tuple(piece.tokens.ids), learned=tuple(learned)))
+        sequences.append(Sequence(tokens=tuple(piece.tokens.ids), ranges=tuple(learned)))
     return tuple(sequences)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Text up to the end of one answer, and the part of it the model is given before it answers."""
-
-    prompt: str
-    text: str
+def _not_proven(doubt: NotProvenError) -> RowFault:
+    return RowFault(code="mask_not_proven", message=doubt.message, fix=doubt.fix)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """One sequence to be: its text, its tokens, and which answers are learned in it."""
-
-    text: str
-    tokens: Tokens
-    answers: list[int]
-
-
-def _pieces(whole: str, spans: dict[int, _Span], tokenizer: ChatTokenizer) -> list[_Piece]:
-    """Keep the conversation in one where each prompt's tokens are the beginning of the whole; else take it apart.
-
-    Taken apart, every answer stands behind the tokens its prompt has by itself, as at serving.
-    """
-    tokens = tokenizer.encode(whole)
-    if all(
-        whole.startswith(span.text)
-        and _begins(tokens, span.prompt, tokenizer)
-        and _begins(tokens, span.text, tokenizer)
-        for span in spans.values()
-    ):
-        return [_Piece(whole, tokens, list(spans))]
-    pieces = []
-    for index, span in spans.items():
-        prompt, answer = tokenizer.encode(span.prompt), tokenizer.encode(span.text[len(span.prompt) :])
-        shifted = [(start + len(span.prompt), end + len(span.prompt)) for start, end in answer.offsets]
-        joined = Tokens(prompt.ids + answer.ids, prompt.offsets + shifted)
-        if tokenizer.decode(joined.ids) != tokenizer.decode(tokenizer.encode(span.text).ids):
-            raise _FaultError(
-                "mask_not_proven",
-                "the tokenizer writes the answer otherwise when it stands behind its prompt",
-                "remove white space at the beginning of the answer",
-            )
-        pieces.append(_Piece(span.text, joined, [index]))
-    return pieces
-
-
-def _begins(tokens: Tokens, text: str, tokenizer: ChatTokenizer) -> bool:
-    beginning = tokenizer.encode(text).ids
-    return tokens.ids[: len(beginning)] == beginning
-
-
-def _too_long(tokens: str, max_length: int) -> _FaultError:
-    return _FaultError(
-        "too_long",
-        f"the conversation has {tokens} tokens, more than max_length {max_length}",
-        "raise data.max_length, or split the conversation",
+def _too_long(tokens: int, max_length: int) -> RowFault:
+    return RowFault(
+        code="too_long",
+        message=f"the conversation has {tokens} tokens, more than max_length {max_length}",
+        fix="raise data.max_length, set data.on_too_long=truncate_prompt, or split the conversation",
     )
+
+
+DOUBLE_BOS = RowFault(
+    code="double_bos",
+    message="the row begins with two beginning-of-text tokens",
+    fix="give a template that writes it once with data.chat_template",
+)
 
 
 def _learned_answers(messages: tuple[Message, ...]) -> list[int]:
@@ -219,118 +272,51 @@ def _learned_answers(messages: tuple[Message, ...]) -> list[int]:
 
 def _refuse_special_tokens(messages: tuple[Message, ...], tokenizer: ChatTokenizer) -> None:
     for message in messages:
-        for token in tokenizer.special_tokens:
-            if token in message.content:
-                raise _FaultError(
-                    "special_token",
-                    f"a {message.role} turn contains the special token {token} as text",
-                    "remove it: the template writes such tokens itself, and inside a turn it would end or forge one",
-                )
+        token = tokenizer.specials.find(message.content)
+        if token is not None:
+            raise _FaultError(
+                "special_token",
+                f"a {message.role} turn contains the special token {token} as text",
+                "remove it: the template writes such tokens itself, and inside a turn it would end or forge one",
+            )
 
 
-def _prefix_span(conversation: Conversation, index: int, template: ChatTemplate) -> _Span:
+def _answer_text(conversation: Conversation, index: int, template: ChatTemplate, whole: str) -> AnswerText:
     messages, columns = conversation.messages, conversation.extra
     prompt = template.render(messages[:index], answer_next=True, columns=columns)
-    text = template.render(messages[: index + 1], answer_next=False, columns=columns)
+    is_last = index == len(messages) - 1
+    text = whole if is_last else template.render(messages[: index + 1], answer_next=False, columns=columns)
     if not text.startswith(prompt):
-        raise _FaultError(
-            "mask_not_proven",
+        raise NotProvenError(
             "the template does not continue its own prompt when the answer is added",
             "give a template whose generation prompt is the beginning of the answer with data.chat_template",
         )
-    return _Span(prompt, text)
+    return AnswerText(prompt, text)
 
 
-def _learned_by_prefix(piece: _Piece, spans: dict[int, _Span], tokenizer: ChatTokenizer) -> list[bool]:
-    """Count tokens: an answer begins where its prompt's tokens end, and ends at the last special token it brings."""
-    learned = [False] * len(piece.tokens.ids)
-    for index in piece.answers:
-        span = spans[index]
-        begin = len(tokenizer.encode(span.prompt).ids)
-        end = len(piece.tokens.ids) if span.text == piece.text else len(tokenizer.encode(span.text).ids)
-        while end > begin and piece.tokens.ids[end - 1] not in tokenizer.special_ids:
-            end -= 1
-        if end == begin:
-            raise _FaultError(
-                "mask_not_proven",
-                "the template ends the answer with no special token, so the model could never learn to stop",
-                "give a template that writes the end-of-turn token with data.chat_template",
-            )
-        learned[begin:end] = [True] * (end - begin)
-    return learned
-
-
-def _learned_by_mark(
-    piece: _Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
-) -> list[bool]:
-    """Mark each answer's characters, find them in the rendered text, and add the special token that follows."""
-    ids, offsets = piece.tokens
-    learned = [False] * len(ids)
-    for start, end in _marked_spans(piece, turns, conversation, tokenizer):
-        index = next((i for i, offset in enumerate(offsets) if offset[1] > start), len(ids))
-        while index < len(ids) and offsets[index][0] < end:
-            learned[index] = True
-            index += 1
-        while index < len(ids):
-            learned[index] = True
-            if ids[index] in tokenizer.special_ids:
-                break
-            index += 1
-    return learned
-
-
-def _marked_spans(
-    piece: _Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
-) -> list[tuple[int, int]]:
-    """Find the characters [start, end) of each answer, trying the trims that templates are known to make."""
-    assert tokenizer.template is not None
-    for trim in TRIMS:
-        marked_turns = tuple(
-            replace(message, content=OPEN + trim(message.content) + CLOSE) if index in piece.answers else message
-            for index, message in enumerate(turns)
-        )
-        marked = tokenizer.template.render(marked_turns, answer_next=False, columns=conversation.extra)
-        spans, plain = _remove_marks(marked)
-        if plain == piece.text and len(spans) == len(piece.answers):
-            return spans
-    raise _FaultError(
-        "mask_not_proven",
-        "the template changes the answer's text, so its characters cannot be found again",
-        "give a template that writes answers as they are with data.chat_template",
-    )
-
-
-def _remove_marks(marked: str) -> tuple[list[tuple[int, int]], str]:
-    spans, plain = [], ""
-    rest = marked
-    while OPEN in rest and CLOSE in rest:
-        before, rest = rest.split(OPEN, 1)
-        content, rest = rest.split(CLOSE, 1)
-        spans.append((len(plain) + len(before), len(plain) + len(before) + len(content)))
-        plain += before + content
-    return spans, plain + rest
-
-
-def _encode_text(text: str, tokenizer: ChatTokenizer, max_length: int) -> tuple[Sequence, ...]:
-    """Encode a text with everything learned but the bos token, its end token included."""
+def _draft_text(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft:
+    text = conversation.messages[0].content
     if not text.strip():
         raise _FaultError("empty_text", "the text is empty", "drop the row")
     _refuse_special_tokens((Message(role="assistant", content=text),), tokenizer)
+    return _Draft(conversation, (tokenizer.bos_token or "") + text + tokenizer.eos_token, {})
+
+
+def _cut_text(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer, max_length: int) -> tuple[Sequence, ...]:
+    """Learn everything of a text but the bos token, its end token included; found by counting and by characters."""
     bos = tokenizer.bos_token or ""
-    counted = tokenizer.encode(bos).ids + tokenizer.encode(text).ids + [tokenizer.eos_token_id]
-    found = tokenizer.encode(bos + text + tokenizer.eos_token)
+    text = draft.conversation.messages[0].content
+    counted = (tokenizer.encode(bos).ids if bos else []) + tokenizer.encode(text).ids + [tokenizer.eos_token_id]
     by_count = [index >= bool(bos) for index in range(len(counted))]
-    by_offset = [offset[0] >= len(bos) for offset in found.offsets]
-    if counted != found.ids or by_count != by_offset:
-        raise _FaultError(
-            "mask_not_proven",
+    by_offset = [offset[0] >= len(bos) for offset in encoding.offsets]
+    if counted != encoding.ids or by_count != by_offset:
+        raise NotProvenError(
             "a token straddles the beginning or end of the text",
             "remove white space at the beginning or end of the text",
         )
     sequences = []
     for start in range(0, len(counted), max_length):
-        tokens, learned = counted[start : start + max_length], by_count[start : start + max_length]
-        learned[0] = False
-        if any(learned):
-            sequences.append(Sequence(tokens=tuple(tokens), learned=tuple(learned)))
+        tokens = tuple(counted[start : start + max_length])
+        if len(tokens) > 1:
+            sequences.append(Sequence(tokens=tokens, ranges=(Range(1, len(tokens)),)))
     return tuple(sequences)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from finetune_exe.text.conversation import Message
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MAX_SECONDS = 2.0
-MAX_CHARACTERS = 20_000_000
+    from finetune_exe.text.sandbox import GuardedEnvironment
+
+FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a template can run into beside what it raises itself."""
 
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -34,14 +35,23 @@ class TemplateRefusedError(Exception):
 class ChatTemplate:
     """A compiled chat template.
 
-    Nothing in the template reaches the machine: it runs in Jinja's immutable sandbox, and rendering stops
-    after `MAX_SECONDS` or `MAX_CHARACTERS`.
+    Nothing in the template reaches the machine, and it can take neither long nor much: see `sandbox`.
     """
 
     source: str
     special_tokens: Mapping[str, str]
     """bos_token, eos_token and the like, as templates call them."""
     compiled: Template = field(repr=False)
+    names: Mapping[str, Any] = field(repr=False)
+    """What the template may name beside the conversation: special tokens, and Jinja's own functions."""
+
+    @property
+    def environment(self) -> GuardedEnvironment:
+        """The sandbox it runs in."""
+        from finetune_exe.text.sandbox import GuardedEnvironment
+
+        assert isinstance(self.compiled.environment, GuardedEnvironment)
+        return self.compiled.environment
 
     @property
     def digest(self) -> str:
@@ -60,24 +70,27 @@ class ChatTemplate:
             TemplateRefusedError: The template raised, as many do on roles out of order, or ran too long.
         """
         from jinja2 import TemplateError
+        from jinja2.runtime import Context
+
+        from finetune_exe.text import sandbox
 
         turns = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
+        seen = {
+            **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
+            "enable_thinking": False,
+        }  # fmt: skip
+        environment = self.environment
+        context = Context(environment, seen, None, self.compiled.blocks)
         pieces: list[str] = []
         size = 0
-        deadline = time.monotonic() + MAX_SECONDS
+        environment.begin()
         try:
-            for piece in self.compiled.generate(
-                messages=turns,
-                add_generation_prompt=answer_next,
-                tools=columns.get("tools"),
-                enable_thinking=False,
-                **self.special_tokens,
-            ):
+            for piece in self.compiled.root_render_func(context):
                 size += len(piece)
-                if size > MAX_CHARACTERS or time.monotonic() > deadline:
-                    raise TemplateRefusedError("the template ran too long or wrote too much")
+                if size > sandbox.MAX_CHARACTERS:
+                    raise TemplateRefusedError("the template wrote too much")
                 pieces.append(piece)
-        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as fault:
+        except (TemplateError, *FAULTS) as fault:
             raise TemplateRefusedError(str(fault) or type(fault).__name__) from fault
         return "".join(pieces)
 
@@ -95,8 +108,18 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
     """
     from jinja2 import TemplateSyntaxError
 
+    from finetune_exe.text.sandbox import GuardedEnvironment
+
     try:
-        compiled = _environment().from_string(source)
+        compiled = GuardedEnvironment().from_string(source)
+    except RecursionError as fault:
+        raise FineTuneError(
+            "D06",
+            what="the chat template is nested too deeply",
+            where=where,
+            why="it cannot be read, so there is no telling what the model will see",
+            fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
+        ) from fault
     except TemplateSyntaxError as fault:
         raise FineTuneError(
             "D06",
@@ -105,37 +128,5 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
             why="without it there is no telling what the model will see",
             fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
         ) from fault
-    return ChatTemplate(source=source, special_tokens=dict(special_tokens), compiled=compiled)
-
-
-def _environment() -> Any:
-    """Build the sandbox with what chat templates expect: loop controls, tojson, raise_exception, a generation block."""
-    import json
-
-    from jinja2 import TemplateError, nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class GenerationBlock(Extension):
-        """Let `{% generation %}...{% endgeneration %}` render as its body."""
-
-        tags = {"generation"}  # noqa: RUF012 - Jinja's interface
-
-        def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = time.strftime
-    return environment
+    names = {**compiled.globals, **special_tokens}
+    return ChatTemplate(source=source, special_tokens=dict(special_tokens), compiled=compiled, names=names)

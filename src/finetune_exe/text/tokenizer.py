@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.text.boundaries import SpecialTexts
 from finetune_exe.text.conversation import Message
 from finetune_exe.text.render import PLAIN_TEMPLATE, ChatTemplate, TemplateRefusedError, compile_template
+from finetune_exe.text.skeleton import Skeletons
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 PAD_NAMES = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|endoftext|>", "<unk>")
 
@@ -33,6 +35,8 @@ class ChatTokenizer:
 
     folder: Path
     tokenizer: Tokenizer = field(repr=False)
+    given_template: str | None
+    """The template asked for: a file, "plain", or None for the model's own."""
     template: ChatTemplate | None
     """None where the model has none: it can learn plain text only."""
     bos_token: str | None
@@ -50,11 +54,36 @@ class ChatTokenizer:
     """Characters of the longest token: a text has at least its length divided by this many."""
     template_digest: str
     tokenizer_digest: str
+    specials: SpecialTexts = field(repr=False, compare=False)
+    """Finds special tokens in texts."""
+    skeletons: Skeletons | None = field(repr=False, compare=False)
+    """Finds answers in what the template writes."""
+    bos_token_id: int | None
+    """Id of the tokenizer's bos token, whoever writes it."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that can occur, added tokens included."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def unknown_token_id(self) -> int | None:
+        """Id that stands for what the vocabulary has no piece for; None where there is none."""
+        name = getattr(self.tokenizer.model, "unk_token", None)
+        return self.tokenizer.token_to_id(name) if name else None
 
     def encode(self, text: str) -> Tokens:
         """Tokenise a text as it is: no token is added."""
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return Tokens(encoding.ids, encoding.offsets)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenise many texts as they are."""
+        return self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+
+    def doubles_bos(self, ids: Sequence[int]) -> bool:
+        """Say whether a sequence begins with two bos tokens."""
+        return len(ids) > 1 and ids[0] == ids[1] == self.bos_token_id
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids back into text, special tokens included."""
@@ -85,6 +114,8 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         tokenizer = Tokenizer.from_buffer(content)
     except (OSError, ValueError) as fault:
         raise no_tokenizer(folder, str(fault)) from fault
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     settings = _read_json(folder / "tokenizer_config.json")
     eos = _token_text(settings.get("eos_token"))
     if eos is None or tokenizer.token_to_id(eos) is None:
@@ -99,6 +130,7 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
     return ChatTokenizer(
         folder=folder,
         tokenizer=tokenizer,
+        given_template=chat_template,
         template=template,
         bos_token=bos if _adds_bos(tokenizer, bos) else None,
         eos_token=eos,
@@ -111,6 +143,9 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         longest_token=max(map(len, tokenizer.get_vocab())),
         template_digest=template.digest if template else "none",
         tokenizer_digest=hashlib.sha256(content).hexdigest()[:32],
+        specials=SpecialTexts(tokenizer, special),
+        skeletons=Skeletons(template) if template else None,
+        bos_token_id=tokenizer.token_to_id(bos) if bos is not None else None,
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from finetune_exe.atomic import io_faults, output_exists, write_file
 from finetune_exe.domain.dataset import PreparedDataset
@@ -18,6 +19,9 @@ from finetune_exe.domain.plan_yaml import read_plan, write_plan
 from finetune_exe.domain.run import Score, TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.ledger import append_to_ledger
+
+if TYPE_CHECKING:
+    from finetune_exe.text.tokenizer import ChatTokenizer
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -68,27 +72,55 @@ class RunFolder:
 
 
 def prepare_dataset(
-    plan: Plan, folder: Path, *, overwrite: bool = False, progress: Progress, note: Note
+    plan: Plan,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress,
+    note: Note,
+    num_workers: int | None = None,
+    launch: Literal["local", "ray"] = "local",
 ) -> PreparedDataset:
     """Prepare the plan's data in `folder`, or take over a dataset lying there that was made the same way.
+
+    Args:
+        plan: Names data and base model.
+        folder: Where the dataset shall be.
+        overwrite: Replace another dataset.
+        progress: Told how far it is.
+        note: Told what takes long.
+        num_workers: Processes that encode; None takes one for each core.
+        launch: Whether they run here or on a Ray cluster.
 
     Raises:
         FineTuneError: C05 where the plan names no data; D.., M.. for what is wrong with data or model.
     """
     from finetune_exe.data.prepare import dataset_key, prepare
-    from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import MANIFEST
-    from finetune_exe.text.tokenizer import load_tokenizer
 
     _require_data(plan)
-    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
-    tokenizer = load_tokenizer(base, chat_template=plan.data.chat_template)
+    tokenizer = plan_tokenizer(plan, note=note)
     if (folder / MANIFEST).is_file() and not overwrite:
         manifest = PreparedDataset.read(folder / MANIFEST)
         if manifest.key == dataset_key(plan, tokenizer):
             note(f"the dataset in {folder} is up to date")
             return manifest
-    return prepare(plan, tokenizer, folder, overwrite=overwrite, progress=progress)
+    return prepare(
+        plan, tokenizer, folder, overwrite=overwrite, progress=progress, num_workers=num_workers, launch=launch
+    )
+
+
+def plan_tokenizer(plan: Plan, *, note: Note) -> ChatTokenizer:
+    """Open the tokenizer of the plan's base model, with the plan's template.
+
+    Raises:
+        FineTuneError: M01, M02 for the model, D06 for the template.
+    """
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    return load_tokenizer(base, chat_template=plan.data.chat_template)
 
 
 def train_plan(

@@ -114,7 +114,11 @@ def pairs(name: str) -> list[Pair]:
     """Read questions and answers, without those that are no sentences or have a fault of their own."""
     opened = open_sources(find_sources([str(FT / name)]), format_name=None)
     rows = [row.conversation.messages for row in ingest(opened, deduplicate=True) if isinstance(row, KeptRow)]
-    read = [(turns[0].content, turns[1].content) for turns in rows if [turn.role for turn in turns[:2]] == ["user", "assistant"]]
+    read = [
+        (turns[0].content, turns[1].content)
+        for turns in rows
+        if [turn.role for turn in turns[:2]] == ["user", "assistant"]
+    ]
     return [(q, a) for q, a in read if 60 < len(a) < 3000 and len(q) > 20 and a.rstrip()[-1] in ".!?0123456789"]
 
 

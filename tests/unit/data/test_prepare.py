@@ -86,7 +86,7 @@ def test_every_row_is_kept_or_dropped_with_a_reason(
     path = write_jsonl(tmp_path / "rows.jsonl", [*alpaca_rows(14), *bad])
     with path.open("a") as file:
         file.write('{"broken\n')
-    manifest = prepare(plan_for(path, max_rows=max_rows), tokenizer, tmp_path / "out", overwrite=True)
+    manifest = prepare(plan_for(path, max_rows=max_rows, format="alpaca"), tokenizer, tmp_path / "out", overwrite=True)
     counts = dropped(manifest)
     assert manifest.seen == 15 + len(bad) == manifest.kept + sum(counts.values())
     assert manifest.kept == min(14, max_rows or 14)
@@ -234,7 +234,8 @@ def test_written_out_end_tokens_are_removed_and_it_is_said(tmp_path: Path, token
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     manifest = prepare(plan_for(path), tokenizer, tmp_path / "out")
     assert manifest.kept == 9
-    assert "9 rows ended an answer with a special token" in manifest.format_evidence[-1]
+    [change] = manifest.altered
+    assert (change.code, change.count, manifest.num_altered) == ("end_marker_removed", 9, 9)
     assert "<|endoftext|>" not in "".join(text for text, _ in manifest.example)
 
 

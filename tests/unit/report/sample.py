@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.dataset import Drop, MaskProof, PreparedDataset, SourceFile, Split
+from finetune_exe.domain.dataset import (
+    Alteration,
+    Drop,
+    Fertility,
+    LengthChoice,
+    MaskProof,
+    PreparedDataset,
+    SourceFile,
+    Split,
+    TokenReport,
+)
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
 from finetune_exe.domain.plan import (
@@ -242,6 +252,33 @@ def dataset() -> PreparedDataset:
                 digest="d",
             ),
         },
+        altered=(
+            Alteration(
+                code="prompt_truncated",
+                count=12,
+                first="train.jsonl:80",
+                message="its first 2 turns were cut off",
+                num_learned_tokens=150,
+            ),
+        ),
+        num_altered=12,
+        seen_learned_tokens=76_900,
+        on_too_long="truncate_prompt",
+        tokens=TokenReport(
+            quantiles={"50%": 188, "95%": 402, "100%": 512},
+            lengths=(
+                LengthChoice(max_length=256, num_rows_too_long=1210, learned_share_lost=0.2012),
+                LengthChoice(max_length=512, num_rows_too_long=0, learned_share_lost=0.0),
+            ),
+            advised_max_length=512,
+            packing_share=0.98,
+            padding_share=0.91,
+            fertility=(Fertility(language="en", num_words=1000, num_tokens=1312),),
+            vocabulary_size=49152,
+            vocabulary_used=20_412,
+            unknown_tokens=0,
+            template="the model's own; an answer ends with <|im_end|>",
+        ),
         mask_proof=MaskProof(num_proven=4800, num_disagreeing=0, end_of_turn_learned=True, stop_tokens=("<|im_end|>",)),
         template_digest="t",
         tokenizer_digest="t",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.text import render
+from finetune_exe.text import sandbox
 from finetune_exe.text.conversation import Message
 from finetune_exe.text.render import TemplateRefusedError, compile_template
 
@@ -41,11 +41,11 @@ def test_hostile_templates_reach_nothing(source: str) -> None:
 
 
 def test_a_template_that_writes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(sandbox, "MAX_CHARACTERS", 1000)
     with pytest.raises(TemplateRefusedError, match="too much"):
         rendered("{% for i in range(99999) %}{{ 'spam' }}{% endfor %}")
-    monkeypatch.setattr(render, "MAX_CHARACTERS", 10**9)
-    monkeypatch.setattr(render, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(sandbox, "MAX_CHARACTERS", 10**9)
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.05)
     with pytest.raises(TemplateRefusedError, match="too long"):
         rendered("{% for i in range(99999) %}{% for j in range(99999) %}{{ j }}{% endfor %}{% endfor %}")
 

@@ -1,0 +1,128 @@
+"""What `fine-tune dataset` does with files of rows: check them, convert them, show them token by token."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import click
+
+from finetune_exe.atomic import new_file, output_exists
+from finetune_exe.cli.surface import json_line, say, view, write_json
+from finetune_exe.domain.task import FormatName
+
+if TYPE_CHECKING:
+    from finetune_exe.report.token_view import ShownRow
+    from finetune_exe.text.formats.format import Row
+    from finetune_exe.text.tokenizer import ChatTokenizer
+
+SHOWN_TOKENS = 100_000
+"""Rows shown without a plan may have so many tokens."""
+
+
+class Files(NamedTuple):
+    """Files of rows, and which columns to read where their names do not say it."""
+
+    paths: tuple[str, ...]
+    columns: dict[str, str]
+
+    @classmethod
+    def named(cls, paths: tuple[str, ...], columns: str | None) -> Self:
+        """Take PROMPT,ANSWER apart.
+
+        Raises:
+            click.UsageError: `columns` is not two names.
+        """
+        if columns is None:
+            return cls(paths, {})
+        prompt, comma, answer = columns.partition(",")
+        if not comma or not prompt.strip() or not answer.strip():
+            raise click.UsageError("--columns takes two names, as in --columns frage,antwort")
+        return cls(paths, {"prompt": prompt.strip(), "answer": answer.strip()})
+
+
+def check_files(
+    files: Files,
+    *,
+    format_name: FormatName | None,
+    validation: tuple[str, ...],
+    test: tuple[str, ...],
+    benchmarks: Path | None,
+    model: str | None,
+    as_json: bool,
+) -> bool:
+    """Report on the rows and say whether they are free of errors."""
+    from finetune_exe.data.check import check
+    from finetune_exe.report.check import render_check
+
+    with view(as_json=as_json) as live:
+        report = check(
+            files.paths, validation=validation, test=test, benchmarks=benchmarks, format_name=format_name,
+            columns=files.columns, tokenizer=_tokenizer(model, live.note) if model else None,
+        )  # fmt: skip
+    if as_json:
+        write_json(**report.model_dump(mode="json", by_alias=True))
+    else:
+        say(render_check(report))
+    return not any(finding.severity == "error" for finding in report.findings)
+
+
+def convert_files(files: Files, target: FormatName, output: Path | None, *, overwrite: bool, as_json: bool) -> None:
+    """Write the rows in another format, into a file that is there whole or not at all, or on stdout."""
+    from finetune_exe.data.convert import convert
+
+    if output is not None and output.exists() and not overwrite:
+        raise output_exists(output)
+    with new_file(output) if output is not None else nullcontext() as file:
+
+        def write(row: Row) -> None:
+            if file is not None:
+                file.write(f"{json_line(row)}\n".encode())
+            elif not as_json:
+                say(json_line(row))
+
+        conversion = convert(files.paths, target=target, columns=files.columns, write=write)
+    drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
+    if as_json:
+        write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
+        return
+    click.echo(
+        f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
+        err=True,
+    )
+    for drop in conversion.dropped:
+        click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
+
+
+def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:
+    """Print the first rows token by token."""
+    from finetune_exe.workflow.token_rows import rows_of_files
+
+    with view(as_json=as_json) as live:
+        tokenizer = _tokenizer(model, live.note)
+        rows = rows_of_files(files.paths, tokenizer, num_rows=num_rows, max_length=SHOWN_TOKENS, columns=files.columns)
+    say_tokens(rows, as_json=as_json)
+
+
+def say_tokens(rows: Sequence[ShownRow], *, as_json: bool) -> None:
+    """Print rows token by token, the learned ones in colour on a terminal that has it."""
+    from finetune_exe.report.token_view import render_tokens
+
+    if as_json:
+        shown = [{"source": row.source, "tokens": [{"id": t.id, "text": t.text, "learned": t.learned} for t in row.tokens]}
+                 for row in rows]  # fmt: skip
+        write_json(rows=shown)
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        say(render_tokens(rows, colour=colour))
+
+
+def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    return load_tokenizer(model_folder(model, progress=note), chat_template=None)

@@ -1,0 +1,58 @@
+"""What `fine-tune dataset --plan` does: prepare a plan's data for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from finetune_exe.cli.dataset_files import say_tokens
+from finetune_exe.cli.surface import say, view, write_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a plan's data is to be prepared, and what is to come out."""
+
+    output: Path | None
+    overwrite: bool
+    as_json: bool
+    num_workers: int | None
+    launch: Literal["local", "ray"]
+    show: int | None
+    export: Literal["parquet", "datasets"] | None
+
+
+def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None:
+    """Prepare the data of a plan, and show or export it as wished."""
+    from finetune_exe.report.dataset import render_dataset
+    from finetune_exe.workflow.plans import open_plan
+    from finetune_exe.workflow.runs import plan_tokenizer, prepare_dataset
+
+    plan = open_plan(plan_path, settings=settings)
+    beside = plan_path.parent / "dataset"
+    if wish.export is not None and wish.output is None:
+        raise click.UsageError("--export needs a folder to write: -o FOLDER")
+    folder = beside if wish.export is not None or wish.output is None else wish.output
+    with view(as_json=wish.as_json) as live:
+        manifest = prepare_dataset(
+            plan, folder, overwrite=wish.overwrite, progress=live.progress, note=live.note,
+            num_workers=wish.num_workers, launch=wish.launch,
+        )  # fmt: skip
+        if wish.export is not None and wish.output is not None:
+            from finetune_exe.workflow.export_rows import export_rows
+
+            live.note(f"writing {wish.export} to {wish.output}")
+            export_rows(folder, wish.output, form=wish.export, overwrite=wish.overwrite)
+    if wish.show is not None:
+        from finetune_exe.workflow.token_rows import rows_of_dataset
+
+        tokenizer = plan_tokenizer(plan, note=lambda _: None)
+        say_tokens(rows_of_dataset(folder, tokenizer, num_rows=wish.show), as_json=wish.as_json)
+    elif wish.as_json:
+        write_json(dataset=manifest, folder=str(folder))
+    else:
+        say(render_dataset(manifest))
+        say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")

@@ -1,0 +1,214 @@
+"""Encode one shard of rows: what a worker does, here, in another process or on another machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_exe import __version__
+from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
+from finetune_exe.data.spool import SpooledRow, read_spooled
+from finetune_exe.domain.plan import OnTooLong
+from finetune_exe.domain.task import FormatName
+from finetune_exe.prepared.shards import read_summary, write_shard
+from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.formats import format_named
+from finetune_exe.text.formats.stored import to_json
+from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardJob:
+    """Everything needed to encode a shard on any machine that sees the same folders; it goes there as JSON."""
+
+    rows: str
+    """File of the rows."""
+    drawn: tuple[int, ...] | None
+    """Numbers of the rows to encode; None for all."""
+    shards: str
+    """Folder that gets the shard's own folder."""
+    address: str
+    """Name of the shard's folder: hash of what its content follows from."""
+    model: str
+    chat_template: str | None
+    tokenizer_digest: str
+    template_digest: str
+    max_length: int
+    on_too_long: OnTooLong
+    format_name: FormatName
+
+    @property
+    def target(self) -> Path:
+        """The shard's folder."""
+        return Path(self.shards) / self.address
+
+    def to_json(self) -> str:
+        """Write the job as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ShardJob:
+        """Read a job back."""
+        values = json.loads(text)
+        drawn = values.pop("drawn")
+        return cls(**values, drawn=None if drawn is None else tuple(drawn))
+
+
+def address_of(
+    rows_digest: str, drawn: tuple[int, ...] | None, tokenizer: ChatTokenizer, max_length: int, on_too_long: OnTooLong
+) -> str:
+    """Hash what a shard's content follows from: rows, draw, tokenizer, template, settings and our version."""
+    parts = [rows_digest, drawn, tokenizer.tokenizer_digest, tokenizer.template_digest, max_length, on_too_long]
+    return hashlib.sha256(json.dumps([*parts, __version__]).encode()).hexdigest()[:40]
+
+
+def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """Encode a shard's rows and write them; a shard that is there already is left as it is.
+
+    Returns:
+        Its summary.
+    """
+    done = read_summary(job.target)
+    if done is not None:
+        return done
+    rows = list(read_spooled(Path(job.rows)))
+    numbers = range(len(rows)) if job.drawn is None else job.drawn
+    contents = _Contents(tokenizer, job.format_name)
+    encoded = encode_conversations(
+        [rows[number].conversation for number in numbers],
+        tokenizer,
+        max_length=job.max_length,
+        on_too_long=job.on_too_long,
+    )
+    for number, result in zip(numbers, encoded, strict=True):
+        contents.add(number, rows[number], result)
+    write_shard(job.target, arrays=contents.arrays, rows=contents.rows, lost=contents.lost, summary=contents.summary())
+    summary = read_summary(job.target)
+    assert summary is not None
+    return summary
+
+
+COUNTS = ("seen_learned", "ends_learned", "prompts_unlearned", "rows_with_learned", "num_altered", "num_unknown")
+
+
+class _Contents:
+    """Collects what a shard holds."""
+
+    def __init__(self, tokenizer: ChatTokenizer, format_name: FormatName) -> None:
+        self._tokenizer = tokenizer
+        self._format = format_named(format_name)
+        self._tokens, self._learned = array("i"), bytearray()
+        self._lengths, self._owners, self._kept = array("q"), array("i"), array("i")
+        self.rows: list[bytes] = []
+        self.lost: list[bytes] = []
+        self._drops: dict[str, dict[str, Any]] = {}
+        self._changes: dict[str, dict[str, Any]] = {}
+        self._too_long: list[tuple[int, int]] = []
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._unknown = tokenizer.unknown_token_id
+        self._leading_bos = {"0": 0, "1": 0, "more": 0}
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The arrays as the shard's files hold them."""
+        import numpy as np
+
+        learned = np.frombuffer(bytes(self._learned), dtype=np.bool_)
+        return {
+            "tokens": self._tokens, "learned": learned, "lengths": self._lengths,
+            "owners": self._owners, "kept": self._kept,
+        }  # fmt: skip
+
+    def add(self, number: int, row: SpooledRow, result: EncodedConversation) -> None:
+        """Add a row, kept or lost."""
+        import msgspec
+
+        self._counts["seen_learned"] += result.num_learned
+        if result.fault is not None:
+            self._lose(row, result, result.fault)
+            return
+        for sequence in result.sequences:
+            start = len(self._tokens)
+            self._tokens.extend(sequence.tokens)
+            self._learned += bytes(len(sequence.tokens))
+            for first, end in sequence.ranges:
+                self._learned[start + first : start + end] = b"\x01" * (end - first)
+            self._lengths.append(len(sequence.tokens))
+            self._owners.append(len(self._kept))
+            self._check(sequence.tokens)
+        counts = self._counts
+        counts["ends_learned"] += ends_in(result, self._tokenizer.stop_token_ids)
+        counts["prompts_unlearned"] += all(each.ranges and each.ranges[0].start for each in result.sequences)
+        counts["rows_with_learned"] += any(sequence.num_learned for sequence in result.sequences)
+        counts["num_altered"] += bool(result.changes)
+        self._kept.append(number)
+        for change in result.changes:
+            self._count(self._changes, change.code, row, change.message, "", change.num_learned_lost)
+        stored = {"source": row.place, "group": row.group, "conversation": to_json(result.conversation)}
+        self.rows.append(msgspec.json.encode(stored, enc_hook=str))
+
+    def summary(self) -> dict[str, Any]:
+        """Give the counts."""
+        return {
+            "num_rows": len(self._kept),
+            "num_sequences": len(self._lengths),
+            "num_tokens": len(self._tokens),
+            "num_learned": self._learned.count(1),
+            "drops": self._drops,
+            "changes": self._changes,
+            "too_long": self._too_long,
+            "leading_bos": self._leading_bos,
+            **self._counts,
+        }
+
+    def _check(self, tokens: tuple[int, ...]) -> None:
+        if self._unknown is not None:
+            self._counts["num_unknown"] += tokens.count(self._unknown)
+        bos = self._tokenizer.bos_token_id
+        leading = next((i for i, token in enumerate(tokens) if token != bos), len(tokens)) if tokens[0] == bos else 0
+        self._leading_bos[str(leading) if leading < 2 else "more"] += 1
+
+    def _lose(self, row: SpooledRow, result: EncodedConversation, fault: RowFault) -> None:
+        import msgspec
+
+        num_learned = result.num_learned if result.sequences else None
+        self._count(self._drops, fault.code, row, fault.message, fault.fix, num_learned)
+        if fault.code == "too_long":
+            self._too_long += [(len(sequence.tokens), sequence.num_learned) for sequence in result.sequences]
+        written = self._format.write(row.conversation)
+        content = to_json(row.conversation) if isinstance(written, RowFault) else written
+        line = {"source": row.place, "code": fault.code, "message": fault.message, "row": content}
+        self.lost.append(msgspec.json.encode({"index": row.index, "line": line}, enc_hook=str))
+
+    @staticmethod
+    def _count(
+        counts: dict[str, dict[str, Any]], code: str, row: SpooledRow, message: str, fix: str, num_learned: int | None
+    ) -> None:
+        entry = counts.setdefault(
+            code,
+            {"count": 0, "index": row.index, "first": row.place, "message": message, "fix": fix, "num_learned": None},
+        )
+        entry["count"] += 1
+        if num_learned is not None:
+            entry["num_learned"] = (entry["num_learned"] or 0) + num_learned
+
+
+def work_through(jobs: Iterable[str], tell: Callable[[str], object]) -> None:
+    """Encode the shards named on the lines of a stream, one after the other, and tell when each is done.
+
+    Args:
+        jobs: `ShardJob.to_json`, one a line.
+        tell: Receives the address of each finished shard.
+    """
+    tokenizer: ChatTokenizer | None = None
+    for line in jobs:
+        job = ShardJob.from_json(line)
+        if tokenizer is None:
+            tokenizer = load_tokenizer(Path(job.model), chat_template=job.chat_template)
+        encode_shard(job, tokenizer)
+        tell(job.address)

@@ -1,0 +1,247 @@
+"""Two ways to say which tokens of a sequence are learned.
+
+Both start from the same rendered text and its tokens, and share nothing else:
+
+- `learned_by_prefix` renders what the model is given before each answer, and what stands there after it, and counts
+  tokens. It never looks for the answer's characters.
+- `learned_by_mark` finds the answer's characters in the rendered text and takes the tokens that stand for them, by
+  the tokenizer's offsets. It never renders a prompt.
+
+Both close an answer at the special token that follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.skeleton import CLOSE, OPEN, TRIMS, CharSpan
+from finetune_exe.text.tokenizer import ChatTokenizer, Tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+
+class Range(NamedTuple):
+    """Positions [start, end) of a sequence."""
+
+    start: int
+    end: int
+
+
+class NotProvenError(Exception):
+    """The mask of a row cannot be derived; the arguments say why and what to do."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """Text up to the end of one answer, and the part of it the model is given before it answers."""
+
+    prompt: str
+    text: str
+
+
+class Placed(Protocol):
+    """Tokens that know which characters they stand for."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The token ids."""
+        ...
+
+    def token_at(self, character: int) -> int:
+        """Give the first token that ends behind a character; the number of tokens where none does."""
+        ...
+
+
+class WholeTokens:
+    """Tokens as the tokenizer gave them for a text; offsets are asked for one at a time, which is fast."""
+
+    __slots__ = ("_encoding", "ids")
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.ids: list[int] = encoding.ids
+        self._encoding = encoding
+
+    def token_at(self, character: int) -> int:
+        """Give the first token that ends behind a character."""
+        index = self._encoding.char_to_token(character)
+        return _first_behind(self._encoding.offsets, character) if index is None else index
+
+
+class JoinedTokens:
+    """Tokens of a prompt followed by those of its answer, each tokenised by itself."""
+
+    __slots__ = ("_offsets", "ids")
+
+    def __init__(self, prompt: Tokens, answer: Tokens, *, shift: int) -> None:
+        self.ids = prompt.ids + answer.ids
+        self._offsets = prompt.offsets + [(start + shift, end + shift) for start, end in answer.offsets]
+
+    def token_at(self, character: int) -> int:
+        """Give the first token that ends behind a character."""
+        return _first_behind(self._offsets, character)
+
+
+def _first_behind(offsets: Sequence[tuple[int, int]], character: int) -> int:
+    return next((index for index, (_, end) in enumerate(offsets) if end > character), len(offsets))
+
+
+class Counts(NamedTuple):
+    """Tokens of an answer's prompt, and of the text up to the answer's end."""
+
+    prompt: int
+    text: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One sequence to be: its text, its tokens, and which answers are learned in it."""
+
+    text: str
+    tokens: Placed
+    counts: dict[int, Counts]
+    """For each answer learned in it, by its turn."""
+
+    @property
+    def answers(self) -> list[int]:
+        """The turns that are learned."""
+        return list(self.counts)
+
+
+def split_pieces(
+    whole: str, encoding: Encoding, answers: dict[int, AnswerText], tokenizer: ChatTokenizer
+) -> list[Piece]:
+    """Keep the conversation in one where each prompt's tokens are the beginning of the whole; else take it apart.
+
+    Taken apart, every answer stands behind the tokens its prompt has by itself, as at serving.
+
+    Raises:
+        NotProvenError: The tokenizer writes an answer otherwise when its prompt stands before it.
+    """
+    tokens = WholeTokens(encoding)
+    counts = {index: _count(whole, answer, tokens.ids, tokenizer) for index, answer in answers.items()}
+    in_one = {index: count for index, count in counts.items() if count is not None}
+    if len(in_one) == len(answers):
+        return [Piece(whole, tokens, in_one)]
+    pieces = []
+    for index, answer in answers.items():
+        prompt, rest = tokenizer.encode(answer.prompt), tokenizer.encode(answer.text[len(answer.prompt) :])
+        joined = JoinedTokens(prompt, rest, shift=len(answer.prompt))
+        if tokenizer.decode(joined.ids) != tokenizer.decode(tokenizer.encode(answer.text).ids):
+            raise NotProvenError(
+                "the tokenizer writes the answer otherwise when it stands behind its prompt",
+                "remove white space at the beginning of the answer",
+            )
+        pieces.append(Piece(answer.text, joined, {index: Counts(len(prompt.ids), len(joined.ids))}))
+    return pieces
+
+
+def _count(whole: str, answer: AnswerText, ids: list[int], tokenizer: ChatTokenizer) -> Counts | None:
+    """Count the tokens of an answer's prompt and text; None where the whole does not begin with them."""
+    if not whole.startswith(answer.text):
+        return None
+    prompt = count_beginning(answer.prompt, ids, tokenizer)
+    text = len(ids) if len(answer.text) == len(whole) else count_beginning(answer.text, ids, tokenizer)
+    return None if prompt is None or text is None else Counts(prompt, text)
+
+
+def count_beginning(text: str, ids: list[int], tokenizer: ChatTokenizer) -> int | None:
+    """Count the tokens of a text by itself; None where they are not the beginning of `ids`.
+
+    Where the text's last special token is a hard boundary (see `boundaries`), its tokens are those of the longer text
+    up to there and those of the few characters behind; otherwise, and for the first few texts of each ending, it is
+    tokenised.
+    """
+    specials = tokenizer.specials
+    counted = specials.count_prefix(text, ids)
+    if counted is not None and not specials.wants_probe(text):
+        return counted
+    beginning = tokenizer.encode(text).ids
+    return len(beginning) if ids[: len(beginning)] == beginning else None
+
+
+def learned_by_prefix(piece: Piece, tokenizer: ChatTokenizer) -> list[Range]:
+    """Count tokens: an answer begins where its prompt's tokens end, and ends at the last special token it brings.
+
+    Raises:
+        NotProvenError: No special token ends the answer.
+    """
+    learned = []
+    ids, specials = piece.tokens.ids, tokenizer.special_ids
+    for begin, end in piece.counts.values():
+        closing = end
+        while closing > begin and ids[closing - 1] not in specials:
+            closing -= 1
+        if closing == begin:
+            raise NotProvenError(
+                "the template ends the answer with no special token, so the model could never learn to stop",
+                "give a template that writes the end-of-turn token with data.chat_template",
+            )
+        learned.append(Range(begin, closing))
+    return learned
+
+
+def learned_by_mark(
+    piece: Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
+) -> list[Range]:
+    """Find each answer's characters in the text, take their tokens, and add the special token that follows.
+
+    Args:
+        piece: The sequence.
+        turns: The turns it renders.
+        conversation: The row they are of.
+        tokenizer: Its template wrote the text.
+
+    Raises:
+        NotProvenError: The answer's characters are not in the text.
+    """
+    spans = None
+    if tokenizer.skeletons is not None and len(turns) == len(conversation.messages):
+        spans = tokenizer.skeletons.find(conversation, piece.answers, piece.text)
+    learned = []
+    ids = piece.tokens.ids
+    for start, end in spans if spans is not None else _marked_spans(piece, turns, conversation, tokenizer):
+        first, closing = piece.tokens.token_at(start), piece.tokens.token_at(end)
+        while closing < len(ids) and ids[closing] not in tokenizer.special_ids:
+            closing += 1
+        learned.append(Range(first, min(closing + 1, len(ids))))
+    return learned
+
+
+def _marked_spans(
+    piece: Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
+) -> list[CharSpan]:
+    """Put each answer between marks, render, and find the marks, trying the trims that templates are known to make."""
+    assert tokenizer.template is not None
+    for trim in TRIMS:
+        marked_turns = tuple(
+            replace(message, content=OPEN + trim(message.content) + CLOSE) if index in piece.answers else message
+            for index, message in enumerate(turns)
+        )
+        marked = tokenizer.template.render(marked_turns, answer_next=False, columns=conversation.extra)
+        spans, plain = _remove_marks(marked)
+        if plain == piece.text and len(spans) == len(piece.answers):
+            return spans
+    raise NotProvenError(
+        "the template changes the answer's text, so its characters cannot be found again",
+        "give a template that writes answers as they are with data.chat_template",
+    )
+
+
+def _remove_marks(marked: str) -> tuple[list[CharSpan], str]:
+    spans, plain = [], ""
+    rest = marked
+    while OPEN in rest and CLOSE in rest:
+        before, rest = rest.split(OPEN, 1)
+        content, rest = rest.split(CLOSE, 1)
+        spans.append(CharSpan(len(plain) + len(before), len(plain) + len(before) + len(content)))
+        plain += before + content
+    return spans, plain + rest

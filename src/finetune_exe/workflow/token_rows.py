@@ -1,0 +1,64 @@
+"""Take a few rows, of a prepared dataset or straight from files, to be shown token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from finetune_exe.report.token_view import ShownRow, ShownToken
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+
+def rows_of_dataset(folder: Path, tokenizer: ChatTokenizer, *, num_rows: int) -> list[ShownRow]:
+    """Take the first training sequences of a prepared dataset, as training will read them.
+
+    Raises:
+        FineTuneError: D05 where the dataset is not whole.
+    """
+    from finetune_exe.prepared.store import load_dataset
+
+    data = load_dataset(folder).split("train")
+    wanted = min(num_rows, len(data))
+    sources = [row.source for row in islice(data.stream_rows(), int(data.rows[wanted - 1]) + 1)]
+    shown = []
+    for index in range(wanted):
+        tokens, learned = data.sequence(index)
+        shown.append(_shown(sources[data.rows[index]], tokens.tolist(), learned.tolist(), tokenizer))
+    return shown
+
+
+def rows_of_files(
+    paths: Sequence[str],
+    tokenizer: ChatTokenizer,
+    *,
+    num_rows: int,
+    max_length: int,
+    columns: Mapping[str, str] | None = None,
+) -> list[ShownRow]:
+    """Take the first rows of files that can be trained on, encoded as they would be.
+
+    Raises:
+        FineTuneError: C05, D01 to D04 or D07 where the data cannot be read.
+    """
+    from finetune_exe.data.encoded import EncodedRow, encode_row
+    from finetune_exe.data.ingest import KeptRow, ingest, open_sources
+    from finetune_exe.data.sources import find_sources
+
+    shown: list[ShownRow] = []
+    for row in ingest(open_sources(find_sources(paths), format_name=None, columns=columns), deduplicate=False):
+        made = encode_row(row, tokenizer, max_length=max_length) if isinstance(row, KeptRow) else row
+        if isinstance(made, EncodedRow):
+            place = made.row.position.place
+            shown += (_shown(place, s.tokens, s.learned, tokenizer) for s in made.encoded.sequences)
+        if len(shown) >= num_rows:
+            break
+    return shown[:num_rows]
+
+
+def _shown(source: str, ids: Sequence[int], learned: Sequence[bool], tokenizer: ChatTokenizer) -> ShownRow:
+    tokens = (
+        ShownToken(id=number, text=tokenizer.decode([number]), learned=flag)
+        for number, flag in zip(ids, learned, strict=True)
+    )
+    return ShownRow(source=source, tokens=tuple(tokens))
