@@ -42,7 +42,7 @@ class _Text:
 
     def __init__(self, path: Path, tell: Tell) -> None:
         self._blocks = utf8_blocks(path, tell)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._path = path
         self._tell = tell
         self._is_utf8 = False
