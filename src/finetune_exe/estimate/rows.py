@@ -14,6 +14,11 @@ from finetune_exe.knowledge.rules import rule
 
 GROUPED_STEPS = 32
 """Steps among which rows are sorted by length; more pads less and mixes less."""
+PADDED_TO = 8
+"""Batches are as long as a multiple of this: with few different shapes the heap finds room in what it has.
+
+Source: SmolLM2-135M, 34 steps of 8 rows of 70 to 128 tokens on a processor: 2.4 GiB at the peak against 2.8 without, in
+the same time."""
 MAX_ARRANGED = 20_000
 """Rows that are arranged to see how batches come out; more tell nothing new."""
 SAMPLING_ERROR = 0.02
@@ -66,6 +71,11 @@ def row_tokens(plan: Plan, profile: DataProfile) -> Interval:
     return Interval(low=max(1.0, middle - spread), mid=middle, high=middle + spread)
 
 
+def padded_length(longest: int) -> int:
+    """Give the length of a batch whose longest row has so many tokens."""
+    return -(-longest // PADDED_TO) * PADDED_TO
+
+
 def tokens_of(characters: float, *, longest: float) -> Interval:
     """Turn characters into tokens, none above `longest`."""
     a_token = rule("characters_per_token")
@@ -106,7 +116,7 @@ def arrange_passes(plan: Plan) -> Passes | None:
         return None
     lengths = [kept[int((index + 0.5) / rows * len(kept))] for index in range(rows)]
     random.Random(0).shuffle(lengths)  # noqa: S311 - one typical order, no secret
-    padded = [len(part) * max(part) for part in _passes(lengths, plan.batch)]
+    padded = [len(part) * padded_length(max(part)) for part in _passes(lengths, plan.batch)]
     size = min(plan.batch.micro_batch_size, rows)
     return Passes(longest_tokens=max(padded) / size, padded_share=sum(padded) / sum(lengths) - 1)
 

@@ -18,7 +18,7 @@ from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.readiness import assess
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 from finetune_exe.models.generate import Answer, generate, merged
-from finetune_exe.models.load import load_base, pick_device, settle_libraries
+from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder, SplitData, StoredRow
 from finetune_exe.text.encode import encode_prompt, reference_answer
@@ -97,7 +97,8 @@ def evaluate(
     )
     measured = []
     for name, make in makers:
-        measured.append(_measure(make(), name, plan, split, questions, tokenizer, device=device, progress=progress))
+        model = choose_attention(make(), max_length=plan.data.max_length, device=device)
+        measured.append(_measure(model, name, plan, split, questions, tokenizer, device=device, progress=progress))
         gc.collect()
     before, after = measured
     clusters = [row.group for row in rows]

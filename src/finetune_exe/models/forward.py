@@ -14,6 +14,7 @@ import numpy as np
 
 from finetune_exe.domain.plan import Precision
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
+from finetune_exe.estimate.rows import padded_length
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class RowLosses(NamedTuple):
 
 
 def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
-    """Put sequences of (token ids, learned flags) into one padded batch."""
+    """Put sequences of (token ids, learned flags) into one batch, padded to a length that few batches differ in."""
     import torch
 
-    longest = max(len(tokens) for tokens, _ in sequences)
+    longest = padded_length(max(len(tokens) for tokens, _ in sequences))
     ids = np.full((len(sequences), longest), pad_token_id, dtype=np.int64)
     learned = np.zeros((len(sequences), longest), dtype=bool)
     for row, (tokens, flags) in enumerate(sequences):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from finetune_exe.domain.plan import Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.estimate.planned import attention_kind
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +124,14 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
             fix="check that the folder holds a whole causal language model of an architecture transformers knows",
         ) from fault
     return model if quantization is not None else model.to(device)
+
+
+def choose_attention(model: Any, *, max_length: int, device: str) -> Any:
+    """Let a model, adapters or not, compute attention the fastest way there is for rows of this length; return it."""
+    if attention_kind(max_length, on_gpu=device != "cpu") == "eager":
+        inner = model.get_base_model() if hasattr(model, "peft_config") else model
+        inner.set_attn_implementation("eager")
+    return model
 
 
 def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> PreTrainedModel:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Optimizer, Plan
-from finetune_exe.estimate.planned import attention_kind
 from finetune_exe.models.forward import LossFunction
-from finetune_exe.models.load import load_base, pick_device, settle_libraries
+from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 
@@ -65,8 +64,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     method = training_method(plan.method)
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
     model = load_base(base, plan.method, dtype=dtype, device=device)
-    if attention_kind(plan.data.max_length, on_gpu=device != "cpu") == "eager":
-        model.set_attn_implementation("eager")
+    choose_attention(model, max_length=plan.data.max_length, device=device)
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_passes_come_out_as_the_trainer_arranges_them(
     for seed in range(20):
         lengths = rng.choice(LENGTHS, size=split_sizes(plan, plan.profile).train).tolist()
         blocks = [part for step in plan_epoch(lengths, batch, seed=seed, epoch=0) for part in step]
-        sizes = [len(part) * max(lengths[index] for index in part) for part in blocks]
+        sizes = [len(part) * 8 * math.ceil(max(lengths[index] for index in part) / 8) for part in blocks]
         longest.append(max(sizes) / micro)
         padded += sum(sizes)
         real += sum(lengths)

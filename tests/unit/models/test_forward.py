@@ -78,8 +78,9 @@ def test_gradients_are_those_of_the_models_own_loss(llama: LlamaForCausalLM) -> 
     LossFunction(llama, Precision(), device="cpu")(batch).nll_N.sum().backward()
     ours = {name: parameter.grad.clone() for name, parameter in llama.named_parameters()}
     llama.zero_grad()
-    labels = torch.tensor([[-100, 9, -100, 4], [-100, 7, -100, -100]])
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    padding = batch.ids_BT.shape[1] - 4
+    labels = torch.tensor([[-100, 9, -100, 4, *[-100] * padding], [-100, 7, -100, -100, *[-100] * padding]])
+    mask = torch.tensor([[1, 1, 1, 1, *[0] * padding], [1, 1, 0, 0, *[0] * padding]])
     (llama(input_ids=batch.ids_BT, attention_mask=mask, labels=labels).loss * 3).backward()
     for name, parameter in llama.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)

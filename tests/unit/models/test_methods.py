@@ -95,7 +95,7 @@ def test_losses_are_those_of_plain_peft(name: str, dtype: Any, base: Path) -> No
     """PEFT's own forward pass, attention mask and labels, against logits at learned positions alone."""
     model, losses = learned(base, name, dtype=dtype)
     rows = some_rows()
-    real = torch.arange(12) < torch.tensor([[12], [7], [9]])
+    real = torch.arange(16) < torch.tensor([[12], [7], [9]])
     labels = torch.where(rows.learned_BT & real, rows.ids_BT, -100)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
         plain = model(input_ids=rows.ids_BT, attention_mask=real.long(), labels=labels, use_cache=False).loss

@@ -16,6 +16,7 @@ from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, Run
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
+from finetune_exe.models.load import choose_attention
 from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training import loop
@@ -149,6 +150,7 @@ def test_the_best_checkpoint_has_the_loss_the_run_reports(
     tuned = training_method(plan.method).load(
         tmp_path / summary.checkpoint, base, plan.method, dtype=plan.precision.base_dtype, device="cpu"
     )
+    choose_attention(tuned, max_length=plan.data.max_length, device="cpu")
     losses = LossFunction(tuned, plan.precision, device="cpu")
     assert mean_loss(losses, data.split("validation"), pad_token_id=data.manifest.pad_token_id) == (
         summary.best_validation_loss
