@@ -57,13 +57,12 @@ def test_a_second_engine_agrees(family: Family, tmp_path: Path) -> None:
 
 def test_an_engine_that_renders_otherwise_is_found_out(tmp_path: Path) -> None:
     pytest.importorskip("minijinja")
-    template = FAMILIES[0].template.replace(
-        "m['content'] + '<|im_end|>'", "(m['content'] == '') ~ m['content'] + '<|im_end|>'", 1
-    )
+    template = FAMILIES[0].template.replace("m['content'] + '<|im_end|>'", "m['content'].swapcase() + '<|im_end|>'", 1)
     (tmp_path / "odd.jinja").write_text(template)
     tokenizer = load_tokenizer(write_family(tmp_path / "m", FAMILIES[0]), chat_template=str(tmp_path / "odd.jinja"))
     [parity] = compare_engines(conversations(FAMILIES[0])[:3], tokenizer)
-    assert parity.num_equal < parity.num_conversations == 3
+    assert (parity.num_conversations, parity.num_equal) == (3, 0)
+    assert "swapcase" in parity.note
 
 
 def test_the_certificate_names_engines_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
