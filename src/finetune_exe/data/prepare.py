@@ -15,6 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ from finetune_exe.data.assemble import Assembled, assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.ingest import KeptRow, LostRow, SourceRows, ingest, open_sources
 from finetune_exe.data.launch import Launch, run_jobs
+from finetune_exe.data.parity import compare_engines
 from finetune_exe.data.shards import ShardJob, address_of
 from finetune_exe.data.sources import Source, find_sources
 from finetune_exe.data.split import draw_rows, split_groups
@@ -35,7 +37,8 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.prepared.shards import LOST, read_summary, shard_array
 from finetune_exe.prepared.store import MANIFEST, SequenceView
-from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.conversation import Conversation, RowFault
+from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ NOT_DRAWN = RowFault(
     code="not_drawn", message="data.max_rows leaves it out of the draw", fix="raise data.max_rows to use it"
 )
 REJECTED = "rejected.jsonl"
+COMPARED_ROWS = 200
+"""Training rows that other engines render too."""
 SAMPLE_ROWS = 300
 """Rows looked at for tokens per word."""
 
@@ -228,7 +233,8 @@ def _finish(
     _write_rejected(work / REJECTED, rows.lost, shards)
     files = tuple(source.describe(num_rows=rows.seen[number]) for number, source in enumerate(sources))
     manifest = _manifest(plan, tokenizer, files, opened[0], rows, assembled, work, jobs)
-    certify(manifest, summaries, tokenizer).write(work / CERTIFICATE)
+    parity = compare_engines(_first_rows(work), tokenizer)
+    certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)
     manifest.write(work / MANIFEST)
     tell("write", len(kept), len(kept))
     if folder.exists():
@@ -371,6 +377,12 @@ def _too_few(kept: int, seen: int, drops: Sequence[Drop]) -> FineTuneError:
         why=f"{worst.count:,} rows: {worst.message} ({worst.code})" if worst else "there are no more",
         fix=worst.fix if worst else "add data",
     )
+
+
+def _first_rows(work: Path) -> list[Conversation]:
+    """Read the first training rows, as they were trained on."""
+    with (work / "train.rows.jsonl").open("rb") as file:
+        return [from_json(json.loads(line)["conversation"]) for line in islice(file, COMPARED_ROWS)]
 
 
 def _example(work: Path, tokenizer: ChatTokenizer) -> tuple[tuple[str, bool], ...]:

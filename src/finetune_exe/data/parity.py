@@ -1,0 +1,98 @@
+"""Render the same conversations with other programs: what is trained must be what other programs will serve."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from finetune_exe.domain.certificate import EngineParity
+from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+Render = Callable[[Conversation, bool], str]
+"""Renders a conversation; the flag asks for the words that make the model answer."""
+FUEL = 5_000_000
+"""Steps that minijinja may take over one rendering."""
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+
+
+def compare_engines(conversations: Sequence[Conversation], tokenizer: ChatTokenizer) -> tuple[EngineParity, ...]:
+    """Compare text and token ids of conversations, and of the prompt of each one's last answer, with other engines.
+
+    Args:
+        conversations: Chats of the dataset, as they were trained on.
+        tokenizer: Ours, with the template.
+    """
+    chats = [conversation for conversation in conversations if conversation.kind == "chat"]
+    if tokenizer.template is None or not chats:
+        return ()
+    if importlib.util.find_spec("minijinja") is None:
+        return (EngineParity(engine="minijinja", num_conversations=0, num_equal=0, note="not installed"),)
+    return (_compare(f"minijinja {version('minijinja')}", _minijinja(tokenizer), chats, tokenizer),)
+
+
+def _compare(engine: str, render: Render, chats: Sequence[Conversation], tokenizer: ChatTokenizer) -> EngineParity:
+    equal, note = 0, ""
+    for chat in chats:
+        try:
+            same = all(
+                _same(ours, render(shown, answer_next), tokenizer)
+                for shown, answer_next, ours in _renderings(chat, tokenizer)
+            )
+        except Exception as fault:  # noqa: BLE001 - whatever another program runs into is its finding
+            same, note = False, note or f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
+        equal += same
+    return EngineParity(engine=engine, num_conversations=len(chats), num_equal=equal, note=note)
+
+
+def _renderings(chat: Conversation, tokenizer: ChatTokenizer) -> list[tuple[Conversation, bool, str]]:
+    """Render a chat whole, and up to its last answer as the model is asked for it."""
+    assert tokenizer.template is not None
+    last = max(
+        (i for i, message in enumerate(chat.messages) if message.role == "assistant" and message.learn), default=0
+    )
+    asked = Conversation(kind="chat", messages=chat.messages[:last], extra=chat.extra)
+    return [
+        (shown, answer_next, tokenizer.template.render(shown.messages, answer_next=answer_next, columns=shown.extra))
+        for shown, answer_next in ((chat, False), (asked, True))
+    ]
+
+
+def _same(ours: str, theirs: str, tokenizer: ChatTokenizer) -> bool:
+    return ours == theirs and tokenizer.encode(ours).ids == tokenizer.encode(theirs).ids
+
+
+def _minijinja(tokenizer: ChatTokenizer) -> Render:
+    import minijinja
+
+    template = tokenizer.template
+    assert template is not None
+    environment: Any = minijinja.Environment()
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.fuel = FUEL
+    environment.add_filter("tojson", _to_json)
+    environment.add_function("raise_exception", _refuse)
+    environment.add_function("strftime_now", time.strftime)
+    environment.add_template("chat", _GENERATION.sub("", template.source))
+
+    def render(chat: Conversation, answer_next: bool) -> str:
+        turns = [{"role": message.role, "content": message.content, **message.extra} for message in chat.messages]
+        return str(environment.render_template(
+            "chat", messages=turns, add_generation_prompt=answer_next, tools=chat.extra.get("tools"),
+            enable_thinking=False, **template.special_tokens,
+        ))  # fmt: skip
+
+    return render
+
+
+def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)

@@ -1,0 +1,75 @@
+"""What is trained is what other programs serve: transformers and minijinja render the same ids."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
+from tests.unit.text.chat_templates import FAMILIES, Family, write_family
+
+from finetune_exe.data.parity import compare_engines
+from finetune_exe.data.prepare import prepare
+from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.encode import encode_prompt
+from finetune_exe.text.tokenizer import load_tokenizer
+
+TEXTS = ("hi", " the fox\n", "1 < 2 & {{ x }}", "ünï 😀", "\n\nno", "a\tb", "{% if %}")
+
+
+def conversations(family: Family) -> list[Conversation]:
+    rows = []
+    for first in TEXTS:
+        for second in TEXTS:
+            turns: list[Any] = [("user", first), ("assistant", second), ("user", second), ("assistant", first)]
+            turns = [("system", first), *turns] if family.systems and second == "hi" else turns
+            rows.append(Conversation(kind="chat", messages=tuple(Message(role=r, content=c) for r, c in turns)))
+    return rows
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_prompts_are_those_of_transformers(family: Family, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = write_family(tmp_path / "m", family)
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    for row in conversations(family):
+        messages = [{"role": message.role, "content": message.content} for message in row.messages[:-1]]
+        made = peer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, enable_thinking=False
+        )
+        assert tuple(made["input_ids"]) == encode_prompt(row, tokenizer)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_second_engine_agrees(family: Family, tmp_path: Path) -> None:
+    pytest.importorskip("minijinja")
+    rows = conversations(family)
+    [parity] = compare_engines(rows, load_tokenizer(write_family(tmp_path / "m", family), chat_template=None))
+    assert (parity.num_conversations, parity.num_equal, parity.note) == (len(rows), len(rows), "")
+
+
+def test_an_engine_that_renders_otherwise_is_found_out(tmp_path: Path) -> None:
+    pytest.importorskip("minijinja")
+    template = FAMILIES[0].template.replace("m['content'] + '<|im_end|>'", "m['content'].swapcase() + '<|im_end|>'", 1)
+    (tmp_path / "odd.jinja").write_text(template)
+    tokenizer = load_tokenizer(write_family(tmp_path / "m", FAMILIES[0]), chat_template=str(tmp_path / "odd.jinja"))
+    [parity] = compare_engines(conversations(FAMILIES[0])[:3], tokenizer)
+    assert (parity.num_conversations, parity.num_equal) == (3, 0)
+    assert "swapcase" in parity.note
+
+
+def test_the_certificate_names_engines_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minijinja", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    folder = write_family(tmp_path / "m", FAMILIES[0])
+    path = write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(9))
+    prepare(plan_for(path), load_tokenizer(folder, chat_template=None), tmp_path / "out")
+    [parity] = json.loads((tmp_path / "out" / "mask_certificate.json").read_text())["parity"]
+    assert (parity["engine"], parity["num_conversations"], parity["note"]) == ("minijinja", 0, "not installed")
