@@ -37,7 +37,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -q -c constraints.txt -e ".[train,tune,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[train,tune,ray,hub,parity,dev]"
 	@touch $@
 
 clean:
