@@ -71,6 +71,9 @@ class ColumnFormat:
     writes_empty_input: bool
     """Whether a fresh row has an empty input column, which many readers ask for."""
     is_written: bool = True
+    mark: str = ""
+    """What rows of this format say they came from, where it is not its name: columns of unknown names get known ones
+    when they are written in the format of that name."""
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that have a question column and its answer column."""
@@ -114,7 +117,7 @@ class ColumnFormat:
             return missing_key(row, _one_of(self.layouts[0].prompts))
         if "answer" not in columns:
             return missing_key(row, _one_of(layout.answers))
-        origin: dict[str, Any] = {"format": self.name, "columns": columns}
+        origin: dict[str, Any] = {"format": self.mark or self.name, "columns": columns}
         texts: dict[str, str] = {}
         for what in _TEXTS:
             text = row[columns[what]] if what in columns else ""
@@ -156,7 +159,7 @@ class ColumnFormat:
         lost = judged(self.name, conversation)
         if lost:
             return lost
-        own = conversation.origin if conversation.origin.get("format") == self.name else {}
+        own = conversation.origin if conversation.origin.get("format") == (self.mark or self.name) else {}
         dialogue = self._dialogue(conversation, history=self.writes_history or bool(own))
         if isinstance(dialogue, RowFault):
             return dialogue

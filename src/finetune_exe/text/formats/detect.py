@@ -62,6 +62,10 @@ def format_of_row(row: Row) -> Format | None:
     return claims[0] if len(claims) == 1 else None
 
 
+def _quoted(text: str) -> str:
+    return text if text.replace(",", "").isidentifier() else f'"{text}"'
+
+
 def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneError:
     keys = Counter(key for row in rows if isinstance(row, dict) for key in row)
     seen = ", ".join(f"{key[:60]} ({count / len(rows):.0%})" for key, count in keys.most_common(8)) or "no keys at all"
@@ -72,7 +76,8 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             what="it is not clear which column asks and which answers: which is it?",
             where=where,
             why=f"neither names nor contents of {', '.join(map(repr, inferred.candidates))} decide it",
-            fix=f"say it: --set data.columns.prompt={first} --set data.columns.answer={second}",
+            fix="say it while you give them names that are known, as in: "
+            f"fine-tune dataset prompt_completion FILE --columns {_quoted(f'{first},{second}')} -o NEW.jsonl",
         )
     return FineTuneError(
         "D03",

@@ -97,6 +97,7 @@ def with_columns(prompt: str, answer: str) -> ColumnFormat:
         foreign=frozenset(),
         writes_history=False,
         writes_empty_input=False,
+        mark=f"{prompt},{answer}",
     )
 
 
