@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from finetune_exe.text.formats.roles import role_of
 
 LIST_KEYS = ("messages", "conversations", "conversation")
 WEIGHT_KEYS = ("loss_weight", "weight")
+_NO_LAYOUT: dict[str, Any] = {}
 CALL_KEYS = ("tool_calls", "function_call")
 USUAL_KEYS = frozenset({
     "role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "loss_weight", "weight",
@@ -115,7 +117,13 @@ class TurnFormat:
         messages: list[Message] = []
         layouts: list[dict[str, Any]] = []
         notes: list[str] = []
+        plain_roles = _plain_roles(self)
         for turn in found.turns:
+            plain = self._read_plain(turn, plain_roles)
+            if plain is not None:
+                messages.append(plain)
+                layouts.append(_NO_LAYOUT)
+                continue
             read = self._read_turn(turn)
             if isinstance(read, RowFault):
                 return read
@@ -136,6 +144,16 @@ class TurnFormat:
         return Conversation(
             kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=tuple(dict.fromkeys(notes))
         )
+
+    def _read_plain(self, turn: Any, roles: Mapping[str, Role]) -> Message | None:
+        """Read a turn of two texts and nothing unusual, as nearly all are; None for any other."""
+        if type(turn) is not dict or len(turn) != 2:
+            return None
+        content = turn.get(self.content_key)
+        said = turn.get(self.role_key)
+        if type(content) is not str or type(said) is not str or said not in roles:
+            return None
+        return Message(role=roles[said], content=content)
 
     def _turn_notes(self, turn: _Turn) -> Iterator[str]:
         """Name what is odd about a turn that is read all the same."""
@@ -258,6 +276,16 @@ class TurnFormat:
         elif message.role == "assistant" and not message.learn:
             turn["weight"] = 0
         return turn
+
+
+@cache
+def _name_to_role(names: tuple[tuple[Role, str], ...]) -> Mapping[str, Role]:
+    return {name: role for role, name in names}
+
+
+def _plain_roles(layout: TurnFormat) -> Mapping[str, Role]:
+    """Give the roles by the names that fresh rows use."""
+    return _name_to_role(tuple(layout.role_names.items()))
 
 
 def _find_turns(row: Row) -> _Turns | RowFault:
