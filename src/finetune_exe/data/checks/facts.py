@@ -48,8 +48,9 @@ class RowFacts(NamedTuple):
     is_short: bool
     """Whether the answer is one word though more is asked for."""
     prompt_key: int
-    """Hash of all that leads to the last answer; 0 where nothing does or the row is a pair of answers."""
+    """Hash of the text that has the label; 0 without a label."""
     answer_key: int
+    """Hash of the label; 0 without one."""
     label: str | None
     """The answer, where it is short enough to be a label."""
     labelled_text: str
@@ -71,18 +72,18 @@ def measure(row: RowView) -> RowFacts:
     label = answer if single and len(stripped) > 0 and len(answer) <= LABEL_CHARACTERS else None
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
-    has_prompt = row.layout not in ("text", "preference") and row.prompt.strip() and row.conversation.label is not False
+    language = answer_language(answer) if prose else None
     return RowFacts(
         characters=len(row.text),
         answer_words=words,
         end=open_end(answer) if answered else OpenEnd.NO_PROSE,
         is_short=words == 1 and len(stripped) <= 3 and not stripped.isdigit() and _wants_more(row),
-        prompt_key=_key(_context(row)) if has_prompt else 0,
-        answer_key=_key(answer),
+        prompt_key=_key(row.prompt) if label is not None and row.prompt.strip() else 0,
+        answer_key=_key(answer) if label is not None else 0,
         label=label,
         labelled_text=row.prompt[:LABELLED_TEXT_CHARACTERS] if label is not None else "",
-        language=answer_language(answer) if prose else None,
-        names_language=row.layout != "text" and names_language(_context(row)),
+        language=language,
+        names_language=language is not None and row.layout != "text" and names_language(_context(row)),
         edges=_edges(row.text) if row.layout == "text" else (),
     )
 

@@ -17,8 +17,11 @@ _MAX_SIGNS = 0.12
 """Share of signs above which a text is code, a formula or a table."""
 _LIKELY, _SURE, _VERY_SURE = 0.5, 0.95, 0.995
 _MANY_LETTERS = 60
-_ENGLISH_HITS = 3
-_MARKS = ".,:;!?()[]\"'*"
+_ENGLISH_HITS, _ASCII_HITS = 3, 2
+"""Different words that only English has, among the first ones; fewer do where no letter has an accent."""
+_CLASSIFIED = 160
+"""Characters given to the classifier, whose time goes with their number."""
+_NO_MARKS = dict.fromkeys(map(ord, ".,:;!?()[]\"'*"), " ")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _NAMES = frozenset({
     "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "swedish", "danish",
@@ -42,24 +45,31 @@ _PARTS = (
 def answer_language(answer: str) -> str | None:
     """Name the language of an answer by its ISO 639-1 code, or None where it cannot be told surely."""
     text = answer[:_LOOKED_AT]
-    hits = _english_hits(text)
-    if hits > _ENGLISH_HITS or (hits == _ENGLISH_HITS and text.isascii()):
+    if _english_hits(text) >= (_ASCII_HITS if text.isascii() else _ENGLISH_HITS):
         return "en"
     if "`" in text or "http" in text:
         text = _CODE.sub(" ", answer)[:_LOOKED_AT]
+    if len(_SIGNS.findall(text)) > _MAX_SIGNS * len(text):
+        return None
     letters = sum(map(str.isalpha, text))
-    if letters < _MIN_LETTERS or len(_SIGNS.findall(text)) > _MAX_SIGNS * len(text):
+    if letters < _MIN_LETTERS:
         return None
     if letters > 2 * len(_LATIN.findall(text)):
         return language_of(text)
-    if _english_hits(text) >= _ENGLISH_HITS:
+    return _of_latin_script(text, letters)
+
+
+def _of_latin_script(text: str, letters: int) -> str | None:
+    """Ask the classifier, and believe it where common words of the language it names are there."""
+    english = _english_hits(text)
+    if english >= _ENGLISH_HITS:
         return "en"
-    code, probability = _identifier().classify(text)
+    code, probability = _identifier().classify(text[:_CLASSIFIED])
     common = _common_words(text, code)
     if common is None:
-        alone = probability >= _VERY_SURE and letters >= _MANY_LETTERS and _english_hits(text) == 0
+        alone = probability >= _VERY_SURE and letters >= _MANY_LETTERS and english == 0
         return str(code) if alone and not _is_list_of_names(text) else None
-    if common >= 2 and _english_hits(text) == 0 and probability >= _LIKELY:
+    if common >= 2 and english == 0 and probability >= _LIKELY:
         return None if _is_list_of_names(text) and common * 6 < text.count(" ") else str(code)
     return str(code) if probability >= _SURE and common >= (1 if letters < _MANY_LETTERS else 2) else None
 
@@ -76,9 +86,9 @@ def names_language(prompt: str) -> bool:
     if any(part in lowered for part in _PARTS):
         return True
     words = lowered.split()
-    return not (
-        _NAMES.isdisjoint(words) and _NAMES.isdisjoint([word.strip(_MARKS) for word in words if not word.isalpha()])
-    )
+    if not _NAMES.isdisjoint(words):
+        return True
+    return not _NAMES.isdisjoint(lowered.translate(_NO_MARKS).split())
 
 
 @cache
