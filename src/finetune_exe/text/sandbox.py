@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -32,7 +32,7 @@ NEEDLESS_FILTERS = ("pprint", "random", "striptags", "urlize", "wordwrap", "xmla
 """Filters no chat template needs, and that take long on some texts or draw by chance."""
 NEEDLESS_NAMES = ("lipsum",)
 _WIDTH = re.compile(rf"\d{{{MAX_WIDTH_DIGITS},}}")
-_CONCATENATE, _COLLECT = "~", "[]"
+_CONCATENATE, _COLLECT, _LOOK = "~", "[]", "!"
 """Filters of our own; no template can name them."""
 
 
@@ -73,6 +73,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
             self.filters[name] = self._guarded(function, guards.get(name))
         self.filters[_CONCATENATE] = self._concatenate
         self.filters[_COLLECT] = self._collect
+        self.filters[_LOOK] = pass_context(lambda _context, _value: self.tick())
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
 
@@ -93,8 +94,8 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         _replace_expressions(tree)
         for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)):
-            clock = nodes.EnvironmentAttribute("tick", lineno=node.lineno)
-            look = nodes.ExprStmt(nodes.Call(clock, [], [], None, None, lineno=node.lineno), lineno=node.lineno)
+            clock = nodes.Filter(nodes.Const(None), _LOOK, [], [], None, None, lineno=node.lineno)
+            look = nodes.ExprStmt(clock, lineno=node.lineno)
             node.body.insert(0, look)  # type: ignore[attr-defined]
         return tree
 
@@ -130,6 +131,10 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Do an operation whose result cannot be too large."""
+        if operator == "+" and type(left) is str and type(right) is str:  # by far the most frequent
+            if len(left) + len(right) > MAX_CHARACTERS:
+                raise TemplateLimitError("the template wrote too much")
+            return left + right
         self.tick()
         if operator == "*":
             _guard_product(left, right)

@@ -1,0 +1,184 @@
+"""Speed of tokenising, proving and packing, beside the tokenizers library itself, `datasets` and TRL.
+
+    python benchmarks/tokenising.py ROWS.jsonl [--rows 20000] [--peer PYTHON] [--write benchmarks/tokenising.md]
+
+ROWS is a file of conversations in chatml form; PYTHON is an interpreter with `trl` and `datasets` (another environment
+will do). Every contender gets the same conversations and both cores:
+
+- the tokenizers library's own batch rate: `Tokenizer.encode_batch` of the texts, already rendered;
+- finetune-exe: rendering, tokenising, both derivations of the mask, packed arrays on disk; a process a core;
+- `datasets.map` with `apply_chat_template`, batched, two processes: rendering and tokenising, no mask;
+- TRL's own preprocessing for supervised fine-tuning, as its trainer does it before the first step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+MAX_LENGTH = 1024
+PEERS = {
+    "`datasets.map` with `apply_chat_template`, no mask": "map",
+    "TRL `SFTTrainer` preprocessing, no mask": "trl",
+}
+PEER = """
+import json, sys, time
+from pathlib import Path
+rows, model, what = sys.argv[1:4]
+import datasets
+from transformers import AutoTokenizer
+datasets.disable_caching()
+datasets.disable_progress_bars()
+tokenizer = AutoTokenizer.from_pretrained(model)
+data = datasets.load_dataset("json", data_files=rows, split="train")
+started = time.perf_counter()
+if what == "map":
+    def work(batch):
+        made = tokenizer.apply_chat_template(batch["messages"], tokenize=True, return_dict=True)
+        return {"input_ids": made["input_ids"]}
+    data.map(work, batched=True, num_proc=2, remove_columns=data.column_names)
+else:
+    from transformers import AutoModelForCausalLM, LlamaConfig
+    from trl import SFTConfig, SFTTrainer
+    tiny = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    model = AutoModelForCausalLM.from_config(tiny)
+    config = SFTConfig(output_dir=sys.argv[4], max_length=1024, dataset_num_proc=2, use_cpu=True, report_to=[])
+    started = time.perf_counter()
+    SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+print("SECONDS", time.perf_counter() - started)
+"""
+
+
+def rate_of_library(texts: list[str], folder: Path) -> float:
+    """Rows a second of `encode_batch`, the best of three."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return max(_rate(lambda: tokenizer.encode_batch(texts, add_special_tokens=False), len(texts)) for _ in range(3))
+
+
+def rate_of_ours(jobs_of: Callable[[Path], list], num_rows: int) -> float:
+    """Rows a second of encoding shards in processes, their start included, the best of three."""
+    from finetune_exe.data.workers import encode_in_processes
+
+    cores = len(os.sched_getaffinity(0))
+    rates = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            jobs = jobs_of(Path(folder))
+            started = time.perf_counter()
+            encode_in_processes(jobs, num_workers=cores, told=lambda _: 0)
+            rates.append(num_rows / (time.perf_counter() - started))
+    return max(rates)
+
+
+def rate_of_peer(python: str, rows: Path, model: Path, what: str, num_rows: int) -> float | None:
+    """Rows a second of another program, loading left out; None where it does not run."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-c", PEER, str(rows), str(model), what, folder]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
+        )
+    seconds = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("SECONDS")]
+    if not seconds:
+        print(done.stderr[-2000:])
+        return None
+    return num_rows / float(seconds[0])
+
+
+def _rate(work: Callable[[], object], num_rows: int) -> float:
+    started = time.perf_counter()
+    work()
+    return num_rows / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure all and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--rows", dest="num_rows", type=int, default=20_000)
+    parser.add_argument("--peer", metavar="PYTHON")
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+
+    from finetune_exe.data.ingest import KeptRow, ingest, open_sources
+    from finetune_exe.data.shards import ShardJob
+    from finetune_exe.data.sources import find_sources
+    from finetune_exe.data.spool import Spool
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.text.encode import encode_rows
+    from finetune_exe.text.tokenizer import load_tokenizer
+
+    model = model_folder("embedded")
+    tokenizer = load_tokenizer(model, chat_template=None)
+    assert tokenizer.template is not None
+    kept = []
+    for row in ingest(open_sources(find_sources([str(arguments.rows)]), format_name="chatml"), deduplicate=True):
+        if len(kept) == arguments.num_rows:
+            break
+        if (
+            isinstance(row, KeptRow)
+            and encode_rows([row.conversation], tokenizer, max_length=MAX_LENGTH)[0].fault is None
+        ):
+            kept.append(row)
+    num_rows = len(kept)
+    texts = [tokenizer.template.render(row.conversation.messages, answer_next=False, columns={}) for row in kept]
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        for row in kept:
+            spool.add(row, group=row.key)
+        spool.close()
+        plain = Path(folder) / "rows.jsonl"
+        with plain.open("w") as file:
+            for row in kept:
+                turns = [{"role": turn.role, "content": turn.content} for turn in row.conversation.messages]
+                file.write(json.dumps({"messages": turns}) + "\n")
+
+        def jobs_of(target: Path) -> list[ShardJob]:
+            return [
+                ShardJob(
+                    rows=str(shard.path), drawn=None, shards=str(target), address=shard.digest, model=str(model),
+                    chat_template=None, tokenizer_digest="", template_digest="", max_length=MAX_LENGTH,
+                    on_too_long="drop", format_name="chatml",
+                )
+                for shard in spool.shards
+            ]  # fmt: skip
+
+        library = rate_of_library(texts, model)
+        found: dict[str, float | None] = {
+            "tokenizers `encode_batch` of rendered texts": library,
+            "finetune-exe: render, tokenise, prove, write": rate_of_ours(jobs_of, num_rows),
+        }
+        for name, what in PEERS.items():
+            if arguments.peer:
+                found[name] = rate_of_peer(arguments.peer, plain, model, what, num_rows)
+    words = sum(len(turn.content.split()) for row in kept for turn in row.conversation.messages) / num_rows
+    lines = [
+        "# Tokenising speed",
+        "",
+        f"{num_rows:,} conversations of {words:.0f} words, SmolLM2's tokenizer and template, {platform.machine()}, "
+        f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}; "
+        "by `python benchmarks/tokenising.py`.",
+        "",
+        "| | rows/s | of the library's own rate |",
+        "|---|---:|---:|",
+    ]
+    for name, rate in found.items():
+        lines.append(f"| {name} | {rate:,.0f} | {rate / library:.0%} |" if rate else f"| {name} | did not run | |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
