@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.data.encoding import utf8_lines
-from finetune_exe.data.raw import RawRow
 from finetune_exe.data.faults import insist
+from finetune_exe.data.raw import RawRow
 from finetune_exe.data.read import SUFFIXES, TEXT_SUFFIXES, read_rows
 from finetune_exe.errors import FineTuneError
 

@@ -248,7 +248,7 @@ def _are_numbers(hashed: Words32) -> NDArray[np.bool_]:
     import numpy as np
 
     numbers, likely = _numbers()
-    found = likely[hashed & np.uint32(len(likely) - 1)]
+    found: NDArray[np.bool_] = likely[hashed & np.uint32(len(likely) - 1)]
     found[found] = np.isin(hashed[found], numbers)
     return found
 
