@@ -57,6 +57,9 @@ def _sharing(hashes: Hashes, of_row: Places, num_rows: int, across: int | None) 
 
     order = np.argsort(hashes, kind="stable")
     hashes, of_row = hashes[order], of_row[order]
+    fresh = np.ones(len(hashes), np.bool_)
+    fresh[1:] = (hashes[1:] != hashes[:-1]) | (of_row[1:] != of_row[:-1])
+    hashes, of_row = hashes[fresh], of_row[fresh]
     run = np.cumsum(np.concatenate(([0], (hashes[1:] != hashes[:-1]).astype(np.int64)))) if len(hashes) else of_row
     rare = np.flatnonzero(np.bincount(run)[run] <= RARE) if len(run) else run
     counts = np.bincount(of_row[rare], minlength=num_rows)
@@ -76,16 +79,12 @@ def _sharing(hashes: Hashes, of_row: Places, num_rows: int, across: int | None) 
 
 
 def _sample(rows: RowWords, only: NDArray[np.bool_] | None) -> tuple[Hashes, Places]:
-    """Choose the runs of words to look at, each once a row: all of certain rows, or some of every row."""
+    """Choose the runs of words to look at, in the order of the rows: all of certain rows, or some of every row."""
     import numpy as np
 
     hashes, of_row = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for chunk in each_chunk(rows, size=RARE_SHINGLE_WORDS):
         chosen = chunk.hashes % np.uint64(SAMPLE_OF) == 0 if only is None else only[chunk.rows]
-        order = np.lexsort((chunk.hashes[chosen], chunk.rows[chosen]))
-        taken, owner = chunk.hashes[chosen][order], chunk.rows[chosen][order]
-        fresh = np.ones(len(taken), np.bool_)
-        fresh[1:] = (taken[1:] != taken[:-1]) | (owner[1:] != owner[:-1])
-        hashes.append(taken[fresh])
-        of_row.append(owner[fresh])
+        hashes.append(chunk.hashes[chosen])
+        of_row.append(chunk.rows[chosen])
     return np.concatenate(hashes), np.concatenate(of_row)

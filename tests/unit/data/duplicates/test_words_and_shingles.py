@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.data.duplicates.oracle import common_subsequence, jaccard, row_words, shingle_set, words
 
-from finetune_exe.data.duplicates.alike import common_order, word_overlap
+from finetune_exe.data.duplicates.alike import Stretches, common_order, word_overlap
 from finetune_exe.data.duplicates.rows import RowText, choose_rows, join_rows, words_of_rows
 from finetune_exe.data.duplicates.shingles import each_chunk, shared_shingles, shingles
 from finetune_exe.data.duplicates.words import hash_words, word_hashes
@@ -139,11 +139,20 @@ def test_common_order_is_the_longest_common_subsequence(one: str, other: str) ->
     assert common_order(left, right) == pytest.approx(expected, abs=1e-12)
 
 
+def test_overlaps_worked_out_in_parts_are_those_worked_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = hash_words([" ".join(f"w{number * step % 7}" for step in range(12)) for number in range(41)])
+    sides = [Stretches(array.words, array.starts[at : at + 40], array.starts[at + 1 : at + 41]) for at in (0, 1)]
+    whole = word_overlap(*sides)
+    monkeypatch.setattr("finetune_exe.data.duplicates.alike.CHUNK_WORDS", 50)
+    assert word_overlap(*sides).tolist() == whole.tolist()
+    assert len(set(whole.tolist())) > 2
+
+
 @given(FEW_WORDS, FEW_WORDS)
 def test_word_overlap_counts_words_as_often_as_both_have_them(one: str, other: str) -> None:
     array = hash_words([one, other])
     ends = [np.array([place]) for place in array.starts]
-    overlap = word_overlap((array.words, ends[0], ends[1]), (array.words, ends[1], ends[2]))
+    overlap = word_overlap(Stretches(array.words, ends[0], ends[1]), Stretches(array.words, ends[1], ends[2]))
     left, right = one.split(), other.split()
     both = sum(min(left.count(word), right.count(word)) for word in set(left))
     expected = 2 * both / (len(left) + len(right)) if left or right else 1.0
