@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.rows import gather
 from finetune_exe.data.duplicates.words import HASH_BITS, word_hashes
@@ -13,26 +14,55 @@ if TYPE_CHECKING:
 
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
 
+CHUNK_WORDS = 1 << 20
+"""Pairs are compared in parts of about so many words, so that memory does not grow with their number."""
 _REPEAT_BITS = 12
 
 
-def word_overlap(left: tuple[Words32, Places, Places], right: tuple[Words32, Places, Places]) -> NDArray[np.float64]:
-    """Count the words two stretches share, as often as both have them, over their mean length; 1 for two empty ones.
+class Stretches(NamedTuple):
+    """Stretches of an array of words."""
 
-    Args:
-        left: Words, and where the stretch of each pair begins and ends.
-        right: The same for the other one.
-    """
+    words: Words32
+    first: Places
+    after: Places
+
+    @property
+    def lengths(self) -> Places:
+        """Words of each."""
+        return self.after - self.first
+
+    def part(self, start: int, end: int) -> Stretches:
+        """Take some, from number `start` up to `end`."""
+        return Stretches(self.words, self.first[start:end], self.after[start:end])
+
+
+def word_overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
+    """Count the words two stretches share, as often as both have them, over their mean length; 1 for two empty ones."""
     import numpy as np
 
-    number = len(left[1])
+    total = np.cumsum(left.lengths + right.lengths)
+    cuts = np.searchsorted(total, np.arange(0, total[-1] + CHUNK_WORDS, CHUNK_WORDS), "right") if len(total) else total
+    cuts = np.unique(np.concatenate(([0], cuts, [len(total)])))
+    parts = [np.zeros(0)]
+    for start, end in pairwise(cuts.tolist()):
+        parts.append(
+            _overlap(*(Stretches(side.words, *(ends[start:end] for ends in side[1:])) for side in (left, right)))
+        )
+    return np.concatenate(parts)
+
+
+def _overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
+    import numpy as np
+
+    number = len(left.first)
     keys = []
-    for words, first, after in (left, right):
-        taken = gather(words, first, after - first)
-        pair = np.repeat(np.arange(number, dtype=np.uint64), np.diff(taken.starts)) << np.uint64(HASH_BITS)
+    for side in (left, right):
+        taken = gather(side.words, side.first, side.lengths)
+        pair = np.repeat(np.arange(number, dtype=np.uint64), side.lengths) << np.uint64(HASH_BITS)
         keys.append(_numbered(np.sort(pair | word_hashes(taken.words))))
-    shared = np.intersect1d(keys[0], keys[1], assume_unique=True) >> np.uint64(HASH_BITS + _REPEAT_BITS)
-    lengths = (left[2] - left[1]) + (right[2] - right[1])
+    joined = np.sort(np.concatenate(keys))
+    shared = joined[1:][joined[1:] == joined[:-1]] >> np.uint64(HASH_BITS + _REPEAT_BITS)
+    lengths = left.lengths + right.lengths
     both = np.bincount(shared.astype(np.int64), minlength=number)
     return np.where(lengths > 0, 2 * both / np.maximum(lengths, 1), 1.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finetune_exe.data.duplicates.minhash import agreeing_pairs, band_keys
+from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, parts_alike
 from finetune_exe.data.duplicates.pairs import Pair, RowPairs, cluster
 from finetune_exe.data.duplicates.rare import rare_pairs
@@ -24,7 +24,7 @@ CONTAINED = 0.9
 """A row is contained in another that has this much of its distinct runs of five words."""
 LONGER = 1.25
 """The row that contains another has so many times its words or more."""
-SHORTEST_CONTAINED = 12
+SHORTEST_CONTAINED = 15
 """Words a row must have to be called contained: short sentences stand in other texts by chance."""
 EDITED_SHARE, CONTAINED_SHARE = 0.3, 0.6
 """Share of rare runs of words that makes a pair worth looking at."""
@@ -62,16 +62,21 @@ def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool =
     firsts = _firsts(repeats.first)
     distinct = choose_rows(rows, firsts)
     near = _near(distinct, firsts, threshold)
-    found = [*repeats.exact, *repeats.normalised, *repeats.retouched, *near]
-    edited, contained = _rarely_shared(distinct, firsts, {pair.index for pair in near}) if thorough else ((), ())
+    edited, contained = _rarely_shared(distinct, firsts) if thorough else ([], [])
+    repeated = [*repeats.exact, *repeats.normalised, *repeats.retouched]
+    named = {pair.index for pair in repeated}
+    named_near = _each_once(near, named)
+    named |= {pair.index for pair in named_near}
+    named_edited = _each_once(edited, named)
+    named |= {pair.index for pair in named_edited}
     return Duplicates(
         exact=repeats.exact,
         normalised=repeats.normalised,
-        near=tuple(sorted((*repeats.retouched, *near))),
-        edited=edited,
-        contained=contained,
+        near=tuple(sorted((*repeats.retouched, *named_near))),
+        edited=named_edited,
+        contained=_each_once(contained, named),
         conflicting=find_conflicts(rows),
-        clusters=cluster(len(rows), [*found, *edited]),
+        clusters=cluster(len(rows), [*repeated, *near, *edited]),
     )
 
 
@@ -81,50 +86,52 @@ def _firsts(first: Places) -> Places:
     return np.flatnonzero(first == np.arange(len(first)))
 
 
-def _near(distinct: RowWords, firsts: Places, threshold: float) -> tuple[Pair, ...]:
-    """Verify what MinHash proposes, and keep for each row its first partner."""
-    candidates = agreeing_pairs(band_keys(distinct))
+def _near(distinct: RowWords, firsts: Places, threshold: float) -> list[Pair]:
+    """Verify what MinHash proposes; the earliest partner of a row comes first."""
+    candidates = likely_pairs(distinct, threshold)
     similarity = shared_shingles(distinct, candidates.left, distinct, candidates.right).jaccard()
     kept = similarity >= threshold
     pairs = RowPairs(candidates.left[kept], candidates.right[kept])
-    similarity = similarity[kept]
     alike = parts_alike(distinct, distinct, pairs)
-    return _each_once(firsts[pairs.right[alike]], firsts[pairs.left[alike]], similarity[alike])
+    return _pairs(firsts[pairs.right[alike]], firsts[pairs.left[alike]], similarity[kept][alike])
 
 
-def _rarely_shared(distinct: RowWords, firsts: Places, known: set[int]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """Find edited copies and contained rows among those that share rare runs of words."""
+def _rarely_shared(distinct: RowWords, firsts: Places) -> tuple[list[Pair], list[Pair]]:
+    """Find edited copies and contained rows among those that share rare runs of words.
+
+    Returns:
+        The copies, the earliest partner first; and the contained rows, the shortest partner first.
+    """
     import numpy as np
 
     candidates = rare_pairs(distinct)
-    lengths = distinct.lengths
     left, right = candidates.left, candidates.right
-    long = lengths[left] > lengths[right]
-    inner, outer = np.where(long, right, left), np.where(long, left, right)
-    unknown = ~np.isin(firsts[right], list(known))
-    chosen = unknown & (candidates.of_longer >= EDITED_SHARE)
+    chosen = candidates.of_longer >= EDITED_SHARE
     copies = RowPairs(left[chosen], right[chosen])
     alike = edited_copies(distinct, distinct, copies)
     copies = RowPairs(copies.left[alike], copies.right[alike])
     similarity = shared_shingles(distinct, copies.left, distinct, copies.right).jaccard()
-    edited = _each_once(firsts[copies.right], firsts[copies.left], similarity)
-    known = known | {pair.index for pair in edited}
-    chosen = (
-        ~np.isin(firsts[inner], list(known))
-        & (candidates.of_shorter >= CONTAINED_SHARE)
-        & (lengths[inner] >= SHORTEST_CONTAINED)
-        & (lengths[outer] >= LONGER * lengths[inner])
-    )
+    edited = _pairs(firsts[copies.right], firsts[copies.left], similarity)
+    lengths = distinct.lengths
+    swapped = lengths[left] > lengths[right]
+    inner, outer = np.where(swapped, right, left), np.where(swapped, left, right)
+    chosen = candidates.of_shorter >= CONTAINED_SHARE
+    chosen &= (lengths[inner] >= SHORTEST_CONTAINED) & (lengths[outer] >= LONGER * lengths[inner])
     inner, outer = inner[chosen], outer[chosen]
     share = shared_shingles(distinct, inner, distinct, outer).contained()
-    kept = share >= CONTAINED
-    return edited, _each_once(firsts[inner[kept]], firsts[outer[kept]], share[kept])
+    kept = np.flatnonzero(share >= CONTAINED)
+    kept = kept[np.argsort(lengths[outer[kept]], kind="stable")]
+    return edited, _pairs(firsts[inner[kept]], firsts[outer[kept]], share[kept])
 
 
-def _each_once(index: Places, of_index: Places, similarity: NDArray[np.float64]) -> tuple[Pair, ...]:
-    """Keep for each row the pair with the earliest partner."""
+def _pairs(index: Places, of_index: Places, similarity: NDArray[np.float64]) -> list[Pair]:
+    return list(map(Pair, index.tolist(), of_index.tolist(), similarity.tolist()))
+
+
+def _each_once(pairs: list[Pair], known: set[int]) -> tuple[Pair, ...]:
+    """Keep for each row that is not known yet the first of its pairs."""
     best: dict[int, Pair] = {}
-    for pair in map(Pair, index.tolist(), of_index.tolist(), similarity.tolist()):
-        if pair.index not in best or pair.of_index < best[pair.index].of_index:
-            best[pair.index] = pair
+    for pair in pairs:
+        if pair.index not in known:
+            best.setdefault(pair.index, pair)
     return tuple(sorted(best.values()))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from finetune_exe.data.duplicates.minhash import agreeing_pairs, band_keys
+from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, in_order, parts_alike
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.rare import rare_pairs
@@ -119,7 +119,7 @@ def _near(train: RowWords, held_out: RowWords, threshold: float) -> RowPairs:
 
     number = len(train)
     joined = join_rows([train, held_out])
-    candidates = agreeing_pairs(band_keys(joined), across=number)
+    candidates = likely_pairs(joined, threshold, across=number)
     pairs = RowPairs(candidates.left, candidates.right - number)
     near = shared_shingles(train, pairs.left, held_out, pairs.right).jaccard() >= threshold
     near[near] = parts_alike(train, held_out, RowPairs(pairs.left[near], pairs.right[near]))

@@ -9,7 +9,7 @@ Ullman, Mining of Massive Datasets, 3.4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.shingles import SHINGLE_WORDS, each_chunk
@@ -24,26 +24,56 @@ if TYPE_CHECKING:
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
 
 BINS, BANDS = 128, 32
-BIN_BITS = 7
+BIN_BITS, VALUE_BITS = 7, 27
 BORROWED_FROM = (85, 42, 113, 23, 94, 60, 103, 14, 77, 37, 120, 51)
-"""An empty bin i borrows from the first bin i ^ b of these that is not empty."""
+"""An empty bin i borrows from the first bin i ^ b of these that is not empty, which goes into its top bits."""
+SKETCHED_WORDS = 64
+"""Rows of fewer words have too few shingles for their similarity to be estimated."""
+DOUBT = 0.25
+"""Longer rows that seem less alike than wanted by more than this are not verified; four standard deviations."""
+FILLED_TOGETHER = 512
+"""Rows whose empty bins are filled at a time: so many fit the processor's cache."""
 NEIGHBOURS = 32
-"""In a band, a row is paired with so many of those after it that agree with it."""
+"""In a band, a row is paired with so many of those that agree with it, if there are as many, whatever it costs."""
+FEWEST_PAIRS, PAIRS_A_ROW = 50_000, 4
+"""A band may give so many pairs in all, or so many for each row if that is more."""
 
 
-def band_keys(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Hashes:
-    """Hash the 32 bands of every row: an array of bands by rows. Rows without words have keys of their own."""
+class Signatures(NamedTuple):
+    """What is kept of the shingles of many rows."""
+
+    bands: Hashes
+    """An array of bands by rows."""
+    sketches: NDArray[np.uint8]
+    """One byte of each bin, an array of rows by bins: two rows agree in about as many as they share shingles."""
+
+    def resemblance(self, pairs: RowPairs) -> NDArray[np.float64]:
+        """Estimate the similarity of pairs, to within about 0.25 for rows of `SKETCHED_WORDS` or more."""
+        import numpy as np
+
+        share = [np.zeros(0)]
+        for start in range(0, len(pairs.left), 1 << 16):
+            left, right = (self.sketches[side[start : start + (1 << 16)]] for side in pairs)
+            share.append((left == right).mean(axis=1))
+        return np.concatenate(share)
+
+
+def sign(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Signatures:
+    """Make the signatures of rows. Rows without words have bands of their own."""
     import numpy as np
 
-    keys = np.empty((BANDS, len(rows)), np.uint64)
+    bands = np.empty((BANDS, len(rows)), np.uint64)
+    sketches = np.empty((len(rows), BINS), np.uint8)
     first = 0
     for chunk in each_chunk(rows, size=size):
         after = first + chunk.num_rows
-        keys[:, first:after] = _bands(_signatures(chunk, first))
+        signatures = _signatures(chunk, first)
+        bands[:, first:after] = _bands(signatures)
+        sketches[first:after] = signatures.astype(np.uint8).T
         first = after
     empty = np.flatnonzero(rows.lengths == 0)
-    keys[:, empty] = mix(empty.astype(np.uint64))
-    return keys
+    bands[:, empty] = mix(empty.astype(np.uint64))
+    return Signatures(bands, sketches)
 
 
 def _signatures(chunk: Shingles, first: int) -> Words32:
@@ -54,31 +84,35 @@ def _signatures(chunk: Shingles, first: int) -> Words32:
     number = chunk.num_rows
     smallest = np.full(BINS * number, none, np.uint32)
     bins = (chunk.hashes >> np.uint64(64 - BIN_BITS)).astype(np.int64)
-    values = (chunk.hashes >> np.uint64(64 - BIN_BITS - 31)).astype(np.uint32) & np.uint32(0x7FFFFFFF)
+    values = (chunk.hashes >> np.uint64(64 - BIN_BITS - VALUE_BITS)).astype(np.uint32) & np.uint32(
+        (1 << VALUE_BITS) - 1
+    )
     np.minimum.at(smallest, bins * number + (chunk.rows - first), values)
     signatures = smallest.reshape(BINS, number)
-    _fill_empty(signatures, none)
+    for start in range(0, number, FILLED_TOGETHER):
+        signatures[:, start : start + FILLED_TOGETHER] = _filled(signatures[:, start : start + FILLED_TOGETHER], none)
     return signatures
 
 
-def _fill_empty(signatures: Words32, none: np.uint32) -> None:
+def _filled(signatures: Words32, none: np.uint32) -> Words32:
     """Let empty bins borrow: from bins far away in an order of their own, then from the next one that is not empty.
 
     Were all to borrow from the next one, the bands of a short row would hold the same few values again and again.
     """
     import numpy as np
 
-    own = signatures.copy()
-    empty = own == none
-    for mask in BORROWED_FROM:
-        if not empty.any():
-            return
-        lender = own[np.arange(BINS) ^ mask]
-        np.copyto(signatures, lender, where=empty)
-        empty &= lender == none
+    own = np.ascontiguousarray(signatures)
+    filled = own.copy()
+    for turn, mask in enumerate(BORROWED_FROM, start=1):
+        lent = own[np.arange(BINS) ^ mask]
+        lent |= np.uint32(turn << VALUE_BITS)
+        np.minimum(filled, lent, out=filled)
+    if not (filled == none).any():
+        return filled
     for bin_number in [*range(BINS - 2, -1, -1), *range(BINS - 1, -1, -1)]:
-        borrower, next_bin = signatures[bin_number], signatures[(bin_number + 1) % BINS]
+        borrower, next_bin = filled[bin_number], filled[(bin_number + 1) % BINS]
         np.copyto(borrower, next_bin + np.uint32(0x61C88647), where=(borrower == none) & (next_bin != none))
+    return filled
 
 
 def _bands(signatures: Words32) -> Hashes:
@@ -96,36 +130,90 @@ def _bands(signatures: Words32) -> Hashes:
 def agreeing_pairs(keys: Hashes, *, across: int | None = None) -> RowPairs:
     """Pair the rows that agree in one of the bands, each pair once, the earlier row first.
 
-    Where more rows agree than `NEIGHBOURS`, they are put in order by the next bands, so that a row is paired with those
-    most like it, and with the first of all.
+    Where too many rows agree to pair all with all, they are put in order by the next bands, and each is paired with
+    those that come soon after it, which are most like it, and with the one that agrees with most rows in all bands:
+    the text that the others are copies of, if there is one.
 
     Args:
-        keys: Bands by rows, as `band_keys` makes them.
+        keys: Bands by rows, as `sign` makes them.
         across: Pair only rows before this one with rows from it on; None pairs all.
     """
     import numpy as np
 
     number = keys.shape[1]
-    found: list[NDArray[np.int64]] = []
+    found = np.zeros(0, np.int64)
+    agreeing = np.zeros(number, np.int64)
+    crowds: list[tuple[Places, Places]] = []
     for band in range(len(keys)):
         order = np.argsort(keys[band], kind="stable")
         ordered = keys[band][order]
-        begins = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-        run = np.cumsum(begins) - 1
+        run = np.cumsum(np.concatenate(([0], (ordered[1:] != ordered[:-1]).astype(np.int64)))) if number else order
         sizes = np.bincount(run)
-        if sizes.max(initial=0) > NEIGHBOURS:
-            crowded = np.flatnonzero(sizes[run] > NEIGHBOURS)
+        agreeing[order] += sizes[run]
+        reach = _reach(sizes, max(FEWEST_PAIRS, PAIRS_A_ROW * number))
+        if sizes.max(initial=0) > reach + 1:
+            crowded = np.flatnonzero(sizes[run] > reach + 1)
             members = order[crowded]
             following = [keys[(band + step) % BANDS][members] for step in (2, 1)]
             order[crowded] = members[np.lexsort((*following, run[crowded]))]
-            found.append(_encode(order[crowded], order[np.flatnonzero(begins)[run[crowded]]], number))
-        for step in range(1, min(NEIGHBOURS, int(sizes.max(initial=1)) - 1) + 1):
-            same = np.flatnonzero(run[step:] == run[:-step])
-            found.append(_encode(order[same], order[same + step], number))
-    pairs = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    left, right = np.divmod(pairs, max(1, number))
+            crowds.append((order[crowded], run[crowded]))
+        near = [np.flatnonzero(run[step:] == run[:-step]) for step in range(1, reach + 1)]
+        fresh = [_encode(order[same], order[same + step], number) for step, same in enumerate(near, start=1)]
+        found = distinct_sorted(np.concatenate([found, *fresh]))
+    found = distinct_sorted(np.concatenate([found, *(_with_centre(*crowd, agreeing) for crowd in crowds)]))
+    left, right = np.divmod(found, max(1, number))
     wanted = left < right if across is None else (left < across) & (right >= across)
     return RowPairs(left[wanted], right[wanted])
+
+
+def likely_pairs(rows: RowWords, threshold: float, *, across: int | None = None) -> RowPairs:
+    """Pair rows that may share so many of their shingles as the threshold says.
+
+    Args:
+        rows: Any rows.
+        threshold: Least similarity wanted.
+        across: Pair only rows before this one with rows from it on; None pairs all.
+    """
+    import numpy as np
+
+    signatures = sign(rows)
+    pairs = agreeing_pairs(signatures.bands, across=across)
+    short = np.minimum(rows.lengths[pairs.left], rows.lengths[pairs.right]) < SKETCHED_WORDS
+    likely = short | (signatures.resemblance(pairs) >= threshold - DOUBT)
+    return RowPairs(pairs.left[likely], pairs.right[likely])
+
+
+def _with_centre(members: Places, run: Places, agreeing: Places) -> Places:
+    """Pair the members of each run with the one of them that agrees with most rows."""
+    import numpy as np
+
+    order = np.lexsort((members, -agreeing[members], run))
+    run, members = run[order], members[order]
+    begins = np.concatenate(([True], run[1:] != run[:-1]))
+    return _encode(members, members[begins][np.cumsum(begins) - 1], len(agreeing))
+
+
+def _reach(sizes: Places, most_pairs: int) -> int:
+    """Say with how many of those after it a row can be paired, so that a band gives no more pairs than it may."""
+    import numpy as np
+
+    reach = max(1, int(sizes.max(initial=1)) - 1)
+    while reach > NEIGHBOURS:
+        within = np.minimum(reach, sizes - 1)
+        if (within * sizes - within * (within + 1) // 2).sum() <= most_pairs:
+            break
+        reach = max(NEIGHBOURS, reach // 2)
+    return reach
+
+
+def distinct_sorted(values: Places) -> Places:
+    """Sort values and keep one of each."""
+    import numpy as np
+
+    ordered = np.sort(values)
+    fresh = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
+    return ordered[fresh]
 
 
 def _encode(one: Places, other: Places, number: int) -> Places:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finetune_exe.data.duplicates.alike import common_order, word_overlap
+from finetune_exe.data.duplicates.alike import Stretches, common_order, word_overlap
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.words import word_hashes
 
@@ -40,12 +40,12 @@ def part_overlaps(left: RowWords, right: RowWords, pairs: RowPairs) -> tuple[NDA
     """Share of words that the prompts, and that the answers, of each pair have in common."""
     one, other = pairs
     prompts = word_overlap(
-        (left.words, left.starts[:-1][one], left.answers[one]),
-        (right.words, right.starts[:-1][other], right.answers[other]),
+        Stretches(left.words, left.starts[:-1][one], left.answers[one]),
+        Stretches(right.words, right.starts[:-1][other], right.answers[other]),
     )
     answers = word_overlap(
-        (left.words, left.answers[one], left.starts[1:][one]),
-        (right.words, right.answers[other], right.starts[1:][other]),
+        Stretches(left.words, left.answers[one], left.starts[1:][one]),
+        Stretches(right.words, right.answers[other], right.starts[1:][other]),
     )
     return prompts, answers
 
@@ -54,7 +54,9 @@ def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[n
     """Whether the rows of each pair have most words in the same order, and prompts and answers alike."""
     import numpy as np
 
-    alike = np.minimum(left.lengths[pairs.left], right.lengths[pairs.right]) >= SHORTEST_EDITED
+    lengths = left.lengths[pairs.left], right.lengths[pairs.right]
+    shorter = np.minimum(*lengths)
+    alike = (shorter >= SHORTEST_EDITED) & (2 * shorter >= SAME_ORDER * (lengths[0] + lengths[1]))
     alike[alike] = parts_alike(left, right, RowPairs(pairs.left[alike], pairs.right[alike]))
     for place in np.flatnonzero(alike).tolist():
         one, other = int(pairs.left[place]), int(pairs.right[place])

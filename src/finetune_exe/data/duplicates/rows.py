@@ -101,12 +101,21 @@ def join_rows(parts: Iterable[RowWords]) -> RowWords:
 
 
 def choose_rows(rows: RowWords, chosen: Places) -> RowWords:
-    """Take some rows, in the order given."""
-    gathered = gather(rows.words, rows.starts[chosen], rows.lengths[chosen])
+    """Take some rows.
+
+    Args:
+        rows: Any rows.
+        chosen: Their numbers, rising.
+    """
+    import numpy as np
+
+    wanted = np.zeros(len(rows), np.bool_)
+    wanted[chosen] = True
+    starts = np.concatenate(([0], np.cumsum(rows.lengths[chosen])))
     return RowWords(
-        words=gathered.words,
-        starts=gathered.starts,
-        answers=gathered.starts[:-1] + (rows.answers[chosen] - rows.starts[chosen]),
+        words=rows.words[np.repeat(wanted, rows.lengths)],
+        starts=starts,
+        answers=starts[:-1] + (rows.answers[chosen] - rows.starts[chosen]),
         exact=rows.exact[chosen],
         prompt_hashes=rows.prompt_hashes[chosen],
         answer_hashes=rows.answer_hashes[chosen],
