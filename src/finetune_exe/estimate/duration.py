@@ -73,7 +73,7 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     workload = plan_workload(plan)
     forward = 2 / operations_per_weight(workload) if workload else 0.5
     validation = sizes.validation * passes * forward
-    loading = Interval(low=1.0, mid=5.0, high=60.0)
+    loading = Interval(low=2.0, mid=8.0, high=60.0)
     stops_early = plan.checkpoints.early_stopping_patience is not None and epochs > 1
     low = (0.5 if stops_early else 1.0) * (rows + validation) * row.low / speed.value.high
     high = (rows + validation) * row.high / speed.value.low

@@ -8,6 +8,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.estimate.footprint import footprint
 from finetune_exe.estimate.planned import extremes, plan_workload
+from finetune_exe.estimate.rows import split_sizes
 from finetune_exe.estimate.workload import Workload
 from finetune_exe.units import GIB
 
@@ -20,8 +21,10 @@ go in it.
 
 Source, for this and the next: resident size of this trainer on SmolLM2-135M, LoRA and full, 8 rows of 128, 256 and 512
 tokens, less the peak of live tensors that PyTorch's profiler counts in the same step."""
-CPU_HEAP_BYTES = 0.2 * GIB
-"""By how much the heap grows over the first dozen steps of differing length."""
+CPU_HEAP_STEP_BYTES, CPU_HEAP_BYTES = 0.02 * GIB, 0.3 * GIB
+"""By how much the heap grows with each step of another length, and at most."""
+_MANY_STEPS = 10
+"""Steps taken for granted where the data is not known."""
 _SOURCE = (
     "counted from the model's dimensions, tensor by tensor as PyTorch 2.13, transformers 5 and PEFT 0.21 keep them; "
     "checked on published peaks, benchmarks/estimates.md"
@@ -37,10 +40,10 @@ class Resident:
     """Terms that add up to the middle."""
 
 
-def resident_memory(workload: Workload) -> Resident:
+def resident_memory(workload: Workload, *, num_steps: float = _MANY_STEPS) -> Resident:
     """Estimate the resident size of the process: live tensors, the heap's slack beside them, and the program."""
     memory = footprint(workload)
-    heap = CPU_HEAP_BYTES + CPU_HEAP_SHARE * (memory.parts["activations"] + memory.parts["logits"])
+    heap = min(CPU_HEAP_BYTES, num_steps * CPU_HEAP_STEP_BYTES) + CPU_HEAP_SHARE * (memory.parts["activations"] + memory.parts["logits"])
     return Resident(
         total=Interval(
             low=memory.allocated.low + 0.7 * heap + CPU_RUNTIME_BYTES,
@@ -65,8 +68,12 @@ def estimate_memory(plan: Plan) -> Estimate | None:
         return None
     on_gpu = bool(plan.hardware.gpus)
     middle = footprint(workload)
-    ends = [footprint(end).allocated if on_gpu else resident_memory(end).total for end in extremes(plan, workload)]
-    exact = middle.parts if on_gpu else resident_memory(workload).parts
+    steps = _num_steps(plan)
+    ends = [
+        footprint(end).allocated if on_gpu else resident_memory(end, num_steps=steps).total
+        for end in extremes(plan, workload)
+    ]
+    exact = middle.parts if on_gpu else resident_memory(workload, num_steps=steps).parts
     parts = {name: float(round(size)) for name, size in exact.items()}
     mid = sum(parts.values())
     return Estimate(
@@ -77,3 +84,11 @@ def estimate_memory(plan: Plan) -> Estimate | None:
         source=_SOURCE,
         parts=parts,
     )
+
+
+def _num_steps(plan: Plan) -> float:
+    """Count the optimizer steps the plan's data makes."""
+    if plan.profile is None:
+        return _MANY_STEPS
+    steps = split_sizes(plan, plan.profile).train * plan.schedule.epochs / plan.batch.effective
+    return steps if plan.schedule.max_steps is None else min(steps, plan.schedule.max_steps)
