@@ -133,14 +133,9 @@ def _size(opened: Sequence[SourceRows]) -> int:
 def _proof(tokenizer: ChatTokenizer | None, max_length: int) -> Prove | None:
     if tokenizer is None:
         return None
-    from finetune_exe.data.encoded import encode_row
-    from finetune_exe.data.ingest import KeptRow, LostRow, Position
+    from finetune_exe.data.encoded import encode_conversations
 
-    nowhere = Position(source=0, index=0, line=None, place="")
-
-    def prove(conversation: Conversation) -> RowFault | None:
-        row = KeptRow(position=nowhere, conversation=conversation, key="", raw="")
-        fate = encode_row(row, tokenizer, max_length=max_length)
-        return fate.fault if isinstance(fate, LostRow) else None
+    def prove(conversations: Sequence[Conversation]) -> list[RowFault | None]:
+        return [encoded.fault for encoded in encode_conversations(conversations, tokenizer, max_length=max_length)]
 
     return prove

@@ -94,7 +94,9 @@ class Findings:
 
     def add_fault(self, index: int, fault: RowFault, text: str = "") -> None:
         """Note a record that cannot be read."""
-        if fault.code not in self._kinds:
+        known = self._kinds.get(fault.code)
+        if known is None or (known.severity != "error" and fault.code not in FAULTS):
+            # What the tokenizer proves is an error, also where the check without one could but warn.
             self._kinds[fault.code] = _Kind("error", fault.message, fault.fix)
         said = fault.message if fault.message != self._kinds[fault.code].message else ""
         self.add(fault.code, [Hit(index, said or shorten(text))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -42,8 +42,8 @@ class Fault(NamedTuple):
     fault: RowFault
 
 
-Prove = Callable[[Conversation], RowFault | None]
-"""Finds a fault that only the model's tokenizer shows."""
+Prove = Callable[[Sequence[Conversation]], list[RowFault | None]]
+"""Finds for each row the fault that only the model's tokenizer shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
     faults: list[Fault] = []
     indices: list[int] = []
     views: list[RowView] = []
+    sound_rows: list[int] = []
+    sound_conversations: list[Conversation] = []
     for index, entry in enumerate(chunk.entries, start=chunk.first):
         conversation = read_entry(entry, chunk.opening)
         if isinstance(conversation, RowFault):
@@ -79,10 +81,14 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
             if extract is not None:
                 hits[check.code].append(Hit(index, extract))
                 sound = sound and check.severity != "error"
-        if prove is not None and sound and (unproven := prove(conversation)) is not None:
-            faults.append(Fault(index, unproven))
+        if sound:
+            sound_rows.append(index)
+            sound_conversations.append(conversation)
         indices.append(index)
         views.append(view)
+    if prove is not None:
+        proven = zip(sound_rows, prove(sound_conversations), strict=True)
+        faults += [Fault(index, fault) for index, fault in proven if fault is not None]
     return Survey(hits=dict(hits), notes=dict(notes), faults=faults, facts=tabulate(indices, views))
 
 
