@@ -93,18 +93,35 @@ def _short(salted: Hashes, first: Places, lengths: Places) -> Hashes:
     return hashes
 
 
-def each_chunk(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Iterator[Shingles]:
-    """Yield the shingles of all rows, some rows at a time."""
+class RowRange(NamedTuple):
+    """Rows that follow each other."""
+
+    first: int
+    after: int
+
+
+def row_ranges(rows: RowWords) -> list[RowRange]:
+    """Divide rows into ranges of about `CHUNK_WORDS` words."""
     import numpy as np
 
-    first = 0
+    ranges, first = [], 0
     while first < len(rows):
         after = int(np.searchsorted(rows.starts, rows.starts[first] + CHUNK_WORDS, "right")) - 1
-        after = max(first + 1, after)
-        starts = rows.starts[first : after + 1]
-        made = shingles(rows.words[starts[0] : starts[-1]], starts, size=size)
-        yield Shingles(made.hashes, made.rows + first, made.num_rows)
-        first = after
+        ranges.append(RowRange(first, max(first + 1, after)))
+        first = ranges[-1].after
+    return ranges
+
+
+def shingles_of(rows: RowWords, part: RowRange, *, size: int = SHINGLE_WORDS) -> Shingles:
+    """Make the shingles of some rows."""
+    starts = rows.starts[part.first : part.after + 1]
+    made = shingles(rows.words[starts[0] : starts[-1]], starts, size=size)
+    return Shingles(made.hashes, made.rows + part.first, made.num_rows)
+
+
+def each_chunk(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Iterator[Shingles]:
+    """Yield the shingles of all rows, some rows at a time."""
+    return (shingles_of(rows, part, size=size) for part in row_ranges(rows))
 
 
 def shared_shingles(
