@@ -92,9 +92,8 @@ def _accounting(dataset: PreparedDataset, detail: _Detail) -> Markup:
         for drop in dataset.dropped[: detail.entries]
     ]  # fmt: skip
     header: tuple[str, ...] = ("Fate", "Rows", "Share", "First", "Why", "Fix")
-    equation = (
-        f"{format_count(dataset.seen)} rows seen = {format_count(dataset.kept)} kept + {format_count(dropped)} dropped"
-    )
+    seen, kept, lost = map(format_count, (dataset.seen, dataset.kept, dataset.seen - dataset.kept))
+    equation = f"{seen} rows seen = {kept} kept + {lost} dropped"
     parts: list[Child] = [table(equation, header, lines, numbers=(1, 2))]
     left = dataset.dropped[detail.entries :]
     if left:
