@@ -34,7 +34,7 @@ from finetune_exe.report.token_view import ShownRow, ShownToken
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)></style></title></svg></textarea><!--"
-    "<a href='javascript:alert(3)'>\" onload=\"alert(4)\x00\x1b[2J\x7f\u202egnp.exe\u2066\u200b&lt;&#x3c;\ud800]]>\r\n"
+    "<a href='javascript:alert(3)'>\" onload=\"alert(4)\x00\x1b[2J\x7f\u202egnp.exe\u2066\u200b&lt;&#x3c;]]>\r\n"
     "<link rel=stylesheet href=//x.example/y.css><base href=//x.example><iframe srcdoc='<p>'>@import url(//x.example)"
 )
 ALLOWED = {"class", "id", "role", "scope", "tabindex", "width", "height", "x", "x1", "x2", "y", "y1", "y2", "viewbox",
@@ -262,6 +262,10 @@ def test_elements_that_run_or_load_cannot_be_made() -> None:
         with pytest.raises(AssertionError):
             element("p", **{attribute: "x"})
     assert element("p", Markup("<b>"), "<b>").source == "<p><b>&lt;b&gt;</p>"
+
+
+def test_a_broken_character_is_shown_as_its_code() -> None:
+    assert escape("a\ud800b") == "a&lt;U+D800&gt;b"
 
 
 def test_a_page_of_nothing_says_so() -> None:

@@ -43,20 +43,18 @@ def check_page(report: CheckReport, rows: Sequence[ShownRow] = ()) -> bytes:
         report: What was found.
         rows: Rows to show token by token; none where no model was named.
     """
-    return fit(_DETAILS, lambda detail: _page(report, rows, detail))
+    footer = f"Written by FINETUNE.EXE {__version__} from check report {report.digest()}."
+    return fit(_DETAILS, lambda detail: _page(report, rows, detail, footer))
 
 
-def _page(report: CheckReport, rows: Sequence[ShownRow], detail: _Detail) -> bytes:
+def _page(report: CheckReport, rows: Sequence[ShownRow], detail: _Detail, footer: str) -> bytes:
     evidence = "; ".join((report.format or "no format known", *report.format_evidence))
     sections = [section("Overview", _overview(report), _accounting(report))]
     sections.append(_findings(report, detail))
     sections += _charts(report, detail)
     if rows and detail.tokens.rows:
         sections.append(token_section(rows, detail.tokens))
-    return document(
-        "Dataset check", data_text(evidence, 4 * detail.characters), sections,
-        footer=f"Written by FINETUNE.EXE {__version__} from check report {report.digest()}.",
-    )  # fmt: skip
+    return document("Dataset check", data_text(evidence, 4 * detail.characters), sections, footer=footer)
 
 
 def _overview(report: CheckReport) -> Markup:
