@@ -222,14 +222,14 @@ def test_a_bar_is_as_long_as_its_count() -> None:
 
 
 def worst_texts() -> Iterator[str]:
-    yield HOSTILE * 40
-    yield "\U000e0001" * 10_000
-    yield "<" * 10_000
+    yield HOSTILE * 3
+    yield "\U000e0001" * 1000
+    yield "<" * 1000
 
 
 @pytest.mark.parametrize("text", worst_texts(), ids=["markup", "codes", "signs"])
 def test_no_page_is_larger_than_promised(text: str) -> None:
-    findings = tuple(finding(f"{text}{number}", text, 40) for number in range(400))
+    findings = tuple(finding(f"{text}{number}", text, 9) for number in range(400))
     labels = tuple(LabelCount(label=f"{text}{number}", count=1) for number in range(400))
     report = check_report(text).model_copy(update={"findings": findings, "labels": labels})
     page = check_page(report, rows(text, 5000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from finetune_exe.units import format_count
 
 _TOKEN_CHARACTERS = 60
 _SOURCE_CHARACTERS = 160
+_LINE_ENDS = 3
+"""Lines ended behind a token that ends lines; each is shown in it too."""
 
 
 class TokenDetail(NamedTuple):
@@ -63,5 +66,6 @@ def _runs(tokens: Sequence[ShownToken]) -> Markup:
 
 
 def _token(token: ShownToken) -> Markup:
-    shown = element("span", data_text(token_text(token), _TOKEN_CHARACTERS))
-    return join([shown, token.text.count("\n") * "\n"])
+    cut = replace(token, text=token.text[: _TOKEN_CHARACTERS + 1])
+    shown = element("span", data_text(token_text(cut), _TOKEN_CHARACTERS))
+    return join([shown, min(_LINE_ENDS, cut.text.count("\n")) * "\n"])
