@@ -48,7 +48,8 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
             num_workers=wish.num_workers, launch=wish.launch,
         )  # fmt: skip
         tokenizer = plan_tokenizer(plan, note=lambda _: None)
-        write_dataset_page(manifest, folder, tokenizer, page)
+        labels = plan.profile.labels if plan.profile is not None else ()
+        write_dataset_page(manifest, folder, tokenizer, page, labels=labels)
         if wish.export is not None and wish.output is not None:
             from finetune_exe.workflow.export_rows import export_rows
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune_exe.atomic import output_exists, write_file
-from finetune_exe.domain.dataset import CheckReport, PreparedDataset
+from finetune_exe.domain.dataset import CheckReport, LabelCount, PreparedDataset
 from finetune_exe.errors import FineTuneError
 
 if TYPE_CHECKING:
@@ -56,8 +57,17 @@ def write_check_page(
     write_file(page, check_page(report, rows))
 
 
-def write_dataset_page(dataset: PreparedDataset, folder: Path, tokenizer: ChatTokenizer, page: Path) -> None:
+def write_dataset_page(
+    dataset: PreparedDataset, folder: Path, tokenizer: ChatTokenizer, page: Path, *, labels: Sequence[str] = ()
+) -> None:
     """Write the account of a prepared dataset, with its certificate and its first rows.
+
+    Args:
+        dataset: Its manifest.
+        folder: Where it lies.
+        tokenizer: The one it was encoded with.
+        page: The file to write.
+        labels: Answers to be counted among its rows; none where the answers are no labels.
 
     Raises:
         FineTuneError: D05 where the dataset is not whole; I01 where the page cannot be written.
@@ -70,4 +80,23 @@ def write_dataset_page(dataset: PreparedDataset, folder: Path, tokenizer: ChatTo
     path = folder / CERTIFICATE
     certificate = MaskCertificate.read(path) if path.is_file() else None
     rows = rows_of_dataset(folder, tokenizer, num_rows=ROWS_SHOWN)
-    write_file(page, dataset_page(dataset, certificate, rows))
+    write_file(page, dataset_page(dataset, certificate, rows, count_answers(folder, labels)))
+
+
+def count_answers(folder: Path, labels: Sequence[str]) -> tuple[LabelCount, ...]:
+    """Count how many rows of a prepared dataset are answered by each label, most frequent first.
+
+    Raises:
+        FineTuneError: D05 where the dataset is not whole.
+    """
+    from finetune_exe.prepared.store import load_dataset
+
+    if not labels:
+        return ()
+    data, wanted = load_dataset(folder), {*labels}
+    counts: Counter[str] = Counter()
+    for split in data.manifest.splits:
+        answers = (row.conversation["messages"][-1]["content"] for row in data.split(split).stream_rows())
+        counts.update(answer for answer in answers if answer in wanted)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(LabelCount(label=label, count=count) for label, count in ordered)

@@ -12,12 +12,13 @@ from tests.tiny import write_tokenizer
 from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 
 from finetune_exe.cli.dataset import command
+from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import CheckReport
 from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.report.html.check import check_page
 from finetune_exe.text.tokenizer import load_tokenizer
-from finetune_exe.workflow.pages import PAGE, ROWS_SHOWN
+from finetune_exe.workflow.pages import PAGE, ROWS_SHOWN, count_answers
 
 
 def run(*words: object) -> Result:
@@ -103,3 +104,11 @@ def test_a_prepared_dataset_holds_its_page(tmp_path: Path, plan: Path) -> None:
     answer = run("--plan", plan, "--html", other)
     assert getattr(answer.exception, "code", None) == "O01"
     assert other.read_text() == "mine"
+
+
+def test_labels_of_the_kept_rows_are_counted(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tokenizer"), chat_template=None)
+    prepare(plan_for(classified(tmp_path / "rows.jsonl")), tokenizer, tmp_path / "out")
+    counted = count_answers(tmp_path / "out", ("yes", "no", "maybe", "never"))
+    assert [(entry.label, entry.count) for entry in counted] == [("maybe", 10), ("no", 10), ("yes", 10)]
+    assert count_answers(tmp_path / "out", ()) == ()

@@ -139,7 +139,7 @@ def rows(text: str = " fox", length: int = 2) -> list[ShownRow]:
 
 PAGES: dict[str, Callable[[str], bytes]] = {
     "check": lambda text: check_page(check_report(text), rows(text)),
-    "dataset": lambda text: dataset_page(prepared(text), certificate(text), rows(text)),
+    "dataset": lambda text: dataset_page(prepared(text), certificate(text), rows(text), check_report(text).labels),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from finetune_exe.domain.dataset import Histogram
+from finetune_exe.domain.dataset import Histogram, LabelCount
 from finetune_exe.report.html.document import table
 from finetune_exe.report.html.markup import Markup, data_text, element
 from finetune_exe.units import format_count
@@ -15,6 +15,8 @@ _LEFT, _TOP, _BOTTOM = 8, 24, 28
 _LEAST_BAR = 2
 """Height of a bar that is not empty, however few it counts."""
 BAR_NAME_CHARACTERS = 28
+LABELS_SHOWN = 24
+OTHER_LABELS = "(all others)"
 
 
 def histogram_figure(name: str, histogram: Histogram, *, unit: str, caption: str) -> Markup:
@@ -83,6 +85,15 @@ def bars_figure(name: str, bars: Sequence[tuple[str, int]], *, header: tuple[str
     says = f"{len(bars)} bars, the first {format_count(bars[0][1])} of {format_count(total)}"
     rows = [(label, format_count(count)) for label, count in bars]
     return _figure(name, caption, says, drawn, 24 * len(bars) + 8, header, rows)
+
+
+def labels_figure(labels: Sequence[LabelCount]) -> Markup:
+    """Draw how many rows have each label, the rarest of very many as one bar."""
+    bars = [(entry.label, entry.count) for entry in labels[:LABELS_SHOWN]]
+    rest = sum(entry.count for entry in labels[LABELS_SHOWN:])
+    bars += [(OTHER_LABELS, rest)] if rest else []
+    caption = f"Rows by label, {format_count(len(labels))} labels as they are written"
+    return bars_figure("labels", bars, header=("Label", "Rows"), caption=caption)
 
 
 def _figure(

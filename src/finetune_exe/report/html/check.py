@@ -8,15 +8,12 @@ from typing import NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
-from finetune_exe.report.html.charts import bars_figure, histogram_figure
+from finetune_exe.report.html.charts import histogram_figure, labels_figure
 from finetune_exe.report.html.document import document, fit, section, severity_name, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.html.tokens import TokenDetail, token_section
 from finetune_exe.report.token_view import ShownRow
 from finetune_exe.units import format_count, format_percent
-
-LABELS_SHOWN = 24
-OTHER_LABELS = "(all others)"
 
 
 class _Detail(NamedTuple):
@@ -145,9 +142,5 @@ def _charts(report: CheckReport, detail: _Detail) -> list[Markup]:
         )
         charts.append(section("Length of the rows", figure))
     if report.labels:
-        bars = [(entry.label, entry.count) for entry in report.labels[:LABELS_SHOWN]]
-        rest = sum(entry.count for entry in report.labels[LABELS_SHOWN:])
-        bars += [(OTHER_LABELS, rest)] if rest else []
-        caption = f"Rows by label, {format_count(len(report.labels))} labels as they are written"
-        charts.append(section("Labels", bars_figure("labels", bars, header=("Label", "Rows"), caption=caption)))
+        charts.append(section("Labels", labels_figure(report.labels)))
     return charts

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.domain.certificate import MaskCertificate
-from finetune_exe.domain.dataset import SPLITS, PreparedDataset, TokenReport
-from finetune_exe.report.html.charts import bars_figure, histogram_figure
+from finetune_exe.domain.dataset import SPLITS, LabelCount, PreparedDataset, TokenReport
+from finetune_exe.report.html.charts import bars_figure, histogram_figure, labels_figure
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.html.tokens import TokenDetail, token_section
@@ -32,7 +32,12 @@ _DETAILS = (
 )
 
 
-def dataset_page(dataset: PreparedDataset, certificate: MaskCertificate | None, rows: Sequence[ShownRow] = ()) -> bytes:
+def dataset_page(
+    dataset: PreparedDataset,
+    certificate: MaskCertificate | None,
+    rows: Sequence[ShownRow] = (),
+    labels: Sequence[LabelCount] = (),
+) -> bytes:
     """Write the account of a prepared dataset as one HTML page of at most 300 KB.
 
     The bytes depend on the arguments alone.
@@ -41,29 +46,27 @@ def dataset_page(dataset: PreparedDataset, certificate: MaskCertificate | None, 
         dataset: Its manifest.
         certificate: Of its masks; None where it is not at hand.
         rows: Training rows to show token by token.
+        labels: How many rows have each label; none where the answers are no labels.
     """
-    return fit(_DETAILS, lambda detail: _page(dataset, certificate, rows, detail))
-
-
-def _page(
-    dataset: PreparedDataset, certificate: MaskCertificate | None, rows: Sequence[ShownRow], detail: _Detail
-) -> bytes:
     evidence = "; ".join((dataset.format, *dataset.format_evidence))
-    sections = [
-        section("Overview", _overview(dataset, certificate)),
-        _accounting(dataset, detail),
-        section("Splits", *_splits(dataset)),
-    ]
-    if dataset.tokens is not None:
-        sections.append(_lengths(dataset, dataset.tokens))
-        sections.append(_facts(dataset.tokens, detail))
-    sections.append(_masks(dataset, certificate, detail))
-    if rows and detail.tokens.rows:
-        sections.append(token_section(rows, detail.tokens))
-    return document(
-        "Prepared dataset", data_text(evidence, 4 * detail.characters), sections,
-        footer=f"Written by FINETUNE.EXE {__version__} from dataset manifest {dataset.digest()}.",
-    )  # fmt: skip
+    footer = f"Written by FINETUNE.EXE {__version__} from dataset manifest {dataset.digest()}."
+
+    def page(detail: _Detail) -> bytes:
+        sections = [
+            section("Overview", _overview(dataset, certificate)),
+            _accounting(dataset, detail),
+            section("Splits", *_splits(dataset)),
+        ]
+        if labels:
+            sections.append(section("Labels", labels_figure(labels)))
+        if dataset.tokens is not None:
+            sections += [_lengths(dataset, dataset.tokens), _facts(dataset.tokens, detail)]
+        sections.append(_masks(dataset, certificate, detail))
+        if rows and detail.tokens.rows:
+            sections.append(token_section(rows, detail.tokens))
+        return document("Prepared dataset", data_text(evidence, 4 * detail.characters), sections, footer=footer)
+
+    return fit(_DETAILS, page)
 
 
 def _overview(dataset: PreparedDataset, certificate: MaskCertificate | None) -> Markup:
