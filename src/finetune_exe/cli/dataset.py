@@ -72,6 +72,12 @@ from finetune_exe.errors import GATE
     show_default=True,
     help="With --plan: where they run.",
 )
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --check: also write the report as a page for a browser; with --plan, in place of report.html there.",
+)
 @set_option
 @click.option(
     "-o",
@@ -96,6 +102,7 @@ def command(
     export: Literal["parquet", "datasets"] | None,
     num_workers: int | None,
     launch: Literal["local", "ray"],
+    html: Path | None,
     settings: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
@@ -106,12 +113,13 @@ def command(
 
     \b
     fine-tune dataset --check rows.csv --model embedded
+    fine-tune dataset --check rows.csv --html report.html
     fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
     fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
     fine-tune dataset --plan plan.yaml
     """  # fmt: skip
-    from finetune_exe.cli.dataset_files import Files, check_files, convert_files, show_files
+    from finetune_exe.cli.dataset_files import Files, Page, check_files, convert_files, show_files
     from finetune_exe.cli.dataset_plan import Wish, prepare_plan
 
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
@@ -120,16 +128,18 @@ def command(
     if plan_path is not None:
         if paths or target or checks or model or columns or held_out:
             raise click.UsageError(
-                "--plan goes with -o, --set, --show, --export, --workers, --launch, --overwrite and --json only: "
+                "--plan goes with -o, --set, --show, --export, --html, --workers, --launch, --overwrite and --json only: "
                 "the plan names the data"
             )
         prepare_plan(plan_path, settings, Wish(output=output, overwrite=overwrite, as_json=as_json, show=show,
-                                               num_workers=num_workers, launch=launch, export=export))  # fmt: skip
+                                               num_workers=num_workers, launch=launch, export=export, html=html))  # fmt: skip
         return
     if not paths:
         raise click.UsageError("give a PATH, or --plan PLAN")
     if settings or export or num_workers or launch != "local":
         raise click.UsageError("--set, --export, --workers and --launch go with --plan")
+    if html is not None and (show is not None or (target and not checks)):
+        raise click.UsageError("--html goes with --check or --plan")
     files = Files.named(paths, columns)
     if show is not None:
         if model is None or checks or target or held_out:
@@ -142,7 +152,7 @@ def command(
     else:
         clean = check_files(
             files, format_name=target, validation=validation, test=test, benchmarks=benchmarks, model=model,
-            as_json=as_json,
+            page=Page(html, overwrite), as_json=as_json,
         )  # fmt: skip
         if checks and not clean:
             context.exit(GATE)

@@ -45,6 +45,13 @@ class Files(NamedTuple):
         return cls(paths, {"prompt": prompt.strip(), "answer": answer.strip()})
 
 
+class Page(NamedTuple):
+    """A page for a browser that is wished beside the answer."""
+
+    file: Path | None
+    overwrite: bool
+
+
 def check_files(
     files: Files,
     *,
@@ -53,17 +60,25 @@ def check_files(
     test: tuple[str, ...],
     benchmarks: Path | None,
     model: str | None,
+    page: Page,
     as_json: bool,
 ) -> bool:
     """Report on the rows and say whether they are free of errors."""
     from finetune_exe.data.check import check
     from finetune_exe.report.check import render_check
+    from finetune_exe.workflow.pages import require_new, write_check_page
 
+    if page.file is not None:
+        require_new(page.file, overwrite=page.overwrite)
     with view(as_json=as_json) as live:
+        tokenizer = _tokenizer(model, live.note) if model else None
         report = check(
             files.paths, validation=validation, test=test, benchmarks=benchmarks, format_name=format_name,
-            columns=files.columns, tokenizer=_tokenizer(model, live.note) if model else None,
+            columns=files.columns, tokenizer=tokenizer,
         )  # fmt: skip
+        if page.file is not None:
+            live.note(f"writing {page.file}")
+            write_check_page(report, page.file, paths=files.paths, columns=files.columns, tokenizer=tokenizer)
     if as_json:
         write_json(**report.model_dump(mode="json", by_alias=True))
     else:

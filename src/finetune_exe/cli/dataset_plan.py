@@ -23,11 +23,14 @@ class Wish:
     launch: Literal["local", "ray"]
     show: int | None
     export: Literal["parquet", "datasets"] | None
+    html: Path | None
+    """The page about it; None for report.html inside the dataset."""
 
 
 def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None:
     """Prepare the data of a plan, and show or export it as wished."""
     from finetune_exe.report.dataset import render_dataset
+    from finetune_exe.workflow.pages import PAGE, require_new, write_dataset_page
     from finetune_exe.workflow.plans import open_plan
     from finetune_exe.workflow.runs import plan_tokenizer, prepare_dataset
 
@@ -36,11 +39,17 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
     if wish.export is not None and wish.output is None:
         raise click.UsageError("--export needs a folder to write: -o FOLDER")
     folder = beside if wish.export is not None or wish.output is None else wish.output
+    page = folder / PAGE if wish.html is None else wish.html
+    if wish.html is not None:
+        require_new(wish.html, overwrite=wish.overwrite)
     with view(as_json=wish.as_json) as live:
         manifest = prepare_dataset(
             plan, folder, overwrite=wish.overwrite, progress=live.progress, note=live.note,
             num_workers=wish.num_workers, launch=wish.launch,
         )  # fmt: skip
+        tokenizer = plan_tokenizer(plan, note=lambda _: None)
+        labels = plan.profile.labels if plan.profile is not None else ()
+        write_dataset_page(manifest, folder, tokenizer, page, labels=labels)
         if wish.export is not None and wish.output is not None:
             from finetune_exe.workflow.export_rows import export_rows
 
@@ -49,10 +58,10 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
     if wish.show is not None:
         from finetune_exe.workflow.token_rows import rows_of_dataset
 
-        tokenizer = plan_tokenizer(plan, note=lambda _: None)
         say_tokens(rows_of_dataset(folder, tokenizer, num_rows=wish.show), as_json=wish.as_json)
     elif wish.as_json:
         write_json(dataset=manifest, folder=str(folder))
     else:
         say(render_dataset(manifest))
         say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
+        say(f"For a browser: {page}")

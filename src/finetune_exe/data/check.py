@@ -11,12 +11,14 @@ from finetune_exe.data.checks import DATA_CHECKS
 from finetune_exe.data.checks.facts import Facts, join_facts
 from finetune_exe.data.checks.findings import Findings, judge
 from finetune_exe.data.checks.held_out import HeldOutRows, contaminated
+from finetune_exe.data.checks.label_names import label_counts
 from finetune_exe.data.checks.places import Places
 from finetune_exe.data.checks.survey import CHUNK_ROWS, Chunk, Prove, available_workers, survey_all
 from finetune_exe.data.faults import FileNote
+from finetune_exe.data.histogram import count_lengths
 from finetune_exe.data.ingest import SourceRows, open_sources
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.dataset import CheckReport, SplitName
+from finetune_exe.domain.dataset import CheckReport, LabelCount, SplitName
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -88,8 +90,16 @@ def check(
         kept=len(places) - len(lost),
         masks_checked=tokenizer is not None,
         quality=judge(found, num_rows=len(places)),
+        characters=count_lengths(facts.characters),
+        labels=_labels(facts),
         findings=found,
     )
+
+
+def _labels(facts: Facts) -> tuple[LabelCount, ...]:
+    counts: Mapping[str, int] = label_counts(facts) or {}
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(LabelCount(label=label, count=count) for label, count in ordered)
 
 
 def _survey(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from finetune_exe.data.histogram import count_lengths
 from finetune_exe.data.language import language_of
 from finetune_exe.domain.dataset import Fertility, LengthChoice, TokenReport
 from finetune_exe.domain.plan import Batch, Plan
@@ -64,6 +65,7 @@ def report_tokens(
         vocabulary_used=int(used.sum()),
         unknown_tokens=num_unknown,
         template=describe_template(tokenizer),
+        histogram=count_lengths(everything),
     )
 
 

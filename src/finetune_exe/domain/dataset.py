@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -72,6 +73,28 @@ class Fertility(Value):
         return self.num_tokens / self.num_words
 
 
+class Histogram(Value):
+    """How often a number lies between which borders."""
+
+    edges: tuple[int, ...]
+    """Borders of the bins, one more than bins, ascending; a bin holds its lower border, not its upper one."""
+    counts: tuple[int, ...]
+    """How many lie in each bin."""
+
+    @model_validator(mode="after")
+    def _bins_have_borders(self) -> Self:
+        if len(self.edges) != len(self.counts) + 1 or any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("a histogram has one ascending border more than counts")
+        return self
+
+
+class LabelCount(Value):
+    """One answer of a small closed set."""
+
+    label: str
+    count: int
+
+
 class TokenReport(Value):
     """How the rows look to the model."""
 
@@ -93,6 +116,8 @@ class TokenReport(Value):
     """Tokens the vocabulary has no piece for."""
     template: str
     """Where the chat template comes from, and what it does."""
+    histogram: Histogram | None = None
+    """Tokens of the sequences, those that are too long included; None where they were not counted."""
 
 
 class Split(Value):
@@ -230,5 +255,9 @@ class CheckReport(Document):
     masks_checked: bool
     """Whether a tokenizer was at hand to derive the loss masks too."""
     quality: DataQuality
+    characters: Histogram | None = None
+    """Characters of the rows that can be read; None where there is none."""
+    labels: tuple[LabelCount, ...] = ()
+    """The answers, most frequent first, where they are a small closed set."""
     findings: tuple[CheckFinding, ...]
     """Faults: errors first, then warnings, then advice, each most frequent first."""

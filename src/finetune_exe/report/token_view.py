@@ -46,11 +46,16 @@ def render_tokens(rows: Sequence[ShownRow], *, colour: bool) -> str:
 
 
 def _token(token: ShownToken, *, colour: bool) -> str:
-    text = f"<{token.id}>" if "\ufffd" in token.text or not token.text else visible(token.text)
+    text = token_text(token)
     ends = token.text.count("\n") * "\n"
     if colour:
         return f"{_GREEN if token.learned else ''}{text}{_PLAIN if token.learned else ''}{_DIM}{BETWEEN}{_PLAIN}{ends}"
     return (f"{LEARNED_OPEN}{text}{LEARNED_CLOSE}" if token.learned else f"{text}{BETWEEN}") + ends
+
+
+def token_text(token: ShownToken) -> str:
+    """Write a token's text, or its number where it is no whole text of its own."""
+    return f"<{token.id}>" if "\ufffd" in token.text or not token.text else visible(token.text)
 
 
 def visible(text: str) -> str:
