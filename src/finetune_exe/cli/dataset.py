@@ -51,7 +51,12 @@ from finetune_exe.errors import GATE
     "--show",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Print N rows token by token, the learned ones marked; with --plan, or with --model.",
+    help="Print N rows token by token, the learned ones marked; with --plan, or with --model. See also --dry-run.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --plan: show what would be repaired and dropped, N rows of each kind (--show), and write nothing.",
 )
 @click.option(
     "--export",
@@ -99,6 +104,7 @@ def command(
     model: str | None,
     columns: str | None,
     show: int | None,
+    dry_run: bool,
     export: Literal["parquet", "datasets"] | None,
     num_workers: int | None,
     launch: Literal["local", "ray"],
@@ -117,10 +123,11 @@ def command(
     fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
     fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
+    fine-tune dataset --plan plan.yaml --dry-run
     fine-tune dataset --plan plan.yaml
     """  # fmt: skip
     from finetune_exe.cli.dataset_files import Files, Page, check_files, convert_files, show_files
-    from finetune_exe.cli.dataset_plan import Wish, prepare_plan
+    from finetune_exe.cli.dataset_plan import Wish, prepare_plan, preview_plan
 
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
@@ -128,16 +135,22 @@ def command(
     if plan_path is not None:
         if paths or target or checks or model or columns or held_out:
             raise click.UsageError(
-                "--plan goes with -o, --set, --show, --export, --html, --workers, --launch, --overwrite and --json only: "
+                "--plan goes with -o, --set, --show, --dry-run, --export, --html, --workers, --launch, --overwrite and "
+                "--json only: "
                 "the plan names the data"
             )
+        if dry_run:
+            if output or export or html or overwrite:
+                raise click.UsageError("--dry-run writes nothing: leave out -o, --export, --html and --overwrite")
+            preview_plan(plan_path, settings, num_shown=show, as_json=as_json)
+            return
         prepare_plan(plan_path, settings, Wish(output=output, overwrite=overwrite, as_json=as_json, show=show,
                                                num_workers=num_workers, launch=launch, export=export, html=html))  # fmt: skip
         return
     if not paths:
         raise click.UsageError("give a PATH, or --plan PLAN")
-    if settings or export or num_workers or launch != "local":
-        raise click.UsageError("--set, --export, --workers and --launch go with --plan")
+    if settings or dry_run or export or num_workers or launch != "local":
+        raise click.UsageError("--set, --dry-run, --export, --workers and --launch go with --plan")
     if html is not None and (show is not None or (target and not checks)):
         raise click.UsageError("--html goes with --check or --plan")
     files = Files.named(paths, columns)

@@ -65,3 +65,19 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
         say(render_dataset(manifest))
         say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
         say(f"For a browser: {page}")
+        if manifest.num_altered:
+            say(f"Rows that were changed, before and after, in {folder / 'altered.jsonl'}")
+
+
+def preview_plan(plan_path: Path, settings: tuple[str, ...], *, num_shown: int | None, as_json: bool) -> None:
+    """Show what the cleaning that a plan asks for would do."""
+    from finetune_exe.data.cleaning.preview import NUM_SHOWN, preview_cleaning
+    from finetune_exe.report.cleaning import render_cleaning
+    from finetune_exe.workflow.plans import open_plan
+
+    plan = open_plan(plan_path, settings=settings)
+    preview = preview_cleaning(plan, num_shown=num_shown or NUM_SHOWN)
+    if as_json:
+        write_json(cleaning=preview)
+    else:
+        say(render_cleaning(preview))

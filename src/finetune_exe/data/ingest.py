@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import NamedTuple
 
 from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.faults import FAULTS, FileNote, file_note, insist
@@ -42,6 +43,25 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """One kind of fault that was repaired in a row."""
+
+    code: str
+    before: Conversation
+    """The row just before this repair."""
+
+
+class Mended(NamedTuple):
+    """A row after its repairs, in their order."""
+
+    conversation: Conversation
+    repairs: tuple[Repair, ...] = ()
+
+
+Mend = Callable[[Conversation], Mended]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRow:
     """A row that is a conversation."""
 
@@ -51,6 +71,7 @@ class KeptRow:
     """What it says, as `content_key` names it."""
     raw: Row
     """As its file holds it."""
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +226,7 @@ def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | R
 
 
 def ingest(
-    opened: Iterable[SourceRows], *, deduplicate: bool, preferences: bool = False
+    opened: Iterable[SourceRows], *, deduplicate: bool, preferences: bool = False, mend: Mend = Mended
 ) -> Iterator[KeptRow | LostRow]:
     """Yield every row of every source in order.
 
@@ -213,6 +234,7 @@ def ingest(
         opened: The sources.
         deduplicate: Lose rows that repeat an earlier one, of any source.
         preferences: Keep answers that are marked as bad ones.
+        mend: Repairs a row before it is judged or compared.
     """
     first_seen: dict[str, Position] = {}
     index = 0
@@ -222,7 +244,9 @@ def ingest(
             position = Position(source=number, index=index, line=entry.line, place=place)
             index += 1
             read = read_entry(entry, opening)
+            repairs: tuple[Repair, ...] = ()
             if not isinstance(read, RowFault):
+                read, repairs = mend(read)
                 read = _nothing_to_learn(read, preferences=preferences) or read
             if isinstance(read, RowFault):
                 yield LostRow(position=position, fault=read, row=_held(entry))
@@ -232,7 +256,7 @@ def ingest(
             if deduplicate and first is not position:
                 yield _duplicate(position, _held(entry), first)
             else:
-                yield KeptRow(position=position, conversation=read, key=key, raw=_held(entry))
+                yield KeptRow(position=position, conversation=read, key=key, raw=_held(entry), repairs=repairs)
 
 
 def _held(entry: RawRow | BadLine) -> Row:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import heapq
 import json
 import shutil
 from collections import Counter
@@ -17,25 +16,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from finetune_exe import __version__
 from finetune_exe.atomic import io_faults, output_exists
 from finetune_exe.data.account import Account
 from finetune_exe.data.assemble import Assembled, assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
+from finetune_exe.data.cleaning.cleaner import Cleaner
+from finetune_exe.data.cleaning.policy import read_policy
 from finetune_exe.data.ingest import KeptRow, LostRow, SourceRows, ingest, open_sources
 from finetune_exe.data.launch import Launch, run_jobs
 from finetune_exe.data.parity import compare_engines
-from finetune_exe.data.shards import ShardJob, address_of
+from finetune_exe.data.shards import Condemned, ShardJob, address_of
 from finetune_exe.data.sources import Source, find_sources
 from finetune_exe.data.split import draw_rows, split_groups
-from finetune_exe.data.spool import Spool, lost_line, read_spooled, write_lines
+from finetune_exe.data.spool import Spool, lost_line, merge_lines, read_spooled, write_lines
 from finetune_exe.data.token_report import report_tokens
 from finetune_exe.domain.dataset import SPLITS, Drop, MaskProof, PreparedDataset, SourceFile
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE, FineTuneError
-from finetune_exe.prepared.shards import LOST, read_summary, shard_array
+from finetune_exe.prepared.shards import ALTERED, LOST, read_summary, shard_array
 from finetune_exe.prepared.store import MANIFEST, SequenceView
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats.stored import from_json
@@ -81,10 +82,11 @@ def prepare(
         launch: Whether they run on this machine or on a Ray cluster.
 
     Returns:
-        The manifest. Rows that were dropped, but for those merely not drawn, stand in `rejected.jsonl` beside it.
+        The manifest. Rows that were dropped, but for those merely not drawn, stand in `rejected.jsonl` beside it, and
+        rows that were changed in `altered.jsonl`, before and after.
 
     Raises:
-        FineTuneError: O01 where the folder exists; C05, D01 to D04, D07, D08, D30 for the data; I01 while writing;
+        FineTuneError: O01 where the folder exists; C02, C05, D01 to D04, D07, D08, D30 for the data; I01 while writing;
             D31 where workers die.
     """
     if folder.exists() and not overwrite:
@@ -122,17 +124,20 @@ class _Read:
     seen: Counter[int]
     account: Account
     lost: Path
+    condemned: dict[int, RowFault]
+    """Of the kept rows, those that the plan's policy drops, by number."""
 
 
 def _read(opened: Sequence[SourceRows], plan: Plan, work: Path, tell: Progress) -> _Read:
     """Read all rows; the kept ones go into shards."""
     rows = _Read(spool=Spool(work), groups=[], indices=[], places=[], seen=Counter(), account=Account(),
-                 lost=work / "lost.jsonl")  # fmt: skip
+                 lost=work / "lost.jsonl", condemned={})  # fmt: skip
+    cleaner = Cleaner(read_policy(plan.data))
     column = plan.data.group_by
     columns: Counter[str] = Counter()
 
     def lost_lines() -> Iterator[dict[str, Any]]:
-        for row in ingest(opened, deduplicate=plan.data.deduplicate):
+        for row in ingest(opened, deduplicate=plan.data.deduplicate, mend=cleaner.mend):
             rows.seen[row.position.source] += 1
             _tell_sometimes(tell, "read", rows.seen.total(), 0)
             if isinstance(row, LostRow):
@@ -142,12 +147,14 @@ def _read(opened: Sequence[SourceRows], plan: Plan, work: Path, tell: Progress) 
             columns.update(row.conversation.extra)
             group = _group(row, column)
             rows.spool.add(row, group=group)
+            cleaner.look(len(rows.groups), row.conversation)
             rows.groups.append(group)
             rows.indices.append(row.position.index)
             rows.places.append(row.position.place)
 
     write_lines(rows.lost, lost_lines())
     rows.spool.close()
+    rows.condemned.update(cleaner.condemned(rows.places))
     tell("read", rows.seen.total(), rows.seen.total())
     if column is not None and rows.groups and not columns[column]:
         raise _no_column(column, columns)
@@ -175,7 +182,9 @@ def _jobs(rows: _Read, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_
     """Draw at most `data.max_rows` rows before the costly encoding, and make a job of each shard."""
     drawn: tuple[bool, ...] | None = None
     if plan.data.max_rows is not None:
-        drawn = draw_rows(rows.groups, max_rows=plan.data.max_rows, seed=plan.seed)
+        sound = [group for number, group in enumerate(rows.groups) if number not in rows.condemned]
+        draw = iter(draw_rows(sound, max_rows=plan.data.max_rows, seed=plan.seed))
+        drawn = tuple(number in rows.condemned or next(draw) for number in range(len(rows.groups)))
         for number in (number for number, chosen in enumerate(drawn) if not chosen):
             rows.account.lose(NOT_DRAWN, index=rows.indices[number], place=rows.places[number])
     given = tokenizer.given_template
@@ -185,12 +194,17 @@ def _jobs(rows: _Read, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_
         own = None
         if drawn is not None and not all(drawn[shard.first : shard.first + shard.num_rows]):
             own = tuple(n for n in range(shard.num_rows) if drawn[shard.first + n])
+        condemned = tuple(
+            Condemned(n, rows.condemned[shard.first + n])
+            for n in range(shard.num_rows) if shard.first + n in rows.condemned
+        )  # fmt: skip
         jobs.append(ShardJob(
             rows=str(shard.path.resolve()), drawn=own, shards=str(work.resolve()),
-            address=address_of(shard.digest, own, tokenizer, plan.data.max_length, plan.data.on_too_long),
+            address=address_of(shard.digest, own, condemned, tokenizer, plan.data.max_length, plan.data.on_too_long),
             model=str(tokenizer.folder.resolve()), chat_template=template,
             tokenizer_digest=tokenizer.tokenizer_digest, template_digest=tokenizer.template_digest,
             max_length=plan.data.max_length, on_too_long=plan.data.on_too_long, format_name=format_name,
+            condemned=condemned,
         ))  # fmt: skip
     return jobs
 
@@ -230,7 +244,8 @@ def _finish(
         work, shards, sides, groups, vocabulary_size=tokenizer.vocabulary_size,
         written=_counting(tell, "write", len(kept)),
     )  # fmt: skip
-    _write_rejected(work / REJECTED, rows.lost, shards)
+    merge_lines(work / REJECTED, [rows.lost], shards=[shard / LOST for shard in shards])
+    merge_lines(work / ALTERED, [], shards=[shard / ALTERED for shard in shards])
     files = tuple(source.describe(num_rows=rows.seen[number]) for number, source in enumerate(sources))
     manifest = _manifest(plan, tokenizer, files, opened[0], rows, assembled, work, jobs)
     parity = compare_engines(_first_rows(work), tokenizer)
@@ -313,26 +328,6 @@ def _sides(groups: Sequence[str], plan: Plan) -> NDArray[np.int8]:
         seed=plan.seed,
     )
     return np.fromiter((SPLITS.index(side) for side in sides), dtype=np.int8, count=len(sides))
-
-
-class _Lost(NamedTuple):
-    """A line of the rejected rows, and the number of its row."""
-
-    number: int
-    line: dict[str, Any]
-
-
-def _write_rejected(path: Path, lost: Path, shards: Sequence[Path]) -> None:
-    """Bring together the rows lost while reading and while encoding, in their order."""
-
-    def lines(files: Sequence[Path]) -> Iterator[_Lost]:
-        for file in files:
-            with file.open("rb") as opened:
-                for entry in map(json.loads, opened):
-                    yield _Lost(entry["index"], entry["line"])
-
-    ordered = heapq.merge(lines([lost]), lines([shard / LOST for shard in shards]), key=lambda entry: entry.number)
-    write_lines(path, (entry.line for entry in ordered))
 
 
 def _sample(jobs: Sequence[ShardJob]) -> list[str]:

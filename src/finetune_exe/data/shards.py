@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetune_exe import __version__
+from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
 from finetune_exe.data.spool import SpooledRow, read_spooled
 from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.domain.task import FormatName
 from finetune_exe.prepared.shards import read_summary, write_shard
-from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.stored import to_json
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+
+
+class Condemned(NamedTuple):
+    """A row that is dropped because the plan says so."""
+
+    number: int
+    """Among the rows of its shard."""
+    fault: RowFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,8 @@ class ShardJob:
     max_length: int
     on_too_long: OnTooLong
     format_name: FormatName
+    condemned: tuple[Condemned, ...] = ()
+    """Rows that are encoded only to count what is lost with them."""
 
     @property
     def target(self) -> Path:
@@ -56,14 +68,21 @@ class ShardJob:
         """Read a job back."""
         values = json.loads(text)
         drawn = values.pop("drawn")
-        return cls(**values, drawn=None if drawn is None else tuple(drawn))
+        condemned = (Condemned(number, RowFault(**fault)) for number, fault in values.pop("condemned"))
+        return cls(**values, drawn=None if drawn is None else tuple(drawn), condemned=tuple(condemned))
 
 
 def address_of(
-    rows_digest: str, drawn: tuple[int, ...] | None, tokenizer: ChatTokenizer, max_length: int, on_too_long: OnTooLong
+    rows_digest: str,
+    drawn: tuple[int, ...] | None,
+    condemned: Sequence[Condemned],
+    tokenizer: ChatTokenizer,
+    max_length: int,
+    on_too_long: OnTooLong,
 ) -> str:
-    """Hash what a shard's content follows from: rows, draw, tokenizer, template, settings and our version."""
-    parts = [rows_digest, drawn, tokenizer.tokenizer_digest, tokenizer.template_digest, max_length, on_too_long]
+    """Hash what a shard's content follows from: rows, draw, policy, tokenizer, template, settings and our version."""
+    policy = [(number, fault.code, fault.message) for number, fault in condemned]
+    parts = [rows_digest, drawn, policy, tokenizer.tokenizer_digest, tokenizer.template_digest, max_length, on_too_long]
     return hashlib.sha256(json.dumps([*parts, __version__]).encode()).hexdigest()[:40]
 
 
@@ -85,12 +104,25 @@ def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
         max_length=job.max_length,
         on_too_long=job.on_too_long,
     )
-    for number, result in zip(numbers, encoded, strict=True):
-        contents.add(number, rows[number], result)
-    write_shard(job.target, arrays=contents.arrays, rows=contents.rows, lost=contents.lost, summary=contents.summary())
+    condemned = dict(job.condemned)
+    stages = _count_stages([rows[number] for number in numbers], tokenizer, job)
+    for number, result, before in zip(numbers, encoded, stages, strict=True):
+        fault = condemned.get(number, result.fault)
+        contents.add(number, rows[number], replace(result, fault=fault), before)
+    write_shard(
+        job.target, arrays=contents.arrays, rows=contents.rows, lost=contents.lost, altered=contents.altered,
+        summary=contents.summary(),
+    )  # fmt: skip
     summary = read_summary(job.target)
     assert summary is not None
     return summary
+
+
+def _count_stages(rows: Sequence[SpooledRow], tokenizer: ChatTokenizer, job: ShardJob) -> list[list[int]]:
+    """Count, for each row, the learned tokens it had before each of its repairs."""
+    stages = [repair.before for row in rows for repair in row.repairs]
+    encoded = iter(encode_conversations(stages, tokenizer, max_length=job.max_length) if stages else ())
+    return [[result.num_learned for result in islice(encoded, len(row.repairs))] for row in rows]
 
 
 COUNTS = ("seen_learned", "ends_learned", "prompts_unlearned", "rows_with_learned", "num_altered", "num_unknown")
@@ -106,6 +138,7 @@ class _Contents:
         self._lengths, self._owners, self._kept = array("q"), array("i"), array("i")
         self.rows: list[bytes] = []
         self.lost: list[bytes] = []
+        self.altered: list[bytes] = []
         self._drops: dict[str, dict[str, Any]] = {}
         self._changes: dict[str, dict[str, Any]] = {}
         self._too_long: list[tuple[int, int]] = []
@@ -124,13 +157,14 @@ class _Contents:
             "owners": self._owners, "kept": self._kept,
         }  # fmt: skip
 
-    def add(self, number: int, row: SpooledRow, result: EncodedConversation) -> None:
-        """Add a row, kept or lost."""
+    def add(self, number: int, row: SpooledRow, result: EncodedConversation, before: Sequence[int]) -> None:
+        """Add a row, kept or lost; `before` has its learned tokens before each of its repairs."""
         import msgspec
 
-        self._counts["seen_learned"] += result.num_learned
+        learned = [*before, result.num_learned]
+        self._counts["seen_learned"] += learned[0]
         if result.fault is not None:
-            self._lose(row, result, result.fault)
+            self._lose(row, result, result.fault, learned[0])
             return
         for sequence in result.sequences:
             start = len(self._tokens)
@@ -145,8 +179,11 @@ class _Contents:
         counts["ends_learned"] += ends_in(result, self._tokenizer.stop_token_ids)
         counts["prompts_unlearned"] += all(each.ranges and each.ranges[0].start for each in result.sequences)
         counts["rows_with_learned"] += any(sequence.num_learned for sequence in result.sequences)
-        counts["num_altered"] += bool(result.changes)
         self._kept.append(number)
+        if row.repairs or result.changes:
+            self._alter(row, result)
+        for repair, (had, has) in zip(row.repairs, pairwise(learned), strict=True):
+            self._count(self._changes, repair.code, row, FIX_MESSAGES[repair.code], "", had - has)
         for change in result.changes:
             self._count(self._changes, change.code, row, change.message, "", change.num_learned_lost)
         stored = {"source": row.place, "group": row.group, "conversation": to_json(result.conversation)}
@@ -173,15 +210,24 @@ class _Contents:
         leading = next((i for i, token in enumerate(tokens) if token != bos), len(tokens)) if tokens[0] == bos else 0
         self._leading_bos[str(leading) if leading < 2 else "more"] += 1
 
-    def _lose(self, row: SpooledRow, result: EncodedConversation, fault: RowFault) -> None:
+    def _alter(self, row: SpooledRow, result: EncodedConversation) -> None:
         import msgspec
 
-        num_learned = result.num_learned if result.sequences else None
+        self._counts["num_altered"] += 1
+        codes = [repair.code for repair in row.repairs] + [change.code for change in result.changes]
+        before, after = to_json(_as_read(row)), to_json(result.conversation)
+        line = {"source": row.place, "codes": codes, "before": before, "after": after}
+        self.altered.append(msgspec.json.encode({"index": row.index, "line": line}, enc_hook=str))
+
+    def _lose(self, row: SpooledRow, result: EncodedConversation, fault: RowFault, learned: int) -> None:
+        import msgspec
+
+        num_learned = learned if result.sequences or row.repairs else None
         self._count(self._drops, fault.code, row, fault.message, fault.fix, num_learned)
         if fault.code == "too_long":
             self._too_long += [(len(sequence.tokens), sequence.num_learned) for sequence in result.sequences]
-        written = self._format.write(row.conversation)
-        content = to_json(row.conversation) if isinstance(written, RowFault) else written
+        written = self._format.write(_as_read(row))
+        content = to_json(_as_read(row)) if isinstance(written, RowFault) else written
         line = {"source": row.place, "code": fault.code, "message": fault.message, "row": content}
         self.lost.append(msgspec.json.encode({"index": row.index, "line": line}, enc_hook=str))
 
@@ -196,6 +242,10 @@ class _Contents:
         entry["count"] += 1
         if num_learned is not None:
             entry["num_learned"] = (entry["num_learned"] or 0) + num_learned
+
+
+def _as_read(row: SpooledRow) -> Conversation:
+    return row.repairs[0].before if row.repairs else row.conversation
 
 
 def work_through(jobs: Iterable[str], tell: Callable[[str], object]) -> None:

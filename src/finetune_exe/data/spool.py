@@ -6,14 +6,15 @@ A shard is named by its content, so that the same rows make the same shard in ev
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from finetune_exe.data.ingest import KeptRow, LostRow
+from finetune_exe.data.ingest import KeptRow, LostRow, Repair
 from finetune_exe.text.conversation import Conversation
 
 SHARD_ROWS = 2048
@@ -30,6 +31,7 @@ class SpooledRow:
     place: str
     group: str
     conversation: Conversation
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +63,14 @@ class Spool:
     def add(self, row: KeptRow, *, group: str) -> None:
         """Write one row."""
         position = row.position
-        line = _encode_line(
-            SpooledRow(index=position.index, place=position.place, group=group, conversation=row.conversation)
+        spooled = SpooledRow(
+            index=position.index,
+            place=position.place,
+            group=group,
+            conversation=row.conversation,
+            repairs=row.repairs,
         )
+        line = _encode_line(spooled)
         self._lines.append(line)
         self._bytes += len(line)
         if len(self._lines) >= SHARD_ROWS or self._bytes >= SHARD_BYTES:
@@ -100,6 +107,26 @@ def lost_line(row: LostRow) -> dict[str, Any]:
     fault, position = row.fault, row.position
     line = {"source": position.place, "code": fault.code, "message": fault.message, "row": row.row}
     return {"index": position.index, "line": line}
+
+
+class _Numbered(NamedTuple):
+    """A line, and the number of its row."""
+
+    number: int
+    line: dict[str, Any]
+
+
+def merge_lines(path: Path, files: Sequence[Path], *, shards: Sequence[Path] = ()) -> None:
+    """Bring together lines as `lost_line` makes them, from files and from the files of shards, in order of the rows."""
+
+    def lines(among: Sequence[Path]) -> Iterator[_Numbered]:
+        for file in among:
+            with file.open("rb") as opened:
+                for entry in map(json.loads, opened):
+                    yield _Numbered(entry["index"], entry["line"])
+
+    ordered = heapq.merge(*(lines([file]) for file in files), lines(shards), key=lambda entry: entry.number)
+    write_lines(path, (entry.line for entry in ordered))
 
 
 def write_lines(path: Path, lines: Iterable[Any]) -> None:

@@ -48,7 +48,7 @@ class Alteration(Value):
     """Where the first of them is: file:line."""
     message: str
     num_learned_tokens: int
-    """Learned tokens that they had before and have no more."""
+    """Learned tokens that they had before and have no more; negative where they have more than before."""
 
 
 class LengthChoice(Value):

@@ -87,6 +87,9 @@ class MethodOption(Value):
 
 
 OnTooLong = Literal["drop", "truncate_prompt", "refuse"]
+FixCode = Literal[
+    "line_ends", "mojibake", "html_residue", "control_characters", "invisible_characters", "surrounding_space"
+]
 
 
 class DataChoice(Value):
@@ -112,6 +115,10 @@ class DataChoice(Value):
     """Share of the groups kept for the final evaluation; nothing is chosen on them."""
     deduplicate: bool = True
     """Drop rows whose conversation was seen before, in any file."""
+    drop: tuple[str, ...] = ()
+    """Faults that cost a row its place: codes of `--check`. Rows that cannot be trained on are dropped in any case."""
+    fix: tuple[FixCode, ...] = ()
+    """Faults that are repaired first; a row that still has one is kept, unless drop names it too."""
 
 
 class LowRank(Value):

@@ -43,7 +43,10 @@ class Resident:
 def resident_memory(workload: Workload, *, num_steps: float = _MANY_STEPS) -> Resident:
     """Estimate the resident size of the process: live tensors, the heap's slack beside them, and the program."""
     memory = footprint(workload)
-    heap = min(CPU_HEAP_BYTES, num_steps * CPU_HEAP_STEP_BYTES) + CPU_HEAP_SHARE * (memory.parts["activations"] + memory.parts["logits"])
+    moving = memory.parts["activations"] + memory.parts["logits"]
+    heap = min(CPU_HEAP_BYTES, num_steps * CPU_HEAP_STEP_BYTES) + CPU_HEAP_SHARE * moving
+        memory.parts["activations"] + memory.parts["logits"]
+    )
     return Resident(
         total=Interval(
             low=memory.allocated.low + 0.7 * heap + CPU_RUNTIME_BYTES,

@@ -6,7 +6,8 @@ killed finds the shards that are done and makes only the others.
 - `tokens.npy` int32, `learned.npy` bool: the sequences of all kept rows end to end;
 - `lengths.npy` int64: tokens of each sequence; `owners.npy` int32: the kept row it is of, numbered in the shard;
 - `kept.npy` int32: for each kept row, its number among the rows that went in;
-- `rows.jsonl`, `lost.jsonl`: a line for each kept and each lost row;
+- `rows.jsonl`, `lost.jsonl`, `altered.jsonl`: a line for each kept row, each lost one, and each kept one that was
+  changed;
 - `summary.json`: counts, and the hash of each other file.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.json"
 ARRAY_TYPES = {"tokens": "int32", "learned": "bool", "lengths": "int64", "owners": "int32", "kept": "int32"}
-ROWS, LOST = "rows.jsonl", "lost.jsonl"
+ROWS, LOST, ALTERED = "rows.jsonl", "lost.jsonl", "altered.jsonl"
 
 
 def write_shard(
@@ -35,6 +36,7 @@ def write_shard(
     arrays: dict[str, Any],
     rows: Sequence[bytes],
     lost: Sequence[bytes],
+    altered: Sequence[bytes],
     summary: dict[str, Any],
 ) -> None:
     """Write a shard so that it is there whole or not at all.
@@ -44,6 +46,7 @@ def write_shard(
         arrays: Values of the arrays named in `ARRAY_TYPES`.
         rows: JSON of each kept row.
         lost: JSON of each lost row.
+        altered: JSON of each kept row that was changed, before and after.
         summary: What the driver must know of the shard.
     """
     import numpy as np
@@ -53,8 +56,8 @@ def write_shard(
     work.mkdir(parents=True)
     for name, dtype in ARRAY_TYPES.items():
         np.save(work / f"{name}.npy", np.asarray(arrays[name], dtype=dtype), allow_pickle=False)
-    (work / ROWS).write_bytes(b"".join(line + b"\n" for line in rows))
-    (work / LOST).write_bytes(b"".join(line + b"\n" for line in lost))
+    for name, lines in ((ROWS, rows), (LOST, lost), (ALTERED, altered)):
+        (work / name).write_bytes(b"".join(line + b"\n" for line in lines))
     hashes = {file.name: _hash(file) for file in sorted(work.iterdir())}
     (work / SUMMARY).write_text(json.dumps({**summary, "files": hashes}, sort_keys=True))
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.dataset import SPLITS, PreparedDataset
+from finetune_exe.domain.dataset import SPLITS, Drop, PreparedDataset
 from finetune_exe.report.page import (
     Block,
     Bullet,
@@ -55,10 +55,15 @@ def _dropped(dataset: PreparedDataset) -> list[Block]:
     if not dataset.dropped:
         return []
     rows = tuple(
-        (drop.code, format_count(drop.count), drop.first, f"{drop.message}\nfix: {drop.fix}")
+        (drop.code, format_count(drop.count), _tokens_of(drop), drop.first, f"{drop.message}\nfix: {drop.fix}")
         for drop in dataset.dropped
     )
-    return [Heading("ROWS DROPPED"), Table(header=("Code", "Rows", "First", "Why, and the fix"), rows=rows)]
+    header = ("Code", "Rows", "Tokens", "First", "Why, and the fix")
+    return [Heading("ROWS DROPPED"), Table(header=header, rows=rows)]
+
+
+def _tokens_of(drop: Drop) -> str:
+    return "" if drop.num_learned_tokens is None else format_count(drop.num_learned_tokens)
 
 
 def _altered_note(dataset: PreparedDataset) -> str:
@@ -75,11 +80,12 @@ def _learned(dataset: PreparedDataset) -> list[Field]:
     kept = sum(split.num_learned_tokens for split in dataset.splits.values())
     dropped = sum(drop.num_learned_tokens or 0 for drop in dataset.dropped)
     cut = sum(change.num_learned_tokens for change in dataset.altered)
-    seen = format_count(dataset.seen_learned_tokens)
+    seen, lost = format_count(dataset.seen_learned_tokens), format_count(abs(cut))
+    altered = f"+ {lost} lost by altering" if cut >= 0 else f"- {lost} gained by altering"
     return [
         Field(
             "Learned tokens",
-            f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped + {format_count(cut)} cut off",
+            f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped {altered}",
         )
     ]
 

@@ -13,13 +13,14 @@ from finetune_exe.domain.events import CheckpointSaved, Emit, Evaluated, RunFini
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import EvaluationPoint, TrainingRun
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.forward import Rows, batch_of, mean_loss
+from finetune_exe.models.forward import batch_of, mean_loss
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.memory import start_measuring
 from finetune_exe.training.schedule import learning_rate
-from finetune_exe.training.setup import Setup, set_up
+from finetune_exe.training.setup import set_up
+from finetune_exe.training.step import learn
 from finetune_exe.training.tally import Tally
 
 
@@ -73,7 +74,9 @@ def train(
         rows = [batch_of(train_split, indices, pad_token_id=pad, device=setup.device) for indices in micro_batches]
         num_learned = sum(batch.num_learned for batch in rows)
         rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
-        loss, norm = _learn(setup, rows, num_learned, rate, plan.optimizer.max_grad_norm)
+        for group in setup.optimizer.param_groups:
+            group["lr"] = rate
+        loss, norm = learn(setup, rows, max_norm=plan.optimizer.max_grad_norm)
         _refuse_non_finite(loss, norm, step, train_split, micro_batches)
         setup.optimizer.step()
         finished = StepFinished(
@@ -110,23 +113,6 @@ def _steps(split: SplitData, plan: Plan, num_steps: int) -> Iterator[tuple[int, 
     lengths = split.lengths
     epochs = (plan_epoch(lengths, plan.batch, seed=plan.seed, epoch=epoch) for epoch in itertools.count())
     yield from enumerate(itertools.islice(itertools.chain.from_iterable(epochs), num_steps), start=1)
-
-
-def _learn(
-    setup: Setup, rows: list[Rows], num_learned: int, rate: float, max_norm: float | None
-) -> tuple[float, float]:
-    """Leave the clipped gradient of one step to the optimizer; return the loss and the norm before clipping."""
-    import torch
-
-    for group in setup.optimizer.param_groups:
-        group["lr"] = rate
-    setup.optimizer.zero_grad(set_to_none=True)
-    loss = 0.0
-    for batch in rows:
-        share = setup.losses(batch).nll_N.sum() / num_learned
-        setup.accelerator.backward(share)
-        loss += float(share.detach())
-    return loss, float(torch.nn.utils.clip_grad_norm_(setup.trainable, math.inf if max_norm is None else max_norm))
 
 
 def _refuse_non_finite(loss: float, norm: float, step: int, split: SplitData, micro_batches: Step) -> None:

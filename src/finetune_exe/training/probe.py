@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune_exe.domain.plan import Plan
+from finetune_exe.estimate.rows import arrange_passes
 from finetune_exe.models.forward import Rows, collate
 from finetune_exe.models.generate import generate, merged
 from finetune_exe.text.encode import Sequence as TokenSequence
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.setup import Setup, set_up
+from finetune_exe.training.step import learn
 
 WARM_UP_STEPS = 2
 ANSWER_TOKENS = 8
@@ -23,7 +25,7 @@ MAX_SECONDS = 40.0
 
 
 class TrainingPace(NamedTuple):
-    """What timed steps showed; tokens are counted without padding."""
+    """What timed steps showed; tokens are counted without the padding that the plan's batches are expected to have."""
 
     tokens_per_second: float
     slowest_step_ratio: float
@@ -58,7 +60,7 @@ def time_steps(
         num_steps: Steps timed, after two to warm up.
     """
     setup = set_up(plan, base)
-    return _pace(setup, _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device), num_steps)
+    return _pace(setup, _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device), num_steps, plan)
 
 
 def probe(
@@ -86,7 +88,7 @@ def probe(
     setup = set_up(plan, base)
     load_seconds = time.monotonic() - started
     batches = _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device)
-    pace = _pace(setup, batches, num_steps)
+    pace = _pace(setup, batches, num_steps, plan)
     model = setup.model.eval()
     middle = batches[len(batches) // 2]
     with torch.no_grad():
@@ -124,23 +126,26 @@ def _batches(sequences: Sequence[TokenSequence], size: int, tokenizer: ChatToken
     ]
 
 
-def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int) -> TrainingPace:
-    """Time steps on batches spread evenly over the lengths there are."""
-    seconds, tokens = [], []
+def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int, plan: Plan) -> TrainingPace:
+    """Time steps on batches spread evenly over the lengths there are, and allow for the padding there will be."""
+    max_norm = plan.optimizer.max_grad_norm
+    seconds, tokens, timed_batches = [], [], []
     started = time.monotonic()
     for step in range(WARM_UP_STEPS + num_steps):
         timed = step - WARM_UP_STEPS
         position = timed if timed >= 0 else num_steps // 2
         batch = batches[min(len(batches) - 1, int((position + 0.5) * len(batches) / num_steps))]
         begun = time.monotonic()
-        setup.accelerator.backward(setup.losses(batch).nll_N.mean())
+        learn(setup, [batch], max_norm=max_norm)
         setup.optimizer.step()
-        setup.optimizer.zero_grad(set_to_none=True)
         if timed >= 0:
             seconds.append(time.monotonic() - begun)
-            tokens.append(batch.num_tokens)
+            timed_batches.append(batch)
+            tokens.append(batch.ids_BT.numel())
         if seconds and time.monotonic() - started > MAX_SECONDS:
             break
     rate = sum(tokens) / sum(seconds)
     slowest = max(spent / count for spent, count in zip(seconds, tokens, strict=True))
-    return TrainingPace(rate, slowest * rate, len(seconds))
+    passes = arrange_passes(plan)
+    padding = passes.padded_share if passes else sum(tokens) / sum(batch.num_tokens for batch in timed_batches) - 1
+    return TrainingPace(rate / (1 + padding), slowest * rate, len(seconds))

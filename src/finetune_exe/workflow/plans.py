@@ -148,8 +148,17 @@ def _probed(hardware: Hardware) -> Hardware:
 
 
 def open_plan(path: Path, *, settings: Sequence[str] = ()) -> Plan:
-    """Read a plan file with the user's edits, and bring everything that follows from them up to date."""
-    return edit_plan(read_plan(path), settings)
+    """Read a plan file with the user's edits, and bring everything that follows from them up to date.
+
+    Raises:
+        FineTuneError: C01, C02, C04 for what the file or the settings may not say.
+    """
+    plan = edit_plan(read_plan(path), settings)
+    if plan.data.drop:
+        from finetune_exe.data.cleaning.policy import read_policy
+
+        read_policy(plan.data)
+    return plan
 
 
 def edit_plan(plan: Plan, settings: Sequence[str]) -> Plan:

@@ -10,6 +10,8 @@ from finetune_exe.data.checks.row import RowView
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """All but tab, line feed, form feed, carriage return and next line, which lay out text."""
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""A command that colours a terminal or moves its cursor."""
 _INVISIBLE = re.compile(
     "[\u202a-\u202e\u2066-\u2069\u2060-\u2064\ufeff\u115f\u1160\u3164\u180e\U000e0001-\U000e007f\ufff9-\ufffb]"
     r"|(?<![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])\u200b(?![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])"
@@ -26,6 +28,7 @@ _LOOKALIKE = (
     "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406\u0408\u0405"
 )
 """Cyrillic letters that look like Latin ones."""
+_LATIN = str.maketrans(_LOOKALIKE, "aeopcyxijshdqwABEKMHOPCTXIJS")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
 _MIXED_LETTERS = re.compile(f"[{_LOOKALIKE}][A-Za-z]|[A-Za-z][{_LOOKALIKE}]")
 _MIXED_WORD = re.compile(
@@ -34,6 +37,23 @@ _MIXED_WORD = re.compile(
     rf"|(?<![A-Za-z\u0370-\u04ff])[{_LOOKALIKE}][A-Za-z]{{3,}}"
     rf"|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff]))"
 )
+
+
+def without_control(text: str) -> str:
+    """Take out the characters that `control_characters` finds, and the rest of commands to a terminal."""
+    return _CONTROL.sub("", _COLOUR.sub("", text))
+
+
+def without_invisible(text: str) -> str:
+    """Take out the marks that `invisible_characters` finds, and write Latin words in Latin letters."""
+    pieces, end = [], 0
+    for flag in _TAGGED_FLAG.finditer(text):
+        pieces += [_INVISIBLE.sub("", text[end : flag.start()]), flag[0]]
+        end = flag.end()
+    plain = "".join([*pieces, _INVISIBLE.sub("", text[end:])])
+    while (latin := _MIXED_WORD.sub(lambda word: word[0].translate(_LATIN), plain)) != plain:
+        plain = latin
+    return plain
 
 
 def _control(row: RowView) -> str | None:

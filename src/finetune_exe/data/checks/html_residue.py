@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
@@ -36,6 +37,19 @@ _ABOUT_CODE = re.compile(
 )
 """An answer to such a question may have markup too, unless it keeps its code apart."""
 _SELF_MADE = re.compile(r"\s*(?:<!DOCTYPE|<html|<\?xml|<svg)", re.IGNORECASE)
+
+
+def without_entities(text: str) -> str:
+    """Write what entities stand for, outside of code; tags stay."""
+    pieces, end = [], 0
+    for code in _FENCED.finditer(text):
+        pieces += [_plain(text[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*pieces, _plain(text[end:])])
+
+
+def _plain(text: str) -> str:
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
 def _find(row: RowView) -> str | None:

@@ -49,6 +49,15 @@ def find_mojibake(text: str) -> int:
     return -1
 
 
+def undo_mojibake(text: str) -> str:
+    """Read a text as UTF-8 again where it shows that it was read as something else; other texts stay as they are."""
+    if text.isascii() or find_mojibake(text) < 0:
+        return text
+    import ftfy
+
+    return ftfy.fix_encoding(text, ftfy.TextFixerConfig(replace_lossy_sequences=False))
+
+
 def _is_decoded(run: str, *, before: str) -> bool:
     """Whether characters are, byte for byte, the UTF-8 of others that are likelier here."""
     data = b"".join(_byte(character) for character in run)
