@@ -45,8 +45,6 @@ def resident_memory(workload: Workload, *, num_steps: float = _MANY_STEPS) -> Re
     memory = footprint(workload)
     moving = memory.parts["activations"] + memory.parts["logits"]
     heap = min(CPU_HEAP_BYTES, num_steps * CPU_HEAP_STEP_BYTES) + CPU_HEAP_SHARE * moving
-        memory.parts["activations"] + memory.parts["logits"]
-    )
     return Resident(
         total=Interval(
             low=memory.allocated.low + 0.7 * heap + CPU_RUNTIME_BYTES,
