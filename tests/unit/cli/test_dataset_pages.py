@@ -14,7 +14,7 @@ from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 from finetune_exe.cli.dataset import command
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import CheckReport
-from finetune_exe.domain.plan_yaml import write_plan
+from finetune_exe.domain.plan_yaml import read_plan, write_plan
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.report.html.check import check_page
 from finetune_exe.text.tokenizer import load_tokenizer
@@ -76,7 +76,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("finetune_exe.workflow.runs.plan_tokenizer", lambda plan, note: tokenizer)
     rows = write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(30))
     path = tmp_path / "plan.yaml"
-    path.write_text(write_plan(plan_for(rows)))
+    write_plan(plan_for(rows), path)
+    monkeypatch.setattr("finetune_exe.workflow.plans.open_plan", lambda path, settings: read_plan(path))
     return path
 
 

@@ -120,7 +120,8 @@ def _details(finding: CheckFinding, detail: _Detail) -> Markup:
     if more > 0:
         where.append(element("li", f"and {format_count(more)} more"))
     quoted = [row for row in finding.rows if row.extract][: detail.extracts]
-    summary = element("summary", data_text(finding.code, detail.characters), f" ({_count(finding)}) ")
+    code = data_text(finding.code, detail.characters)
+    summary = element("summary", severity_name(finding.severity), " ", code, f" ({_count(finding)})")
     parts: list[Child] = [summary, element("p", "Where:"), element("ul", *where)]
     if quoted:
         parts.append(element("p", "Such as:"))

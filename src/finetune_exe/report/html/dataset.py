@@ -120,7 +120,7 @@ def _accounting(dataset: PreparedDataset, detail: _Detail) -> Markup:
          element("span", data_text(source.sha256, 16), class_="name")]
         for source in dataset.sources[: detail.entries]
     ]  # fmt: skip
-    read = f"{format_count(len(dataset.sources))} files read"
+    read = f"Files read: {format_count(len(dataset.sources))}"
     parts.append(table(read, ("File", "Rows", "Bytes", "SHA-256"), files, numbers=(1, 2)))
     return section("Where every row went", *parts)
 

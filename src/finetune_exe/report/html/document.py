@@ -25,7 +25,7 @@ h2{font-size:1.25rem;margin:2.25rem 0 .75rem;padding-bottom:.3rem;border-bottom:
 h3{font-size:1rem;margin:1.5rem 0 .4rem}
 p{margin:.4rem 0}
 .soft,caption,figcaption,footer{color:var(--soft);font-size:.9rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.75rem;margin:1rem 0;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:1rem 0;padding:0}
 .tiles div{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.7rem .9rem;min-width:0}
 .tiles dt{color:var(--soft);font-size:.85rem}
 .tiles dd{margin:0;font-size:1.45rem;font-weight:600;overflow-wrap:anywhere}
@@ -37,8 +37,8 @@ th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px 
 thead th{border-bottom:2px solid var(--line);white-space:nowrap}
 tbody th{font-weight:600}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.name{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.88em;overflow-wrap:anywhere}
-.text{overflow-wrap:anywhere;min-width:12rem}
+.name{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.88em;overflow-wrap:anywhere;min-width:12.5rem}
+.text{overflow-wrap:anywhere;min-width:7rem}
 .severity{font-weight:600;white-space:nowrap}
 .error{color:var(--error)}.warning{color:var(--warning)}.info{color:var(--info)}.good{color:var(--good)}
 details{margin:.5rem 0;border:1px solid var(--line);border-radius:.4rem;padding:.4rem .8rem;overflow-wrap:anywhere}
