@@ -40,6 +40,9 @@ USUAL = (
 )  # fmt: skip
 
 
+FAULTY_ANSWERS = ("the fox said so. \n", "I'm sorry, but I can't help with that.")
+
+
 class Bench:
     """One dataset and one run, against which a changed plan is held."""
 
@@ -48,7 +51,9 @@ class Bench:
         self.models = [write_model(folder / f"model-{seed}", seed=seed) for seed in (0, 1)]
         self.rows = write_rows(folder / "rows.jsonl")
         lines = self.rows.read_text().splitlines()
-        self.rows.write_text("\n".join([*lines, *lines[:6]]) + "\n")
+        faulty = [json.dumps({"messages": [{"role": "user", "content": "say fox"}, {"role": "assistant", "content": said}],
+                              "topic": "fox"}) for said in FAULTY_ANSWERS]  # fmt: skip
+        self.rows.write_text("\n".join([*lines, *lines[:6], *faulty]) + "\n")
         (folder / "fewer.jsonl").write_text("\n".join(lines[:50]) + "\n")
         self._seen: dict[tuple[str, tuple[str, ...]], Seen] = {}
         self._data: PreparedFolder | None = None
@@ -98,6 +103,7 @@ def dataset(bench: Bench, plan: Plan) -> Seen:
         "key": made.key,
         "seen": made.seen,
         "dropped": {drop.code: drop.count for drop in made.dropped},
+        "altered": {change.code: change.count for change in made.altered},
         "sizes": {name: made.splits[name].num_rows for name in SPLITS},
         "content": [made.splits[name].digest for name in SPLITS],
     }
@@ -206,6 +212,8 @@ CASES: dict[str, Case] = {
     "data.validation_fraction": Case(value="0.4", phase=dataset, differs="sizes", same=("dropped",)),
     "data.test_fraction": Case(value="0.1", phase=dataset, differs="sizes", same=("dropped",)),
     "data.deduplicate": Case(value="false", phase=dataset, differs="dropped", same=("seen",)),
+    "data.drop": Case(value="[refusal]", phase=dataset, differs="dropped", same=("seen",)),
+    "data.fix": Case(value="[surrounding_space]", phase=dataset, differs="altered", same=("seen", "dropped")),
     "method.kind": Case(value="full", phase=model, differs="trainable"),
     "method.lora_rank": Case(value="4", phase=model, differs="trainable"),
     "method.lora_alpha": Case(value="8.0", phase=model, differs="scales", same=("trainable",)),

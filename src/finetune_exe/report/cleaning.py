@@ -62,7 +62,11 @@ def _shown(preview: CleaningPreview) -> list[Block]:
 def _difference(row: ShownRow) -> list[str]:
     """Write the lines that differ, a row that goes as a whole."""
     before, after = _lines(row.before), _lines(row.after or ())
-    marked = (line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ "))
+    marked: list[str] = []
+    for kind, first, end, new_first, new_end in difflib.SequenceMatcher(None, before, after, False).get_opcodes():
+        if kind != "equal":
+            marked += (f"- {line}" for line in before[first:end])
+            marked += (f"+ {line}" for line in after[new_first:new_end])
     lines = [line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}..." for line in marked]
     more = len(lines) - LINES_SHOWN
     return lines if more <= 0 else [*lines[:LINES_SHOWN], f"  ... and {format_count(more)} more lines"]
