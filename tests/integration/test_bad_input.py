@@ -66,13 +66,12 @@ def refused(done: Done, *, status: int, code: str) -> str:
 
 BAD_ROWS: dict[str, tuple[Row, str, str]] = {
     "a: a truncated line": ('{"instruction": "say", "outp', "truncated_line", "column"),
-    "b: an empty answer": ({"instruction": "say", "output": ""}, "empty_answer", "empty"),
-    "b: an answer of blanks": ({"instruction": "say", "output": " \n"}, "empty_answer", "empty"),
+    "b: an empty answer": ({"instruction": "say", "output": ""}, "empty_output", "empty"),
+    "b: an answer of blanks": ({"instruction": "say", "output": " \n"}, "whitespace_output", "white space"),
     "c: a missing key": ({"instruction": "say"}, "missing_key", "output"),
     "c2: a null answer": ({"instruction": "say", "output": None}, "", "output"),
     "e: not UTF-8": (b'{"instruction": "caf\xe9", "output": "x"}', "invalid_utf8", "0xe9"),
     "no object": ("7", "not_a_row", "int"),
-    "not a number": ('{"instruction": "say", "output": NaN}', "nan_literal", "NaN"),
     "the same again": (good(6), "exact_duplicate", "rows.jsonl:6"),
 }
 
@@ -90,7 +89,7 @@ def test_one_bad_row_is_named_and_counted(
     assert [(row["index"], row["line"]) for row in finding["rows"]] == [(6, 7)]
     assert (checked.json["records"], checked.json["kept"]) == (12, 11)
     assert code in finding["code"]
-    assert words in finding["message"]
+    assert words in finding["message"] + finding["rows"][0]["extract"] or finding["rows"][0]["of_index"] == 5
     shown = fine_tune("dataset", "rows.jsonl", "--check")
     assert shown.status == GATE
     assert "rows.jsonl:7" in shown.out
@@ -106,6 +105,14 @@ def test_one_bad_row_is_named_and_counted(
     assert "rows.jsonl:7" in rejected
 
 
+def test_not_a_number_is_a_warning(fine_tune: FineTune, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", with_bad_row('{"instruction": "say", "output": NaN}'))
+    checked = fine_tune("dataset", "rows.jsonl", "--check", "--json")
+    assert checked.status == OK
+    found = {finding["code"]: [row["index"] for row in finding["rows"]] for finding in checked.json["findings"]}
+    assert found == {"nan_literal": [6]}
+
+
 def test_b2_no_answer_anywhere_trains_nothing(
     fine_tune: FineTune, plan_of: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -116,7 +123,7 @@ def test_b2_no_answer_anywhere_trains_nothing(
         error = refused(fine_tune(*command), status=BAD_DATA, code="D04")
         assert "0 of 12 rows" in error
         assert "rows.jsonl:1" in error
-        assert "empty_answer" in error
+        assert "empty_output" in error
         assert contents(tmp_path) == before
 
 
@@ -202,8 +209,10 @@ def test_an_empty_file(fine_tune: FineTune, tmp_path: Path) -> None:
     for name, content in (("rows.jsonl", b""), ("blank.jsonl", b"\n \n\n"), ("header.csv", b"prompt,completion\n")):
         (tmp_path / name).write_bytes(content)
         before = contents(tmp_path)
+        checked = fine_tune("dataset", name, "--check", "--json")
+        assert (checked.status, checked.json["records"]) == (GATE, 0)
+        assert [finding["code"] for finding in checked.json["findings"]] == ["empty_file"]
         for command in (
-            ("dataset", name, "--check"),
             ("analyze", "answer", "--data", name),
             ("dataset", "alpaca", name),
         ):
@@ -293,7 +302,7 @@ def test_data_that_is_not_there(fine_tune: FineTune, tmp_path: Path) -> None:
     assert "rows.jsonl" in error
     (tmp_path / "empty").mkdir()
     assert "empty" in refused(fine_tune("dataset", "empty", "--check"), status=BAD_DATA, code="D07")
-    refused(fine_tune("dataset", "/dev/null", "--check"), status=BAD_DATA, code="D02")
+    assert fine_tune("dataset", "/dev/null", "--check").status == GATE
 
 
 def test_no_data_at_all(fine_tune: FineTune, tiny_model: Path, tmp_path: Path) -> None:
@@ -370,7 +379,9 @@ def test_a_very_long_line(fine_tune: FineTune, tmp_path: Path) -> None:
 def test_zero_bytes(fine_tune: FineTune, tmp_path: Path, tiny_model: Path) -> None:
     write_rows(tmp_path / "escaped.jsonl", [{**good(number), "instruction": f"a\0b {number}"} for number in range(12)])
     done = fine_tune("dataset", "escaped.jsonl", "--check", "--model", tiny_model)
-    assert done.status == OK
+    assert done.status == GATE
+    assert "control_characters" in done.out
+    assert "U+0000" in done.out
     write_rows(tmp_path / "raw.jsonl", with_bad_row(b'{"instruction": "a\0b", "output": "c"}'))
     error = refused(fine_tune("dataset", "raw.jsonl", "--check"), status=BAD_DATA, code="D01")
     assert "raw.jsonl, line 7" in error

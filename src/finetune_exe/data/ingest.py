@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.faults import FAULTS, FileNote, file_note, insist
+from finetune_exe.data.layout import empty_answer_code
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.sources import Source
 from finetune_exe.domain.dataset import Drop
@@ -323,7 +324,11 @@ def _nothing_to_learn(conversation: Conversation, *, preferences: bool) -> RowFa
         return None
     if conversation.kind == "text":
         return RowFault(code="empty_text", message="the text is empty", fix="drop the row")
-    return RowFault(code="empty_answer", message="an assistant turn is empty", fix="write the answer, or drop the row")
+    return RowFault(
+        code=empty_answer_code(conversation),
+        message="an assistant turn is empty",
+        fix="write the answer, or drop the row",
+    )
 
 
 def _not_asked_for(source: Source) -> FineTuneError:

@@ -111,7 +111,7 @@ def test_case_b_an_empty_output_is_dropped_and_counted(tmp_path: Path, tokenizer
     rows[6]["output"] = " \n"
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     manifest = prepare(plan_for(path), tokenizer, tmp_path / "out")
-    assert dropped(manifest) == {"empty_answer": 1}
+    assert dropped(manifest) == {"whitespace_output": 1}
     assert manifest.dropped[0].first == f"{path}:7"
 
 
@@ -289,7 +289,6 @@ def test_check_reports_what_prepare_drops(tmp_path: Path, tokenizer: ChatTokeniz
     assert (with_masks.kept, with_masks.masks_checked) == (6, True)
     manifest = prepare(plan_for(path, max_length=100), tokenizer, tmp_path / "out")
     errors = {finding.code: len(finding.rows) for finding in with_masks.findings if finding.severity == "error"}
-    errors["empty_answer"] = errors.pop("empty_output")
     assert dropped(manifest) == errors
 
 

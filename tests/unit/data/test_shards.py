@@ -155,7 +155,7 @@ def test_rows_and_learned_tokens_are_all_accounted_for(tmp_path: Path, tokenizer
     manifest = prepare(plan, tokenizer, tmp_path / "out")
     drops = {drop.code: drop for drop in manifest.dropped}
     assert {code: drop.count for code, drop in drops.items()} == {
-        "empty_answer": 1, "exact_duplicate": 1, "too_long": 1, "special_token": 1,
+        "empty_output": 1, "exact_duplicate": 1, "too_long": 1, "special_token": 1,
     }  # fmt: skip
     assert drops["too_long"].num_learned_tokens == 2, "x and its end"
     assert drops["special_token"].num_learned_tokens is None, "it was not tokenised"

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from finetune_exe.data.layout import Layout, layout_of
 from finetune_exe.text.conversation import Conversation, Message
-
-LABEL_COLUMNS = frozenset({
-    "label", "labels", "category", "categories", "intent", "intents", "class", "sentiment", "topic", "target", "tag",
-    "label_text",
-    "label_name", "polarity", "emotion", "stars", "rating",
-})  # fmt: skip
-"""Names of answer columns that hold a label."""
-Layout = Literal["text", "columns", "turns", "preference", "classification"]
-"""One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
 
 
 class RowView:
@@ -38,7 +28,7 @@ class RowView:
         self.answers = [message.content for message in self.messages if message.role == "assistant"]
         self.answer = self.answers[-1] if self.answers else ""
         self.rejected = rejected_answer(conversation)
-        self.layout = layout_of(conversation)
+        self.layout: Layout = layout_of(conversation)
         self.prompt = ""
         if self.layout != "text":
             for message in reversed(self.messages):
@@ -47,19 +37,6 @@ class RowView:
                     break
         self.text = "\n".join([message.content for message in self.messages])
         self.is_ascii = self.text.isascii()
-
-
-def layout_of(conversation: Conversation) -> Layout:
-    """Say how a conversation was laid out in its file."""
-    if conversation.kind == "text":
-        return "text"
-    origin = conversation.origin
-    if origin.get("format") == "preference":
-        return "preference"
-    columns = origin.get("columns")
-    if columns is None:
-        return "turns"
-    return "classification" if columns.get("answer", "").casefold() in LABEL_COLUMNS else "columns"
 
 
 def rejected_answer(conversation: Conversation) -> str | None:

@@ -1,0 +1,41 @@
+"""How a conversation was laid out in its file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from finetune_exe.text.conversation import Conversation
+
+LABEL_COLUMNS = frozenset({
+    "label", "labels", "category", "categories", "intent", "intents", "class", "sentiment", "topic", "target", "tag",
+    "label_text", "label_name", "polarity", "emotion", "stars", "rating",
+})  # fmt: skip
+"""Names of answer columns that hold a label."""
+Layout = Literal["text", "columns", "turns", "preference", "classification"]
+"""One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
+
+
+def layout_of(conversation: Conversation) -> Layout:
+    """Say how a conversation was laid out in its file."""
+    if conversation.kind == "text":
+        return "text"
+    origin = conversation.origin
+    if origin.get("format") == "preference":
+        return "preference"
+    columns = origin.get("columns")
+    if columns is None:
+        return "turns"
+    return "classification" if columns.get("answer", "").casefold() in LABEL_COLUMNS else "columns"
+
+
+def empty_answer_code(conversation: Conversation) -> str:
+    """Name the fault of a row with an empty answer, as its layout words it."""
+    match layout_of(conversation):
+        case "text":
+            return "empty_text"
+        case "turns":
+            return "empty_assistant"
+        case "classification":
+            return "empty_label"
+        case "columns" | "preference":
+            return "whitespace_output" if conversation.messages[-1].content else "empty_output"
