@@ -112,7 +112,8 @@ def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 def _is_data(first: list[str], sample: Sequence[list[str]]) -> bool:
     """Say whether the first record is a row like the others rather than names of columns.
 
-    It is where one of its values comes again in its column, more than once in fifty times, is a number, or is longer than a name.
+    It is where one of its values is a number, is longer than a name, or comes again in its column, more than once in
+    fifty times.
     """
     if all(cell.strip() == str(number) for number, cell in enumerate(first)) or len(first) > MAX_COLUMNS:
         return False
