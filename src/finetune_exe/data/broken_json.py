@@ -49,6 +49,8 @@ def read_damaged(line: bytes, number: int, offset: int, following: Iterator[byte
     try:
         text = line.decode()
     except UnicodeDecodeError as fault:
+        if fault.reason == "unexpected end of data" or fault.end >= len(line.rstrip(b"\r\n")):
+            return diagnose(line.decode(errors="ignore").rstrip("\r\n"), number, following)
         why = f"byte {offset + fault.start:,} of the file (0x{line[fault.start]:02x}) is not UTF-8"
         shown = line.decode(errors="backslashreplace").rstrip("\r\n")
         fix = "save the line as UTF-8; it was probably written as Latin-1 or CP1252"
@@ -169,7 +171,7 @@ def _code_of_shape(text: str, fault: json.JSONDecodeError) -> str | None:
     start = text.lstrip()
     if start.startswith(("//", "/*", "#")):
         return "comment_line"
-    if fault.msg.startswith("Invalid \\"):
+    if fault.msg.startswith("Invalid \\") and not breaks_off(text):
         return "invalid_escape"
     if re.match(r"[\[{]\s*'", start) and _is_python(start.rstrip().removesuffix(",")):
         return "single_quotes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from finetune_exe.data.broken_json import bad_line
 from finetune_exe.data.encoding import OverlongLine, decode, unreadable, utf8_lines
-from finetune_exe.data.faults import Tell
+from finetune_exe.data.faults import Tell, file_note
 from finetune_exe.data.raw import BadLine, RawRow
 
 DELIMITERS = (",", "\t", ";", "|", "\x1f", "\x01", "^", "~")
@@ -18,6 +19,7 @@ SAMPLE_LINES = 100
 MAX_FIELD_CHARACTERS = 16 << 20
 """A longer field is an unclosed quote that swallows the file."""
 MAX_COLUMNS = 10_000
+MAX_NAME_CHARACTERS = 200
 
 
 class _TextLines:
@@ -58,7 +60,9 @@ def read_csv(path: Path, tell: Tell, *, start: str) -> Iterator[RawRow | BadLine
         FineTuneError: D01 where the header cannot name columns.
     """
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    delimiter = find_delimiter(start.splitlines(keepends=True)[:SAMPLE_LINES]) or ","
+    beginning = start.splitlines(keepends=True)[:SAMPLE_LINES]
+    delimiter = find_delimiter(beginning) or ","
+    sample = _sample(beginning, delimiter)
     lines = _TextLines(path, tell)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -73,9 +77,13 @@ def read_csv(path: Path, tell: Tell, *, start: str) -> Iterator[RawRow | BadLine
             continue
         if not record:
             continue
-        if header is None:
+        if header is None and _is_data(record, sample):
+            header = [f"column_{number}" for number in range(1, len(record) + 1)]
+            tell(file_note("no_header", path, fix=f"write a header above the first line, as in: {','.join(header)}"))
+        elif header is None:
             header = _header(record, path, line)
-        else:
+            continue
+        if header is not None:
             yield _record(record, header, line, delimiter, lines)
 
 
@@ -92,6 +100,40 @@ def find_delimiter(lines: Sequence[str]) -> str | None:
             if score > best_score:
                 best, best_score = delimiter, score
     return best
+
+
+def _sample(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    try:
+        return [record for record in csv.reader(lines, delimiter=delimiter) if record]
+    except csv.Error:
+        return []
+
+
+def _is_data(first: list[str], sample: Sequence[list[str]]) -> bool:
+    """Say whether the first record is a row like the others rather than names of columns.
+
+    It is where one of its values is a number, is longer than a name, or comes again in its column, more than once in
+    fifty times.
+    """
+    if all(cell.strip() == str(number) for number, cell in enumerate(first)) or len(first) > MAX_COLUMNS:
+        return False
+    if any(len(cell) > MAX_NAME_CHARACTERS or _is_number(cell) for cell in first):
+        return True
+    columns = zip(*(record for record in sample[1:] if len(record) == len(first)), strict=True)
+    return any(
+        cell.strip() and column.count(cell) > len(column) / 50 for cell, column in zip(first, columns, strict=False)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    """Say whether a cell is a number, and no year, which may well be a name."""
+    if re.fullmatch(r"(19|20)\d\d", cell.strip()):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _record(record: list[str], header: list[str], line: int, delimiter: str, lines: _TextLines) -> RawRow | BadLine:

@@ -32,6 +32,9 @@ FILE_FAULTS: dict[str, FaultKind] = {
     "column_oriented": FaultKind(
         "info", "the file holds one list a column rather than one object a row", "nothing need be done"
     ),
+    "no_header": FaultKind(
+        "warning", "the table has no header; its columns are numbered", "write a header above the first line"
+    ),
     "blank_line": FaultKind("warning", "a line between the rows is blank", "remove the line"),
     "corrupt_compression": FaultKind(
         "error", "the compressed file is cut off or damaged", "fetch the file again; what could be unpacked was read"

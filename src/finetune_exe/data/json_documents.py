@@ -115,6 +115,10 @@ def read_document(path: Path, tell: Tell) -> Iterator[RawRow | BadLine]:
         yield from _array(text)
         return
     value, line = _whole(text, path)
+    if text.peek() == "{":
+        yield _row(value, line, "")
+        yield from _array(text, closed=False)
+        return
     rows = _wrapped(value, path, tell)
     if rows is None:
         rows = _columns(value, path, tell)
@@ -130,8 +134,11 @@ def wraps_rows(value: Any) -> bool:
     return isinstance(value, dict) and (_wrapper(value) is not None or _is_columns(value) or _is_squad(value))
 
 
-def _array(text: _Text) -> Iterator[RawRow | BadLine]:
-    """Walk an array element by element, so that each has its line and a fault is found where it is."""
+def _array(text: _Text, *, closed: bool = True) -> Iterator[RawRow | BadLine]:
+    """Walk an array element by element, so that each has its line and a fault is found where it is.
+
+    Objects one behind the other, without the brackets of a list, are walked alike.
+    """
     while text.peek() not in ("", "]"):
         line, begin = text.line(), text.position
         constants: list[str] = []
@@ -148,6 +155,8 @@ def _array(text: _Text) -> Iterator[RawRow | BadLine]:
         if text.peek() == ",":
             text.position += 1
     if not text.peek():
+        if not closed:
+            return
         yield bad_line(text.line(), "truncated_last_line", "", "the closing bracket of the list is missing")
         return
     text.position += 1
@@ -247,8 +256,9 @@ def _whole(text: _Text, path: Path) -> tuple[Any, int]:
     if _has_surrogates(text.held):
         held = text.held.encode(errors="surrogateescape")
         decode(held, path=path, number=1, offset=0)
+    text.position = end
     rest = text.held[end:].strip()
-    if rest:
+    if rest and not rest.startswith("{"):
         raise _not_json(text.held, text.held.index(rest, end), path, "something stands behind the object")
     if not is_encodable(value):
         raise unreadable(path, "an escape stands for half a character (a lone surrogate)", "correct the escape")

@@ -17,6 +17,8 @@ from finetune_exe.data.encoding import utf8_lines
 from finetune_exe.data.faults import FileNote, Tell, file_note
 from finetune_exe.data.raw import BadLine, RawRow, object_row
 
+BLANKS = b" \t\r\n\f\v\x1a"
+"""What a blank line is made of; the last of them ended files under DOS."""
 MAX_BLANK_LINES = 1000
 """Blank lines that are named one by one."""
 
@@ -64,7 +66,7 @@ def read_json_lines(path: Path, tell: Tell) -> Iterator[RawRow | BadLine]:
         try:
             entry = _checked(decode(line), line, number)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not line.strip():
+            if not line.strip(BLANKS):
                 pending.append(number)
                 offset += len(line)
                 continue

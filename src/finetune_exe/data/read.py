@@ -33,6 +33,11 @@ SUFFIXES: dict[str, Container] = {
 }  # fmt: skip
 """What a file of that name promises to be."""
 TEXT_SUFFIXES = tuple(suffix for suffix, container in SUFFIXES.items() if container == "text")
+KNOWN_COLUMNS = frozenset({
+    "instruction", "input", "context", "output", "prompt", "completion", "question", "answer", "query", "response",
+    "text", "label", "category", "intent", "sentence", "source", "target", "id", "system", "chosen", "rejected",
+})  # fmt: skip
+"""Names by which the header of a table is known."""
 SECTION_CHARACTERS = 20_000
 SECTIONS_WANTED = 30
 RECORDS_WANTED = 100
@@ -151,7 +156,7 @@ def _container(lines: list[str], text: str, path: Path, *, whole: bool) -> Conta
         return "tagged words"
     start = lines[0].lstrip()[:1]
     values = [_parsed(line) for line in lines[:2]]
-    if promised == "text" and not all(isinstance(value, dict) for value in values):
+    if promised == "text" and not _is_data(lines, values, text, whole=whole):
         return "text"
     if promised == "csv" and not isinstance(values[0], dict | list):
         return "csv"
@@ -169,6 +174,16 @@ def _container(lines: list[str], text: str, path: Path, *, whole: bool) -> Conta
         "give JSONL, JSON, CSV, TSV, Parquet or Arrow; call plain text .txt",
         line=1,
     )
+
+
+def _is_data(lines: list[str], values: list[Any], text: str, *, whole: bool) -> bool:
+    """Say whether a file that is called a text holds JSON or a table: rows, or a header of well-known names."""
+    if lines[0].lstrip()[:1] in ("{", "["):
+        value = _parsed(text) if whole else None
+        return all(isinstance(value, dict) for value in values) or isinstance(value, dict | list)
+    delimiter = find_delimiter(text.splitlines(keepends=True)[:100])
+    names = [name.strip().casefold() for name in lines[0].split(delimiter)] if delimiter else []
+    return len(names) > 1 and len(lines) > 1 and KNOWN_COLUMNS.issuperset(names)
 
 
 _NOT_JSON = object()

@@ -82,6 +82,11 @@ CONTAINERS: dict[str, bytes] = {
     "dialogues.json": json.dumps({"title": "x", "dialogues": ROWS}).encode(),
     "lines_called.csv": LINES.encode(),
     "lines_called.txt": LINES.encode(),
+    "behind_each_other.json": "".join(json.dumps(row) for row in ROWS).encode(),
+    "pretty_behind_each_other.jsonl": "\n".join(json.dumps(row, indent=2) for row in ROWS).encode(),
+    "array_called.txt": json.dumps(ROWS).encode(),
+    "table_called.txt": table("\t").encode(),
+    "dos.jsonl": LINES.encode() + b"\x1a",
     "pretty.jsonl": json.dumps(ROWS, indent=4).encode(),
     "bom.jsonl": LINES.encode("utf-8-sig"),
     "bom.csv": table(",").encode("utf-8-sig"),
@@ -192,6 +197,7 @@ def test_a_text_is_cut_at_paragraphs_into_the_text(tmp_path: Path) -> None:
         ("[" * 5000 + "]" * 5000, "too_deep"),
         ('{"a": ' * 150 + "1" + "}" * 150, "too_deep"),
         ("just words", "malformed_line"),
+        ('{"instruction": "sp\\u00', "truncated_line"),
     ],
 )
 def test_case_a_a_broken_line_is_set_aside_with_its_number(tmp_path: Path, damage: str, code: str) -> None:
@@ -279,6 +285,35 @@ def test_files_in_one_byte_a_character_are_read_and_it_is_said(tmp_path: Path, n
     [note] = notes
     assert note.code == "encoding"
     assert "CP1252" in note.message
+
+
+def test_a_line_cut_inside_a_character_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(LINES.encode() + '{"instruction": "spä'.encode()[:-1])
+    assert rows(path) == ROWS
+    assert [line.code for line in bad(path)] == ["truncated_last_line"]
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        ("good film,pos\nbad film,neg\nfine film,pos\nawful,neg\n", False),
+        ("1,good film\n0,bad film\n", False),
+        ("text,label\ngood film,pos\nbad film,neg\n", True),
+        ("text,2021\na,3\nb,4\n", True),
+        ("0,1\ngood film,pos\nbad film,neg\n", True),
+    ],
+)
+def test_a_table_without_a_header_loses_no_row(tmp_path: Path, content: str, header: bool) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    notes: list[FileNote] = []
+    found = [entry for entry in read_rows(path, notes.append) if isinstance(entry, RawRow)]
+    assert len(found) == content.count("\n") - header
+    assert [note.code for note in notes] == ([] if header else ["no_header"])
+    assert isinstance(found[0].row, dict)
+    assert list(found[0].row) == (content.splitlines()[0].split(",") if header else ["column_1", "column_2"])
+    assert found[0].line == 1 + header
 
 
 def test_a_text_that_is_neither_utf8_nor_western_is_refused_with_the_byte(tmp_path: Path) -> None:
