@@ -112,6 +112,18 @@ class DataChoice(Value):
     """Share of the groups kept for the final evaluation; nothing is chosen on them."""
     deduplicate: bool = True
     """Drop rows whose conversation was seen before, in any file."""
+    keep_similar_together: bool = True
+    """Put near duplicates, and rows with the same prompt, on one side of the split, like rows of one group."""
+    stratify_by: Literal["auto", "label", "length"] | None = "auto"
+    """Share out each label, or each length, alike; auto takes labels if there are few, or length if it varies."""
+    detectable_difference: float | None = Field(default=None, gt=0, le=2)
+    """Difference the test shall find, in standard deviations of the score; it sets the share of the test."""
+    validation_paths: tuple[str, ...] = ()
+    """Files of rows to choose the checkpoint with; then none of the others are kept for it."""
+    test_paths: tuple[str, ...] = ()
+    """Files of rows for the final evaluation; then none of the others are kept for it."""
+    on_leak: Literal["drop", "keep"] = "drop"
+    """What becomes of training rows that stand, in whole or in part, in the files for validation or test."""
 
 
 class LowRank(Value):
