@@ -48,7 +48,10 @@ class Bench:
         self.models = [write_model(folder / f"model-{seed}", seed=seed) for seed in (0, 1)]
         self.rows = write_rows(folder / "rows.jsonl")
         lines = self.rows.read_text().splitlines()
-        self.rows.write_text("\n".join([*lines, *lines[:6]]) + "\n")
+        others = [json.loads(line) for line in lines[:6]]
+        for row in others:
+            row["messages"][1]["content"] = f"{row['topic']} jump over the lazy end"
+        self.rows.write_text("\n".join([*lines, *lines[:6], *map(json.dumps, others)]) + "\n")
         (folder / "fewer.jsonl").write_text("\n".join(lines[:50]) + "\n")
         leaking = json.loads(lines[0])
         leaking["messages"][1]["content"] = "quite another answer"
