@@ -51,10 +51,19 @@ class Bench:
         self.models = [write_model(folder / f"model-{seed}", seed=seed) for seed in (0, 1)]
         self.rows = write_rows(folder / "rows.jsonl")
         lines = self.rows.read_text().splitlines()
+        others = [json.loads(line) for line in lines[:6]]
+        for row in others:
+            row["messages"][1]["content"] = f"{row['topic']} jump over the lazy end"
         faulty = [json.dumps({"messages": [{"role": "user", "content": "say fox"}, {"role": "assistant", "content": said}],
                               "topic": "fox"}) for said in FAULTY_ANSWERS]  # fmt: skip
-        self.rows.write_text("\n".join([*lines, *lines[:6], *faulty]) + "\n")
+        self.rows.write_text("\n".join([*lines, *lines[:6], *map(json.dumps, others), *faulty]) + "\n")
         (folder / "fewer.jsonl").write_text("\n".join(lines[:50]) + "\n")
+        leaking = json.loads(lines[0])
+        leaking["messages"][1]["content"] = "quite another answer"
+        new = {
+            "messages": [{"role": "user", "content": "jump over it"}, {"role": "assistant", "content": "said the fox"}]
+        }
+        (folder / "held_out.jsonl").write_text(f"{json.dumps(leaking)}\n{json.dumps(new)}\n")
         self._seen: dict[tuple[str, tuple[str, ...]], Seen] = {}
         self._data: PreparedFolder | None = None
         self._count = 0
@@ -64,7 +73,8 @@ class Bench:
         hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
         low_rank = not {"method.kind=prefix", "method.kind=full"} & set(settings)
         usual = (setting for setting in USUAL if low_rank or not setting.startswith("method."))
-        return make_plan(spec, hardware=hardware, settings=(*usual, *settings))
+        named = (setting.replace("{folder}", str(self.folder)) for setting in settings)
+        return make_plan(spec, hardware=hardware, settings=(*usual, *named))
 
     def look(self, phase: Callable[[Bench, Plan], Seen], *settings: str) -> Seen:
         """Observe a phase under these settings; what was seen once is remembered."""
@@ -200,6 +210,8 @@ class Case:
 PATIENT = ("optimizer.learning_rate=0.9", "schedule.max_steps=40", "schedule.epochs=20.0")
 WIDE_ENOUGH = ("method.lora_rank=128",)
 """States of fewer than 4,096 numbers stay in float32."""
+UNGROUPED = ("data.group_by=null",)
+HELD_OUT = ("data.group_by=null", "data.validation_paths={folder}/held_out.jsonl")
 CASES: dict[str, Case] = {
     "model.reference": Case(value="{model-1}", phase=training, differs="initial", same=("rates", "tokens")),
     "data.paths": Case(value="{fewer.jsonl}", phase=dataset, differs="content"),
@@ -214,6 +226,14 @@ CASES: dict[str, Case] = {
     "data.deduplicate": Case(value="false", phase=dataset, differs="dropped", same=("seen",)),
     "data.drop": Case(value="[refusal]", phase=dataset, differs="dropped", same=("seen",)),
     "data.fix": Case(value="[surrounding_space]", phase=dataset, differs="altered", same=("seen", "dropped")),
+    "data.keep_similar_together": Case(
+        value="false", phase=dataset, differs="content", same=("seen", "dropped"), beside=UNGROUPED
+    ),
+    "data.stratify_by": Case(value="length", phase=dataset, differs="content", same=("dropped",), beside=UNGROUPED),
+    "data.detectable_difference": Case(value="0.9", phase=dataset, differs="sizes", same=("dropped",)),
+    "data.validation_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
+    "data.test_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
+    "data.on_leak": Case(value="keep", phase=dataset, differs="dropped", same=("seen",), beside=HELD_OUT),
     "method.kind": Case(value="full", phase=model, differs="trainable"),
     "method.lora_rank": Case(value="4", phase=model, differs="trainable"),
     "method.lora_alpha": Case(value="8.0", phase=model, differs="scales", same=("trainable",)),

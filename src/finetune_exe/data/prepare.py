@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,26 +25,26 @@ from finetune_exe.data.assemble import Assembled, assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.cleaning.cleaner import Cleaner
 from finetune_exe.data.cleaning.policy import read_policy
-from finetune_exe.data.ingest import KeptRow, LostRow, SourceRows, ingest, open_sources
+from finetune_exe.data.duplicates.rows import RowText, choose_rows, join_rows, row_text, words_of_rows
+from finetune_exe.data.ingest import LostRow, SourceRows, ingest, open_sources
 from finetune_exe.data.launch import Launch, run_jobs
 from finetune_exe.data.parity import compare_engines
 from finetune_exe.data.shards import Condemned, ShardJob, address_of
-from finetune_exe.data.sources import Source, find_sources
-from finetune_exe.data.split import draw_rows, split_groups
+from finetune_exe.data.sides import LeakingRow, PlannedSource, Sides, leaking_rows, plan_sources, share_out
+from finetune_exe.data.split import draw_rows
 from finetune_exe.data.spool import Spool, lost_line, merge_lines, read_spooled, write_lines
 from finetune_exe.data.token_report import report_tokens
-from finetune_exe.domain.dataset import SPLITS, Drop, MaskProof, PreparedDataset, SourceFile
+from finetune_exe.domain.dataset import SPLITS, Drop, MaskProof, PreparedDataset, SourceFile, SplitName
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.prepared.shards import ALTERED, LOST, read_summary, shard_array
 from finetune_exe.prepared.store import MANIFEST, SequenceView
 from finetune_exe.text.conversation import Conversation, RowFault
-from finetune_exe.text.formats.stored import from_json
+from finetune_exe.text.formats.stored import from_json, to_json
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from finetune_exe.data.duplicates.rows import RowWords
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("read", "encode", "write"), rows done, and rows in all (0 where not known yet)."""
@@ -53,6 +53,9 @@ NOT_DRAWN = RowFault(
     code="not_drawn", message="data.max_rows leaves it out of the draw", fix="raise data.max_rows to use it"
 )
 REJECTED = "rejected.jsonl"
+LEAKS = "leaks.jsonl"
+WORDS_ROWS = 2000
+"""Rows whose words are hashed at a time."""
 COMPARED_ROWS = 200
 """Training rows that other engines render too."""
 SAMPLE_ROWS = 300
@@ -92,17 +95,17 @@ def prepare(
     if folder.exists() and not overwrite:
         raise output_exists(folder)
     tell = progress or (lambda stage, done, total: None)
-    sources = find_sources(plan.data.paths)
-    opened = open_sources(sources, format_name=plan.data.format)
+    planned = plan_sources(plan.data)
+    opened = open_sources([entry.source for entry in planned], format_name=plan.data.format)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         with io_faults(folder):
             unfinished.mkdir(parents=True, exist_ok=True)
-            rows = _read(opened, plan, unfinished, tell)
+            rows = _read(opened, [entry.side for entry in planned], plan, unfinished, tell)
             jobs = _jobs(rows, plan, tokenizer, unfinished, opened[0].detection.format.name)
             num_drawn = sum(_num_rows(job, rows, number) for number, job in enumerate(jobs))
             run_jobs(jobs, tokenizer, launch=launch, num_workers=num_workers, told=_counting(tell, "encode", num_drawn))
-            manifest = _finish(plan, tokenizer, sources, opened, rows, jobs, unfinished, folder, tell)
+            manifest = _finish(plan, tokenizer, planned, opened, rows, jobs, unfinished, folder, tell)
             shutil.rmtree(unfinished)
     except FineTuneError as fault:
         if fault.exit_status != RESUMABLE:
@@ -118,6 +121,14 @@ class _Read:
     spool: Spool
     groups: list[str]
     """Of each kept row."""
+    columns: list[str | None]
+    """Of each kept row: its group, where its column names one."""
+    sides: list[SplitName | None]
+    """Of each kept row: the side its file is meant for."""
+    words: list[RowWords]
+    """Of the kept rows: one entry, once all are read."""
+    leaks: list[LeakingRow]
+    """Rows that give away others which are held out."""
     indices: list[int]
     """Of each kept row: its number among all rows."""
     places: list[str]
@@ -128,11 +139,14 @@ class _Read:
     """Of the kept rows, those that the plan's policy drops, by number."""
 
 
-def _read(opened: Sequence[SourceRows], plan: Plan, work: Path, tell: Progress) -> _Read:
+def _read(
+    opened: Sequence[SourceRows], sides: Sequence[SplitName | None], plan: Plan, work: Path, tell: Progress
+) -> _Read:
     """Read all rows; the kept ones go into shards."""
-    rows = _Read(spool=Spool(work), groups=[], indices=[], places=[], seen=Counter(), account=Account(),
-                 lost=work / "lost.jsonl", condemned={})  # fmt: skip
+    rows = _Read(spool=Spool(work), groups=[], columns=[], sides=[], words=[], leaks=[], indices=[], places=[],
+                 seen=Counter(), account=Account(), lost=work / "lost.jsonl", condemned={})  # fmt: skip
     cleaner = Cleaner(read_policy(plan.data))
+    texts: list[RowText] = []
     column = plan.data.group_by
     columns: Counter[str] = Counter()
 
@@ -145,26 +159,27 @@ def _read(opened: Sequence[SourceRows], plan: Plan, work: Path, tell: Progress) 
                 yield lost_line(row)
                 continue
             columns.update(row.conversation.extra)
-            group = _group(row, column)
-            rows.spool.add(row, group=group)
+            named = row.conversation.extra.get(column) if column is not None else None
             cleaner.look(len(rows.groups), row.conversation)
-            rows.groups.append(group)
+            rows.columns.append(None if named is None else str(named))
+            rows.groups.append(row.key if named is None else str(named))
+            rows.sides.append(sides[row.position.source])
+            rows.spool.add(row, group=rows.groups[-1])
+            texts.append(row_text(row.conversation))
+            if len(texts) == WORDS_ROWS:
+                rows.words.append(words_of_rows(texts))
+                texts.clear()
             rows.indices.append(row.position.index)
             rows.places.append(row.position.place)
 
     write_lines(rows.lost, lost_lines())
+    rows.words[:] = [join_rows([*rows.words, words_of_rows(texts)])]
     rows.spool.close()
     rows.condemned.update(cleaner.condemned(rows.places))
     tell("read", rows.seen.total(), rows.seen.total())
     if column is not None and rows.groups and not columns[column]:
         raise _no_column(column, columns)
     return rows
-
-
-def _group(row: KeptRow, column: str | None) -> str:
-    """Name a row's group: the value of its column, or what it says where it has none, so that repeats stay together."""
-    value = row.conversation.extra.get(column) if column is not None else None
-    return row.key if value is None else str(value)
 
 
 def _no_column(column: str, columns: Counter[str]) -> FineTuneError:
@@ -180,19 +195,13 @@ def _no_column(column: str, columns: Counter[str]) -> FineTuneError:
 
 def _jobs(rows: _Read, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_name: Any) -> list[ShardJob]:
     """Draw at most `data.max_rows` rows before the costly encoding, and make a job of each shard."""
-    drawn: tuple[bool, ...] | None = None
-    if plan.data.max_rows is not None:
-        sound = [group for number, group in enumerate(rows.groups) if number not in rows.condemned]
-        draw = iter(draw_rows(sound, max_rows=plan.data.max_rows, seed=plan.seed))
-        drawn = tuple(number in rows.condemned or next(draw) for number in range(len(rows.groups)))
-        for number in (number for number, chosen in enumerate(drawn) if not chosen):
-            rows.account.lose(NOT_DRAWN, index=rows.indices[number], place=rows.places[number])
+    drawn = _drawn(rows, plan, work)
     given = tokenizer.given_template
     template = given if given in (None, "plain") else str(Path(str(given)).resolve())
     jobs = []
     for shard in rows.spool.shards:
         own = None
-        if drawn is not None and not all(drawn[shard.first : shard.first + shard.num_rows]):
+        if not all(drawn[shard.first : shard.first + shard.num_rows]):
             own = tuple(n for n in range(shard.num_rows) if drawn[shard.first + n])
         condemned = tuple(
             Condemned(n, rows.condemned[shard.first + n])
@@ -209,6 +218,35 @@ def _jobs(rows: _Read, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_
     return jobs
 
 
+def _drawn(rows: _Read, plan: Plan, work: Path) -> list[bool]:
+    """Say which rows to use: not those that leak, nor more than wanted of those that no file holds out."""
+    drawn = [True] * len(rows.groups)
+    rows.leaks[:] = [
+        leak for leak in leaking_rows(rows.words[0], rows.columns, rows.sides) if leak.row not in rows.condemned
+    ]
+    if plan.data.on_leak == "drop":
+        write_lines(work / LEAKS, (_leak_line(rows, leak) for leak in rows.leaks))
+        for leak in rows.leaks:
+            drawn[leak.row] = False
+    free = [row for row, side in enumerate(rows.sides) if side is None and drawn[row] and row not in rows.condemned]
+    if plan.data.max_rows is not None:
+        chosen = draw_rows([rows.groups[row] for row in free], max_rows=plan.data.max_rows, seed=plan.seed)
+        for row in (row for row, wanted in zip(free, chosen, strict=True) if not wanted):
+            drawn[row] = False
+            rows.account.lose(NOT_DRAWN, index=rows.indices[row], place=rows.places[row])
+    return drawn
+
+
+def _leak_line(rows: _Read, leak: LeakingRow) -> dict[str, Any]:
+    """Count a row that leaks, and write it down."""
+    fault = leak.fault(rows.places[leak.of_row])
+    rows.account.lose(fault, index=rows.indices[leak.row], place=rows.places[leak.row])
+    shard = next(s for s in rows.spool.shards if s.first <= leak.row < s.first + s.num_rows)
+    spooled = next(islice(read_spooled(shard.path), leak.row - shard.first, None))
+    line = {"source": spooled.place, "code": fault.code, "message": fault.message, "row": to_json(spooled.conversation)}
+    return {"index": spooled.index, "line": line}
+
+
 def _num_rows(job: ShardJob, rows: _Read, number: int) -> int:
     return len(job.drawn) if job.drawn is not None else rows.spool.shards[number].num_rows
 
@@ -216,7 +254,7 @@ def _num_rows(job: ShardJob, rows: _Read, number: int) -> int:
 def _finish(
     plan: Plan,
     tokenizer: ChatTokenizer,
-    sources: Sequence[Source],
+    planned: Sequence[PlannedSource],
     opened: Sequence[SourceRows],
     rows: _Read,
     jobs: Sequence[ShardJob],
@@ -233,21 +271,22 @@ def _finish(
     kept = _kept(rows, jobs)
     if len(kept) < len(SPLITS):
         raise _too_few(len(kept), rows.seen.total(), rows.account.drops())
-    groups = [rows.groups[number] for number in kept]
-    sides = _sides(groups, plan)
+    sides = _sides(rows, kept, plan)
     tell("write", 0, len(kept))
     work = unfinished / "dataset"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     shards = [job.target for job in jobs]
     assembled = assemble(
-        work, shards, sides, groups, vocabulary_size=tokenizer.vocabulary_size,
+        work, shards, sides.numbers, sides.families, vocabulary_size=tokenizer.vocabulary_size,
         written=_counting(tell, "write", len(kept)),
     )  # fmt: skip
-    merge_lines(work / REJECTED, [rows.lost], shards=[shard / LOST for shard in shards])
+    early = [path for path in (rows.lost, unfinished / LEAKS) if path.exists()]
+    merge_lines(work / REJECTED, early, shards=[shard / LOST for shard in shards])
     merge_lines(work / ALTERED, [], shards=[shard / ALTERED for shard in shards])
-    files = tuple(source.describe(num_rows=rows.seen[number]) for number, source in enumerate(sources))
-    manifest = _manifest(plan, tokenizer, files, opened[0], rows, assembled, work, jobs)
+    files = tuple(entry.source.describe(num_rows=rows.seen[number]) for number, entry in enumerate(planned))
+    manifest = _manifest(plan, tokenizer, planned, files, opened[0], rows, assembled, work, jobs)
+    manifest = manifest.model_copy(update={"split_evidence": sides.evidence})
     parity = compare_engines(_first_rows(work), tokenizer)
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)
     manifest.write(work / MANIFEST)
@@ -261,6 +300,7 @@ def _finish(
 def _manifest(
     plan: Plan,
     tokenizer: ChatTokenizer,
+    planned: Sequence[PlannedSource],
     files: tuple[SourceFile, ...],
     opening: SourceRows,
     rows: _Read,
@@ -273,7 +313,7 @@ def _manifest(
     num_kept = sum(split.num_rows for split in assembled.splits.values())
     return PreparedDataset(
         inputs={"plan": plan.digest()},
-        key=_key(plan, tokenizer, files),
+        key=_key(plan, tokenizer, planned, files),
         format=detection.format.name,
         format_evidence=detection.evidence,
         sources=files,
@@ -318,16 +358,15 @@ def _kept(rows: _Read, jobs: Sequence[ShardJob]) -> list[int]:
     return kept
 
 
-def _sides(groups: Sequence[str], plan: Plan) -> NDArray[np.int8]:
+def _sides(rows: _Read, kept: Sequence[int], plan: Plan) -> Sides:
     import numpy as np
 
-    sides = split_groups(
-        groups,
-        validation_fraction=plan.data.validation_fraction,
-        test_fraction=plan.data.test_fraction,
-        seed=plan.seed,
-    )
-    return np.fromiter((SPLITS.index(side) for side in sides), dtype=np.int8, count=len(sides))
+    words = choose_rows(rows.words[0], np.array(kept, np.int64))
+    groups, sides = [rows.groups[row] for row in kept], [rows.sides[row] for row in kept]
+    drawn = share_out(words, groups, sides, plan.data, seed=plan.seed)
+    left_in = Counter(leak.kind for leak in rows.leaks) if plan.data.on_leak == "keep" else {}
+    notes = (f"{count:,} training rows give away held-out ones (leak_{kind})" for kind, count in left_in.items())
+    return replace(drawn, evidence=(*drawn.evidence, *notes))
 
 
 def _sample(jobs: Sequence[ShardJob]) -> list[str]:
@@ -347,14 +386,15 @@ def dataset_key(plan: Plan, tokenizer: ChatTokenizer) -> str:
     Raises:
         FineTuneError: C05 or D07 where the plan's data is not there.
     """
-    return _key(plan, tokenizer, [source.describe(num_rows=0) for source in find_sources(plan.data.paths)])
+    planned = plan_sources(plan.data)
+    return _key(plan, tokenizer, planned, [entry.source.describe(num_rows=0) for entry in planned])
 
 
-def _key(plan: Plan, tokenizer: ChatTokenizer, files: Sequence[SourceFile]) -> str:
+def _key(plan: Plan, tokenizer: ChatTokenizer, planned: Sequence[PlannedSource], files: Sequence[SourceFile]) -> str:
     """Hash the files' content, the settings but for the paths, template, tokenizer and our version."""
     parts = {
-        "files": [file.sha256 for file in files],
-        "data": plan.data.model_dump(mode="json", exclude={"paths", "chat_template"}),
+        "files": [(file.sha256, entry.side) for file, entry in zip(files, planned, strict=True)],
+        "data": plan.data.model_dump(mode="json", exclude={"paths", "validation_paths", "test_paths", "chat_template"}),
         "seed": plan.seed,
         "template": tokenizer.template_digest,
         "tokenizer": tokenizer.tokenizer_digest,

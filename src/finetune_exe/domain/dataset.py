@@ -169,6 +169,8 @@ class PreparedDataset(Document):
     on_too_long: OnTooLong = "drop"
     tokens: TokenReport | None = None
     splits: dict[SplitName, Split]
+    split_evidence: tuple[str, ...] = ()
+    """What decided which row stands on which side."""
     mask_proof: MaskProof
     template_digest: str
     tokenizer_digest: str

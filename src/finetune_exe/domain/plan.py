@@ -119,6 +119,18 @@ class DataChoice(Value):
     """Faults that cost a row its place: codes of `--check`. Rows that cannot be trained on are dropped in any case."""
     fix: tuple[FixCode, ...] = ()
     """Faults that are repaired first; a row that still has one is kept, unless drop names it too."""
+    keep_similar_together: bool = True
+    """Put near duplicates, and rows with the same prompt, on one side of the split, like rows of one group."""
+    stratify_by: Literal["auto", "label", "length"] | None = "auto"
+    """Share out each label, or each length, alike; auto takes labels if there are few, or length if it varies."""
+    detectable_difference: float | None = Field(default=None, gt=0, le=2)
+    """Difference the test shall find, in standard deviations of the score; it sets the share of the test."""
+    validation_paths: tuple[str, ...] = ()
+    """Files of rows to choose the checkpoint with; then none of the others are kept for it."""
+    test_paths: tuple[str, ...] = ()
+    """Files of rows for the final evaluation; then none of the others are kept for it."""
+    on_leak: Literal["drop", "keep"] = "drop"
+    """What becomes of training rows that stand, in whole or in part, in the files for validation or test."""
 
 
 class LowRank(Value):

@@ -160,7 +160,7 @@ def _assign(content: dict[str, Any], path: str, value: Json, *, assignment: str)
     One path of data may be given without the brackets of a list.
     """
     *groups, leaf = path.split(".")
-    if path == "data.paths" and isinstance(value, str):
+    if path in ("data.paths", "data.validation_paths", "data.test_paths") and isinstance(value, str):
         value = [value]
     if not groups:
         content[leaf] = value

@@ -7,7 +7,7 @@ import random
 import statistics
 from dataclasses import dataclass
 
-from finetune_exe.domain.plan import Batch, Plan
+from finetune_exe.domain.plan import Batch, DataChoice, Plan
 from finetune_exe.domain.task import DataProfile, TokenCounts
 from finetune_exe.domain.values import Interval
 from finetune_exe.knowledge.rules import rule
@@ -19,6 +19,8 @@ PADDED_TO = 8
 
 Source: SmolLM2-135M, 34 steps of 8 rows of 70 to 128 tokens on a processor: 2.4 GiB at the peak against 2.8 without, in
 the same time."""
+MOST_TESTED = 0.4
+"""Share of the rows that a wanted detectable difference may claim."""
 MAX_ARRANGED = 20_000
 """Rows that are arranged to see how batches come out; more tell nothing new."""
 SAMPLING_ERROR = 0.02
@@ -50,13 +52,27 @@ def counted_tokens(plan: Plan) -> TokenCounts | None:
     return tokens if tokens is not None and tokens.model == plan.model.reference else None
 
 
+def test_share(data: DataChoice, rows: int) -> float:
+    """Give the share of the rows wanted for the test: as the plan says, or as its detectable difference asks.
+
+    The test takes `MOST_TESTED` of the rows at most.
+    """
+    if data.test_paths:
+        return 0.0
+    if data.detectable_difference is None:
+        return data.test_fraction
+    wanted = math.ceil((rule("detectable_difference")["factor"] / data.detectable_difference) ** 2)
+    return min(MOST_TESTED, wanted / max(1, rows))
+
+
 def split_sizes(plan: Plan, profile: DataProfile) -> SplitSizes:
     """Share out the profiled rows as the plan says; those longer than it allows are no part of them."""
     rows = profile.num_rows if plan.data.max_rows is None else min(profile.num_rows, plan.data.max_rows)
     tokens = counted_tokens(plan)
     if tokens is not None and profile.format != "completion":
         rows = round(rows * len(_kept(tokens, plan.data.max_length)) / len(tokens.lengths))
-    validation, test = round(rows * plan.data.validation_fraction), round(rows * plan.data.test_fraction)
+    validation = 0 if plan.data.validation_paths else round(rows * plan.data.validation_fraction)
+    test = round(rows * test_share(plan.data, rows))
     return SplitSizes(train=max(0, rows - validation - test), validation=validation, test=test)
 
 

@@ -44,7 +44,7 @@ def _dataset_page(dataset: PreparedDataset) -> list[Block]:
         )),
         *_dropped(dataset),
         *_altered(dataset),
-        Heading("SPLITS"), _splits(dataset),
+        Heading("SPLITS"), _splits(dataset), *(Bullet(reason) for reason in dataset.split_evidence),
         *_tokens(dataset),
         Heading("MASK PROOF"), *_proof(dataset),
         *_example(dataset),

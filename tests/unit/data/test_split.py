@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_exe.data.split import draw_rows, split_groups
+from finetune_exe.data.split import Shares, draw_rows, split_groups
 from finetune_exe.domain.dataset import SPLITS, SplitName
 from finetune_exe.errors import FineTuneError
 
@@ -17,7 +17,7 @@ FRACTIONS = st.floats(0.01, 0.4)
 
 
 def split(groups: list[str], validation: float = 0.1, test: float = 0.1, seed: int = 0) -> tuple[SplitName, ...]:
-    return split_groups(groups, validation_fraction=validation, test_fraction=test, seed=seed)
+    return split_groups(groups, shares=Shares(validation, test), seed=seed)
 
 
 @given(GROUPS, FRACTIONS, FRACTIONS, st.integers(0, 3))
@@ -51,6 +51,51 @@ def test_single_rows_meet_the_shares_exactly() -> None:
 def test_the_seed_decides() -> None:
     groups = [str(n) for n in range(100)]
     assert split(groups, seed=1) == split(groups, seed=1) != split(groups, seed=2)
+
+
+@given(st.integers(300, 900), st.integers(1, 100), st.integers(0, 3))
+def test_rows_that_are_added_move_only_those_near_a_border(rows: int, added: int, seed: int) -> None:
+    before = split([str(n) for n in range(rows)], seed=seed)
+    after = split([str(n) for n in range(rows + added)], seed=seed)
+    moved = sum(one != other for one, other in zip(before, after[:rows], strict=True))
+    borders = 2 * (1 + 4 * (added * 0.2 * 0.8) ** 0.5)  # each moves by what the added rows are off their share
+    assert moved <= borders
+
+
+@given(GROUPS, FRACTIONS, FRACTIONS, st.integers(0, 3), st.integers(1, 6))
+def test_strata_change_neither_the_wholeness_of_groups_nor_the_shares(
+    groups: list[str], validation: float, test: float, seed: int, count: int
+) -> None:
+    strata = [int(group) % count for group in groups]
+    sides = split_groups(groups, shares=Shares(validation, test), seed=seed, strata=strata)
+    assert len(set(zip(groups, sides, strict=True))) == len(set(groups))
+    assert set(sides) == set(SPLITS)
+    largest = max(Counter(groups).values())
+    for name, share in (("validation", validation), ("test", test)):
+        assert Counter(sides)[name] <= share * len(groups) + 2 * largest + 1  # type: ignore[index]
+
+
+def test_every_stratum_has_its_share_on_every_side() -> None:
+    strata = [0] * 700 + [1] * 250 + [2] * 50
+    sides = split_groups([str(n) for n in range(1000)], shares=Shares(0.1, 0.2), seed=0, strata=strata)
+    counts = Counter(zip(strata, sides, strict=True))
+    for stratum, size in Counter(strata).items():
+        assert abs(counts[stratum, "test"] - 0.2 * size) <= 1
+        assert abs(counts[stratum, "validation"] - 0.1 * size) <= 1
+    assert Counter(sides) == {"train": 700, "validation": 100, "test": 200}
+
+
+def test_what_stands_nowhere_else_is_learned() -> None:
+    strata = [0] * 40 + list(range(1, 11))
+    sides = split_groups([str(n) for n in range(50)], shares=Shares(0.1, 0.1), seed=0, strata=strata)
+    assert set(sides[40:]) == {"train"}
+
+
+@pytest.mark.parametrize(("shares", "empty"), [(Shares(0, 0.2), "validation"), (Shares(0.2, 0), "test")])
+def test_a_side_that_is_not_wanted_stays_empty(shares: Shares, empty: SplitName) -> None:
+    counts = Counter(split_groups([str(n) for n in range(100)], shares=shares, seed=0))
+    assert counts[empty] == 0
+    assert counts["train"] == 80
 
 
 def test_two_groups_are_refused() -> None:

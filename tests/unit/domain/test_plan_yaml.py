@@ -179,6 +179,7 @@ def test_a_plan_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (["schedule.kind=linear"], {"schedule": Schedule(kind="linear")}),
         (["data.paths=[a.jsonl, b.csv]"], {"data": DataChoice(paths=("a.jsonl", "b.csv"))}),
         (["data.paths=a.jsonl"], {"data": DataChoice(paths=("a.jsonl",))}),
+        (["data.test_paths=t.jsonl"], {"data": DataChoice(test_paths=("t.jsonl",))}),
         (["optimizer.max_grad_norm=null"], {"optimizer": Optimizer(max_grad_norm=None)}),
         (["seed=7"], {"seed": 7}),
     ],

@@ -1,0 +1,168 @@
+"""Families, strata, and the sides of rows whose files are meant for one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.data.duplicates.oracle import seeded
+from tests.unit.data.duplicates.test_find_duplicates import edited, text
+from tests.unit.data.plans import plan_for
+
+from finetune_exe.data.duplicates.rows import RowText, words_of_rows
+from finetune_exe.data.families import families, find_strata
+from finetune_exe.data.prepare import dataset_key, prepare
+from finetune_exe.data.sides import leaking_rows, plan_sources
+from finetune_exe.domain.plan import DataChoice
+from finetune_exe.estimate.rows import test_share as share_of_test
+from finetune_exe.knowledge.rules import rule
+from finetune_exe.prepared.store import load_dataset
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+
+def test_a_family_is_a_group_with_its_copies_and_whatever_shares_a_prompt() -> None:
+    rng = seeded(1)
+    rows = [RowText(text(rng, 8), text(rng, 40)) for _ in range(30)]
+    rows[1] = RowText(rows[0].prompt, edited(rng, rows[0].answer, 1))
+    rows[2] = RowText(rows[3].prompt, text(rng, 40))
+    groups = [f"g{number:02}" for number in range(30)]
+    groups[4] = groups[3]
+    found = families(words_of_rows(rows), groups)
+    together = {frozenset(row for row in range(30) if found[row] == name) for name in found}
+    assert {members for members in together if len(members) > 1} == {frozenset({0, 1}), frozenset({2, 3, 4})}
+    assert found[0] == found[1] == "g00"
+
+
+def test_rows_of_one_mould_are_no_family() -> None:
+    rng = seeded(2)
+    mould = text(rng, 90)
+    rows = [RowText("", f"{mould} {text(rng, 3)}") for _ in range(40)]
+    assert len(set(families(words_of_rows(rows), [str(n) for n in range(40)]))) == 40
+
+
+def test_an_instruction_many_rows_share_makes_no_family() -> None:
+    rng = seeded(3)
+    rows = [RowText("Write something nice", text(rng, 30)) for _ in range(40)]
+    assert len(set(families(words_of_rows(rows), [str(n) for n in range(40)]))) == 40
+
+
+def test_strata_are_labels_where_answers_are_labels_and_lengths_where_those_vary() -> None:
+    rng = seeded(4)
+    labelled = words_of_rows([RowText(text(rng, 20), ("good", "bad", "so so")[n % 3]) for n in range(60)])
+    strata = find_strata(labelled, "auto")
+    assert strata is not None
+    assert (strata.kind, strata.num_strata) == ("label", 3)
+    assert all((strata.numbers[n] == strata.numbers[m]) == (n % 3 == m % 3) for n in range(60) for m in range(60))
+    varied = words_of_rows([RowText("", text(rng, 10 + 3 * n)) for n in range(60)])
+    strata = find_strata(varied, "auto")
+    assert strata is not None
+    assert (strata.kind, Counter(strata.numbers)) == ("length", Counter({0: 15, 1: 15, 2: 15, 3: 15}))
+    assert strata.numbers == sorted(strata.numbers)
+    even = words_of_rows([RowText("", text(rng, 50)) for n in range(60)])
+    assert find_strata(even, "auto") is None
+    assert find_strata(varied, None) is None
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.2])
+def test_the_test_is_as_large_as_the_wanted_difference_asks(wanted: float) -> None:
+    data = DataChoice(detectable_difference=wanted)
+    rows = 10_000
+    assert share_of_test(data, rows) * rows == pytest.approx(
+        (rule("detectable_difference")["factor"] / wanted) ** 2, abs=1
+    )
+    assert share_of_test(data, 20) == 0.4
+    assert share_of_test(DataChoice(test_fraction=0.3), rows) == 0.3
+    assert share_of_test(DataChoice(detectable_difference=wanted, test_paths=("x",)), rows) == 0.0
+
+
+def chat(question: str, answer: str, **columns: Any) -> str:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages, **columns})
+
+
+def write(path: Path, lines: list[str]) -> str:
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Forty rows to share out, and a validation file that five of them give away."""
+    questions = [f"{'say ' * (n % 3)}the user {n} jumped over {n * 7} dogs" for n in range(40)]
+    rows = [chat(question, f"said {n} quick {n * 3} brown {n * 5}") for n, question in enumerate(questions)]
+    held_out = [
+        rows[0],
+        chat(questions[1].upper(), "said 1 quick 3 brown 5"),
+        chat(questions[2], "the lazy end"),
+        chat("quick over dog", "jumped over the end"),
+    ]
+    rows.append(chat(questions[2], "once more another one"))
+    return write(tmp_path / "rows.jsonl", rows), write(tmp_path / "validation.jsonl", held_out)
+
+
+def test_a_file_for_validation_is_validation_and_what_gives_it_away_is_not_learned(
+    files: tuple[str, str], tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rows, validation = files
+    plan = plan_for(rows, validation_paths=(validation,), stratify_by=None)
+    made = prepare(plan, tokenizer, tmp_path / "made")
+    assert made.splits["validation"].num_rows == 4
+    assert made.splits["train"].num_rows + made.splits["test"].num_rows == 37
+    dropped = {drop.code: drop for drop in made.dropped}
+    assert {code: drop.count for code, drop in dropped.items()} == {
+        "exact_duplicate": 1, "leak_normalised": 1, "leak_prompt_only": 2,
+    }  # fmt: skip
+    assert "validation.jsonl:3" in dropped["leak_prompt_only"].message
+    assert made.seen == made.kept + sum(drop.count for drop in made.dropped) == 45
+    rejected = [json.loads(line) for line in (tmp_path / "made" / "rejected.jsonl").read_text().splitlines()]
+    assert Counter(entry["code"] for entry in rejected) == Counter(
+        {"exact_duplicate": 1, "leak_normalised": 1, "leak_prompt_only": 2}
+    )
+    learned = {row.source for row in load_dataset(tmp_path / "made").split("train").read_rows()}
+    assert not learned & {f"{rows}:{line}" for line in (1, 2, 3, 41)}
+
+
+def test_leaks_are_learned_all_the_same_where_the_plan_says_so_and_it_is_told(
+    files: tuple[str, str], tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rows, validation = files
+    plan = plan_for(rows, validation_paths=(validation,), on_leak="keep")
+    made = prepare(plan, tokenizer, tmp_path / "made")
+    assert {drop.code for drop in made.dropped} == {"exact_duplicate"}
+    assert "2 training rows give away held-out ones (leak_prompt_only)" in made.split_evidence
+
+
+def test_files_for_both_leave_every_other_row_to_training(
+    files: tuple[str, str], tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rows, validation = files
+    test = write(tmp_path / "test.jsonl", [chat("end of the lazy dog", "over and over")])
+    plan = plan_for(rows, validation_paths=(validation,), test_paths=(test,))
+    made = prepare(plan, tokenizer, tmp_path / "made")
+    assert {name: split.num_rows for name, split in made.splits.items()} == {"train": 37, "validation": 4, "test": 1}
+
+
+def test_a_file_named_for_a_side_is_learned_by_no_other(files: tuple[str, str]) -> None:
+    rows, validation = files
+    planned = plan_sources(DataChoice(paths=(str(Path(rows).parent),), validation_paths=(validation,)))
+    assert [(Path(entry.source.name).name, entry.side) for entry in planned] == [
+        ("validation.jsonl", "validation"), ("rows.jsonl", None),
+    ]  # fmt: skip
+
+
+def test_the_key_follows_which_file_is_held_out(files: tuple[str, str], tokenizer: ChatTokenizer) -> None:
+    rows, validation = files
+    keys = {
+        dataset_key(plan_for(rows, **data), tokenizer)
+        for data in ({}, {"validation_paths": (validation,)}, {"test_paths": (validation,)})
+    }
+    assert len(keys) == 3
+
+
+def test_rows_of_a_held_out_group_leak() -> None:
+    words = words_of_rows([RowText(f"{word} one two", f"{word} three") for word in ("a", "b", "c")])
+    found = leaking_rows(words, ["anna", "anna", None], ["test", None, None])
+    assert [(leak.row, leak.of_row, leak.kind) for leak in found] == [(1, 0, "group")]
