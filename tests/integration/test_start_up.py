@@ -25,10 +25,10 @@ LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "version": (["--version"], HEAVY | {"pydantic"}),
     "train --help": (["train", "--help"], HEAVY),
     "analyze": (["analyze", "classify support mails by urgency", "--json"], HEAVY | {"jinja2"}),
-    "analyze on rows": (["analyze", "answer", "--data", "rows.jsonl", "--json"], HEAVY),
+    "analyze on rows": (["analyze", "answer", "--data", "rows.jsonl", "--json"], HEAVY - {"tokenizers"}),
     "config": (["config", "embedded", "--to", "python"], HEAVY),
     "debug": (["debug", "trace.log", "--json"], HEAVY),
-    "dataset --check": (["dataset", "rows.jsonl", "--check", "--json"], HEAVY),
+    "dataset --check": (["dataset", "rows.jsonl", "--check", "--json"], HEAVY - {"numpy"}),
     "dataset chatml": (["dataset", "chatml", "rows.jsonl"], HEAVY),
     "unknown command": (["anlyze"], HEAVY | {"pydantic"}),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 
 from finetune_exe.knowledge.rows import read_rows
@@ -16,6 +17,8 @@ class BoilerplateFamily:
 
     name: str
     phrases: tuple[str, ...]
+    source: str
+    date: date
 
 
 @cache

@@ -191,7 +191,7 @@ def test_a_prepared_dataset_holds_repaired_rows_and_says_what_was_done(
     plan = plan_for(path, max_length=128, fix=ALL_FIXES, drop=("refusal", "near_duplicate"))
     manifest = prepare(plan, tokenizer, tmp_path / "out")
     dropped = {drop.code: drop.count for drop in manifest.dropped}
-    assert dropped == {"refusal": 1, "near_duplicate": 1, "empty_answer": 1,
+    assert dropped == {"refusal": 1, "near_duplicate": 1, "empty_output": 1,
                        "exact_duplicate": 1, "too_long": 1}  # fmt: skip
     assert rejected(tmp_path / "out") == dropped
     assert {change.code: change.count for change in manifest.altered} == {
@@ -258,7 +258,7 @@ def test_rows_and_learned_tokens_are_conserved(
     gone += sum(change.num_learned_tokens for change in made.altered)
     assert made.seen_learned_tokens == learned_in(tmp_path / "out") + gone
     assert changed.keys() <= fix
-    assert lost.keys() - drop <= {"empty_answer", "exact_duplicate", "too_long"}
+    assert lost.keys() - drop <= {"empty_output", "exact_duplicate", "too_long"}
     preview = preview_cleaning(plan)
     foreseen = {entry.code: entry.count for entry in preview.dropped}
     if max_rows is None:
@@ -277,4 +277,4 @@ def test_a_dry_run_shows_rows_before_and_after_and_writes_nothing(
     one = preview_cleaning(plan, num_shown=1)
     assert {code: len(rows) for code, rows in one.shown.items()} == dict.fromkeys(one.shown, 1)
     nothing = preview_cleaning(plan_for("rows.jsonl", deduplicate=False))
-    assert (nothing.repaired, [drop.code for drop in nothing.dropped]) == ((), ["empty_answer"])
+    assert (nothing.repaired, [drop.code for drop in nothing.dropped]) == ((), ["empty_output"])

@@ -92,6 +92,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "data.validation_fraction": {"data": DataChoice(validation_fraction=0.2)},
     "data.test_fraction": {"data": DataChoice(test_fraction=0.2)},
     "data.deduplicate": {"data": DataChoice(deduplicate=False)},
+    "data.on_too_long": {"data": DataChoice(on_too_long="refuse")},
     "data.drop": {"data": DataChoice(drop=("refusal",))},
     "data.fix": {"data": DataChoice(fix=("mojibake",))},
     "data.keep_similar_together": {"data": DataChoice(keep_similar_together=False)},
