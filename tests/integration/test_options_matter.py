@@ -111,6 +111,7 @@ def dataset(bench: Bench, plan: Plan) -> Seen:
     return {
         "error": None,
         "key": made.key,
+        "format": made.format,
         "seen": made.seen,
         "dropped": {drop.code: drop.count for drop in made.dropped},
         "altered": {change.code: change.count for change in made.altered},
@@ -215,7 +216,7 @@ HELD_OUT = ("data.group_by=null", "data.validation_paths={folder}/held_out.jsonl
 CASES: dict[str, Case] = {
     "model.reference": Case(value="{model-1}", phase=training, differs="initial", same=("rates", "tokens")),
     "data.paths": Case(value="{fewer.jsonl}", phase=dataset, differs="content"),
-    "data.format": Case(value="alpaca", phase=dataset, differs="error"),
+    "data.format": Case(value="alpaca", phase=dataset, differs="format", same=("seen",)),
     "data.chat_template": Case(value="plain", phase=dataset, differs="content", same=("sizes",)),
     "data.max_length": Case(value="34", phase=dataset, differs="dropped"),
     "data.on_too_long": Case(value="truncate_prompt", phase=dataset, differs="dropped", beside=("data.max_length=34",)),

@@ -96,7 +96,7 @@ def test_every_row_is_accounted_for(job: Path) -> None:
     dataset = PreparedDataset.read(job / "runs" / "plan" / "dataset" / "manifest.json")
     assert (dataset.seen, dataset.kept) == (62, 60)
     assert {drop.code: (drop.count, drop.first) for drop in dataset.dropped} == {
-        "no_assistant": (1, "rows.jsonl:61"), "truncated_last_line": (1, "rows.jsonl:62"),
+        "no_assistant": (1, "rows.jsonl:61"), "malformed_line": (1, "rows.jsonl:62"),
     }  # fmt: skip
     assert sum(split.num_rows for split in dataset.splits.values()) == 60
     assert dataset.mask_proof.num_proven == 60
