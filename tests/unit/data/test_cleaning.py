@@ -263,7 +263,9 @@ def test_rows_and_learned_tokens_are_conserved(
     foreseen = {entry.code: entry.count for entry in preview.dropped}
     if max_rows is None:
         assert foreseen == {code: count for code, count in lost.items() if code != "too_long"}
-        assert {entry.code: entry.count for entry in preview.repaired} == dict(changed)
+        repaired = Counter({entry.code: entry.count for entry in preview.repaired})
+        assert repaired >= changed  # a dry run has no tokenizer: it counts rows that turn out too long
+        assert lost["too_long"] or repaired == changed
 
 
 def test_a_dry_run_shows_rows_before_and_after_and_writes_nothing(
