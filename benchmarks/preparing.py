@@ -23,6 +23,7 @@ import resource
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterable
 from importlib.metadata import version
 from itertools import islice
@@ -34,11 +35,15 @@ from finetune_exe.data.duplicates.jsonl_words import TextColumns, jsonl_words
 THRESHOLD, PERMUTATIONS = 0.7, 128
 COLUMNS = TextColumns(("instruction", "input"), ("output",))
 _WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 
 
 def shingle_set(row: dict[str, str]) -> set[str]:
-    """Give the distinct runs of five words of a row."""
-    words = _WORD.findall("\n".join(row[name] for name in ("instruction", "input", "output")).lower())
+    """Give the distinct runs of five words of a row; a character of a script without spaces is a word."""
+    text = "\n".join(row[name] for name in ("instruction", "input", "output"))
+    if not text.isascii():
+        text = _UNSPACED.sub(r" \1 ", unicodedata.normalize("NFKC", text)).casefold()
+    words = _WORD.findall(text.lower())
     return {" ".join(words[start : start + 5]) for start in range(max(1, len(words) - 4))}
 
 
