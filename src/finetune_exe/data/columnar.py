@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-from finetune_exe.data.encoding import system_faults, unreadable
+from finetune_exe.data.arrow_reader import plain
+from finetune_exe.data.encoding import unreadable
 from finetune_exe.data.raw import BadLine, RawRow
 
-ARROW_FILE = b"ARROW1\0\0"
+ARROW_FIX = "write it again, uncompressed, or as Parquet"
+ARROW_READER = (sys.executable, "-P", "-m", "finetune_exe.data.arrow_reader")
 
 
 def read_parquet(path: Path) -> Iterator[RawRow | BadLine]:
@@ -29,47 +30,36 @@ def read_parquet(path: Path) -> Iterator[RawRow | BadLine]:
             names = [column[0] for column in cursor.description]
             while records := cursor.fetchmany(1000):
                 for record in records:
-                    yield RawRow(row=dict(zip(names, map(_plain, record), strict=True)), line=None)
+                    yield RawRow(row=dict(zip(names, map(plain, record), strict=True)), line=None)
     except (duckdb.Error, UnicodeDecodeError) as fault:
         raise unreadable(path, f"the Parquet file is damaged: {fault}", "write the file again") from fault
 
 
 def read_arrow(path: Path) -> Iterator[RawRow | BadLine]:
-    """Yield the rows of an Arrow file or stream, batch by batch.
+    """Yield the rows of an Arrow file or stream, batch by batch, decoded in a process that may fail by itself.
 
     Raises:
         FineTuneError: D01 where it is damaged or has a type that has no JSON value.
     """
-    import nanoarrow
-    from nanoarrow.ipc import InputStream
+    import msgspec
 
-    with system_faults(path), path.open("rb") as file:
-        if file.read(len(ARROW_FILE)) != ARROW_FILE:
-            file.seek(0)
+    decode = msgspec.json.Decoder().decode
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen([*ARROW_READER, str(path.resolve())], stdout=subprocess.PIPE, stderr=complaints) as reader,
+    ):
+        assert reader.stdout is not None
         try:
-            with InputStream.from_readable(file) as source:
-                for batch in nanoarrow.ArrayStream(source):
-                    for record in batch.iter_py():
-                        yield RawRow(row={key: _plain(value) for key, value in record.items()}, line=None)
-        except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError, OverflowError, EOFError) as fault:
-            why = f"the Arrow file is damaged or of a kind that cannot be read: {fault}"
-            raise unreadable(path, why, "write it again, uncompressed, or as Parquet") from fault
-
-
-def _plain(value: Any) -> Any:
-    """Turn a value of a table into what JSON has."""
-    match value:
-        case None | str() | bool() | int() | float():
-            return value
-        case dict():
-            return {str(key): _plain(held) for key, held in value.items()}
-        case list() | tuple():
-            return [_plain(held) for held in value]
-        case datetime() | date() | time():
-            return value.isoformat()
-        case bytes() | bytearray():
-            return bytes(value).decode(errors="backslashreplace")
-        case Decimal() | UUID() | timedelta():
-            return str(value)
-        case _:
-            return str(value)
+            for line in reader.stdout:
+                if line.endswith(b"\n"):
+                    yield RawRow(row=decode(line), line=None)
+        except BaseException:
+            reader.kill()
+            raise
+        status = reader.wait()
+        complaints.seek(0)
+        said = complaints.read(1000).decode(errors="replace").strip()
+    if status > 0:
+        raise unreadable(path, f"the Arrow file is damaged or of a kind that cannot be read: {said}", ARROW_FIX)
+    if status < 0:
+        raise unreadable(path, f"the Arrow file is damaged: decoding it breaks off (signal {-status})", ARROW_FIX)

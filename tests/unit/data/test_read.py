@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import lzma
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_exe.data import columnar
 from finetune_exe.data.faults import FileNote
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.read import read_rows
@@ -362,6 +364,40 @@ def test_a_cut_archive_is_refused_or_read_as_far_as_it_goes(tmp_path: Path, name
     assert 100 < len(read) < 9000
     assert read == [json.loads(line) for line in many.splitlines()[: len(read)]]
     assert [note.code for note in notes] == ["corrupt_compression"]
+
+
+def arrow_file(path: Path) -> Path:
+    import nanoarrow
+    from nanoarrow.ipc import StreamWriter
+
+    schema = nanoarrow.struct({name: nanoarrow.string() for name in ROWS[0]})
+    columns = [nanoarrow.c_array([row[name] for row in ROWS], nanoarrow.string()) for name in ROWS[0]]
+    with StreamWriter.from_path(path) as writer:
+        writer.write_array(nanoarrow.c_array_from_buffers(schema, len(ROWS), buffers=[None], children=columns))
+    return path
+
+
+def test_arrow_streams_and_files_give_the_same_rows(tmp_path: Path) -> None:
+    stream = arrow_file(tmp_path / "rows.arrows")
+    assert rows(stream) == ROWS
+    (tmp_path / "rows.arrow").write_bytes(b"ARROW1\0\0" + stream.read_bytes())
+    assert rows(tmp_path / "rows.arrow") == ROWS
+    entries = read_rows(stream)
+    next(entries)
+    entries.close()  # type: ignore[attr-defined]
+
+
+def test_a_damaged_arrow_file_is_refused_even_where_its_decoder_crashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = arrow_file(tmp_path / "rows.arrow")
+    path.write_bytes(path.read_bytes()[:300])
+    assert "damaged" in refusal(path, "D01").why
+    path.write_bytes(b"ARROW1\0\0" + b"\xff" * 7)
+    assert "damaged" in refusal(path, "D01").why
+    crashing = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(columnar, "ARROW_READER", crashing)
+    assert "signal 11" in refusal(path, "D01").why
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
