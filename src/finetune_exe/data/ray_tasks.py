@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from finetune_exe.cluster import ray_cluster
 from finetune_exe.data.shards import ShardJob, encode_shard
-from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.errors import FineTuneError
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 RETRIES = 3
@@ -30,26 +31,19 @@ def encode_on_ray(jobs: Sequence[ShardJob], *, num_workers: int | None, told: Ca
     Raises:
         FineTuneError: X01 where Ray is not installed, D31 where workers keep dying, what a worker was refused.
     """
-    try:
-        import ray
-    except ImportError as fault:
-        raise missing_component("ray", extra="ray", needed_for="preparing on a cluster") from fault
-
-    if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-    task: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(_encode_there)
-    waiting = list(reversed(jobs))
-    running: dict[Any, ShardJob] = {}
-    at_once = num_workers or max(1, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            job = waiting.pop()
-            running[task.remote(job.to_json())] = job
-        ready, _ = ray.wait(list(running), num_returns=1)
-        job = running.pop(ready[0])
-        _check(ready[0], job)
-        told(job)
+    with ray_cluster(needed_for="preparing on a cluster") as ray:
+        task: Any = ray.remote(num_cpus=1, max_retries=RETRIES)(_encode_there)
+        waiting = list(reversed(jobs))
+        running: dict[Any, ShardJob] = {}
+        at_once = num_workers or max(1, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop()
+                running[task.remote(job.to_json())] = job
+            ready, _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready[0])
+            _check(ready[0], job)
+            told(job)
 
 
 def _check(reference: Any, job: ShardJob) -> None:

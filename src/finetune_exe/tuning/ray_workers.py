@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
-from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.errors import FineTuneError
 from finetune_exe.tuning.search import Judge
 from finetune_exe.tuning.trials import Job, Outcome, Report
 
@@ -33,26 +32,17 @@ class _Mailbox:
 
 
 class RayWorkers:
-    """Runs several trials at once, each a Ray task; the word to stop reaches a trial at its next report.
+    """Runs trials at once on the connected cluster, each a Ray task; the word to stop reaches one at its next report.
 
     Args:
         run: Runs a job; it is sent to the machines, which must see the study's folder under the same path.
         num_workers: Trials at once.
         with_gpu: Give each trial one GPU; otherwise each gets its share of the processor cores.
-
-    Raises:
-        FineTuneError: X01 where Ray is not installed.
     """
 
     def __init__(self, run: Callable[[Job, Report], Outcome], *, num_workers: int, with_gpu: bool) -> None:
-        try:
-            import ray
-        except ImportError as fault:
-            raise missing_component("ray", extra="ray", needed_for="searching on a cluster") from fault
+        import ray
 
-        if not ray.is_initialized():
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
         there = ray.cluster_resources()
         self.capacity = min(num_workers, int(there.get("GPU", 0))) or 1 if with_gpu else num_workers
         cores = max(1, int(there.get("CPU", 1)) // self.capacity) if not with_gpu else 1

@@ -6,11 +6,14 @@ import gc
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from finetune_exe.atomic import io_faults, new_folder, write_file
+from finetune_exe.cluster import ray_cluster
 from finetune_exe.domain.events import AnyEvent, Evaluated, RunStarted, StepFinished, encode_event
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan, write_plan
@@ -131,8 +134,8 @@ def tune(
     with io_faults(path):
         store = TrialStore(path, design.settings, seed=plan.seed)
         runner = TrialRunner(study=path.resolve(), base=base.resolve(), share=design.share)
-        workers = _workers(wishes, plan, runner, progress)
-        search(store, workers, design, seconds=wishes.seconds, told=lambda trial: note(_told(trial)))
+        with _workers(wishes, plan, runner, progress) as workers:
+            search(store, workers, design, seconds=wishes.seconds, told=lambda trial: note(_told(trial)))
         tuning = conclude(design, store.trials, name=str(path), importance=store.importance())
         tuning.write(study.result)
         write_plan(edit_plan(tuned_plan(plan, tuning), []), study.tuned)
@@ -314,12 +317,15 @@ def _needs_more_memory(plan: Plan) -> str | None:
     return f"not run: it needs {format_gib(memory.value.low)} or more, and there are {format_gib(there)}"
 
 
-def _workers(wishes: Wishes, plan: Plan, runner: TrialRunner, progress: Progress) -> Workers:
+@contextmanager
+def _workers(wishes: Wishes, plan: Plan, runner: TrialRunner, progress: Progress) -> Iterator[Workers]:
     if wishes.place == "local":
-        return LocalWorker(lambda job, report: runner(job, report, progress))
+        yield LocalWorker(lambda job, report: runner(job, report, progress))
+        return
     from finetune_exe.tuning.ray_workers import RayWorkers
 
-    return RayWorkers(runner, num_workers=wishes.num_workers, with_gpu=bool(plan.hardware.gpus))
+    with ray_cluster(needed_for="searching on a cluster"):
+        yield RayWorkers(runner, num_workers=wishes.num_workers, with_gpu=bool(plan.hardware.gpus))
 
 
 def _told(trial: Trial) -> str:
