@@ -305,6 +305,16 @@ def test_data_that_is_not_there(fine_tune: FineTune, tmp_path: Path) -> None:
     assert fine_tune("dataset", "/dev/null", "--check").status == GATE
 
 
+def test_a_task_pasted_as_a_list_item_is_words(fine_tune: FineTune, tiny_model: Path) -> None:
+    done = fine_tune("analyze", "- sort mails into folders", "--model", tiny_model)
+    assert done.status == OK
+    assert "Task: sort mails into folders" in done.out
+    refused(
+        fine_tune("analyze", "sort mails", "--data", "- rows.jsonl", "--model", tiny_model), status=BAD_DATA, code="D07"
+    )
+    assert fine_tune("analyze", "sort mails", "-x").status == USAGE
+
+
 def test_no_data_at_all(fine_tune: FineTune, tiny_model: Path, tmp_path: Path) -> None:
     assert fine_tune("analyze", "answer", "--model", tiny_model).status == OK
     before = contents(tmp_path)

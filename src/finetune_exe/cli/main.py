@@ -80,7 +80,7 @@ def main() -> None:
         _never_fail(stream)
     debug = "--debug" in sys.argv or bool(os.environ.get("FINETUNE_EXE_DEBUG"))
     try:
-        status = cli.main(prog_name="fine-tune", standalone_mode=False)
+        status = cli.main(_bullets_as_words(sys.argv[1:]), prog_name="fine-tune", standalone_mode=False)
         _leave(status if isinstance(status, int) else 0)
     except FineTuneError as fault:
         _explain(str(fault), debug=debug)
@@ -104,6 +104,15 @@ def main() -> None:
         )
         _explain(str(bug), debug=debug)
         _leave(BUG)
+
+
+def _bullets_as_words(arguments: list[str]) -> list[str]:
+    """Let a task pasted as a list item ("- answer questions") be words, not an option; values of options stay."""
+    before = ["", *arguments]
+    return [
+        words[1:].lstrip() if words[:1] == "-" and words[1:2].isspace() and not last.startswith("-") else words
+        for last, words in zip(before, arguments, strict=False)
+    ]
 
 
 def _explain(message: str, *, debug: bool) -> None:
