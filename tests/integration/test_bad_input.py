@@ -309,9 +309,8 @@ def test_a_task_pasted_as_a_list_item_is_words(fine_tune: FineTune, tiny_model: 
     done = fine_tune("analyze", "- sort mails into folders", "--model", tiny_model)
     assert done.status == OK
     assert "Task: sort mails into folders" in done.out
-    refused(
-        fine_tune("analyze", "sort mails", "--data", "- rows.jsonl", "--model", tiny_model), status=BAD_DATA, code="D07"
-    )
+    elsewhere = ("--data", "- rows.jsonl", "--model", tiny_model, "-o", "b.yaml")
+    refused(fine_tune("analyze", "sort mails", *elsewhere), status=BAD_DATA, code="D07")
     assert fine_tune("analyze", "sort mails", "-x").status == USAGE
 
 
