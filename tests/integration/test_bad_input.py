@@ -433,7 +433,7 @@ def test_wrong_usage(arguments: list[str], words: str, fine_tune: FineTune, tmp_
 def test_a_setting_misspelt(fine_tune: FineTune, tmp_path: Path) -> None:
     error = refused(fine_tune("analyze", "answer", "--set", "optimizer.lerning_rate=1"), status=USAGE, code="C04")
     assert "optimizer.learning_rate" in error
-    assert "--to trl" in refused(fine_tune("config", "embedded", "--to", "tlr"), status=USAGE, code="C04")
+    assert "--to trl" in refused(fine_tune("config", "embedded", "--to", "tlr"), status=USAGE, code="O02")
     assert contents(tmp_path) == {}
 
 

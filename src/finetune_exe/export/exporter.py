@@ -22,10 +22,13 @@ Files = tuple[File, ...]
 class Exporter(Protocol):
     """One target, as an entry of `EXPORTERS`."""
 
-    name: str
-    """What the user types behind `--to`."""
-    describe: str
-    """What comes out, in a phrase."""
+    @property
+    def name(self) -> str:
+        """What the user types behind `--to`."""
+
+    @property
+    def describe(self) -> str:
+        """What comes out, in a phrase."""
 
     def export(self, plan: Plan) -> Files:
         """Write the plan in the target's form; what the form cannot express is said in a comment."""

@@ -152,18 +152,31 @@ def length_constants(plan: Plan) -> tuple[Setting, ...]:
     )
 
 
+def model_source(plan: Plan) -> str:
+    """Give the hub id or the folder that the base model comes from."""
+    reference = plan.model.reference
+    if reference == "embedded":
+        return _EMBEDDED_ON_THE_HUB
+    return str(PurePath(reference).parent) if reference.endswith(".gguf") else reference
+
+
+def template_text(plan: Plan) -> str | None:
+    """Give the chat template where the plan overrides the tokenizer's; one in a file by its path."""
+    template = plan.data.chat_template
+    return PLAIN_TEMPLATE if template == "plain" else template
+
+
 def model_settings(plan: Plan) -> tuple[Setting, ...]:
     """Say where the base model and its chat template come from, as the scripts name them."""
     reference = plan.model.reference
     gguf = reference.endswith(".gguf")
-    source = _EMBEDDED_ON_THE_HUB if reference == "embedded" else str(PurePath(reference).parent) if gguf else reference
     template = plan.data.chat_template
     if template is None or template == "plain":
         code = literal(PLAIN_TEMPLATE if template else None)
     else:
         code = f'Path({literal(template)}).read_text(encoding="utf-8")'
     return (
-        setting("MODEL", source, "model.reference"),
+        setting("MODEL", model_source(plan), "model.reference"),
         setting("REVISION", plan.model.revision),
         setting("GGUF", {"gguf_file": PurePath(reference).name} if gguf else {}),
         Setting(name="CHAT_TEMPLATE", code=code, paths=("data.chat_template",)),
@@ -194,22 +207,28 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
     if plan.method.kind == "qlora" or plan.optimizer.kind == "adamw_8bit":
         header = header.replace('"peft>=0.21"', '"peft>=0.21" "bitsandbytes>=0.50.2"')
     expressed = {path for item in settings for path in item.paths}
-    opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{_left_out(plan, expressed)}"
+    opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{left_out(plan, expressed)}"
     return "\n\n".join([opening, *map(_script_part, parts)])
 
 
-def _left_out(plan: Plan, expressed: Collection[str]) -> str:
-    """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently."""
-    reasons = {
-        "data": " (applied by `fine-tune dataset`, before)",
-        "evaluation": " (applied by `fine-tune eval`, after)",
-    }
+_ELSEWHERE = {
+    "data": " (applied by `fine-tune dataset`, before)",
+    "evaluation": " (applied by `fine-tune eval`, after)",
+}
+
+
+def left_out(plan: Plan, expressed: Collection[str]) -> str:
+    """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently.
+
+    Of what other commands apply, only that which is not as usual.
+    """
     one_process = plan.parallelism == Parallelism()
-    lines = [
-        f"#   {path} = {value!r}{reasons.get(path.split('.')[0], '')}"
-        for path, value, _ in plan.settings()
-        if path not in expressed and not (one_process and path.startswith("parallelism."))
-    ]
+    lines: list[str] = []
+    for path, value, default in plan.settings():
+        elsewhere = "" if path == "data.chat_template" else _ELSEWHERE.get(path.split(".")[0], "")
+        usual = (elsewhere and value == default) or (one_process and path.startswith("parallelism."))
+        if path not in expressed and not usual:
+            lines.append(f"#   {path} = {value!r}{elsewhere}")
     return "\n".join(["# not expressible here:", *lines]) + "\n" if lines else ""
 
 

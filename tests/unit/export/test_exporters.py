@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from tests.unit.report.golden import assert_golden
 
 from finetune_exe.domain.plan import (
@@ -30,10 +31,12 @@ from finetune_exe.domain.plan import (
 from finetune_exe.domain.values import Decision, Hardware, Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export import EXPORTERS, Exporter, config_excerpt, find_exporter
+from finetune_exe.export.configuration_file import ConfigurationFile
 from finetune_exe.export.source import literal
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
-SCRIPTS = [entry for entry in EXPORTERS if entry.name != "plan"]
+SCRIPTS = [entry for entry in EXPORTERS if entry.name in ("python", "trl")]
+FILES = [entry for entry in EXPORTERS if isinstance(entry, ConfigurationFile)]
 
 
 def plan(**groups: object) -> Plan:
@@ -116,13 +119,29 @@ LEFT_TO_OTHERS = {
 
 
 def text(entry: Exporter, content: Plan) -> str:
-    (file,) = entry.export(content)
-    return file.text
+    return entry.export(content)[0].text
 
 
 def in_force(entry: Exporter, content: Plan) -> str:
-    """The script without its comments."""
+    """The file without its comments."""
+    if isinstance(entry, ConfigurationFile):
+        return repr(YAML(typ="safe").load(text(entry, content)))
     return ast.unparse(ast.parse(text(entry, content)))
+
+
+def knows(entry: Exporter, path: str) -> bool:
+    """Whether a trainer has the method that a mutation is about."""
+    kind = "prefix" if path == "method.num_virtual_tokens" else "lora"
+    return not isinstance(entry, ConfigurationFile) or kind in entry.methods
+
+
+NOT_EXPRESSED = {
+    "python": ("parallelism.kind", "parallelism.num_gpus"),
+    "axolotl": ("parallelism.kind", "parallelism.num_gpus"),
+    "llamafactory": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template"),
+    "ms-swift": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template"),
+}
+"""What a trainer has no key for; it must be named in the file."""
 
 
 def unchanged(path: str) -> Plan:
@@ -138,19 +157,26 @@ def test_the_mutations_cover_every_setting() -> None:
 @pytest.mark.parametrize("entry", EXPORTERS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
+    if not knows(entry, path):
+        with pytest.raises(FineTuneError, match=r"FT-O02.*cannot train method\.kind=prefix"):
+            text(entry, plan(**MUTATIONS[path]))
+        return
     assert text(entry, plan(**MUTATIONS[path])) != text(entry, unchanged(path))
 
 
-@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", [*SCRIPTS, *FILES], ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) -> None:
+    if not knows(entry, path):
+        return
     changed = plan(**MUTATIONS[path])
     value: Leaf = {setting: value for setting, value, _ in changed.settings()}[path]
     if path in LEFT_TO_OTHERS:
         assert f"#   {path} = {value!r} (applied by" in text(entry, changed)
         assert in_force(entry, changed) == in_force(entry, unchanged(path))
-    elif path.startswith("parallelism.") and entry.name == "python":
+    elif path in NOT_EXPRESSED.get(entry.name, ()):
         assert f"#   {path} = {value!r}\n" in text(entry, changed)
+        assert in_force(entry, changed) == in_force(entry, unchanged(path))
     else:
         assert f"{path} =" not in text(entry, changed)
         assert in_force(entry, changed) != in_force(entry, unchanged(path))
@@ -250,7 +276,7 @@ def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
 def test_an_unknown_target_is_refused_with_the_nearest_one(typed: str, meant: str) -> None:
     with pytest.raises(FineTuneError) as caught:
         find_exporter(typed)
-    assert caught.value.code == "C04"
+    assert caught.value.code == "O02"
     assert f"did you mean {meant}?" in caught.value.what
     assert all(f"--to {entry.name}" in caught.value.fix for entry in EXPORTERS)
 
@@ -258,6 +284,6 @@ def test_an_unknown_target_is_refused_with_the_nearest_one(typed: str, meant: st
 def test_every_exporter_says_what_it_is_and_names_its_file() -> None:
     assert len({entry.name for entry in EXPORTERS}) == len(EXPORTERS)
     for entry in EXPORTERS:
-        (file,) = entry.export(plan())
-        assert file.name in entry.describe
-        assert file.text.endswith("\n")
+        files = entry.export(plan())
+        assert files[0].name in entry.describe
+        assert all(file.text.endswith("\n") for file in files)

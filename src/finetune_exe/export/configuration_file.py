@@ -1,0 +1,99 @@
+"""Configuration files of other trainers: their keys, the settings of the plan these stand for, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.yaml_text import Json, write_yaml
+from finetune_exe.errors import FineTuneError
+from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.source import left_out, literal
+
+TRAIN_ROWS, VALIDATION_ROWS = "dataset/train.rows.jsonl", "dataset/validation.rows.jsonl"
+PREPARE = "fine-tune dataset --plan plan.yaml -o dataset"
+
+
+class Key(NamedTuple):
+    """A key of a trainer's configuration."""
+
+    name: str
+    """A dot leads into a group."""
+    value: Json
+    paths: tuple[str, ...] = ()
+    """The settings of the plan it stands for; a value of None stands for them by its absence."""
+    note: str = ""
+    """What stands behind it as a comment."""
+
+
+def key(name: str, value: Json, *paths: str, note: str = "") -> Key:
+    """Make a key of a value and the plan's settings it stands for."""
+    return Key(name, value, paths, note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationFile:
+    """A trainer that is told what to do by a file of keys."""
+
+    name: str
+    title: str
+    """The trainer and the version its keys were checked with."""
+    file_name: str
+    methods: tuple[str, ...]
+    """Kinds of method it can train."""
+    keys: Callable[[Plan], Iterable[Key]]
+    commands: Callable[[Plan], tuple[str, ...]]
+    """From installing it to training."""
+    otherwise: tuple[str, ...]
+    """What it does in another way than this program, and cannot be told not to."""
+    beside: Callable[[Plan], Files] | None = None
+    """Further files that it reads."""
+
+    @property
+    def describe(self) -> str:
+        """What comes out, in a phrase."""
+        return f"{self.file_name} for {self.title}"
+
+    def export(self, plan: Plan) -> Files:
+        """Write the keys, and in comments how to start, what is done otherwise and what cannot be expressed.
+
+        Raises:
+            FineTuneError: O02 where the trainer does not know the plan's method.
+        """
+        if plan.method.kind not in self.methods:
+            raise FineTuneError(
+                "O02",
+                what=f"{self.title} cannot train method.kind={plan.method.kind}",
+                where=f"--to {self.name}",
+                why="the file would train something else",
+                fix=f"--set method.kind={self.methods[0]}; or --to trl or python, which write scripts",
+            )
+        keys = list(self.keys(plan))
+        head = [
+            f"# Task: {literal(plan.task.description)}",
+            f"# For {self.title}:",
+            *(f"#   {line}" for line in self.commands(plan)),
+            "# done otherwise than by this program:",
+            *(f"#   {line}" for line in self.otherwise),
+        ]
+        expressed = {path for entry in keys for path in entry.paths}
+        body = write_yaml(_nested(keys), comments={entry.name: entry.note for entry in keys if entry.note})
+        text = "\n".join(head) + "\n" + left_out(plan, expressed) + "\n" + body
+        return (File(name=self.file_name, text=text), *(self.beside(plan) if self.beside else ()))
+
+
+def _nested(keys: Iterable[Key]) -> dict[str, Json]:
+    content: dict[str, Json] = {}
+    for entry in keys:
+        if entry.value is None:
+            continue
+        *groups, last = entry.name.split(".")
+        place = content
+        for group in groups:
+            below = place.setdefault(group, {})
+            assert isinstance(below, dict)
+            place = below
+        place[last] = entry.value
+    return content

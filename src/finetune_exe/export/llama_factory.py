@@ -1,0 +1,93 @@
+"""LLaMA-Factory's YAML, and the list of datasets that it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from finetune_exe.domain.plan import LowRank, Plan, Qlora
+from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
+from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.source import model_source
+from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, optimizer_key, trainer_keys, warmup_keys
+
+
+def _keys(plan: Plan) -> Iterator[Key]:
+    batch = plan.batch
+    yield key("stage", "sft")
+    yield key("do_train", True)
+    yield key("model_name_or_path", model_source(plan), "model.reference")
+    yield key("model_revision", plan.model.revision)
+    yield from _method(plan)
+    yield key("dataset_dir", ".")
+    yield key("dataset", "train")
+    yield key("eval_dataset", "validation")
+    if plan.data.chat_template is None:
+        yield key("template", None, "data.chat_template")
+    yield key("cutoff_len", plan.data.max_length, "data.max_length", note="the prepared rows are no longer")
+    yield key("packing", False)
+    yield key("train_on_prompt", False)
+    yield key("mask_history", False)
+    yield key("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
+    yield key("per_device_eval_batch_size", batch.micro_batch_size)
+    yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
+    yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
+    yield from optimizer_key(plan, name="optim")
+    yield key("lr_scheduler_type", plan.schedule.kind, "schedule.kind")
+    yield from warmup_keys(plan, share="warmup_ratio")
+    checkpointing = plan.precision.gradient_checkpointing
+    yield key("disable_gradient_checkpointing", not checkpointing, "precision.gradient_checkpointing")
+    yield key("use_cpu", None if plan.hardware.gpus else True)
+    patience = plan.checkpoints.early_stopping_patience
+    yield key("early_stopping_steps", patience, "checkpoints.early_stopping_patience")
+    yield key("logging_steps", 1)
+    yield key("report_to", "none")
+    yield from trainer_keys(plan)
+
+
+def _method(plan: Plan) -> Iterator[Key]:
+    method = plan.method
+    if not isinstance(method, LowRank):
+        yield key("finetuning_type", "full", "method.kind")
+        return
+    yield key("finetuning_type", "lora", "method.kind")
+    yield from low_rank_keys(method, rank="lora_rank")
+    targets = method.target_modules
+    yield key("lora_target", "all" if isinstance(targets, str) else ",".join(targets), "method.target_modules")
+    if isinstance(method, Qlora):
+        yield key("quantization_bit", 4)
+        yield key("quantization_method", "bnb")
+        yield key("double_quantization", method.double_quantization, "method.double_quantization")
+
+
+def _datasets(plan: Plan) -> Files:
+    tags = {
+        "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+        "system_tag": "system",
+    }  # fmt: skip
+    entries = {
+        name: {"file_name": path, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+        for name, path in (("train", TRAIN_ROWS), ("validation", VALIDATION_ROWS))
+    }
+    return (File(name="dataset_info.json", text=json.dumps(entries, indent=2) + "\n"),)
+
+
+LLAMA_FACTORY = ConfigurationFile(
+    name="llamafactory",
+    title="LLaMA-Factory 0.9",
+    file_name="llamafactory.yaml",
+    methods=("lora", "qlora", "full"),
+    keys=_keys,
+    commands=lambda plan: (
+        "pip install llamafactory==0.9.5",
+        "fine-tune config --plan plan.yaml --to llamafactory -o .",
+        PREPARE,
+        "llamafactory-cli train llamafactory.yaml",
+    ),
+    otherwise=(
+        *TRAINER_DIFFERS,
+        "the chat template is taken from the tokenizer and cut into pieces by guesswork where `template` does not name",
+        "one of its own: look at the first row that it prints",
+    ),
+    beside=_datasets,
+)

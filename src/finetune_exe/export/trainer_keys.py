@@ -1,0 +1,66 @@
+"""Keys that every trainer built on transformers' Trainer has under the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetune_exe.domain.plan import LowRank, Plan
+from finetune_exe.export.configuration_file import Key, key
+
+_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_8bit"}
+"""Transformers' name of each kind of optimizer."""
+TRAINER_DIFFERS = (
+    "the first step has a learning rate of zero where there is a warm-up; weight decay spares biases and norms",
+    "evaluations come every so many steps of all, not of an epoch",
+)
+"""What the Trainer does in another way than this program's own loop."""
+
+
+def trainer_keys(plan: Plan) -> Iterator[Key]:
+    """Give the optimizer's numbers, the accumulation, the measuring and keeping of checkpoints, and the seed."""
+    optimizer, checkpoints = plan.optimizer, plan.checkpoints
+    accumulation = plan.batch.gradient_accumulation_steps
+    yield key("gradient_accumulation_steps", accumulation, "batch.gradient_accumulation_steps")
+    yield key("max_steps", plan.schedule.max_steps, "schedule.max_steps")
+    yield key("learning_rate", optimizer.learning_rate, "optimizer.learning_rate")
+    yield key("weight_decay", optimizer.weight_decay, "optimizer.weight_decay")
+    yield key("adam_beta1", optimizer.beta1, "optimizer.beta1")
+    yield key("adam_beta2", optimizer.beta2, "optimizer.beta2")
+    yield key("max_grad_norm", optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm")
+    yield key("bf16", plan.precision.base_dtype == "bfloat16", "precision.base_dtype")
+    share = round(min(0.99, 1 / (checkpoints.evaluations_per_epoch * plan.schedule.epochs)), 4)
+    yield key("eval_strategy", "steps")
+    yield key("eval_steps", share, "checkpoints.evaluations_per_epoch", note="of all steps")
+    yield key("save_strategy", "steps")
+    yield key("save_steps", share, note="of all steps")
+    yield key("save_total_limit", checkpoints.keep_last + 1, "checkpoints.keep_last", note="the best one too")
+    yield key("load_best_model_at_end", True)
+    yield key("metric_for_best_model", "eval_loss")
+    yield key("greater_is_better", False)
+    yield key("seed", plan.seed, "seed")
+    yield key("output_dir", "run")
+
+
+def optimizer_key(plan: Plan, *, name: str) -> Iterator[Key]:
+    """Give the kind of optimizer under the trainer's `name` for it, where transformers has it."""
+    if plan.optimizer.kind in _OPTIMIZERS:
+        yield key(name, _OPTIMIZERS[plan.optimizer.kind], "optimizer.kind")
+
+
+def warmup_keys(plan: Plan, *, share: str) -> Iterator[Key]:
+    """Give the warm-up; `share` is the trainer's name of a warm-up that is a share of all steps."""
+    warmup = plan.schedule.warmup
+    if warmup.kind == "fraction":
+        yield key(share, warmup.fraction, "schedule.warmup.kind", "schedule.warmup.fraction", note="of all steps")
+    else:
+        yield key("warmup_steps", warmup.steps, "schedule.warmup.kind", "schedule.warmup.steps")
+
+
+def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[Key]:
+    """Give the adapter's numbers; a scale that is no whole number is left out where the trainer takes none."""
+    yield key(rank, method.lora_rank, "method.lora_rank")
+    if method.lora_alpha == int(method.lora_alpha):
+        yield key("lora_alpha", int(method.lora_alpha), "method.lora_alpha")
+    yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
+    yield key(f"{prefix}use_rslora", method.use_rslora, "method.use_rslora")
+    yield key(f"{prefix}use_dora", method.use_dora, "method.use_dora")
