@@ -430,6 +430,17 @@ def test_wrong_usage(arguments: list[str], words: str, fine_tune: FineTune, tmp_
     assert contents(tmp_path) == {}
 
 
+def test_a_trainer_of_several_files_gets_a_folder_and_none_is_replaced(fine_tune: FineTune, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    order = ("config", "embedded", "--to", "llamafactory", "-o", "there")
+    assert fine_tune(*order).status == OK
+    before = contents(tmp_path)
+    assert set(before) == {"there/llamafactory.yaml", "there/dataset_info.json"}
+    refused(fine_tune(*order), status=EXISTS, code="O01")
+    assert contents(tmp_path) == before
+    assert fine_tune(*order, "--overwrite").status == OK
+
+
 def test_a_setting_misspelt(fine_tune: FineTune, tmp_path: Path) -> None:
     error = refused(fine_tune("analyze", "answer", "--set", "optimizer.lerning_rate=1"), status=USAGE, code="C04")
     assert "optimizer.learning_rate" in error

@@ -62,13 +62,15 @@ def command(
     from finetune_exe.export import find_exporter
 
     exporter = find_exporter(target)
-    if output is not None and output.exists() and not overwrite:
-        raise output_exists(output)
     plan = _plan(model, plan_path, task, data, wished_hardware(gpu=gpu, vram=vram, cpu=cpu), settings)
     files = exporter.export(plan)
     if output is not None:
-        for file in files:
-            write_file(output if len(files) == 1 else output / file.name, file.text.encode())
+        places = [output] if len(files) == 1 and not output.is_dir() else [output / file.name for file in files]
+        for place in places:
+            if place.exists() and not overwrite:
+                raise output_exists(place)
+        for place, file in zip(places, files, strict=True):
+            write_file(place, file.text.encode())
     if as_json:
         write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan)
     elif output is None:

@@ -30,7 +30,8 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("mask_history", False)
     yield key("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
     yield key("per_device_eval_batch_size", batch.micro_batch_size)
-    yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
+    sampling = "group_by_length" if batch.group_by_length else "random"
+    yield key("train_sampling_strategy", sampling, "batch.group_by_length")
     yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
     yield from optimizer_key(plan, name="optim")
     yield key("lr_scheduler_type", plan.schedule.kind, "schedule.kind")
