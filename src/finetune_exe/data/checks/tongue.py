@@ -86,9 +86,6 @@ def names_language(prompt: str) -> bool:
     lowered = prompt.lower()
     if any(map(lowered.__contains__, _ASCII_PARTS if lowered.isascii() else _PARTS)):
         return True
-    words = lowered.split()
-    if not _NAMES.isdisjoint(words):
-        return True
     return not _NAMES.isdisjoint(lowered.translate(_NO_MARKS).split())
 
 
