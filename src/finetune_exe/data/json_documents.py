@@ -6,7 +6,6 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +229,7 @@ def _row(value: Any, line: int | None, text: str, notes: tuple[str, ...] = ()) -
     if text.count('":') - text.count('\\":') > num_keys and has_duplicate_keys(text):
         notes = (*notes, "duplicate_key")
     entry = object_row(value, line)
-    return replace(entry, notes=notes) if notes and isinstance(entry, RawRow) else entry
+    return entry._replace(notes=notes) if notes and isinstance(entry, RawRow) else entry
 
 
 def _has_surrogates(text: str) -> bool:

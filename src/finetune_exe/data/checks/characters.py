@@ -57,6 +57,8 @@ def without_invisible(text: str) -> str:
 
 
 def _control(row: RowView) -> str | None:
+    if _CONTROL.search(row.signs) is None and _CONTROL.search(row.foreign) is None:
+        return None
     found = _CONTROL.search(row.text)
     return None if found is None else f"U+{ord(found[0]):04X} in: {shorten(row.text, found.start())}"
 
@@ -64,20 +66,19 @@ def _control(row: RowView) -> str | None:
 def _invisible(row: RowView) -> str | None:
     if row.is_ascii:
         return None
-    text = row.text
-    if _MARKS.search(text):
+    text, foreign = row.text, row.foreign
+    if _MARKS.search(foreign):
         if "\U0001f3f4" in text:
             text = _TAGGED_FLAG.sub("", text)
         found = _INVISIBLE.search(text)
         if found is not None:
             return f"U+{ord(found[0][0]):04X} in: {shorten(text, found.start())}"
-    found = _MIXED_WORD.search(text) if _CYRILLIC.search(text) and _MIXED_LETTERS.search(text) else None
+    found = _MIXED_WORD.search(text) if _CYRILLIC.search(foreign) and _MIXED_LETTERS.search(text) else None
     return None if found is None else f"Cyrillic letters in a Latin word: {found[0]}"
 
 
 def _replacement(row: RowView) -> str | None:
-    place = -1 if row.is_ascii else row.text.find("\ufffd")
-    return None if place < 0 else shorten(row.text, place)
+    return shorten(row.text, row.text.find("\ufffd")) if "\ufffd" in row.foreign else None
 
 
 CHECKS = (

@@ -36,6 +36,9 @@ _STRONG = frozenset({
 })  # fmt: skip
 """Words that end no sentence, not even a careless one."""
 _LAST_WORD = re.compile(r"([^\W\d_]+)\W*$")
+_WORD_CHARACTER = re.compile(r"\w")
+_SIGNS = frozenset("@#/_\\=<>{}")
+_DASHES = frozenset("-\u2013\u2014~")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+\u2022\u2013>|#]|\d{1,3}[.)]|[A-Za-z][.)]|\[)\s*")
 _OPENED = re.compile(r"\"|\u201c|\u201d|\u201e|\(|\)|\u00ab|\u00bb")
 _SIGNED = re.compile(r"(?:^|[\s\"\u201d])[-\u2013\u2014~] ?(?:[A-Z][\w.']*[ .]?){1,4}$")
@@ -57,8 +60,8 @@ def open_end(answer: str) -> OpenEnd:
     line = lines[-1]
     words = line.split()
     if (
-        any(sign in words[-1] for sign in "@#/_\\=<>{}")
-        or _SIGNED.search(line)
+        not _SIGNS.isdisjoint(words[-1])
+        or (not _DASHES.isdisjoint(line) and _SIGNED.search(line))
         or "." in words[-1][:-1]
         or text.count("```") % 2 == 1
     ):
@@ -87,9 +90,20 @@ def _prose_before(lines: list[str], line: str) -> bool:
     return ended * 2 >= len(filled) and len(line.split()) > _MIN_WORDS
 
 
+def _last_word(line: str) -> str:
+    """Give the letters that end a line but for marks; "" where a digit or an underscore follows them."""
+    for piece in reversed(line.split()):
+        if not piece.isalpha():
+            found = _LAST_WORD.search(piece)
+            if found is None and _WORD_CHARACTER.search(piece) is None:
+                continue
+            return found[1] if found else ""
+        return piece
+    return ""
+
+
 def _how_open(text: str, line: str, last: str) -> OpenEnd:
-    found = _LAST_WORD.search(line)
-    word = found[1] if found else ""
+    word = _last_word(line)
     if last == "," or word in _STRONG:
         return OpenEnd.BROKEN
     several = re.search(r"[.!?] ", text[:-1]) is not None

@@ -53,7 +53,7 @@ def _plain(text: str) -> str:
 
 
 def _find(row: RowView) -> str | None:
-    if "<" not in row.text and "&" not in row.text:
+    if "<" not in row.signs and "&" not in row.signs:
         return None
     for answer in row.answers:
         if ("<" in answer or "&" in answer) and (found := _residue(answer, row)) is not None:

@@ -19,9 +19,10 @@ def label_counts(facts: Facts) -> Counter[str] | None:
     if "classification" not in facts.layouts and facts.layouts != {"columns"}:
         return None
     counts = Counter(label for label in facts.labels if label is not None)
+    if counts.total() < MIN_LABELLED * len(facts):
+        return None
     names = {canonical(label) for label in counts}
-    enough = counts.total() >= MIN_LABELLED * len(facts) and counts.total() >= MIN_ROWS_PER_LABEL * len(names)
-    return counts if 2 <= len(names) <= MAX_LABELS and enough else None
+    return counts if 2 <= len(names) <= MAX_LABELS and counts.total() >= MIN_ROWS_PER_LABEL * len(names) else None
 
 
 def canonical(label: str) -> str:

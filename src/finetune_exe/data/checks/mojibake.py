@@ -106,8 +106,18 @@ def _cyrillic(text: str) -> int:
     return found[0] if len(said) * 2 >= len(piece) - 1 and said.isalpha() else -1
 
 
+def _may_be_mojibake(foreign: str) -> bool:
+    """Whether the characters beyond ASCII of a text are such as `find_mojibake` looks for."""
+    return (
+        _START.search(foreign) is not None
+        or "\u0420" in foreign
+        or "\u0421" in foreign
+        or any(map(foreign.__contains__, _FIXED))
+    )
+
+
 def _find(row: RowView) -> str | None:
-    if row.is_ascii:
+    if row.is_ascii or not _may_be_mojibake(row.foreign):
         return None
     place = find_mojibake(row.text)
     return None if place < 0 else shorten(row.text, place)

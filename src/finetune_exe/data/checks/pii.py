@@ -75,15 +75,26 @@ _CHINESE_ID = re.compile(r"(?<!\d)[1-9]\d{5}(?:19|20)\d{9}[\dXx](?!\d)")
 _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
 _POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
+_ANY_DIGIT = re.compile(r"\d")
+_CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
 _MIN_DIGITS = 7
+_DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
+"""Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
 _BEFORE, _BEHIND = 60, 60
 """Characters around a number that are looked at with it."""
 
 
 def _find(row: RowView) -> str | None:
     text = row.text
-    if "@" in text and (found := _email(text)) is not None:
+    if "@" in row.signs and (found := _email(text)) is not None:
         return found
+    other_digits = _ANY_DIGIT.search(row.foreign) is not None
+    if (_DIGITS.search(row.signs) is not None or other_digits) and (found := _among_numbers(text)) is not None:
+        return found
+    return _at_post_codes(text) if _CODE_SIGNS.search(row.signs) is not None or other_digits else None
+
+
+def _among_numbers(text: str) -> str | None:
     for match in _NUMBER.finditer(text):
         num_digits = sum(map(match[0].count, "0123456789"))
         if num_digits < _MIN_DIGITS:
@@ -91,6 +102,10 @@ def _find(row: RowView) -> str | None:
         window = text[max(0, match.start() - _BEFORE) : match.end() + _BEHIND]
         if (found := _numbered(window, match[0], num_digits)) is not None:
             return found
+    return None
+
+
+def _at_post_codes(text: str) -> str | None:
     for match in _POST_CODE.finditer(text):
         if (found := _address(text[max(0, match.start() - 2 * _BEHIND) : match.end() + _BEHIND])) is not None:
             return found

@@ -26,7 +26,7 @@ _ABOUT = re.compile(
 
 def _find(row: RowView) -> str | None:
     for mark, gap in _GAPS.items():
-        if mark in row.text:
+        if mark in row.signs and mark in row.text:
             text = _CODE.sub(" ", row.text) if "`" in row.text else row.text
             found = gap.search(text)
             if found is not None and not _ABOUT.search(row.text) and "SYS" not in found[0]:

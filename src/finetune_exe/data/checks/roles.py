@@ -13,11 +13,15 @@ def _roles(row: RowView) -> list[str]:
 
 
 def _system_only(row: RowView) -> str | None:
+    if row.is_exchange:
+        return None
     roles = _roles(row)
     return shorten(row.text) if roles and set(roles) == {"system"} else None
 
 
 def _no_assistant(row: RowView) -> str | None:
+    if row.is_exchange and row.messages[1].learn:
+        return None
     roles = _roles(row)
     if not roles or set(roles) == {"system"}:
         return None
@@ -28,6 +32,8 @@ def _no_assistant(row: RowView) -> str | None:
 
 
 def _no_final_assistant(row: RowView) -> str | None:
+    if row.is_exchange:
+        return None
     roles = _roles(row)
     if "assistant" not in roles or roles[-1] in ("assistant", "system"):
         return None
@@ -35,6 +41,8 @@ def _no_final_assistant(row: RowView) -> str | None:
 
 
 def _system_not_first(row: RowView) -> str | None:
+    if row.is_exchange:
+        return None
     roles = _roles(row)
     if "system" not in roles[1:] or roles[0] == "system":
         return None
@@ -42,11 +50,15 @@ def _system_not_first(row: RowView) -> str | None:
 
 
 def _two_system(row: RowView) -> str | None:
+    if row.is_exchange:
+        return None
     said = [message.content for message in row.messages if message.role == "system"]
     return shorten(said[1]) if len(said) > 1 else None
 
 
 def _assistant_first(row: RowView) -> str | None:
+    if row.is_exchange:
+        return None
     for message in row.messages if row.layout != "text" else ():
         if message.role != "system":
             return shorten(message.content) if message.role == "assistant" else None
@@ -54,6 +66,8 @@ def _assistant_first(row: RowView) -> str | None:
 
 
 def _consecutive(row: RowView, role: str) -> str | None:
+    if row.is_exchange:
+        return None
     roles = _roles(row)
     for number in range(1, len(roles)):
         if roles[number] == role == roles[number - 1]:

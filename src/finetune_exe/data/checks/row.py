@@ -5,6 +5,9 @@ from __future__ import annotations
 from finetune_exe.data.layout import Layout, layout_of
 from finetune_exe.text.conversation import Conversation, Message
 
+_ASCII, _BEYOND = bytes(range(128)), bytes(range(128, 256))
+_NO_SIGNS = _BEYOND + b" abcdefghijklmnopqrstuvwxyz"
+
 
 class RowView:
     """One conversation, with the parts that several checks look at.
@@ -18,9 +21,16 @@ class RowView:
         rejected: The answer that is marked as the worse one; None where the row has none.
         text: All that is said, a line feed between turns; a rejected answer is no part of it.
         is_ascii: Whether `text` is ASCII: most text faults need another character.
+        signs: `text` without small letters, spaces and all that is not ASCII. It is short: a check whose fault needs
+            signs, digits or capitals looks for those here first.
+        foreign: All of `text` that is not ASCII.
+        is_exchange: Whether there are two turns, a user's and an assistant's.
     """
 
-    __slots__ = ("answer", "answers", "conversation", "is_ascii", "layout", "messages", "prompt", "rejected", "text")
+    __slots__ = (
+        "answer", "answers", "conversation", "foreign", "is_ascii", "is_exchange", "layout", "messages", "prompt",
+        "rejected", "signs", "text",
+    )  # fmt: skip
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
@@ -37,6 +47,18 @@ class RowView:
                     break
         self.text = "\n".join([message.content for message in self.messages])
         self.is_ascii = self.text.isascii()
+        self.signs = signs_of(self.text)
+        self.foreign = "" if self.is_ascii else _foreign(self.text)
+        self.is_exchange = [message.role for message in self.messages] == ["user", "assistant"]
+
+
+def signs_of(text: str) -> str:
+    """Take small letters, spaces and all that is not ASCII out of a text."""
+    return text.encode("utf-8", "surrogatepass").translate(None, _NO_SIGNS).decode("ascii")
+
+
+def _foreign(text: str) -> str:
+    return text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
 
 
 def rejected_answer(conversation: Conversation) -> str | None:

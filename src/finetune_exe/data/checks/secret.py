@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.row import RowView, signs_of
 from finetune_exe.data.checks.verify import entropy
 
 _MARKS = (
@@ -15,6 +16,9 @@ _MARKS = (
     "hf_", "npm_", "SG.", "dop_v1_", "shpat_", "ya29.", "AccountKey=", "pypi-",
 )  # fmt: skip
 """How keys begin that can be told by their form."""
+_MARKS_BY_SIGNS = {
+    signs: tuple(mark for mark in _MARKS if signs_of(mark) == signs) for signs in dict.fromkeys(map(signs_of, _MARKS))
+}
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
@@ -32,7 +36,6 @@ _NAMES = (
     "pass", "secret", "token", "key", "pwd", "credential", "kennwort", "contrase", "senha", "\u5bc6\u7801",
     "\u043f\u0430\u0440\u043e\u043b\u044c",
 )  # fmt: skip
-_NAMES_AT = re.compile("|".join(_NAMES))
 _NAMED = re.compile(
     r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption"
     r"|account)[ _-]?(?:key|token|secret)"
@@ -47,6 +50,7 @@ _NOT_SECRET = re.compile(
     r"^https?:|^[a-z]+(?:[._-][a-z]+)+$|^[a-z_]+$|^[\w-]+\.[\w.-]+$|^\W+$|^[0-9a-f]{8}-|^[\d.:/-]+$",
     re.IGNORECASE,
 )
+_DIGIT = re.compile("[0-9]")
 _ASSIGNED = re.compile("[:=\uff1a]")
 _NAME_CHARACTERS = 32
 _MIN_ENTROPY = 2.9
@@ -54,25 +58,23 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 
 def _find(row: RowView) -> str | None:
-    text = row.text
-    for mark in _MARKS:
+    text, signs = row.text, row.signs
+    begun = [mark for sign, marks in _MARKS_BY_SIGNS.items() if sign in signs for mark in marks if mark in text]
+    for mark in sorted(begun, key=_MARKS.index) if begun else ():
         place = text.find(mark)
         while place >= 0:
             match = _KEYS.match(text, place)
             if match is not None and not _is_sample(match[0]):
                 return f"key: {mask(match[0])}"
             place = text.find(mark, place + 1)
-    return _private_key(text) or _password_in_url(text) or _named(row, text)
-
-
-def _private_key(text: str) -> str | None:
-    match = _PRIVATE_KEY.search(text) if "PRIVATE KEY" in text else None
-    return None if match is None else "private key"
+    if "-----" in signs and _PRIVATE_KEY.search(text) is not None:
+        return "private key"
+    if "://" in signs and "@" in signs and (found := _password_in_url(text)) is not None:
+        return found
+    return _named(row, text)
 
 
 def _password_in_url(text: str) -> str | None:
-    if "://" not in text or "@" not in text:
-        return None
     for match in _URL.finditer(text):
         if not _NOT_SECRET.search(match[2]) and match[2].lower() not in ("password", "postgres", match[1].lower()):
             return f"password in a URL: {mask(match[2])}"
@@ -81,19 +83,31 @@ def _password_in_url(text: str) -> str | None:
 
 def _named(row: RowView, text: str) -> str | None:
     """Find a value that is called a password or a key, at every word that may call it so."""
-    if ":" not in text and "=" not in text and "\uff1a" not in text:
+    signs = row.signs
+    if ":" not in signs and "=" not in signs and "\uff1a" not in row.foreign:
+        return None
+    if row.is_ascii and _DIGIT.search(signs) is None:
         return None
     lowered = text.lower()
-    if not any(name in lowered for name in _NAMES):
-        return None
-    for name in _NAMES_AT.finditer(lowered if len(lowered) == len(text) else text):
-        start = name.start()
+    named = [name for name in _NAMES if name in lowered]
+    for start in _places_of(named, lowered if len(lowered) == len(text) else text) if named else ():
         if not _ASSIGNED.search(text, start, start + _NAME_CHARACTERS):
             continue
         for match in _NAMED.finditer(text, max(0, start - _NAME_CHARACTERS), start + 250):
             if _is_secret(match[2].rstrip(".!?:")) and not _is_asked_for(row, match[2]):
                 return f"{match[1].lower()}: {mask(match[2])}"
     return None
+
+
+def _places_of(names: Sequence[str], text: str) -> list[int]:
+    """Find every place of some words in a text, in order."""
+    places = []
+    for name in names:
+        place = text.find(name)
+        while place >= 0:
+            places.append(place)
+            place = text.find(name, place + len(name))
+    return sorted(places)
 
 
 def _is_sample(key: str) -> bool:

@@ -6,7 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.row import RowView, signs_of
 
 _MARKS = (
     "<|", "|>", "</s>", "SYS>>", "INST]", "_of_", "os>", "pad>", "unk>", "<extra_id_", "[CLS]", "[SEP]", "Human:",
@@ -14,6 +14,7 @@ _MARKS = (
     "### ", "###R", "\uff5c", "[TOOL_", "[/TOOL_", "[AVAILABLE", "[SYSTEM_",
 )  # fmt: skip
 """One of them is in every text with such a token."""
+_SIGNED_MARKS = tuple((mark, signs_of(mark)) for mark in _MARKS)
 _TOKEN = re.compile(
     r"<\|[A-Za-z][\w/ -]{0,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</s>|<<?/?SYS>>|\[/?INST\]|\[/?(?:AVAILABLE_TOOLS"
     r"|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]"
@@ -36,8 +37,11 @@ _INSIDE = ("Below is an instruction that describes a task", "A chat between a cu
 
 
 def _special_token(row: RowView) -> str | None:
-    text = row.text
-    if not any(mark in text for mark in _MARKS):
+    text, signs = row.text, row.signs
+    speaks = "H:" in signs and ("Human:" in text or "\n\nH:" in text)
+    if not (speaks or "<" in signs or "[" in signs or "###" in signs):
+        return None
+    if not any(sign in signs and mark in text for mark, sign in _SIGNED_MARKS):
         return None
     found = _TOKEN.search(text)
     if found is not None and found[0] == "</s>" and _STRIKE.search(text):

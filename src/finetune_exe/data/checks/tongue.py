@@ -40,6 +40,7 @@ _PARTS = (
     "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432",
     "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
 )  # fmt: skip
+_ASCII_PARTS = tuple(filter(str.isascii, _PARTS))
 
 
 def answer_language(answer: str) -> str | None:
@@ -83,10 +84,7 @@ def _is_list_of_names(text: str) -> bool:
 def names_language(prompt: str) -> bool:
     """Whether a prompt speaks of languages, so that an answer in another one may be what it asks for."""
     lowered = prompt.lower()
-    if any(part in lowered for part in _PARTS):
-        return True
-    words = lowered.split()
-    if not _NAMES.isdisjoint(words):
+    if any(map(lowered.__contains__, _ASCII_PARTS if lowered.isascii() else _PARTS)):
         return True
     return not _NAMES.isdisjoint(lowered.translate(_NO_MARKS).split())
 

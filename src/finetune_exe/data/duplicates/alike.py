@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.rows import gather
-from finetune_exe.data.duplicates.words import HASH_BITS, word_hashes
+from finetune_exe.data.duplicates.words import HASH_BITS, THREADS, word_hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,12 +44,9 @@ def word_overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
     total = np.cumsum(left.lengths + right.lengths)
     cuts = np.searchsorted(total, np.arange(0, total[-1] + CHUNK_WORDS, CHUNK_WORDS), "right") if len(total) else total
     cuts = np.unique(np.concatenate(([0], cuts, [len(total)])))
-    parts = [np.zeros(0)]
-    for start, end in pairwise(cuts.tolist()):
-        parts.append(
-            _overlap(*(Stretches(side.words, *(ends[start:end] for ends in side[1:])) for side in (left, right)))
-        )
-    return np.concatenate(parts)
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(lambda cut: _overlap(left.part(*cut), right.part(*cut)), pairwise(cuts.tolist()))
+        return np.concatenate([np.zeros(0), *parts])
 
 
 def _overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:

@@ -9,15 +9,14 @@ Ullman, Mining of Massive Datasets, 3.4.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.shingles import SHINGLE_WORDS, RowRange, row_ranges, shingles_of
-from finetune_exe.data.duplicates.words import mix
+from finetune_exe.data.duplicates.words import THREADS, mix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from finetune_exe.data.duplicates.shingles import Shingles
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
 
-THREADS = min(4, os.cpu_count() or 1)
-"""numpy lets go of Python's lock, so that threads share the work; what comes out does not depend on their number."""
+    Sorted = TypeVar("Sorted", Hashes, Places)
+
 BINS, BANDS = 128, 32
 BIN_BITS, VALUE_BITS = 7, 27
 BORROWED_FROM = (85, 42, 113, 23, 94, 60, 103, 14, 77, 37, 120, 51)
@@ -241,7 +240,13 @@ def distinct_sorted(values: Places) -> Places:
     """Sort values and keep one of each."""
     import numpy as np
 
-    ordered = np.sort(values)
+    return distinct(np.sort(values))
+
+
+def distinct(ordered: Sorted) -> Sorted:
+    """Keep one of each of sorted values."""
+    import numpy as np
+
     fresh = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
     return ordered[fresh]

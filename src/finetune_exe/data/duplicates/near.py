@@ -30,24 +30,25 @@ def parts_alike(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.
 
     A prompt that is the same but for the order of its words counts as the same.
     """
-    prompts, answers = part_overlaps(left, right, pairs)
-    prompted = left.answers[pairs.left] > left.starts[:-1][pairs.left]
-    alike: NDArray[np.bool_] = (prompts >= SAME_PART) & ((answers >= SAME_PART) | (prompts == 1) & prompted)
-    return alike
-
-
-def part_overlaps(left: RowWords, right: RowWords, pairs: RowPairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of words that the prompts, and that the answers, of each pair have in common."""
     one, other = pairs
     prompts = word_overlap(
         Stretches(left.words, left.starts[:-1][one], left.answers[one]),
         Stretches(right.words, right.starts[:-1][other], right.answers[other]),
     )
-    answers = word_overlap(
+    alike: NDArray[np.bool_] = prompts >= SAME_PART
+    one, other, same = one[alike], other[alike], prompts[alike] == 1
+    prompted = left.answers[one] > left.starts[:-1][one]
+    alike[alike] = (answer_overlap(left, right, RowPairs(one, other)) >= SAME_PART) | same & prompted
+    return alike
+
+
+def answer_overlap(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.float64]:
+    """Share of words that the answers of each pair have in common."""
+    one, other = pairs
+    return word_overlap(
         Stretches(left.words, left.answers[one], left.starts[1:][one]),
         Stretches(right.words, right.answers[other], right.starts[1:][other]),
     )
-    return prompts, answers
 
 
 def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.bool_]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from finetune_exe.data.duplicates.shingles import each_chunk
+from finetune_exe.data.duplicates.minhash import distinct
+from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles_of
+from finetune_exe.data.duplicates.words import THREADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +25,8 @@ SAMPLE_OF = 3
 SHORT = 48
 """Rows of so many words or fewer are looked at whole, among each other."""
 FEWEST_SHARED = 2
+BLOCK_RUNS = 1 << 20
+"""Runs are compared in blocks of about so many, so that memory holds little more than the runs themselves."""
 
 
 class RarePairs(NamedTuple):
@@ -43,34 +50,62 @@ def rare_pairs(rows: RowWords, *, across: int | None = None) -> RarePairs:
     """
     import numpy as np
 
-    short = rows.lengths <= SHORT
-    among_short = _sharing(*_sample(rows, short), len(rows), across)
-    every = _sharing(*_sample(rows, None), len(rows), across)
-    left, right, longer, shorter = (np.concatenate(both) for both in zip(among_short, every, strict=True))
+    with ThreadPoolExecutor(THREADS) as pool:
+        short: list[Hashes] = []
+        every: list[Hashes] = []
+        for samples in pool.map(partial(_samples, rows), row_ranges(rows)):
+            short.append(samples.short)
+            every.append(samples.every)
+        found = pool.map(partial(_sharing, num_rows=len(rows), across=across), (short, every))
+        left, right, longer, shorter = (np.concatenate(both) for both in zip(*found, strict=True))
     _, once = np.unique(left * len(rows) + right, return_index=True)
     return RarePairs(left[once], right[once], longer[once], shorter[once])
 
 
-def _sharing(hashes: Hashes, of_row: Places, num_rows: int, across: int | None) -> RarePairs:
-    """Pair the rows of equal hashes, where there are few of them."""
+class _Samples(NamedTuple):
+    """Runs of words with their rows: a number each, whose upper bits are the hash and whose lower bits the row."""
+
+    short: Hashes
+    """All of short rows."""
+    every: Hashes
+    """Some of every row."""
+
+
+def _samples(rows: RowWords, part: RowRange) -> _Samples:
+    """Choose the runs of words of some rows to look at."""
     import numpy as np
 
-    order = np.argsort(hashes, kind="stable")
-    hashes, of_row = hashes[order], of_row[order]
-    fresh = np.ones(len(hashes), np.bool_)
-    fresh[1:] = (hashes[1:] != hashes[:-1]) | (of_row[1:] != of_row[:-1])
-    hashes, of_row = hashes[fresh], of_row[fresh]
-    run = np.cumsum(np.concatenate(([0], (hashes[1:] != hashes[:-1]).astype(np.int64)))) if len(hashes) else of_row
-    rare = np.flatnonzero(np.bincount(run)[run] <= RARE) if len(run) else run
-    counts = np.bincount(of_row[rare], minlength=num_rows)
+    made = shingles_of(rows, part, size=RARE_SHINGLE_WORDS)
+    bits = np.uint64(_row_bits(len(rows)))
+    keyed = made.hashes >> bits << bits | made.rows.astype(np.uint64)
+    short = rows.lengths[made.rows] <= SHORT
+    return _Samples(keyed[short], keyed[made.hashes % np.uint64(SAMPLE_OF) == 0])
+
+
+def _row_bits(num_rows: int) -> int:
+    return max(1, num_rows.bit_length())
+
+
+def _sharing(parts: list[Hashes], *, num_rows: int, across: int | None) -> RarePairs:
+    """Pair the rows of equal hashes, where there are few of them. The parts are taken out of their list."""
+    import numpy as np
+
+    keyed = np.concatenate([np.zeros(0, np.uint64), *parts])
+    parts.clear()
+    keyed.sort()
+    counts = np.zeros(num_rows, np.int64)
     found = [np.zeros(0, np.int64)]
-    for step in range(1, RARE):
-        same = rare[:-step][run[rare[step:]] == run[rare[:-step]]] if len(rare) > step else rare[:0]
-        one, other = of_row[same], of_row[same + step]
-        if across is not None:
-            apart = (one < across) & (other >= across)
-            one, other = one[apart], other[apart]
-        found.append(one * num_rows + other)
+    for block in map(distinct, _blocks(keyed, _row_bits(num_rows))):
+        rows = (block & np.uint64((1 << _row_bits(num_rows)) - 1)).astype(np.int64)
+        hashes = block >> np.uint64(_row_bits(num_rows))
+        starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
+        sizes = np.diff(np.append(starts, len(hashes)))
+        counts += np.bincount(rows[np.repeat(sizes <= RARE, sizes)], minlength=num_rows)
+        for size in range(2, RARE + 1):
+            first = starts[sizes == size]
+            for one in range(size - 1):
+                for other in range(one + 1, size):
+                    found.append(_apart(rows[first + one], rows[first + other], num_rows, across))
     pairs, shared = np.unique(np.concatenate(found), return_counts=True)
     kept = shared >= FEWEST_SHARED
     left, right = np.divmod(pairs[kept], max(1, num_rows))
@@ -78,13 +113,22 @@ def _sharing(hashes: Hashes, of_row: Places, num_rows: int, across: int | None) 
     return RarePairs(left, right, shared[kept] / longer, shared[kept] / shorter)
 
 
-def _sample(rows: RowWords, only: NDArray[np.bool_] | None) -> tuple[Hashes, Places]:
-    """Choose the runs of words to look at, in the order of the rows: all of certain rows, or some of every row."""
+def _blocks(keyed: Hashes, row_bits: int) -> Iterator[Hashes]:
+    """Cut sorted runs where their hash changes."""
     import numpy as np
 
-    hashes, of_row = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    for chunk in each_chunk(rows, size=RARE_SHINGLE_WORDS):
-        chosen = chunk.hashes % np.uint64(SAMPLE_OF) == 0 if only is None else only[chunk.rows]
-        hashes.append(chunk.hashes[chosen])
-        of_row.append(chunk.rows[chosen])
-    return np.concatenate(hashes), np.concatenate(of_row)
+    start = 0
+    while start < len(keyed):
+        end = min(len(keyed), start + BLOCK_RUNS)
+        last = int(keyed[end - 1]) >> row_bits << row_bits
+        end += int(np.searchsorted(keyed[end:], np.uint64(last | (1 << row_bits) - 1), "right"))
+        yield keyed[start:end]
+        start = end
+
+
+def _apart(one: Places, other: Places, num_rows: int, across: int | None) -> Places:
+    """Write pairs as numbers; only those of the two sides wanted."""
+    if across is not None:
+        wanted = (one < across) & (other >= across)
+        one, other = one[wanted], other[wanted]
+    return one * num_rows + other

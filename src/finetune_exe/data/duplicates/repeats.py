@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from finetune_exe.data.duplicates.near import SAME_PART, part_overlaps
+from finetune_exe.data.duplicates.near import SAME_PART, answer_overlap
 from finetune_exe.data.duplicates.pairs import Pair, RowPairs
 from finetune_exe.data.duplicates.words import FIRST_CAPITAL, MARK_FOLLOWS
 
@@ -77,7 +77,7 @@ def find_conflicts(rows: RowWords) -> tuple[Pair, ...]:
             found += [Pair(row, int(order[first]), 1.0) for row in order[other].tolist()]
     pairs = RowPairs(np.array([p.index for p in found], np.int64), np.array([p.of_index for p in found], np.int64))
     lengths = rows.starts[1:] - rows.answers
-    reworded = part_overlaps(rows, rows, pairs)[1] >= SAME_PART
+    reworded = answer_overlap(rows, rows, pairs) >= SAME_PART
     reworded &= np.minimum(lengths[pairs.left], lengths[pairs.right]) >= LONG_ANSWER
     return tuple(sorted(pair for pair, same in zip(found, reworded, strict=True) if not same))
 

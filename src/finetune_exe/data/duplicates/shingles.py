@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.rows import gather
-from finetune_exe.data.duplicates.words import mix, word_hashes
+from finetune_exe.data.duplicates.words import THREADS, mix, word_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,10 +134,13 @@ def shared_shingles(
     lengths = left.lengths[left_rows] + right.lengths[right_rows]
     bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PAIR_CHUNK, PAIR_CHUNK), "right")
     cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), 1 << _PAIR_BITS), [0, len(lengths)])))
-    parts = [
-        _shared(left, left_rows[first:after], right, right_rows[first:after], size)
-        for first, after in pairwise(cuts.tolist())
-    ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = list(
+            pool.map(
+                lambda cut: _shared(left, left_rows[cut[0] : cut[1]], right, right_rows[cut[0] : cut[1]], size),
+                pairwise(cuts.tolist()),
+            )
+        )
     none = np.zeros(0, np.int64)
     return Shared(*(np.concatenate([part[side] for part in parts] or [none]) for side in range(3)))
 

@@ -7,6 +7,7 @@ punctuation. The hash depends on nothing but the word, so arrays made in other p
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ FIRST_CAPITAL, SECOND_CAPITAL, MARK_FOLLOWS = 29, 30, 31
 """Bits of a word: its first letter is a capital, its second is, and punctuation stands right after it."""
 BATCH_CHARACTERS = 1 << 16
 """Texts are hashed in batches of about so many characters, which fit the processor's cache."""
+THREADS = min(4, os.cpu_count() or 1)
+"""numpy lets go of Python's lock, so that threads share the work; what comes out does not depend on their number."""
 
 _RADIX = 0x9E3779B97F4A7C15
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
