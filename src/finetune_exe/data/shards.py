@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from finetune_exe import __version__
 from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
+from finetune_exe.data.prompt_tokens import PromptCounter
 from finetune_exe.data.spool import SpooledRow, read_spooled
 from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.domain.task import FormatName
 from finetune_exe.prepared.shards import read_summary, write_shard
-from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.stored import to_json
-from finetune_exe.text.render import TemplateRefusedError
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 
@@ -126,20 +126,6 @@ def _count_stages(rows: Sequence[SpooledRow], tokenizer: ChatTokenizer, job: Sha
     return [[result.num_learned for result in islice(encoded, len(row.repairs))] for row in rows]
 
 
-def count_generation_prompt(tokenizer: ChatTokenizer) -> int:
-    """Count the tokens that the template writes to begin an answer; 0 where it writes none, or they cannot be told."""
-    if tokenizer.template is None:
-        return 0
-    turns = (Message(role="user", content="a"),)
-    try:
-        asked, answering = (
-            tokenizer.template.render(turns, answer_next=wanted, columns={}) for wanted in (False, True)
-        )
-    except TemplateRefusedError:
-        return 0
-    return len(tokenizer.encode(answering[len(asked) :]).ids) if answering.startswith(asked) else 0
-
-
 COUNTS = (
     "seen_learned", "ends_learned", "prompt_tokens", "prompt_tokens_unlearned", "rows_with_learned", "num_altered",
     "num_unknown",
@@ -162,7 +148,7 @@ class _Contents:
         self._too_long: list[tuple[int, int]] = []
         self._counts = dict.fromkeys(COUNTS, 0)
         self._unknown = tokenizer.unknown_token_id
-        self._num_prompt_tokens = count_generation_prompt(tokenizer)
+        self._prompts = PromptCounter(tokenizer)
         self._leading_bos = {"0": 0, "1": 0, "more": 0}
 
     @property
@@ -194,9 +180,11 @@ class _Contents:
             self._lengths.append(len(sequence.tokens))
             self._owners.append(len(self._kept))
             self._check(sequence.tokens)
-            self._check_prompts(start, [first for first, _ in sequence.ranges])
         counts = self._counts
         counts["ends_learned"] += ends_in(result, self._tokenizer.stop_token_ids)
+        prompts = self._prompts.count(result.conversation, result.sequences)
+        counts["prompt_tokens"] += prompts.num_checked
+        counts["prompt_tokens_unlearned"] += prompts.num_unlearned
         counts["rows_with_learned"] += any(sequence.num_learned for sequence in result.sequences)
         self._kept.append(number)
         if row.repairs or result.changes:
@@ -228,17 +216,6 @@ class _Contents:
         bos = self._tokenizer.bos_token_id
         leading = next((i for i, token in enumerate(tokens) if token != bos), len(tokens)) if tokens[0] == bos else 0
         self._leading_bos[str(leading) if leading < 2 else "more"] += 1
-
-    def _check_prompts(self, start: int, answers: Sequence[int]) -> None:
-        """Count the tokens of the generation prompt before each answer, and those that are not learned.
-
-        An answer that nothing stands before has a prompt token too little, and that one counts as learned.
-        """
-        for number, first in enumerate(answers):
-            wanted = self._num_prompt_tokens or int(number == 0)
-            before = self._learned[start + max(0, first - wanted) : start + first]
-            self._counts["prompt_tokens"] += max(len(before), min(1, wanted))
-            self._counts["prompt_tokens_unlearned"] += before.count(0)
 
     def _alter(self, row: SpooledRow, result: EncodedConversation) -> None:
         import msgspec
