@@ -30,8 +30,9 @@ def certify(
         _claim("derivations_agree", "two independent derivations of the mask agree on every token", kept, kept),
         _claim("end_of_turn_learned", "every learned answer ends in a learned stop token",
                sum(summary["ends_learned"] for summary in summaries), kept),
-        _claim("prompt_not_learned", "no token that the model is given before it answers is learned",
-               sum(summary["prompts_unlearned"] for summary in summaries), kept),
+        _claim("prompt_not_learned", "no token of a generation prompt, which the model is given before it answers, is "
+               "learned", sum(summary["prompt_tokens_unlearned"] for summary in summaries),
+               sum(summary["prompt_tokens"] for summary in summaries)),
         _claim("something_learned", "every row has at least one learned token",
                sum(summary["rows_with_learned"] for summary in summaries), kept),
         _claim("one_bos", "no sequence begins with two beginning-of-text tokens, and each with one where the "

@@ -32,15 +32,21 @@ class Strata(NamedTuple):
     num_strata: int
 
 
-def families(rows: RowWords, groups: Sequence[str]) -> list[str]:
+class Families(NamedTuple):
+    """Which rows must stay together."""
+
+    names: list[str]
+    """A name for each row, equal for rows that belong together: the first in alphabetical order of their groups."""
+    one_mould: int
+    """Rows of the family that was too large to be kept together, so that groups alone count; 0 where there is none."""
+
+
+def families(rows: RowWords, groups: Sequence[str]) -> Families:
     """Name for each row the rows it must stay with: those of its group, its near duplicates, and those of its prompt.
 
     Args:
         rows: The words of the rows.
         groups: The group of each row, as the plan names it.
-
-    Returns:
-        A name for each row, equal for rows that belong together: the first in alphabetical order of their groups.
     """
     numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
     of_group = [numbers[group] for group in groups]
@@ -48,12 +54,15 @@ def families(rows: RowWords, groups: Sequence[str]) -> list[str]:
     similar = [*_with_first(find_duplicates(rows).clusters.tolist(), range(len(rows))), *_same_prompt(rows)]
     together = cluster(len(rows), [*same_group, *similar]).tolist()
     largest = max(Counter(of_group).values(), default=0)
-    if max(Counter(together).values(), default=0) > max(largest, LARGEST_FAMILY * len(rows)):
+    one_mould = max(Counter(together).values(), default=0)
+    if one_mould > max(largest, LARGEST_FAMILY * len(rows)):
         together = of_group
+    else:
+        one_mould = 0
     names: dict[int, str] = {}
     for group, family in zip(groups, together, strict=True):
         names[family] = min(names.get(family, group), group)
-    return [names[family] for family in together]
+    return Families([names[family] for family in together], one_mould)
 
 
 def find_strata(rows: RowWords, by: Literal["auto", "label", "length"] | None) -> Strata | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from finetune_exe.data.answers import answer_kind
 from finetune_exe.data.deduplicate import content_key
+from finetune_exe.data.groups import GROUP_NAMES, MIN_GROUPS
 from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.language import language_of
 from finetune_exe.data.raw import BadLine
@@ -21,7 +22,6 @@ MAX_SAMPLED = 20_000
 MAX_LABELS = 200
 MIN_ROWS_PER_LABEL = 5
 MAX_LABEL_CHARACTERS = 60
-MIN_GROUPS = 10
 MAX_LANGUAGES = 2_000
 """Rows whose language is looked at."""
 MIN_LANGUAGE_SHARE = 0.02
@@ -30,11 +30,6 @@ MOSTLY_SINGLE = 0.05
 """Fewer rows than this share with several answers: the last answer may be a label."""
 OPENING = 300
 """Characters of a prompt and an answer kept to tell their language."""
-GROUP_NAMES = (
-    "module", "document", "document_id", "doc_id", "conversation_id", "dialogue_id", "thread_id", "session_id",
-    "group", "user_id", "user", "author", "source", "url", "title", "file",
-)  # fmt: skip
-"""Columns that say which rows belong together, the surest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

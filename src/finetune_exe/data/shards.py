@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from finetune_exe import __version__
 from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
+from finetune_exe.data.prompt_tokens import PromptCounter
 from finetune_exe.data.spool import SpooledRow, read_spooled
 from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.domain.task import FormatName
@@ -125,7 +126,10 @@ def _count_stages(rows: Sequence[SpooledRow], tokenizer: ChatTokenizer, job: Sha
     return [[result.num_learned for result in islice(encoded, len(row.repairs))] for row in rows]
 
 
-COUNTS = ("seen_learned", "ends_learned", "prompts_unlearned", "rows_with_learned", "num_altered", "num_unknown")
+COUNTS = (
+    "seen_learned", "ends_learned", "prompt_tokens", "prompt_tokens_unlearned", "rows_with_learned", "num_altered",
+    "num_unknown",
+)  # fmt: skip
 
 
 class _Contents:
@@ -144,6 +148,7 @@ class _Contents:
         self._too_long: list[tuple[int, int]] = []
         self._counts = dict.fromkeys(COUNTS, 0)
         self._unknown = tokenizer.unknown_token_id
+        self._prompts = PromptCounter(tokenizer)
         self._leading_bos = {"0": 0, "1": 0, "more": 0}
 
     @property
@@ -177,7 +182,9 @@ class _Contents:
             self._check(sequence.tokens)
         counts = self._counts
         counts["ends_learned"] += ends_in(result, self._tokenizer.stop_token_ids)
-        counts["prompts_unlearned"] += all(each.ranges and each.ranges[0].start for each in result.sequences)
+        prompts = self._prompts.count(result.conversation, result.sequences)
+        counts["prompt_tokens"] += prompts.num_checked
+        counts["prompt_tokens_unlearned"] += prompts.num_unlearned
         counts["rows_with_learned"] += any(sequence.num_learned for sequence in result.sequences)
         self._kept.append(number)
         if row.repairs or result.changes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.leaks import LeakKind, find_leaks
 from finetune_exe.data.duplicates.rows import choose_rows
-from finetune_exe.data.families import families, find_strata
+from finetune_exe.data.families import LARGEST_FAMILY, families, find_strata
 from finetune_exe.data.sources import Source, find_sources
 from finetune_exe.data.split import Shares, split_groups
 from finetune_exe.domain.dataset import SPLITS, SplitName
@@ -65,6 +65,8 @@ class Sides:
     """The family that it stayed with."""
     evidence: tuple[str, ...]
     """What decided, for a person."""
+    notes: tuple[str, ...] = ()
+    """Where it is not what the plan asks for."""
 
 
 def plan_sources(data: DataChoice) -> tuple[PlannedSource, ...]:
@@ -132,7 +134,11 @@ def share_out(
     free = np.array([row for row, side in enumerate(sides) if side is None], np.int64)
     own = choose_rows(words, free)
     names = [groups[row] for row in free.tolist()]
-    kin = families(own, names) if data.keep_similar_together else names
+    kin, notes = names, []
+    if data.keep_similar_together:
+        kin, one_mould = families(own, names)
+        if one_mould:
+            notes = [_one_mould(one_mould, len(kin))]
     strata = find_strata(own, data.stratify_by)
     test = test_share(data, len(kin))
     shares = Shares(0.0 if data.validation_paths else data.validation_fraction, test)
@@ -143,7 +149,7 @@ def share_out(
     for row, name in zip(free.tolist(), kin, strict=True):
         all_families[row] = name
     evidence = [f"{len(set(kin)):,} families of {len(kin):,} rows: a group, near duplicates, the same prompt"]
-    if not data.keep_similar_together:
+    if notes or not data.keep_similar_together:
         evidence = [f"{len(set(kin)):,} groups of {len(kin):,} rows; likeness plays no part"]
     if strata:
         evidence.append(f"each of {strata.num_strata} {strata.kind}s shared out alike")
@@ -151,7 +157,15 @@ def share_out(
         evidence.append(f"the test takes {test:.1%}, to find {data.detectable_difference:g} standard deviations")
     for name, paths in (("validation", data.validation_paths), ("test", data.test_paths)):
         evidence += [f"{name} is as given: {', '.join(paths)}"] if paths else []
-    return Sides(numbers=numbers, families=all_families, evidence=tuple(evidence))
+    return Sides(numbers=numbers, families=all_families, evidence=tuple(evidence), notes=tuple(notes))
+
+
+def _one_mould(num_alike: int, num_rows: int) -> str:
+    return (
+        f"data.keep_similar_together was not followed: {num_alike:,} of {num_rows:,} rows hang together by likeness, "
+        f"more than {LARGEST_FAMILY:.0%}, and one side would get them all; groups alone decide, so the test holds rows "
+        f"that are much like learned ones (drop repeats with data.drop, or name a column in data.group_by)"
+    )
 
 
 def _identity(source: Source) -> object:

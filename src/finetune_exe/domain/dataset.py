@@ -135,6 +135,9 @@ class Split(Value):
     """Sequence lengths in tokens."""
     digest: str
     """SHA-256 over the token, mask and boundary arrays."""
+    members: str = ""
+    """SHA-256 over the identities of its rows, by what they say: equal where the same rows stand on this side, in
+    whatever order, with whatever tokenizer."""
 
 
 class MaskProof(Value):
@@ -171,6 +174,8 @@ class PreparedDataset(Document):
     splits: dict[SplitName, Split]
     split_evidence: tuple[str, ...] = ()
     """What decided which row stands on which side."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: wishes that were not followed, and test rows that are others than before."""
     mask_proof: MaskProof
     template_digest: str
     tokenizer_digest: str

@@ -42,9 +42,11 @@ def _dataset_page(dataset: PreparedDataset) -> list[Block]:
             Field("Rows", f"{seen} seen = {kept} kept{_altered_note(dataset)} + {dropped} dropped"),
             *_learned(dataset),
         )),
+        *(Bullet(f"note: {note}") for note in dataset.notes),
         *_dropped(dataset),
         *_altered(dataset),
         Heading("SPLITS"), _splits(dataset), *(Bullet(reason) for reason in dataset.split_evidence),
+        *_members(dataset),
         *_tokens(dataset),
         Heading("MASK PROOF"), *_proof(dataset),
         *_example(dataset),
@@ -148,6 +150,17 @@ def _splits(dataset: PreparedDataset) -> Table:
         ))  # fmt: skip
     header = ("Split", "Rows", "Groups", "Sequences", "Tokens", "Learned", "p50/p95/max")
     return Table(header=header, rows=tuple(rows))
+
+
+def _members(dataset: PreparedDataset) -> list[Block]:
+    """Name the sides results are measured on, so that two preparations can be told apart."""
+    named = [f"{name} {dataset.splits[name].members[:12]}" for name in SPLITS[1:]
+             if name in dataset.splits and dataset.splits[name].members]  # fmt: skip
+    return (
+        [Bullet(f"digest of the rows held out, equal as long as they are the same: {', '.join(named)}")]
+        if named
+        else []
+    )
 
 
 def _proof(dataset: PreparedDataset) -> list[Block]:

@@ -95,7 +95,8 @@ def prepare_dataset(
     Raises:
         FineTuneError: C05 where the plan names no data; D.., M.. for what is wrong with data or model.
     """
-    from finetune_exe.data.prepare import dataset_key, prepare
+    from finetune_exe.data.manifest import dataset_key
+    from finetune_exe.data.prepare import prepare
     from finetune_exe.prepared.store import MANIFEST
 
     _require_data(plan)
@@ -105,9 +106,12 @@ def prepare_dataset(
         if manifest.key == dataset_key(plan, tokenizer):
             note(f"the dataset in {folder} is up to date")
             return manifest
-    return prepare(
+    manifest = prepare(
         plan, tokenizer, folder, overwrite=overwrite, progress=progress, num_workers=num_workers, launch=launch
     )
+    for line in manifest.notes:
+        note(line)
+    return manifest
 
 
 def plan_tokenizer(plan: Plan, *, note: Note) -> ChatTokenizer:

@@ -159,3 +159,23 @@ def test_a_file_without_rows_is_a_finding(tmp_path: Path, content: str) -> None:
     assert (answer.exit_code, report["records"], report["findings"][0]["code"]) == (3, 0, "empty_file")
     assert not report["findings"][0]["rows"]
     assert "no row" in render_check(check([str(tmp_path / "rows.json")]))
+
+
+def test_held_out_rows_of_a_group_that_is_trained_on_are_leaks(tmp_path: Path) -> None:
+    rows = [{**row, "thread_id": f"t{number // 3}"} for number, row in enumerate(usual(72))]
+    train, held_out = rows[:60], [*rows[60:], {**rows[60], "instruction": "Another one entirely?", "thread_id": "t4"}]
+    held_out[-1]["output"] = "Nobody has said so much before, and nobody wishes to."
+    paths = [write(tmp_path / name, side) for name, side in (("train.jsonl", train), ("test.jsonl", held_out))]
+    report = check(paths[:1], test=paths[1:])
+    [leak] = [finding for finding in report.findings if finding.code == "leak_group"]
+    assert leak.severity == "error"
+    assert [(row.index, row.of_index, row.split, row.extract) for row in leak.rows] == [
+        (12, 12, "test", "the same thread_id")
+    ]
+
+
+@pytest.mark.parametrize("values", [["web", "books"], ["web"] * 40 + [str(number) for number in range(20)]])
+def test_a_column_that_sorts_rows_into_kinds_is_no_group(tmp_path: Path, values: list[str]) -> None:
+    rows = [{**row, "source": values[number % len(values)]} for number, row in enumerate(usual(72))]
+    paths = [write(tmp_path / "train.jsonl", rows[:60]), write(tmp_path / "test.jsonl", rows[60:])]
+    assert "leak_group" not in found(check(paths[:1], test=paths[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tests.unit.text.chat_templates import FAMILIES, Family, write_family
 
 from finetune_exe.data.parity import compare_engines
 from finetune_exe.data.prepare import prepare
-from finetune_exe.text.conversation import Conversation, Message
-from finetune_exe.text.encode import encode_prompt
+from finetune_exe.data.prompt_tokens import PromptCounter
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.encode import encode, encode_prompt
+from finetune_exe.text.masks import Range
 from finetune_exe.text.tokenizer import load_tokenizer
 
 TEXTS = ("hi", " the fox\n", "1 < 2 & {{ x }}", "ünï 😀", "\n\nno", "a\tb", "{% if %}")
@@ -73,3 +76,24 @@ def test_the_certificate_names_engines_that_are_not_there(tmp_path: Path, monkey
     prepare(plan_for(path), load_tokenizer(folder, chat_template=None), tmp_path / "out")
     [parity] = json.loads((tmp_path / "out" / "mask_certificate.json").read_text())["parity"]
     assert (parity["engine"], parity["num_conversations"], parity["note"]) == ("minijinja", 0, "not installed")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_generation_prompt_is_found_before_every_answer_and_missed_in_one_that_begins_too_early(
+    family: Family, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(write_family(tmp_path / "m", family), chat_template=None)
+    counter = PromptCounter(tokenizer)
+    num_answers = 0
+    for row in conversations(family):
+        sequences = encode(row, tokenizer, max_length=10_000)
+        if isinstance(sequences, RowFault):
+            continue
+        found = counter.count(row, sequences)
+        num_answers += sum(len(sequence.ranges) for sequence in sequences)
+        assert 0 < found.num_checked == found.num_unlearned
+        (start, end), *others = sequences[0].ranges
+        early = replace(sequences[0], ranges=(Range(start - 1, end), *others))
+        wrong = counter.count(row, [early])
+        assert wrong.num_unlearned < wrong.num_checked or family.name in ("llama-2", "mistral")
+    assert num_answers

@@ -15,7 +15,8 @@ from tests.unit.report.golden import assert_golden
 
 from finetune_exe.data.check import check
 from finetune_exe.data.convert import convert
-from finetune_exe.data.prepare import dataset_key, prepare
+from finetune_exe.data.manifest import dataset_key
+from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import SPLITS, PreparedDataset
 from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import load_dataset

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 
-from finetune_exe.data import launch, spool
+from finetune_exe.data import launch, shards, spool
+from finetune_exe.data.encoded import EncodedConversation, encode_conversations
 from finetune_exe.data.prepare import prepare
 from finetune_exe.data.shards import ShardJob
 from finetune_exe.data.workers import encode_in_processes
@@ -22,6 +24,7 @@ from finetune_exe.domain.dataset import SPLITS, PreparedDataset
 from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.prepared.shards import read_summary
 from finetune_exe.prepared.store import load_dataset
+from finetune_exe.text.masks import Range
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 ROWS: list[Any] = [
@@ -233,3 +236,40 @@ def test_the_certificate_says_what_is_in_the_arrays(tmp_path: Path, tokenizer: C
             assert int(tokens[last]) in certificate.stop_token_ids
     rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
     assert [line["row"] for line in rejected if line["code"] == "special_token"] == [ROWS[43]], "as the file has it"
+
+
+def two_answers(number: int) -> dict[str, Any]:
+    turns = [("user", f"Ask {number}"), ("assistant", "It is 0."), ("user", "And?"), ("assistant", f"It is {number}.")]
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+def test_every_token_of_every_generation_prompt_is_counted(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    prepare(
+        plan_for(write_jsonl(tmp_path / "rows.jsonl", [two_answers(number) for number in range(30)])),
+        tokenizer,
+        tmp_path / "made",
+    )
+    certificate = MaskCertificate.read(tmp_path / "made" / "mask_certificate.json")
+    [claim] = [claim for claim in certificate.claims if claim.name == "prompt_not_learned"]
+    opening = len(tokenizer.encode("<|im_start|>assistant\n").ids)
+    assert opening > 1
+    assert (claim.num_checked, claim.num_true, claim.holds) == (60 * opening, 60 * opening, True)
+
+
+def test_one_learned_token_of_a_generation_prompt_is_found_out(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_too_many(*args: Any, **kwargs: Any) -> list[EncodedConversation]:
+        first, *others = encode_conversations(*args, **kwargs)
+        [sequence] = first.sequences
+        start, end = sequence.ranges[1]
+        wrong = replace(sequence, ranges=(sequence.ranges[0], Range(start - 1, end)))
+        return [replace(first, sequences=(wrong,), num_learned=first.num_learned + 1), *others]
+
+    monkeypatch.setattr(shards, "encode_conversations", one_too_many)
+    path = write_jsonl(tmp_path / "rows.jsonl", [two_answers(number) for number in range(30)])
+    prepare(plan_for(path), tokenizer, tmp_path / "made", num_workers=1)
+    certificate = MaskCertificate.read(tmp_path / "made" / "mask_certificate.json")
+    [claim] = [claim for claim in certificate.claims if claim.name == "prompt_not_learned"]
+    assert not claim.holds
+    assert not certificate.holds

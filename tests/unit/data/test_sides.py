@@ -14,12 +14,14 @@ from tests.unit.data.plans import plan_for
 
 from finetune_exe.data.duplicates.rows import RowText, words_of_rows
 from finetune_exe.data.families import families, find_strata
-from finetune_exe.data.prepare import dataset_key, prepare
+from finetune_exe.data.manifest import dataset_key
+from finetune_exe.data.prepare import prepare
 from finetune_exe.data.sides import leaking_rows, plan_sources
 from finetune_exe.domain.plan import DataChoice
 from finetune_exe.estimate.rows import test_share as share_of_test
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.prepared.store import load_dataset
+from finetune_exe.report.dataset import render_dataset
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -30,7 +32,8 @@ def test_a_family_is_a_group_with_its_copies_and_whatever_shares_a_prompt() -> N
     rows[2] = RowText(rows[3].prompt, text(rng, 40))
     groups = [f"g{number:02}" for number in range(30)]
     groups[4] = groups[3]
-    found = families(words_of_rows(rows), groups)
+    found, one_mould = families(words_of_rows(rows), groups)
+    assert one_mould == 0
     together = {frozenset(row for row in range(30) if found[row] == name) for name in found}
     assert {members for members in together if len(members) > 1} == {frozenset({0, 1}), frozenset({2, 3, 4})}
     assert found[0] == found[1] == "g00"
@@ -40,13 +43,13 @@ def test_rows_of_one_mould_are_no_family() -> None:
     rng = seeded(2)
     mould = text(rng, 90)
     rows = [RowText("", f"{mould} {text(rng, 3)}") for _ in range(40)]
-    assert len(set(families(words_of_rows(rows), [str(n) for n in range(40)]))) == 40
+    assert families(words_of_rows(rows), [str(n) for n in range(40)]) == ([str(n) for n in range(40)], 40)
 
 
 def test_an_instruction_many_rows_share_makes_no_family() -> None:
     rng = seeded(3)
     rows = [RowText("Write something nice", text(rng, 30)) for _ in range(40)]
-    assert len(set(families(words_of_rows(rows), [str(n) for n in range(40)]))) == 40
+    assert families(words_of_rows(rows), [str(n) for n in range(40)]) == ([str(n) for n in range(40)], 0)
 
 
 def test_strata_are_labels_where_answers_are_labels_and_lengths_where_those_vary() -> None:
@@ -166,3 +169,44 @@ def test_rows_of_a_held_out_group_leak() -> None:
     words = words_of_rows([RowText(f"{word} one two", f"{word} three") for word in ("a", "b", "c")])
     found = leaking_rows(words, ["anna", "anna", None], ["test", None, None])
     assert [(leak.row, leak.of_row, leak.kind) for leak in found] == [(1, 0, "group")]
+
+
+def test_the_digest_of_a_side_follows_its_rows_and_a_changed_test_is_told(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rng = seeded(9)
+    lines = [chat(text(rng, 12), text(rng, 20)) for _ in range(60)]
+    made = tmp_path / "made"
+    first = prepare(plan_for(write(tmp_path / "rows.jsonl", lines)), tokenizer, made)
+    assert first.notes == ()
+    again = prepare(
+        plan_for(write(tmp_path / "rows.jsonl", lines[::-1]), max_length=200), tokenizer, made, overwrite=True
+    )
+    assert {name: split.members for name, split in again.splits.items()} == {
+        name: split.members for name, split in first.splits.items()
+    }
+    assert again.notes == ()
+    before = Counter(row.conversation["messages"][1]["content"] for row in load_dataset(made).split("test").read_rows())
+    lines += [chat(text(rng, 12), text(rng, 20)) for _ in range(40)]
+    grown = prepare(plan_for(write(tmp_path / "rows.jsonl", lines)), tokenizer, made, overwrite=True)
+    after = Counter(row.conversation["messages"][1]["content"] for row in load_dataset(made).split("test").read_rows())
+    gone, added = sum((before - after).values()), sum((after - before).values())
+    assert added
+    assert grown.splits["test"].members != first.splits["test"].members
+    [note] = [note for note in grown.notes if note.startswith("the test set")]
+    assert f"{gone:,} of its {sum(before.values()):,} rows are gone and {added:,} are new" in note
+
+
+def test_the_user_is_told_where_rows_of_one_mould_were_not_kept_together(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rng = seeded(10)
+    mould = text(rng, 60)
+    lines = [json.dumps({"text": f"{mould} {text(rng, 3)}"}) for _ in range(40)]
+    rows = write(tmp_path / "rows.jsonl", lines)
+    made = prepare(plan_for(rows), tokenizer, tmp_path / "made")
+    assert [note for note in made.notes if "40 of 40 rows hang together by likeness" in note]
+    assert made.split_evidence[0] == "40 groups of 40 rows; likeness plays no part"
+    assert "note: data.keep_similar_together was not followed" in render_dataset(made)
+    without = prepare(plan_for(rows, keep_similar_together=False), tokenizer, tmp_path / "without")
+    assert without.notes == ()

@@ -13,6 +13,7 @@ from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
 from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
+from finetune_exe.data.groups import group_hashes, join_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from finetune_exe.data.duplicates.find import Duplicates
     from finetune_exe.data.duplicates.rows import RowWords
+    from finetune_exe.data.groups import Groups
 
 LABEL_CHARACTERS = 60
 """Longest answer that may be a label."""
@@ -141,6 +143,8 @@ class Facts:
     """Whether some answers are marked as good or bad ones."""
     words: RowWords
     """The words of every row."""
+    groups: Groups
+    """What every row has in columns that say which rows belong together."""
     _duplicates: Duplicates | None = None
 
     @property
@@ -179,6 +183,7 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         layouts=frozenset(view.layout for view in views),
         is_judged=any(view.conversation.label is not None for view in views),
         words=words_of_rows([row_text(view.conversation) for view in views]),
+        groups=group_hashes([view.conversation.extra for view in views]),
     )
 
 
@@ -204,4 +209,5 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         layouts=frozenset().union(*(part.layouts for part in parts)),
         is_judged=any(part.is_judged for part in parts),
         words=join_rows(part.words for part in parts),
+        groups=join_groups([part.groups for part in parts], [len(part) for part in parts]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts
@@ -12,11 +13,15 @@ from finetune_exe.data.checks.places import Places
 from finetune_exe.data.duplicates.contamination import BenchmarkIndex, ContaminationMode
 from finetune_exe.data.duplicates.leaks import find_leaks
 from finetune_exe.data.duplicates.rows import RowWords, join_rows, row_text, words_of_rows
+from finetune_exe.data.groups import group_hashes, join_groups, shared_column
 from finetune_exe.data.ingest import SourceRows, open_sources, read_entry
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import SplitName
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
+
+if TYPE_CHECKING:
+    from finetune_exe.data.groups import Groups
 
 _BATCH_ROWS = 2000
 
@@ -42,6 +47,7 @@ class HeldOutRows:
     Attributes:
         places: Where every record stands.
         words: The words of those that can be read.
+        groups: What they have in columns that say which rows belong together.
     """
 
     def __init__(
@@ -59,7 +65,12 @@ class HeldOutRows:
         )
         rows = self._conversations(opened)
         batches = iter(lambda: list(islice(rows, _BATCH_ROWS)), [])
-        self.words: RowWords = join_rows([words_of_rows([row_text(row) for row in batch]) for batch in batches])
+        words, groups = [], []
+        for batch in batches:
+            words.append(words_of_rows([row_text(row) for row in batch]))
+            groups.append(group_hashes([row.extra for row in batch]))
+        self.words: RowWords = join_rows(words)
+        self.groups: Groups = join_groups(groups, [len(part) for part in words])
 
     def _conversations(self, opened: Sequence[SourceRows]) -> Iterator[Conversation]:
         for opening in opened:
@@ -74,7 +85,15 @@ class HeldOutRows:
     def leaks(self, train: Facts) -> dict[str, list[Hit]]:
         """Find the rows of this split that stand among the rows to train on, by the code of the leak."""
         found: dict[str, list[Hit]] = {}
-        for leak in find_leaks(train.words, self.words):
-            hit = Hit(self._index[leak.index], of_row=int(train.index[leak.of_index]))
+        column = shared_column(train.groups, self.groups)
+        leaks = find_leaks(
+            train.words,
+            self.words,
+            train_groups=None if column is None else list(map(str, train.groups[column].tolist())),
+            held_out_groups=None if column is None else list(map(str, self.groups[column].tolist())),
+        )
+        for leak in leaks:
+            of_row = int(train.index[leak.of_index])
+            hit = Hit(self._index[leak.index], f"the same {column}" if leak.kind == "group" else "", of_row)
             found.setdefault(f"leak_{leak.kind}", []).append(hit)
         return found

@@ -73,7 +73,10 @@ CHECKS = (
         fix="keep one of them",
         find=_normalised,
         example=[*_USUAL, asked(" question 3? ", "That depends on 3 things")],
-        counterexample=_USUAL,
+        counterexample=[
+            *(asked(f"Close what is open: {signs}", f"{signs[::-1]}") for signs in ("( [", "[ (", "( (", "[ [")),
+            *(asked(f"How much is it? 3 {sign} 4", "Work it out.") for sign in "+-*/%"),
+        ],
     ),
     DataCheck(
         code="near_duplicate",

@@ -37,7 +37,7 @@ class Duplicates:
     exact: tuple[Pair, ...]
     """The same to the byte."""
     normalised: tuple[Pair, ...]
-    """The same words in the same order: case of letters, white space, punctuation or Unicode form differ."""
+    """The same words and signs in the same order: case, white space, dividing punctuation or Unicode form differ."""
     near: tuple[Pair, ...]
     """Sure: similarity at or above the threshold, prompt and answer each alike."""
     edited: tuple[Pair, ...]

@@ -1,18 +1,21 @@
 """Turn texts into arrays of hashed words, the one form in which duplicates, leaks and benchmark items are looked for.
 
-A word is a run of letters and digits, whatever its case, its Unicode form and the punctuation around it; a character
-of a script written without spaces is a word of its own. Each word is 32 bits: 29 of its hash, 2 for capitals, 1 for
-punctuation. The hash depends on nothing but the word, so arrays made in other processes agree.
+A word is a run of letters, digits and underscores, whatever its case and its Unicode form. A character of a script
+written without spaces is a word of its own, and so is a sign that carries meaning: brackets, operators, currencies,
+emoji, and marks of punctuation where they do more than divide sentences, as in 3.5, -5, n! or a.b (`marks.py`). Other
+punctuation is left out. Each word is 32 bits: 29 of its hash, 2 for capitals, 1 for punctuation that was left out after
+it. The hash depends on nothing but the word, so arrays made in other processes agree.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
+
+from finetune_exe.data.duplicates.marks import DIGIT, LEFT_OUT, LETTER, SIGN, kinds_of_bytes
+from finetune_exe.data.duplicates.plain import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,11 +34,6 @@ THREADS = min(4, os.cpu_count() or 1)
 """numpy lets go of Python's lock, so that threads share the work; what comes out does not depend on their number."""
 
 _RADIX = 0x9E3779B97F4A7C15
-_FOREIGN = re.compile(r"[^\x00-\x7f]+")
-_FOREIGN_MARKS = re.compile(r"[^\x00-\x7f\w]+")
-_UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
-"""Thai, Lao, Burmese, Khmer, Japanese and Chinese characters."""
-_COMBINING = "\x1a"
 
 
 class WordArray(NamedTuple):
@@ -48,9 +46,8 @@ class WordArray(NamedTuple):
 
 class _Tables(NamedTuple):
     folded: NDArray[np.uint8]
-    """Lower-case byte, or 0 where the byte is part of no word."""
+    """Lower-case byte."""
     capital: NDArray[np.uint8]
-    mark: NDArray[np.uint8]
     powers: Hashes
     inverses: Hashes
 
@@ -85,23 +82,6 @@ def word_hashes(words: Words32) -> Words32:
     return words & np.uint32((1 << HASH_BITS) - 1)
 
 
-def _plain(text: str) -> str:
-    """Leave of what is beyond ASCII only letters and digits, in one form, with spaces between words."""
-    plain = _FOREIGN.sub(lambda match: _plain_run(match.group()), text)
-    if _COMBINING in plain:
-        normal = unicodedata.normalize("NFKC", text)
-        return _FOREIGN.sub(lambda match: _plain_run(match.group()).replace(_COMBINING, ""), normal)
-    return plain
-
-
-@lru_cache(maxsize=1 << 12)
-def _plain_run(run: str) -> str:
-    """Put a run of characters beyond ASCII in one form; marks a run that may combine with what stands before it."""
-    normal = _FOREIGN_MARKS.sub(" ", unicodedata.normalize("NFKC", run)).casefold()
-    normal = _UNSPACED.sub(r" \1 ", normal)
-    return normal + _COMBINING if unicodedata.combining(run[0]) else normal
-
-
 def _hash_batch(texts: Sequence[str]) -> WordArray:
     """Hash the words of some texts at once.
 
@@ -109,27 +89,35 @@ def _hash_batch(texts: Sequence[str]) -> WordArray:
     """
     import numpy as np
 
-    plain = [text if text.isascii() else _plain(text) for text in texts]
-    joined = "\0".join([*plain, ""])
+    plain_texts = [text if text.isascii() else plain(text) for text in texts]
+    joined = "\0".join([*plain_texts, ""])
     if joined.count("\0") != len(texts):
-        joined = "\0".join([*(text.replace("\0", " ") for text in plain), ""])
+        joined = "\0".join([*(text.replace("\0", " ") for text in plain_texts), ""])
     blob = np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)
     tables = _tables(1 << max(18, len(blob).bit_length()))
+    kinds = kinds_of_bytes(blob)
+    first, after = _bounds(kinds)
     folded = tables.folded[blob]
-    inside = folded != 0
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
-    if len(blob) and inside[0]:
-        edges = np.concatenate(([0], edges))
-    first, after = edges[::2], edges[1::2]
     sums = np.zeros(len(blob) + 1, np.uint64)
     np.cumsum(folded * tables.powers[: len(blob)], out=sums[1:])
     hashed = mix((sums[after] - sums[first]) * tables.inverses[first])
     words = (hashed >> np.uint64(64 - HASH_BITS)).astype(np.uint32)
     words |= tables.capital[blob[first]].astype(np.uint32) << np.uint32(FIRST_CAPITAL)
     words |= tables.capital[blob[first + 1]].astype(np.uint32) << np.uint32(SECOND_CAPITAL)
-    words |= tables.mark[blob[after]].astype(np.uint32) << np.uint32(MARK_FOLLOWS)
+    words |= (kinds[after] == LEFT_OUT).astype(np.uint32) << np.uint32(MARK_FOLLOWS)
     ends = np.flatnonzero(blob == 0)
     return WordArray(words, np.concatenate(([0], np.searchsorted(first, ends))))
+
+
+def _bounds(kinds: NDArray[np.uint8]) -> tuple[Places, Places]:
+    """Say where words begin, and where they end: letters and digits in runs, signs one by one."""
+    import numpy as np
+
+    inside = (kinds - np.uint8(1)) < np.uint8(SIGN)
+    letter = (kinds - np.uint8(LETTER)) <= np.uint8(DIGIT - LETTER)
+    joins = np.zeros(len(kinds) + 1, np.bool_)
+    np.logical_and(letter[1:], letter[:-1], out=joins[1:-1])
+    return np.flatnonzero(inside > joins[:-1]), np.flatnonzero(inside > joins[1:]) + 1
 
 
 def mix(values: Hashes) -> Hashes:
@@ -148,18 +136,11 @@ def mix(values: Hashes) -> Hashes:
 def _tables(size: int) -> _Tables:
     import numpy as np
 
-    folded, capital, mark = (np.zeros(256, np.uint8) for _ in range(3))
-    for byte in range(256):
-        character = chr(byte)
-        if byte >= 128:
-            folded[byte] = byte
-        elif character.isalnum():
-            folded[byte] = ord(character.lower())
-            capital[byte] = character.isupper()
-        else:
-            mark[byte] = not character.isspace() and character.isprintable()
+    folded, capital = np.arange(256, dtype=np.uint8), np.zeros(256, np.uint8)
+    for byte in range(ord("A"), ord("Z") + 1):
+        folded[byte], capital[byte] = byte + 32, 1
     inverse = pow(_RADIX, -1, 1 << 64)
-    return _Tables(folded, capital, mark, _powers(_RADIX, size), _powers(inverse, size))
+    return _Tables(folded, capital, _powers(_RADIX, size), _powers(inverse, size))
 
 
 def _powers(radix: int, size: int) -> Hashes:

@@ -14,9 +14,15 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311
 
 
+_ONLY_DIVIDES = re.compile(
+    r"""(?:[.,;:?]|(?<![0-9])(?<!(?<![a-z0-9_])[a-z_])!)(?=[.,;:?!'-]*(?:[\s)\]}"]|$))"""
+    r"""|(?<=[a-z_])'(?=[a-z_])|(?<=[a-z_]{2})-(?=[a-z_]{2})"""
+)
+
+
 def words(text: str) -> list[str]:
-    """Split ASCII text into words, without case."""
-    return re.findall(r"[a-z0-9]+", text.lower())
+    """Split ASCII text into words and signs, without case and the marks that only divide it."""
+    return re.findall(r"[a-z0-9_]+|[^\sa-z0-9_]", _ONLY_DIVIDES.sub(" ", text.lower()))
 
 
 def row_words(row: RowText) -> list[str]:

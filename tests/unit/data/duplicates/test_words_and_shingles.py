@@ -13,7 +13,7 @@ from finetune_exe.data.duplicates.rows import RowText, choose_rows, join_rows, w
 from finetune_exe.data.duplicates.shingles import each_chunk, shared_shingles, shingles
 from finetune_exe.data.duplicates.words import hash_words, word_hashes
 
-TEXTS = st.text(st.sampled_from("abAB 01.,\n\t-"), max_size=60)
+TEXTS = st.text(st.sampled_from("abAB 01.,!\n\t-'_+()\"="), max_size=60)
 FEW_WORDS = st.lists(st.sampled_from(["one", "two", "three", "four", "five", "six"]), max_size=14).map(" ".join)
 ROWS = st.builds(RowText, FEW_WORDS, FEW_WORDS)
 
@@ -46,16 +46,44 @@ def test_the_words_of_a_text_do_not_depend_on_the_texts_around_it(texts: list[st
     [
         ("Hello, World!", "hello world"),
         ("\ufb01ne \uff21\uff22\uff23", "fine abc"),  # a ligature and full-width letters
-        ("caf\u00e9 \u201cna\u00efve\u201d \u2013 d\u00e9j\u00e0 vu", "cafe\u0301 naive\u0308 deja vu".replace("naive\u0308", "nai\u0308ve").replace("deja", "de\u0301ja\u0300")),
+        ("caf\u00e9 \u201cna\u00efve\u201d \u2013 d\u00e9j\u00e0 vu", "cafe\u0301 \"naive\u0308\" - deja vu".replace("naive\u0308", "nai\u0308ve").replace("deja", "de\u0301ja\u0300")),
         ("STRA\u00dfE", "strasse"),
         ("\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440", "\u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440"),
         ("a\u200ba", "a a"),
-        ("snake_case", "snake case"),
+        ("a top-up", "A top up"),
+        ("It\u2019s", "it s"),
+        ("[ ]", "[]"),
+        ("5 \u2212 3", "5 - 3"),
+        ("10\u00b2", "10^2"),
+        ("\u00bfQu\u00e9 tal?", "qu\u00e9 tal"),
+        ("\u201eJa\u201c, sagt er.", '"ja" sagt er'),
+        ("\u4f60\u597d\uff0c\u6211", "\u4f60\u597d\u6211"),
+        ("\u0645\u0631\u062d\u0628\u0627\u060c \u0643\u064a\u0641\u061f", "\u0645\u0631\u062d\u0628\u0627 \u0643\u064a\u0641"),
+        ("Fu\u00df\u00adball", "fussball"),
+        ("\u2764\ufe0f", "\u2764"),
     ],
 )  # fmt: skip
 def test_case_marks_and_unicode_forms_do_not_count(one: str, other: str) -> None:
     assert hashes(one) == hashes(other)
     assert hashes(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3.5", "3,5"), ("3.5", "35"), ("1..5", "1.5"), ("-5", "5"), ("\u22125", "5"), ("3+4", "3-4"), ("3\u20135", "3 5"),
+        ("5!", "5"), ("n!", "n"), ("A-", "A+"), ("x-y", "x y"), ("50%", "50"), ("10\u00b2", "102"), ("H\u2082O", "H2O"),
+        ("1\u00bd", "112"), ("\u20ac1", "\u00a31"), ("$1", "1"), ("a \u00d7 b", "a \u00f7 b"), ("a \u2264 b", "a \u2265 b"),
+        ("a\u00b7b", "a b"), ("( ) [", "[ ( )"), ("not ( True ) or False", "not ( True or False )"),
+        ("a != b", "a = b"), ("a.b", "a,b"), ("f(x)", "f[x]"), ('x = "a"', "x = a"), ("x = 'a'", "x = a"), ("a_b", "a b"),
+        ("*p", "p"), ("&x", "x"), ("a / b", "a // b"), ("C#", "C++"), ("#1", "1"), (":)", ":("), ("#tag", "tag"),
+        ("\U0001f389", "\u2728"), ("Nice \U0001f600", "Nice \U0001f622"), ("\U0001f44d\U0001f3fb", "\U0001f44d\U0001f3ff"),
+        ("\u0915\u0940", "\u0915\u093e"), ("\u0e01\u0e48\u0e32", "\u0e01\u0e49\u0e32"), ("\u05db\u05b8", "\u05db\u05b7"),
+        ("\u304c", "\u304b"), ("\u0663\u066b\u0665", "\u0663\u0665"), ("\u2192", "\u2190"), ("x\u0304", "x"),
+    ],
+)  # fmt: skip
+def test_signs_that_say_something_count(one: str, other: str) -> None:
+    assert hashes(one) != hashes(other)
 
 
 def test_each_character_of_a_script_without_spaces_is_a_word() -> None:

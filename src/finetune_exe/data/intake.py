@@ -1,0 +1,157 @@
+"""Take in the rows of a plan, once: kept ones go to shards on disk, lost ones to a file, and memory holds little."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune_exe.data.account import Account
+from finetune_exe.data.cleaning.cleaner import Cleaner
+from finetune_exe.data.cleaning.policy import read_policy
+from finetune_exe.data.duplicates.rows import RowText, join_rows, row_text, words_of_rows
+from finetune_exe.data.ingest import LostRow, SourceRows, ingest
+from finetune_exe.data.sides import LeakingRow, leaking_rows
+from finetune_exe.data.split import draw_rows
+from finetune_exe.data.spool import Spool, lost_line, read_spooled, write_lines
+from finetune_exe.domain.dataset import SplitName
+from finetune_exe.domain.plan import Plan
+from finetune_exe.errors import FineTuneError
+from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.formats.stored import to_json
+
+if TYPE_CHECKING:
+    from finetune_exe.data.duplicates.rows import RowWords
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage ("read", "encode", "write"), rows done, and rows in all (0 where not known yet)."""
+PROGRESS_ROWS = 100
+NOT_DRAWN = RowFault(
+    code="not_drawn", message="data.max_rows leaves it out of the draw", fix="raise data.max_rows to use it"
+)
+LEAKS = "leaks.jsonl"
+WORDS_ROWS = 2000
+"""Rows whose words are hashed at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What reading came to: kept rows in shards on disk, lost ones in a file, and what must be known of all."""
+
+    spool: Spool
+    groups: list[str]
+    """Of each kept row."""
+    columns: list[str | None]
+    """Of each kept row: its group, where its column names one."""
+    sides: list[SplitName | None]
+    """Of each kept row: the side its file is meant for."""
+    words: list[RowWords]
+    """Of the kept rows: one entry, once all are read."""
+    leaks: list[LeakingRow]
+    """Rows that give away others which are held out."""
+    indices: list[int]
+    """Of each kept row: its number among all rows."""
+    places: list[str]
+    seen: Counter[int]
+    account: Account
+    lost: Path
+    condemned: dict[int, RowFault]
+    """Of the kept rows, those that the plan's policy drops, by number."""
+
+
+def take_in(
+    opened: Sequence[SourceRows], sides: Sequence[SplitName | None], plan: Plan, work: Path, tell: Progress
+) -> Intake:
+    """Read all rows; the kept ones go into shards."""
+    rows = Intake(spool=Spool(work), groups=[], columns=[], sides=[], words=[], leaks=[], indices=[], places=[],
+                 seen=Counter(), account=Account(), lost=work / "lost.jsonl", condemned={})  # fmt: skip
+    cleaner = Cleaner(read_policy(plan.data))
+    texts: list[RowText] = []
+    column = plan.data.group_by
+    columns: Counter[str] = Counter()
+
+    def lost_lines() -> Iterator[dict[str, Any]]:
+        for row in ingest(opened, deduplicate=plan.data.deduplicate, mend=cleaner.mend):
+            rows.seen[row.position.source] += 1
+            if rows.seen.total() % PROGRESS_ROWS == 0:
+                tell("read", rows.seen.total(), 0)
+            if isinstance(row, LostRow):
+                rows.account.lose(row.fault, index=row.position.index, place=row.position.place)
+                yield lost_line(row)
+                continue
+            columns.update(row.conversation.extra)
+            named = row.conversation.extra.get(column) if column is not None else None
+            cleaner.look(len(rows.groups), row.conversation)
+            rows.columns.append(None if named is None else str(named))
+            rows.groups.append(row.key if named is None else str(named))
+            rows.sides.append(sides[row.position.source])
+            rows.spool.add(row, group=rows.groups[-1])
+            texts.append(row_text(row.conversation))
+            if len(texts) == WORDS_ROWS:
+                rows.words.append(words_of_rows(texts))
+                texts.clear()
+            rows.indices.append(row.position.index)
+            rows.places.append(row.position.place)
+
+    write_lines(rows.lost, lost_lines())
+    rows.words[:] = [join_rows([*rows.words, words_of_rows(texts)])]
+    rows.spool.close()
+    rows.condemned.update(cleaner.condemned(rows.places))
+    tell("read", rows.seen.total(), rows.seen.total())
+    if column is not None and rows.groups and not columns[column]:
+        raise _no_column(column, columns)
+    return rows
+
+
+def _no_column(column: str, columns: Counter[str]) -> FineTuneError:
+    near = difflib.get_close_matches(column, columns, n=1)
+    return FineTuneError(
+        "D08",
+        what=f"no row has a column {column!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        where="data.group_by",
+        why=f"the columns beside the conversation are: {', '.join(sorted(columns)) or 'none'}",
+        fix="name one of them, or --set data.group_by=null",
+    )
+
+
+def draw(rows: Intake, plan: Plan, work: Path) -> list[bool]:
+    """Say which rows to use: not those that leak, nor more than wanted of those that no file holds out."""
+    drawn = [True] * len(rows.groups)
+    rows.leaks[:] = [
+        leak for leak in leaking_rows(rows.words[0], rows.columns, rows.sides) if leak.row not in rows.condemned
+    ]
+    if plan.data.on_leak == "drop":
+        write_lines(work / LEAKS, _leak_lines(rows))
+        for leak in rows.leaks:
+            drawn[leak.row] = False
+    free = [row for row, side in enumerate(rows.sides) if side is None and drawn[row] and row not in rows.condemned]
+    if plan.data.max_rows is not None:
+        chosen = draw_rows([rows.groups[row] for row in free], max_rows=plan.data.max_rows, seed=plan.seed)
+        for row in (row for row, wanted in zip(free, chosen, strict=True) if not wanted):
+            drawn[row] = False
+            rows.account.lose(NOT_DRAWN, index=rows.indices[row], place=rows.places[row])
+    return drawn
+
+
+def _leak_lines(rows: Intake) -> Iterator[dict[str, Any]]:
+    """Count the rows that leak, and write them down; a shard is read once for all of its own."""
+    leaks = iter(sorted(rows.leaks))
+    leak = next(leaks, None)
+    for shard in rows.spool.shards:
+        after = shard.first + shard.num_rows
+        if leak is None or leak.row >= after:
+            continue
+        for number, spooled in enumerate(read_spooled(shard.path), start=shard.first):
+            if leak is None or leak.row >= after:
+                break
+            if number < leak.row:
+                continue
+            fault = leak.fault(rows.places[leak.of_row])
+            rows.account.lose(fault, index=spooled.index, place=spooled.place)
+            row = to_json(spooled.conversation)
+            line = {"source": spooled.place, "code": fault.code, "message": fault.message, "row": row}
+            yield {"index": spooled.index, "line": line}
+            leak = next(leaks, None)
