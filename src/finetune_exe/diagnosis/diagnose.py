@@ -10,9 +10,9 @@ from typing import BinaryIO
 from finetune_exe.diagnosis.curves import Judgement, judge
 from finetune_exe.diagnosis.match import Hit, Scan, tales_in, weigh
 from finetune_exe.diagnosis.read import Line, nothing_to_diagnose, quote, read_file, read_stream, read_text
-from finetune_exe.diagnosis.rules import BY_LABEL
-from finetune_exe.diagnosis.rules.rule import Cause
 from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_state
+from finetune_exe.diagnosis.sieve import Sieve
+from finetune_exe.diagnosis.table import Cause, by_label
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.events import Noticed, RunFinished, read_events
 from finetune_exe.domain.plan import Plan
@@ -72,14 +72,15 @@ def diagnose(paths: Sequence[Path], *, stdin: BinaryIO | None = None, context: s
     for path in paths:
         if path == STDIN and stdin is not None:
             material.names.append("standard input")
-            _scan(read_stream(stdin, where="standard input"), material.scan)
+            sieve = Sieve()
+            material.scan.read(read_stream(stdin, where="standard input", sieve=sieve), sieve)
         else:
             _read(path, material)
     if not material.names:
         if not context:
             raise nothing_to_diagnose("no file and no description was given", where="the command line")
         material.names.append("the description")
-        _scan(read_text(context, where="the description"), material.scan)
+        material.scan.read(read_text(context, where="the description"), Sieve())
         context = None
     return Diagnosis(subject=", ".join(material.names), findings=tuple(_findings(material, context or "")))
 
@@ -96,11 +97,11 @@ def _read(path: Path, material: _Material) -> None:
         events = read_events(path)
         material.histories.append(read_run_events(events))
         material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
-        _scan(
-            (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed)), material.scan
-        )
+        notices = (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed))
+        material.scan.read(notices, Sieve())
     else:
-        _scan(read_file(path), material.scan)
+        sieve = Sieve()
+        material.scan.read(read_file(path, sieve=sieve), sieve)
 
 
 def _read_folder(folder: Path, material: _Material) -> None:
@@ -135,11 +136,6 @@ def _bytes(path: Path) -> bytes:
     return content
 
 
-def _scan(lines: Iterator[Line], scan: Scan) -> None:
-    for line in lines:
-        scan.feed(line)
-
-
 def _findings(material: _Material, context: str) -> list[Finding]:
     """Weigh all evidence and keep what is likely enough to be worth reading."""
     scan, known = material.scan, _known_settings(material)
@@ -153,7 +149,7 @@ def _findings(material: _Material, context: str) -> list[Finding]:
         weights["interrupted"] = 0.45
     ranked = sorted((label for label in weights if weights[label] >= _LEAST), key=lambda label: -weights[label])
     findings = [
-        _finding(BY_LABEL[label], weights[label], _evidence(label, hits, judgement), known)
+        _finding(by_label()[label], weights[label], _evidence(label, hits, judgement), known)
         for label in ranked[:_MOST_FINDINGS]
     ]
     if not findings or weights[ranked[0]] < 0.5:
@@ -194,14 +190,14 @@ def _nothing_certain(
     """Say what is left to say where no known failure is likely."""
     if failed:
         last = list(scan.exceptions.decisive())[-1]
-        yield _finding(BY_LABEL["unknown_error"], 0.4, [Evidence(line=last.number, text=quote(last.text))], known)
+        yield _finding(by_label()["unknown_error"], 0.4, [Evidence(line=last.number, text=quote(last.text))], known)
     elif judgement and judgement.label in _SOUND:
         yield _finding(
-            BY_LABEL[judgement.label], judgement.confidence, _evidence(judgement.label, [], judgement), known
+            by_label()[judgement.label], judgement.confidence, _evidence(judgement.label, [], judgement), known
         )
     elif not read:
         said = f"{scan.num_lines} lines read, no exception, no known wording of a failure, too few losses to judge"
-        yield _finding(BY_LABEL["not_recognised"], 0.1, [Evidence(line=None, text=said)], known)
+        yield _finding(by_label()["not_recognised"], 0.1, [Evidence(line=None, text=said)], known)
 
 
 def _evidence(label: str, hits: Sequence[Hit], judgement: Judgement | None) -> list[Evidence]:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from finetune_exe.diagnosis.anchors import anchors
 from finetune_exe.diagnosis.diagnose import diagnose
-from finetune_exe.diagnosis.rules import BY_LABEL, DIAGNOSES
+from finetune_exe.diagnosis.table import by_label, causes, compiled
 from finetune_exe.domain.document import Value
 from finetune_exe.domain.plan import SETTING_GROUPS, Plan
 
 EXAMPLES = tomllib.loads(Path(__file__).with_name("examples.toml").read_text())
 LOGS: dict[str, str] = EXAMPLES["logs"]
 DESCRIPTIONS: dict[str, str] = EXAMPLES["descriptions"]
+WORDINGS = [(label, text) for kind in ("logs", "descriptions") for label, texts in
+            tomllib.loads(Path(__file__).with_name("wordings.toml").read_text())[kind].items() for text in texts]  # fmt: skip
+BY_LABEL = by_label()
 CURVES = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "divergence", "eval_unstable", "rl_loss_not_informative"}  # fmt: skip
 LAST_RESORTS = {"unknown_error", "interrupted", "not_recognised"}
@@ -52,7 +56,7 @@ def labels(text: str) -> list[str]:
 
 def test_every_entry_has_an_example() -> None:
     assert LOGS.keys() | DESCRIPTIONS.keys() | CURVES | LAST_RESORTS == BY_LABEL.keys()
-    assert len(BY_LABEL) == len(DIAGNOSES), "a label stands twice"
+    assert len(BY_LABEL) == len(causes()), "a label stands twice"
 
 
 @pytest.mark.parametrize("label", LOGS)
@@ -63,6 +67,18 @@ def test_fires_on_its_example_inside_a_long_log(label: str) -> None:
 @pytest.mark.parametrize("label", DESCRIPTIONS)
 def test_fires_on_a_description(label: str) -> None:
     assert labels(DESCRIPTIONS[label])[0] == label
+
+
+@pytest.mark.parametrize(("label", "text"), WORDINGS)
+def test_other_wordings_of_public_threads_are_named_too(label: str, text: str) -> None:
+    assert labels(text)[0] in label.split("/")
+
+
+@pytest.mark.parametrize("text", [*LOGS.values(), *(text for _, text in WORDINGS)])
+def test_no_line_is_passed_over_that_a_sign_matches(text: str) -> None:
+    for sign in (sign for cause in causes() for sign in cause.signs):
+        if compiled(sign.pattern).search(text):
+            assert any(anchor in text.lower() for anchor in anchors(sign.pattern)), sign.pattern
 
 
 def test_all_are_silent_on_a_healthy_log() -> None:
