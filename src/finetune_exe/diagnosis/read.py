@@ -120,8 +120,13 @@ def _without_launcher(text: str) -> tuple[str, str | None]:
 
 def quote(text: str) -> str:
     """Make a line fit to be shown to others: secrets blacked out, no control characters, at most 300 characters."""
-    shown = " ".join(_SECRET.sub("[redacted]", _CONTROL.sub("", text)).split())
+    shown = " ".join(quote_secrets(_CONTROL.sub("", text)).split())
     return shown if len(shown) <= _QUOTED else shown[: _QUOTED - 3] + "..."
+
+
+def quote_secrets(text: str) -> str:
+    """Black out tokens, keys and passwords."""
+    return _SECRET.sub("[redacted]", text)
 
 
 def nothing_to_diagnose(why: str, *, where: str) -> FineTuneError:
