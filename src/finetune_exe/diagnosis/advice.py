@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from finetune_exe.diagnosis.material import Material
@@ -47,15 +48,25 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
     if "schedule.epochs" in patch and stop is not None:
         patch["schedule.epochs"] = stop
     said = own.fix if own and own.fix else cause.fix
-    wanted = (material.tool,) if material.tool and material.tool in tools() else _SHOWN_TOOLS
-    fix_in: dict[str, tuple[str, ...]] = {}
+    special = dict(cause.fix_in) | dict(own.fix_in if own else {})
+    return Advice(
+        fix=f"{fix} {said}" if fix else said, patch=patch, fix_in=in_words_of(material.tool, patch, special=special)
+    )
+
+
+def in_words_of(
+    tool: str | None, patch: Mapping[str, Scalar], *, special: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, tuple[str, ...]]:
+    """Write settings as lines of a tool's configuration; of the most used tools where it is not known."""
+    wanted = (tool,) if tool and tool in tools() else _SHOWN_TOOLS
+    written = {}
     for name in wanted:
-        tool = tools()[name]
-        lines = [line for path, value in patch.items() if (line := tool.write(path, value))]
-        special = (own.fix_in.get(name) if own else None) or cause.fix_in.get(name)
-        if special or lines:
-            fix_in[name] = (*lines, *((special,) if special else ()))
-    return Advice(fix=f"{fix} {said}" if fix else said, patch=patch, fix_in=fix_in)
+        lines = [line for path, value in patch.items() if (line := tools()[name].write(path, value))]
+        if special.get(name):
+            lines.append(special[name])
+        if lines:
+            written[name] = tuple(lines)
+    return written
 
 
 def _known(material: Material) -> tuple[Mapping[str, Leaf], bool]:

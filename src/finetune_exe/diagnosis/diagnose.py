@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from finetune_exe.diagnosis.advice import advise
 from finetune_exe.diagnosis.curves import Judgement, judge
-from finetune_exe.diagnosis.match import Hit, Scan, calibrate, tales_in, weigh
+from finetune_exe.diagnosis.match import Hit, Scan, calibrate, hinted_in, tales_in, weigh
 from finetune_exe.diagnosis.material import Material, gather, gather_words
 from finetune_exe.diagnosis.read import nothing_to_diagnose, quote
 from finetune_exe.diagnosis.series import Series
@@ -23,6 +23,7 @@ _MOST_FINDINGS = 5
 _MOST_EVIDENCE = 3
 _CONTEXT_WEIGHT = 0.6
 _MIXED_WEIGHT = 0.85
+_CLEARLY_TOLD = 0.5
 _SUSPICION_BESIDE_FAILURE = 0.5
 _MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
@@ -124,7 +125,8 @@ def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     told = tales_in(prose)
     labels = {hit.label for hit in told}
     both = [hit for hit in tales_in(f"{prose}\n{context}") if hit.label not in labels] if context else []
-    return [*told, *(_weaker(hit, _MIXED_WEIGHT) for hit in both)]
+    told += [_weaker(hit, _MIXED_WEIGHT) for hit in both]
+    return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *hinted_in(f"{prose}\n{context}")]
 
 
 def _suspected(material: Material, *, failed: bool) -> list[Hit]:

@@ -14,7 +14,7 @@ from finetune_exe.diagnosis.exceptions import ExceptionFinder
 from finetune_exe.diagnosis.read import Line
 from finetune_exe.diagnosis.series import SeriesFinder
 from finetune_exe.diagnosis.sieve import Kind, Sieve
-from finetune_exe.diagnosis.table import Sign, causes
+from finetune_exe.diagnosis.table import Sign, causes, compiled
 from finetune_exe.diagnosis.tools import tool_of_text, tools
 
 _REMEMBERED = 20_000
@@ -26,6 +26,7 @@ _BESIDE_EXCEPTION = 0.75
 _SECOND_HIT = 0.3
 _GIVEN_WAY = 0.35
 _REPEATED = 4
+_LEAST_HINTS, _HINT, _MOST_HINTED = 2, 0.13, 0.6
 _LIKELY, _SHARPER, _MOST_CERTAIN = 0.5, 1.4, 0.98
 
 _REPORTED = re.compile(r"error|exception|fail|fatal|abort|assert|killed|cannot|can't|could ?n.t|unable|critical|panic")
@@ -194,10 +195,23 @@ def tales_in(text: str) -> list[Hit]:
             match = tale.told_in(text)
             if match:
                 sentence = text[max(0, match.start() - 60) : match.end() + 100]
-                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, line=None))
+                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, line=None, place=tale.place))
     repeated = repeated_part(text)
     if repeated:
         hits.append(Hit(label="repetition", strength=0.8, text=f"repeated in the text: {repeated}", line=None))
+    return hits
+
+
+def hinted_in(text: str) -> list[Hit]:
+    """List the failures that words of a description go with, at least two of them each; a guess, and weak as such."""
+    hits = []
+    for cause in causes():
+        found = [match for hint in cause.hints if (match := compiled(hint).search(text))]
+        share = len(found) / max(1, len(cause.hints))
+        if len(found) >= _LEAST_HINTS:
+            words = ", ".join(match[0].strip() for match in found)
+            strength = min(_MOST_HINTED, _HINT * len(found) + _HINT * share)
+            hits.append(Hit(label=cause.label, strength=strength, text=f"words that go with it: {words}", line=None))
     return hits
 
 

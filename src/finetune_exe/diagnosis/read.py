@@ -74,7 +74,7 @@ def read_stream(stream: BinaryIO, *, where: str, sieve: Sieve | None = None) -> 
     if not head.strip():
         raise nothing_to_diagnose("it is empty", where=where)
     wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
-    if not wide and sum(byte < 9 for byte in head[:8192]) > _BINARY_SHARE * len(head[:8192]):
+    if not wide and sum(byte < 7 for byte in head[:8192]) > _BINARY_SHARE * len(head[:8192]):
         raise nothing_to_diagnose("it is no text but binary data", where=where)
     sieve = sieve or Sieve()
     decoder = codecs.getincrementaldecoder("utf-16")(errors="replace") if wide else None

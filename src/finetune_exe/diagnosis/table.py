@@ -107,6 +107,8 @@ class Cause:
     """What would tell it from its neighbours."""
     signs: tuple[Sign, ...] = ()
     tales: tuple[Tale, ...] = ()
+    hints: tuple[str, ...] = ()
+    """Words that go with it in descriptions; each counts a little, where no tale is told."""
     consequence: bool = False
     """Whether it usually follows from another failure, and gives way where another is seen."""
     patch: Mapping[str, Scalar] = field(default_factory=dict)
@@ -154,6 +156,7 @@ def _read(label: str) -> Cause:
     return Cause(
         label=label,
         questions=tuple(entry.pop("questions", ())),
+        hints=tuple(entry.pop("hints", ())),
         sources=tuple(entry.pop("sources", ())),
         signs=tuple(Sign(**sign) for sign in entry.pop("signs", ())),
         tales=tuple(Tale(**tale | {"words": tuple(tale["words"])}) for tale in entry.pop("tales", ())),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from finetune_exe.diagnosis.advice import in_words_of
 from finetune_exe.diagnosis.config import changed, difference
 from finetune_exe.diagnosis.diagnose import diagnose_material
 from finetune_exe.diagnosis.material import Material, gather
@@ -147,7 +148,7 @@ def _informed(finding: Finding, plan: Plan | None, material: Material) -> Findin
     if plan is None:
         return finding
     if finding.label == "oom":
-        return _with_memory(finding, plan, ours=material.plan is not None)
+        return _with_memory(finding, plan, ours=material.plan is not None, tool=material.tool)
     if "optimizer.learning_rate" in finding.patch:
         return _with_learning_rate(finding, plan)
     return finding
@@ -161,7 +162,9 @@ def _with_learning_rate(finding: Finding, plan: Plan) -> Finding:
         return finding
     patched = finding.patch["optimizer.learning_rate"]
     present = plan.optimizer.learning_rate
-    better = _inside(float(patched), present, advised.interval) if isinstance(patched, int | float) else advised.value
+    better: object = (
+        _inside(float(patched), present, advised.interval) if isinstance(patched, int | float) else advised.value
+    )
     low, high = advised.interval.low, advised.interval.high
     said = (
         f"Learning rate {present:g} -> {better:g}: the best one for this model and method is expected between {low:g} "
@@ -178,7 +181,7 @@ def _inside(patched: float, present: float, interval: Interval) -> float:
     return inside if (patched < present) == (inside < present) else patched
 
 
-def _with_memory(finding: Finding, plan: Plan, *, ours: bool) -> Finding:
+def _with_memory(finding: Finding, plan: Plan, *, ours: bool, tool: str | None) -> Finding:
     """Say what the memory is made of, and the fastest setting that fits."""
     from finetune_exe.planning.fit import find_fit
     from finetune_exe.planning.readiness import usable_memory_bytes
@@ -191,18 +194,22 @@ def _with_memory(finding: Finding, plan: Plan, *, ours: bool) -> Finding:
     sums = Evidence(line=None, text=f"estimated need {memory.value.mid / GIB:.1f} GiB: {needed}")
     have = usable_memory_bytes(plan)
     fit = find_fit(plan, fixed=_OOM_FIXED)
-    smaller = plan.model_copy(update={"batch": plan.batch.model_copy(update={"micro_batch_size": 1})})
-    chosen = fit.plan if fit.fits else smaller
+    if not fit.fits:
+        fit = find_fit(plan, fixed=("model.reference",))
+    after = estimate_memory(fit.plan)
     before = {path: value for path, value, _ in plan.settings()}
-    patch = {path: value for path, value, _ in chosen.settings()
+    patch = {path: value for path, value, _ in fit.plan.settings()
              if before.get(path) != value and not isinstance(value, tuple)}  # fmt: skip
-    after = estimate_memory(chosen)
     figures = [sums]
     if after is not None and patch:
-        text = f"with the settings below {after.value.mid / GIB:.1f} GiB are expected, of {have / GIB:.1f} usable"
+        words = "with the settings below" if fit.fits else "nothing fits here; with the smallest settings"
+        text = f"{words} {after.value.mid / GIB:.1f} GiB are expected, of {have / GIB:.1f} usable"
         figures.append(Evidence(line=None, text=text))
-    evidence = (*finding.evidence, *figures)
-    return finding.model_copy(update={"evidence": evidence, "patch": patch if patch and ours else finding.patch})
+    patch = patch or finding.patch
+    changes: dict[str, object] = {"evidence": (*finding.evidence, *figures), "patch": patch}
+    if not ours and finding.place in (None, "activations", "logits", "optimizer"):
+        changes["fix_in"] = in_words_of(tool, patch)
+    return finding.model_copy(update=changes)
 
 
 def _plan_of_others(material: Material) -> Plan | None:
