@@ -43,6 +43,7 @@ ERRORS: dict[str, ErrorKind] = {
     "H01": ErrorKind("The GPU is not known", USAGE),
     "I01": ErrorKind("A file cannot be written", IO),
     "L01": ErrorKind("There is nothing here to diagnose", BAD_DATA),
+    "L02": ErrorKind("There is nothing to patch", BAD_DATA),
     "M01": ErrorKind("The model cannot be found", USAGE),
     "M02": ErrorKind("The model folder has no tokenizer", BAD_DATA),
     "M03": ErrorKind("The model folder is not complete", BAD_DATA),

@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune_exe.diagnosis.advice import advise
 from finetune_exe.diagnosis.curves import Judgement, judge
-from finetune_exe.diagnosis.match import Hit, Scan, tales_in, weigh
-from finetune_exe.diagnosis.read import Line, nothing_to_diagnose, quote, read_file, read_stream, read_text
-from finetune_exe.diagnosis.rules import BY_LABEL
-from finetune_exe.diagnosis.rules.rule import Cause
-from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_state
-from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
-from finetune_exe.domain.events import Noticed, RunFinished, read_events
-from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.plan_yaml import read_plan
-from finetune_exe.domain.values import Leaf
-from finetune_exe.errors import FineTuneError
+from finetune_exe.diagnosis.match import Hit, Scan, calibrate, hinted_in, tales_in, weigh
+from finetune_exe.diagnosis.material import Material, gather, gather_words
+from finetune_exe.diagnosis.read import nothing_to_diagnose, quote
+from finetune_exe.diagnosis.series import Series
+from finetune_exe.diagnosis.signals import Signal, signals
+from finetune_exe.diagnosis.table import by_label
+from finetune_exe.domain.diagnosis import Course, Diagnosis, Evidence, Finding
 
-STDIN = Path("-")
 _LEAST = 0.3
 _MOST_FINDINGS = 5
 _MOST_EVIDENCE = 3
 _CONTEXT_WEIGHT = 0.6
 _MIXED_WEIGHT = 0.85
-_SHORT_OF_CERTAIN = 0.99
+_CLEARLY_TOLD = 0.5
+_SUSPICION_BESIDE_FAILURE = 0.5
+_MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "rl_loss_not_informative"}  # fmt: skip
-_LOGS = ("*.log", "*.txt", "*.out", "*.err")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    """What the run was told, by dotted path."""
-
-    values: Mapping[str, Leaf]
-    complete: bool
-    """Whether these are all settings of a plan, so that a path not among them does not apply."""
-
-
-@dataclass(slots=True)
-class _Material:
-    """All that was read."""
-
-    scan: Scan = field(default_factory=Scan)
-    histories: list[Series] = field(default_factory=list)
-    """Losses from trainer states and events, which are whole, unlike those picked out of a log."""
-    plan: Plan | None = None
-    unfinished: bool = False
-    names: list[str] = field(default_factory=list)
+_SIGNALS_OF = {
+    "overfitting": ("overfitting", "staircase"), "mild_overfitting": ("overfitting",),
+    "divergence": ("divergence", "spikes"),
+    "lr_divergence": ("divergence", "gradient_growth", "spikes"), "nan_loss": ("train_loss_not_finite",),
+    "nan_eval": ("validation_loss_not_finite",), "undertrained": ("undertrained",), "plateau": ("plateau",),
+    "underfitting": ("plateau", "undertrained"), "memorisation_suspected": ("staircase",),
+    "slow_training": ("slowdown",),
+    "oom": ("memory_growth",), "grad_accum_loss": ("loss_scale_mismatch",), "loss_zero_masked": ("no_gradient",),
+}  # fmt: skip
+_SIGNS_ALONE = {"loss_scale_mismatch": ("grad_accum_loss", 0.55), "slowdown": ("slow_training", 0.35),
+                "gradient_growth": ("lr_divergence", 0.35)}  # fmt: skip
+"""Signals that suggest a cause by themselves, where nothing else is found."""
 
 
 def diagnose(paths: Sequence[Path], *, stdin: BinaryIO | None = None, context: str | None = None) -> Diagnosis:
@@ -61,107 +50,62 @@ def diagnose(paths: Sequence[Path], *, stdin: BinaryIO | None = None, context: s
     `wrapper_only`.
 
     Args:
-        paths: Logs, trainer_state.json files, events.jsonl files, or folders of runs; `-` stands for `stdin`.
+        paths: What `gather` reads; `-` stands for `stdin`.
         stdin: A stream with a log or a description, read only where a path is `-`.
         context: What the user says beside it.
 
     Raises:
         FineTuneError: L01 where there is nothing to read, or it is empty or no text.
     """
-    material = _Material()
-    for path in paths:
-        if path == STDIN and stdin is not None:
-            material.names.append("standard input")
-            _scan(read_stream(stdin, where="standard input"), material.scan)
-        else:
-            _read(path, material)
-    if not material.names:
+    return diagnose_material(gather(paths, stdin=stdin) if paths else None, context=context)
+
+
+def diagnose_material(material: Material | None, *, context: str | None = None) -> Diagnosis:
+    """Name what went wrong, from what was gathered, or from the user's words alone where that is None.
+
+    Raises:
+        FineTuneError: L01 where there is neither.
+    """
+    if material is None or not material.names:
         if not context:
             raise nothing_to_diagnose("no file and no description was given", where="the command line")
-        material.names.append("the description")
-        _scan(read_text(context, where="the description"), material.scan)
-        context = None
-    return Diagnosis(subject=", ".join(material.names), findings=tuple(_findings(material, context or "")))
+        material, context = gather_words(context), None
+    series = material.series
+    return Diagnosis(
+        subject=", ".join(material.names),
+        findings=tuple(_findings(material, context or "")),
+        tool=material.tool,
+        versions=dict(list(material.scan.versions.items())[:12]),
+        course=Course(train=_drawn(series, "train_loss"), validation=_drawn(series, "eval_loss")),
+    )
 
 
-def _read(path: Path, material: _Material) -> None:
-    if path.is_dir():
-        _read_folder(path, material)
-        return
-    material.names.append(quote(str(path)))
-    if path.suffix == ".json":
-        material.histories.append(read_trainer_state(path, _bytes(path)))
-    elif path.name == "events.jsonl":
-        _bytes(path)
-        events = read_events(path)
-        material.histories.append(read_run_events(events))
-        material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
-        _scan(
-            (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed)), material.scan
-        )
-    else:
-        _scan(read_file(path), material.scan)
-
-
-def _read_folder(folder: Path, material: _Material) -> None:
-    """Read a run's folder, ours or one that a Trainer wrote."""
-    files = [
-        folder / "events.jsonl",
-        folder / "trainer_state.json",
-        *(log for kind in _LOGS for log in sorted(folder.glob(kind))),
-    ]
-    found = [file for file in files if file.is_file() and file.stat().st_size]
-    if not found:
-        states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda state: state.stat().st_mtime)
-        found = states[-1:]
-    if not found:
-        raise nothing_to_diagnose("the folder holds no events.jsonl, trainer_state.json or log", where=str(folder))
-    for file in found:
-        _read(file, material)
-    if (folder / "plan.yaml").is_file():
-        try:
-            material.plan = read_plan(folder / "plan.yaml")
-        except FineTuneError as fault:
-            material.names.append(f"plan.yaml (left out: {fault.what})")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as fault:
-        raise nothing_to_diagnose(f"it cannot be read: {fault.strerror or fault}", where=str(path)) from fault
-    if not content.strip():
-        raise nothing_to_diagnose("it is empty", where=str(path))
-    return content
-
-
-def _scan(lines: Iterator[Line], scan: Scan) -> None:
-    for line in lines:
-        scan.feed(line)
-
-
-def _findings(material: _Material, context: str) -> list[Finding]:
+def _findings(material: Material, context: str) -> list[Finding]:
     """Weigh all evidence and keep what is likely enough to be worth reading."""
-    scan, known = material.scan, _known_settings(material)
+    scan = material.scan
     failed = any(True for _ in scan.exceptions.decisive())
     judgement = _judged(material)
-    hits = [*scan.evidence(), *_told(scan, context, failed=failed)]
+    shown = signals(material.series)
+    hits = [*scan.evidence(), *_told(scan, context, failed=failed), *_suspected(material, failed=failed)]
     weights = weigh(hits, failed=failed)
     if judgement and judgement.label not in _SOUND:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
     if material.unfinished:
         weights["interrupted"] = 0.45
+    if not failed and (judgement is None or judgement.label in _SOUND):
+        for signal in shown:
+            label, weight = _SIGNS_ALONE.get(signal.name, ("", 0.0))
+            if label:
+                weights[label] = max(weight, weights.get(label, 0.0))
     ranked = sorted((label for label in weights if weights[label] >= _LEAST), key=lambda label: -weights[label])
-    findings = [
-        _finding(BY_LABEL[label], weights[label], _evidence(label, hits, judgement), known)
-        for label in ranked[:_MOST_FINDINGS]
-    ]
+    chances = calibrate({label: weights[label] for label in ranked[:_MOST_FINDINGS]})
+    findings = [_finding(label, chances[label], hits, judgement, shown, material) for label in ranked[:_MOST_FINDINGS]]
     if not findings or weights[ranked[0]] < 0.5:
-        findings += _nothing_certain(scan, judgement, known, failed=failed, read=bool(findings))
+        findings += _nothing_certain(material, judgement, shown, failed=failed, read=bool(findings))
     return sorted(findings, key=lambda finding: -finding.confidence)
 
 
-def _judged(material: _Material) -> Judgement | None:
+def _judged(material: Material) -> Judgement | None:
     """Judge the whole histories first; a rise in a mere log names its cause, the rate, rather than its shape."""
     for series in material.histories:
         judgement = judge(series)
@@ -181,67 +125,80 @@ def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     told = tales_in(prose)
     labels = {hit.label for hit in told}
     both = [hit for hit in tales_in(f"{prose}\n{context}") if hit.label not in labels] if context else []
-    return [*told, *(_weaker(hit, _MIXED_WEIGHT) for hit in both)]
+    told += [_weaker(hit, _MIXED_WEIGHT) for hit in both]
+    return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *hinted_in(f"{prose}\n{context}")]
+
+
+def _suspected(material: Material, *, failed: bool) -> list[Hit]:
+    return [_weaker(hit, _SUSPICION_BESIDE_FAILURE if failed else 1.0) for hit in material.hits]
 
 
 def _weaker(hit: Hit, factor: float) -> Hit:
-    return Hit(label=hit.label, strength=hit.strength * factor, text=hit.text, line=hit.line)
+    return replace(hit, strength=hit.strength * factor)
 
 
 def _nothing_certain(
-    scan: Scan, judgement: Judgement | None, known: _Settings, *, failed: bool, read: bool
+    material: Material, judgement: Judgement | None, shown: Sequence[Signal], *, failed: bool, read: bool
 ) -> Iterator[Finding]:
     """Say what is left to say where no known failure is likely."""
+    scan = material.scan
     if failed:
         last = list(scan.exceptions.decisive())[-1]
-        yield _finding(BY_LABEL["unknown_error"], 0.4, [Evidence(line=last.number, text=quote(last.text))], known)
+        hit = Hit(label="unknown_error", strength=0.4, text=last.text, line=last.number, source=last.source)
+        yield _finding("unknown_error", 0.4, [hit], None, shown, material)
     elif judgement and judgement.label in _SOUND:
-        yield _finding(
-            BY_LABEL[judgement.label], judgement.confidence, _evidence(judgement.label, [], judgement), known
-        )
+        yield _finding(judgement.label, judgement.confidence, [], judgement, shown, material)
     elif not read:
         said = f"{scan.num_lines} lines read, no exception, no known wording of a failure, too few losses to judge"
-        yield _finding(BY_LABEL["not_recognised"], 0.1, [Evidence(line=None, text=said)], known)
+        hit = Hit(label="not_recognised", strength=0.1, text=said, line=None)
+        yield _finding("not_recognised", 0.1, [hit], None, (), material)
 
 
-def _evidence(label: str, hits: Sequence[Hit], judgement: Judgement | None) -> list[Evidence]:
-    """Quote the strongest lines first, each once, then the figures of the curve."""
-    mine = sorted((hit for hit in hits if hit.label == label), key=lambda hit: (-hit.strength, hit.line or 0))
-    quoted = list(dict.fromkeys((hit.line, quote(hit.text)) for hit in mine))[:_MOST_EVIDENCE]
-    figures = judgement.evidence if judgement and judgement.label == label else ()
-    return [*(Evidence(line=line, text=text) for line, text in quoted), *(Evidence(line=None, text=f) for f in figures)]
-
-
-def _finding(cause: Cause, confidence: float, evidence: Sequence[Evidence], known: _Settings) -> Finding:
-    patch = {
-        path: value
-        for path, value in cause.patch.items()
-        if (path in known.values or not known.complete) and known.values.get(path, ...) != value
-    }
-    for path, factor in cause.scale.items():
-        present = known.values.get(path)
-        if isinstance(present, int | float):
-            scaled = float(f"{present * factor:.2g}")
-            patch[path] = round(scaled) if isinstance(present, int) else scaled
+def _finding(
+    label: str, confidence: float, hits: Sequence[Hit], judgement: Judgement | None, shown: Sequence[Signal],
+    material: Material,
+) -> Finding:  # fmt: skip
+    """Put one cause together with what shows it and what to do."""
+    mine = [signal for name in _SIGNALS_OF.get(label, ()) for signal in shown if signal.name == name]
+    own = sorted((hit for hit in hits if hit.label == label), key=lambda hit: (-hit.strength, hit.line or 0))
+    place = next((hit.place for hit in own if hit.place), None)
+    cause = by_label()[label]
+    advice = advise(cause, place=place, signals=mine, material=material)
     return Finding(
-        label=cause.label,
-        confidence=round(min(confidence, _SHORT_OF_CERTAIN), 2),
-        title=cause.title,
-        evidence=tuple(evidence),
+        label=label,
+        confidence=round(confidence, 2),
+        title=cause.places[place].title if place and place in cause.places else cause.title,
+        evidence=tuple(_evidence(label, own, judgement, mine)),
         cause=cause.cause,
-        fix=cause.fix,
-        patch=patch,
+        fix=advice.fix,
+        patch=advice.patch,
+        place=place,
+        since_step=mine[0].step if mine else None,
+        effect=mine[0].effect if mine and math.isfinite(mine[0].effect) else None,
+        fix_in=advice.fix_in,
+        proof=cause.proof,
+        questions=cause.questions,
+        sources=cause.sources[:3],
     )
 
 
-def _known_settings(material: _Material) -> _Settings:
-    """Collect the settings the run had, by path: all of them from its plan, or the little its losses say."""
-    if material.plan:
-        return _Settings(values={path: value for path, value, _ in material.plan.settings()}, complete=True)
-    known: dict[str, Leaf] = {}
-    for series in [material.scan.metrics.series, *material.histories]:
-        if series.peak_learning_rate:
-            known["optimizer.learning_rate"] = series.peak_learning_rate
-        if series.planned_epochs:
-            known["schedule.epochs"] = series.planned_epochs
-    return _Settings(values=known, complete=False)
+def _evidence(
+    label: str, own: Sequence[Hit], judgement: Judgement | None, mine: Sequence[Signal]
+) -> Iterator[Evidence]:
+    """Quote the strongest lines first, each once, then the figures of the curve."""
+    quoted = dict.fromkeys((hit.line, quote(f"{hit.source} {hit.text}" if hit.source else hit.text)) for hit in own)
+    yield from (Evidence(line=line, text=text) for line, text in list(quoted)[:_MOST_EVIDENCE])
+    if judgement and judgement.label in (label, "divergence" if label == "lr_divergence" else label):
+        yield from (Evidence(line=None, text=figure) for figure in judgement.evidence)
+    for signal in mine[:2]:
+        since = "" if signal.step is None else f", from step {signal.step:g} on"
+        yield Evidence(line=None, text=f"{signal.text}{since}")
+
+
+def _drawn(series: Series, key: str) -> tuple[tuple[float, float], ...]:
+    """Take at most 200 points, each the middle one of those it stands for."""
+    points = [(float(i if p.step is None else p.step), getattr(p, key)) for i, p in enumerate(series.points)]
+    known = [(step, value) for step, value in points if value is not None and math.isfinite(value)]
+    stride = max(1, math.ceil(len(known) / _MOST_DRAWN))
+    return tuple(sorted(known[i : i + stride], key=lambda pair: pair[1])[len(known[i : i + stride]) // 2]
+                 for i in range(0, len(known), stride))  # fmt: skip

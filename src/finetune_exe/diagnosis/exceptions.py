@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from finetune_exe.diagnosis.read import Line
 
-_KEPT = 64
+_KEPT = 32
+_MOST_STREAMS = 4096
 _MESSAGE_LINES = 8
 _FRAMES = 12
 
@@ -38,6 +39,10 @@ class Raised:
     message: str
     frames: tuple[str, ...]
     """Last lines of the traceback above it, oldest first."""
+    source: str | None = None
+    """Which of several processes raised it."""
+    chained: bool = False
+    """Whether it was raised because of the one before it, or while that was handled."""
 
     @property
     def wrapper(self) -> bool:
@@ -51,47 +56,79 @@ class Raised:
 
 
 @dataclass(slots=True)
+class _Stream:
+    """What one process is in the middle of writing."""
+
+    frames: deque[str] = field(default_factory=lambda: deque(maxlen=_FRAMES))
+    inside: bool = False
+    chained: bool = False
+    open: Raised | None = None
+    open_lines: int = 0
+
+
+@dataclass(slots=True)
 class ExceptionFinder:
-    """Collect exceptions from a log read line by line, keeping the last 64."""
+    """Collect exceptions from a log read line by line, keeping the first 32 and the last 32.
 
-    found: deque[Raised] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    _frames: deque[str] = field(default_factory=lambda: deque(maxlen=_FRAMES))
-    _inside: bool = False
-    _open: Raised | None = None
-    _open_lines: int = 0
+    Lines of several processes may be interleaved; each process's traceback is put together by itself.
+    """
 
-    def feed(self, line: Line) -> None:
-        """Take the next line."""
+    first: list[Raised] = field(default_factory=list)
+    last: deque[Raised] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    _streams: dict[str | None, _Stream] = field(default_factory=dict)
+
+    @property
+    def active(self) -> bool:
+        """Whether a traceback or a message of several lines is being read."""
+        return any(stream.inside or stream.open for stream in self._streams.values())
+
+    def feed(self, line: Line) -> bool:
+        """Take the next line; say whether an exception, or the head of its traceback, stands in it."""
+        stream = self._streams.get(line.source)
+        if stream is None:
+            if len(self._streams) >= _MOST_STREAMS:
+                self._streams.clear()
+            stream = self._streams[line.source] = _Stream()
         text = line.text
         if _HEADER.search(text):
-            self._frames.clear()
-            self._inside, self._open = True, None
-            return
+            stream.frames.clear()
+            stream.inside, stream.open = True, None
+            return True
         if _CHAINED.search(text):
-            self._open = None
-            return
+            stream.open, stream.chained = None, True
+            return True
         match = _RAISED.match(text)
         if match:
-            self._raise(line.number, match["type"], match["message"] or "")
-        elif self._inside and not _FRAME.search(text):
-            kind, _, message = text.strip().partition(": ")
-            if re.fullmatch(r"[A-Za-z_][\w.]*", kind):
-                self._raise(line.number, kind, message)
-            self._inside = False
-        elif self._inside:
-            self._frames.append(text)
-        elif self._open and self._open_lines < _MESSAGE_LINES and not _LOGGED.match(text):
-            self._open.message = f"{self._open.message} {text.strip()}"[:2000]
-            self._open_lines += 1
-        else:
-            self._open = None
+            self._raise(stream, line, match["type"], match["message"] or "")
+            return True
+        return self._continue(stream, line)
 
     def decisive(self) -> Iterator[Raised]:
-        """Yield the exceptions that say why, the wrappers left out; the earliest of the last failure comes first."""
-        return (raised for raised in self.found if not raised.wrapper)
+        """Yield the exceptions that say why, the wrappers left out; the earliest comes first."""
+        return (raised for raised in (*self.first, *self.last) if not raised.wrapper)
 
-    def _raise(self, number: int, kind: str, message: str) -> None:
-        self._open = Raised(number=number, type=kind, message=message, frames=tuple(self._frames))
-        self._open_lines = 0
-        self._inside = False
-        self.found.append(self._open)
+    def _continue(self, stream: _Stream, line: Line) -> bool:
+        """Take a line that begins nothing."""
+        text = line.text
+        if stream.inside and not _FRAME.search(text):
+            kind, _, message = text.strip().partition(": ")
+            stream.inside = False
+            if re.fullmatch(r"[A-Za-z_][\w.]*", kind):
+                self._raise(stream, line, kind, message)
+                return True
+        elif stream.inside:
+            stream.frames.append(text)
+        elif stream.open and stream.open_lines < _MESSAGE_LINES and not _LOGGED.match(text):
+            stream.open.message = f"{stream.open.message} {text.strip()}"[:2000]
+            stream.open_lines += 1
+        else:
+            stream.open = None
+        return False
+
+    def _raise(self, stream: _Stream, line: Line, kind: str, message: str) -> None:
+        stream.open = Raised(
+            number=line.number, type=kind, message=message, frames=tuple(stream.frames), source=line.source,
+            chained=stream.chained,
+        )  # fmt: skip
+        stream.open_lines, stream.inside, stream.chained = 0, False, False
+        (self.first if len(self.first) < _KEPT else self.last).append(stream.open)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import NamedTuple
 
+from finetune_exe.diagnosis.anchors import anchors
 from finetune_exe.diagnosis.exceptions import ExceptionFinder
 from finetune_exe.diagnosis.read import Line
-from finetune_exe.diagnosis.rules import DIAGNOSES
 from finetune_exe.diagnosis.series import SeriesFinder
+from finetune_exe.diagnosis.sieve import Kind, Sieve
+from finetune_exe.diagnosis.table import Sign, causes, compiled
+from finetune_exe.diagnosis.tools import tool_of_text, tools
 
 _REMEMBERED = 20_000
 _MOST_HITS = 5_000
@@ -20,7 +26,22 @@ _BESIDE_EXCEPTION = 0.75
 _SECOND_HIT = 0.3
 _GIVEN_WAY = 0.35
 _REPEATED = 4
+_LEAST_HINTS, _HINT, _MOST_HINTED = 2, 0.13, 0.6
+_LIKELY, _SHARPER, _MOST_CERTAIN = 0.5, 1.4, 0.98
 
+_REPORTED = re.compile(r"error|exception|fail|fatal|abort|assert|killed|cannot|can't|could ?n.t|unable|critical|panic")
+_MILD = re.compile(r"\b(warn(ing)?|info|debug)\b|warning:")
+_VERSION = re.compile(
+    r"\b(transformers|torch|pytorch|trl|peft|deepspeed|accelerate|bitsandbytes|axolotl|llamafactory|unsloth|datasets"
+    r"|flash[-_]attn|ms[-_]swift|torchtune|litgpt|python|cuda)"
+    r"[ `'\"]*(?:version)?[ `'\"]*[:=v ]=? *v?(\d+\.\d+(?:\.\w+)*)",
+    re.IGNORECASE,
+)
+_ASSIGNED = re.compile(r"(?<![\w.])(?:--)?['\"]?([a-z]\w+)['\"]?(?:\s*[=:]\s*|\s+(?=[\w./]))['\"]?([^\s,;)}'\"]+)")
+_OTHER_KEYS = {"fp16", "packing", "sample_packing", "template", "pad_token", "load_in_4bit", "load_in_8bit",
+               "torch_dtype", "per_device_eval_batch_size", "attn_implementation", "flash_attn",
+               "use_peft"}  # fmt: skip
+_MOST_ASSIGNED = 200
 _DIGITS = re.compile(r"\d+")
 _UNIT_REPEATED = re.compile(r"(\S.{1,60}?)\1{4,}|(\S.{0,60}?\s+)\2{3,}", re.DOTALL)
 
@@ -33,6 +54,10 @@ class Hit:
     strength: float
     text: str
     line: int | None
+    place: str | None = None
+    """Which of the cause's places it speaks of."""
+    source: str | None = None
+    """Which of several processes wrote it."""
     raised: bool = False
     """Whether it stands in an exception that says why."""
 
@@ -47,29 +72,57 @@ class Scan:
     prose: list[str] | None = field(default_factory=list)
     """The whole text while it is short enough to be a description, else None."""
     num_lines: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of libraries, as the log names them."""
+    assigned: dict[str, str] = field(default_factory=dict)
+    """Settings of training programs, as the log repeats them."""
+    tool: str | None = None
     _seen: set[int] = field(default_factory=set)
 
-    def feed(self, line: Line) -> None:
-        """Take the next line."""
-        self.num_lines += 1
+    def feed(self, line: Line) -> Kind:
+        """Take the next line; say what kind it is."""
+        self.num_lines = max(self.num_lines, line.number)
         self._keep_prose(line.text)
-        is_metric = self.metrics.feed(line)
-        self.exceptions.feed(line)
+        kind = self.metrics.feed(line)
+        raised = self.exceptions.feed(line)
         shape = hash(_DIGITS.sub("0", line.text[:400]))
-        if shape in self._seen or (is_metric and not _odd_metric(line.text)):
-            return
-        if len(self._seen) >= _REMEMBERED:
-            self._seen.clear()
-        self._seen.add(shape)
-        if len(self.hits) < _MOST_HITS:
-            self.hits += signs_in(line.text[:_LONGEST], line=line.number)
+        if shape not in self._seen and (kind is None or _odd_metric(line.text)):
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen.add(shape)
+            self._note(line.text[:_LONGEST])
+            if len(self.hits) < _MOST_HITS:
+                self.hits += signs_in(line.text[:_LONGEST], line=line.number, source=line.source)
+        if kind is not None:
+            return kind
+        return Kind.KEPT if raised else Kind.REPEATED
+
+    def read(self, lines: Iterator[Line], sieve: Sieve) -> None:
+        """Take all lines, telling the sieve that chooses them what they were."""
+        for line in lines:
+            sieve.settle(self.feed(line))
+            sieve.everything = self.prose is not None or self.exceptions.active
+            if self.metrics.series.full:
+                self.metrics.series.thin()
+                sieve.stride *= 2
+
+    def _note(self, text: str) -> None:
+        """Pick up which program and libraries these are, and the settings it repeats."""
+        if self.tool is None or self.tool == "transformers":
+            self.tool = tool_of_text(text) or self.tool
+        for match in _VERSION.finditer(text):
+            self.versions.setdefault(match[1].lower(), match[2])
+        if len(self.assigned) < _MOST_ASSIGNED and ("=" in text or ":" in text or "--" in text):
+            for match in _ASSIGNED.finditer(text):
+                if match[1] in _known_keys():
+                    self.assigned.setdefault(match[1], match[2])
 
     def evidence(self) -> list[Hit]:
         """Give the hits of single lines and of whole exceptions."""
         raised = [
-            Hit(label=hit.label, strength=hit.strength, text=hit.text, line=hit.line, raised=True)
+            replace(hit, raised=True)
             for found in self.exceptions.decisive()
-            for hit in signs_in(found.text, line=found.number, frames=found.frames)
+            for hit in signs_in(found.text, line=found.number, frames=found.frames, source=found.source)
         ]
         return [*raised, *self.hits]
 
@@ -80,28 +133,85 @@ class Scan:
                 self.prose = None
 
 
-def signs_in(text: str, *, line: int | None, frames: tuple[str, ...] | None = None) -> list[Hit]:
+def signs_in(
+    text: str, *, line: int | None, frames: tuple[str, ...] | None = None, source: str | None = None
+) -> list[Hit]:
     """List the failures whose signs stand in one line, or in one exception with the traceback above it."""
+    lowered = text.lower()
+    index = _index()
+    near = {place for anchor in set(index.gate.findall(lowered)) for place in index.signs_by_anchor[anchor]}
+    if not near:
+        return []
+    reported = frames is not None or bool(_REPORTED.search(lowered) and not _MILD.search(lowered))
     return [
-        Hit(label=cause.label, strength=sign.strength, text=text, line=line)
-        for cause in DIAGNOSES
-        for sign in cause.signs
-        if sign.shows_in(text, frames=frames)
+        Hit(label=label, strength=sign.strength, text=text, line=line, place=sign.place, source=source)
+        for label, sign in (index.signs[place] for place in sorted(near))
+        if (reported or not sign.loose) and sign.shows_in(text, frames=frames)
     ]
+
+
+class _Index(NamedTuple):
+    """All signs, and a fast way to those that a line could show."""
+
+    signs: tuple[tuple[str, Sign], ...]
+    gate: re.Pattern[str]
+    """Finds at each place of a line the shortest anchor that begins there."""
+    signs_by_anchor: Mapping[str, Collection[int]]
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    return frozenset({key.name for tool in tools().values() for key in tool.keys.values()} | _OTHER_KEYS)
+
+
+@cache
+def _index() -> _Index:
+    signs = tuple((cause.label, sign) for cause in causes() for sign in cause.signs)
+    places: dict[str, list[int]] = {}
+    for place, (_, sign) in enumerate(signs):
+        for anchor in anchors(sign.pattern):
+            places.setdefault(anchor, []).append(place)
+    shortest = {anchor: min((other for other in places if anchor.startswith(other)), key=len) for anchor in places}
+    found: dict[str, set[int]] = {}
+    for anchor, its in places.items():
+        found.setdefault(shortest[anchor], set()).update(its)
+    return _Index(signs=signs, gate=re.compile(f"(?=({_tree(found)}))"), signs_by_anchor=found)
+
+
+def _tree(words: Collection[str]) -> str:
+    """Write the words as one pattern in which a common beginning stands once; that is many times faster to search."""
+    if "" in words:
+        return ""
+    branches = {first: {word[1:] for word in words if word[0] == first} for first in sorted({w[0] for w in words})}
+    written = [re.escape(first) + _tree(rest) for first, rest in branches.items()]
+    return written[0] if len(written) == 1 else f"(?:{'|'.join(written)})"
 
 
 def tales_in(text: str) -> list[Hit]:
     """List the failures that a description tells of, each with the sentence that does."""
     hits = []
-    for cause in DIAGNOSES:
+    for cause in causes():
         for tale in cause.tales:
             match = tale.told_in(text)
             if match:
                 sentence = text[max(0, match.start() - 60) : match.end() + 100]
-                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, line=None))
+                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, line=None, place=tale.place))
     repeated = repeated_part(text)
     if repeated:
         hits.append(Hit(label="repetition", strength=0.8, text=f"repeated in the text: {repeated}", line=None))
+    return hits
+
+
+def hinted_in(text: str) -> list[Hit]:
+    """List the failures that words of a description go with, at least two of them each; a guess, and weak as such."""
+    hits = []
+    for cause in causes():
+        found = [match for hint in cause.hints if (match := compiled(hint).search(text))]
+        share = len(found) / max(1, len(cause.hints))
+        if len(found) >= _LEAST_HINTS:
+            words = ", ".join(match[0].strip() for match in found)
+            strength = min(_MOST_HINTED, _HINT * len(found) + _HINT * share)
+            hits.append(Hit(label=cause.label, strength=strength, text=f"words that go with it: {words}", line=None))
     return hits
 
 
@@ -143,10 +253,31 @@ def weigh(hits: Iterable[Hit], *, failed: bool) -> dict[str, float]:
     return _give_way(weights)
 
 
+def calibrate(weights: Mapping[str, float]) -> dict[str, float]:
+    """Turn weights into chances of being the cause.
+
+    The weights are shares estimated by hand, and too low above one half: one exponent for all causes corrects that.
+    Where several causes are found their odds share what is left. benchmarks/debug.md says how the chances held on
+    threads that were not looked at before.
+    """
+    sure = {
+        label: _MOST_CERTAIN * (1 - (1 - weight) ** _SHARPER) if weight >= _LIKELY else weight
+        for label, weight in weights.items()
+    }
+    odds = {label: chance / (1 - chance) for label, chance in sure.items()}
+    whole = sum(odds.values())
+    return {label: min(chance, _total(sure.values()) * odds[label] / whole) for label, chance in sure.items()}
+
+
+def _total(chances: Iterable[float]) -> float:
+    """Give the chance that at least one of them is right."""
+    return 1 - math.prod(1 - chance for chance in chances)
+
+
 def _give_way(weights: dict[str, float]) -> dict[str, float]:
-    consequences = {cause.label for cause in DIAGNOSES if cause.consequence}
+    consequences = {cause.label for cause in causes() if cause.consequence}
     reasons = [weight for label, weight in weights.items() if label not in consequences]
-    if not reasons or max(reasons) < 0.5:
+    if not reasons or max(reasons) < 0.7:
         return weights
     return {label: weight * (_GIVEN_WAY if label in consequences else 1.0) for label, weight in weights.items()}
 

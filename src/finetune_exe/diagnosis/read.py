@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from finetune_exe.diagnosis.sieve import Sieve
 from finetune_exe.errors import FineTuneError
 
-_PIECE = 1 << 16
+_HEAD, _BLOCK, _PIECE = 1 << 16, 1 << 17, 1 << 16
 _QUOTED = 300
 _BINARY_SHARE = 0.02
 
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _LAUNCHER = re.compile(
-    r"^(?:\[(?:default|rank)\d+\]:\s?"  # torchrun
-    r"|\d{1,5}:\s(?=\S)|\(\w+ pid=\d+(?:, ip=[\d.]+)?\)\s?"  # srun --label, ray
-    r"|\[\d+,\d+\]<std(?:err|out)>:\s?"  # mpirun
+    # torchrun, srun, ray, mpirun, pdsh
+    r"^(?:(?P<source>\[(?:default|rank) ?\d+\]|\d{1,5}(?=:\s\S)|\(\w+ pid=\d+(?:, ip=[\d.]+)?\)|\[\d+,\d+\](?=<std)"
+    r"|[\w.-]{1,60}(?=: (?:\[rank|Traceback|  File|\w*Error:)))(?:<std(?:err|out)>)?:?\s?"
     r"|\d{4}-\d\d-\d\dT[\d:.]+Z\s(?:std(?:err|out) F )?"  # containers
     r"|[|\u2502]\s)"  # boxes drawn around tracebacks
 )
@@ -41,9 +42,11 @@ class Line:
     number: int
     """Counted from 1 in the file; pieces that a carriage return overwrote share it."""
     text: str
+    source: str | None = None
+    """Which process of several wrote it, as its launcher says: a rank, a node, a worker."""
 
 
-def read_file(path: Path) -> Iterator[Line]:
+def read_file(path: Path, *, sieve: Sieve | None = None) -> Iterator[Line]:
     """Yield the lines of a log.
 
     Raises:
@@ -51,31 +54,42 @@ def read_file(path: Path) -> Iterator[Line]:
     """
     try:
         with path.open("rb") as stream:
-            yield from read_stream(stream, where=str(path))
+            yield from read_stream(stream, where=str(path), sieve=sieve)
     except OSError as fault:
         raise nothing_to_diagnose(f"it cannot be read: {fault.strerror or fault}", where=str(path)) from fault
 
 
-def read_stream(stream: BinaryIO, *, where: str) -> Iterator[Line]:
-    """Yield the lines of a stream that `where` names; a line of any length is held in pieces of 64 Ki characters."""
-    head = stream.read(8192)
+def read_stream(stream: BinaryIO, *, where: str, sieve: Sieve | None = None) -> Iterator[Line]:
+    """Yield the lines of a stream, in memory that does not grow with it.
+
+    Args:
+        stream: What a program or a person wrote, as bytes.
+        where: What to call it in errors.
+        sieve: Chooses the lines; None lets all through. A line of any length is held in pieces of 64 KiB.
+
+    Raises:
+        FineTuneError: L01 where it is empty, or no text.
+    """
+    head = stream.read(_HEAD)
     if not head.strip():
         raise nothing_to_diagnose("it is empty", where=where)
-    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    if encoding != "utf-16" and sum(byte < 9 for byte in head) > _BINARY_SHARE * len(head):
+    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if not wide and sum(byte < 7 for byte in head[:8192]) > _BINARY_SHARE * len(head[:8192]):
         raise nothing_to_diagnose("it is no text but binary data", where=where)
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    number, rest, chunk = 1, "", head
+    sieve = sieve or Sieve()
+    decoder = codecs.getincrementaldecoder("utf-16")(errors="replace") if wide else None
+    number, rest, chunk = 1, b"", head.removeprefix(codecs.BOM_UTF8)
     while chunk:
-        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
-        for text in whole:
-            yield from _parts(text, number)
-            number += 1
-        if len(rest) > _PIECE:
-            yield from _parts(rest, number)
-            rest = ""
-        chunk = stream.read(_PIECE)
-    yield from _parts(rest + decoder.decode(b"", final=True), number)
+        plain = chunk if decoder is None else decoder.decode(chunk).encode("utf-8", "replace")
+        whole, end, rest = (rest + plain).rpartition(b"\n")
+        if end:
+            yield from _lines(sieve.sift(whole, number))
+            number += whole.count(b"\n") + 1
+        while len(rest) > _PIECE:
+            yield from _lines(sieve.sift(rest[:_PIECE], number))
+            rest = rest[_PIECE:]
+        chunk = stream.read(_BLOCK)
+    yield from _lines(sieve.sift(rest, number))
 
 
 def read_text(text: str, *, where: str) -> Iterator[Line]:
@@ -85,21 +99,34 @@ def read_text(text: str, *, where: str) -> Iterator[Line]:
 
 def clean(text: str) -> str:
     """Take away colours, control characters, and what launchers put before each line of a child process."""
+    return _without_launcher(text)[0]
+
+
+def _without_launcher(text: str) -> tuple[str, str | None]:
+    """Split a line into what the process wrote, and which process it was."""
     if "\x1b" in text:
         text = _TERMINAL.sub("", text)
-    text = _CONTROL.sub("", text)
+    if not text.isprintable():
+        text = _CONTROL.sub("", text)
+    source = None
     for _ in range(3):
         match = _LAUNCHER.match(text)
         if match is None:
             break
+        source = match["source"] or source
         text = text[match.end() :]
-    return text.rstrip()
+    return text.rstrip(), source
 
 
 def quote(text: str) -> str:
     """Make a line fit to be shown to others: secrets blacked out, no control characters, at most 300 characters."""
-    shown = " ".join(_SECRET.sub("[redacted]", _CONTROL.sub("", text)).split())
+    shown = " ".join(quote_secrets(_CONTROL.sub("", text)).split())
     return shown if len(shown) <= _QUOTED else shown[: _QUOTED - 3] + "..."
+
+
+def quote_secrets(text: str) -> str:
+    """Black out tokens, keys and passwords."""
+    return _SECRET.sub("[redacted]", text)
 
 
 def nothing_to_diagnose(why: str, *, where: str) -> FineTuneError:
@@ -113,9 +140,8 @@ def nothing_to_diagnose(why: str, *, where: str) -> FineTuneError:
     )
 
 
-def _parts(text: str, number: int) -> Iterator[Line]:
-    """Yield what a line held, one after the other, where carriage returns overwrote it."""
-    for part in text.split("\r"):
-        cleaned = clean(part)
-        if cleaned.strip():
-            yield Line(number=number, text=cleaned)
+def _lines(found: Iterator[tuple[int, bytes]]) -> Iterator[Line]:
+    for number, raw in found:
+        text, source = _without_launcher(raw.decode("utf-8", "replace"))
+        if text and not text.isspace():
+            yield Line(number=number, text=text, source=source)

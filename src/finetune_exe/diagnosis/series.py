@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.diagnosis.read import Line, nothing_to_diagnose
+from finetune_exe.diagnosis.sieve import Kind
 from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
 
 _MOST_POINTS = 8192
@@ -18,7 +19,9 @@ _MOST_POINTS = 8192
 _NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan\b|[-+]?inf(?:inity)?\b"
 _METRIC = re.compile(
     r"(?<![A-Za-z0-9_/.])(?P<key>(?:train|eval|val|valid|validation)[ _/]loss|loss (?:train|val)|loss|grad[ _]norm"
-    r"|learning[ _]rate|lr|epoch|(?:global[_ ]|current[_ ])?steps?(?:/max_steps)?|iter(?:ation)?)"
+    r"|learning[ _]rate|lr|epoch|(?:train_)?(?:tokens|samples|steps)_per_second(?:_per_gpu)?|tok(?:en)?s?/s|tgs"
+    r"|train_speed\(iter/s\)|(?:peak_|max_)?memory(?:_\w+)?(?:\(gib\))?"
+    r"|(?:global[_ ]|current[_ ])?steps?(?:/max_steps)?|iter(?:ation)?)"
     rf"[\"']?\s*[:=]?\s*[\"']?(?P<value>{_NUMBER})(?=[\s,;:|%\"'}}\])/]|$)",
     re.IGNORECASE,
 )
@@ -37,31 +40,42 @@ class Point:
     grad_norm: float | None = None
     learning_rate: float | None = None
     epoch: float | None = None
+    throughput: float | None = None
+    """Steps, samples or tokens per second, whichever the tool logs."""
+    memory: float | None = None
+    """As logged, in whatever unit."""
+
+    @property
+    def odd(self) -> bool:
+        """Whether its loss is not a finite number."""
+        return self.train_loss is not None and not math.isfinite(self.train_loss)
 
 
 @dataclass(slots=True, kw_only=True)
 class Series:
-    """The points of one run in order; thinned evenly once there are very many, so that memory stays bounded."""
+    """The points of one run in order."""
 
     points: list[Point] = field(default_factory=list)
     planned_epochs: float | None = None
     rewards: bool = False
     """Whether rewards or preference margins were logged: a loss then says little by itself."""
-    _stride: int = 1
-    _offered: int = 0
 
     def add(self, point: Point) -> None:
         """Append a point; where it lies before the last one, another run has begun and the earlier is forgotten."""
         if self.points and _restarts(self.points[-1], point):
             self.points.clear()
-            self._stride, self._offered = 1, 0
-        self._offered += 1
-        bad = point.train_loss is not None and not math.isfinite(point.train_loss)
-        if self._offered % self._stride == 0 or point.eval_loss is not None or bad:
-            self.points.append(point)
-        if len(self.points) > _MOST_POINTS:
-            self.points = [p for i, p in enumerate(self.points) if i % 2 or p.eval_loss is not None]
-            self._stride *= 2
+        self.points.append(point)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more points than any judgement needs."""
+        return len(self.points) > _MOST_POINTS
+
+    def thin(self) -> None:
+        """Drop every second point, so that memory stays bounded; validation losses and odd values stay."""
+        self.points = [p for i, p in enumerate(self.points) if i % 2 or p.eval_loss is not None or p.odd]
+        if len(self.points) > 2 * _MOST_POINTS:
+            self.points = self.points[::2]
 
     @property
     def train(self) -> list[float]:
@@ -101,20 +115,20 @@ class SeriesFinder:
 
     series: Series = field(default_factory=Series)
 
-    def feed(self, line: Line) -> bool:
-        """Take the next line; say whether it was one of metrics."""
+    def feed(self, line: Line) -> Kind | None:
+        """Take the next line; say of what kind it is where it was one of metrics."""
         if "loss" not in line.text and "Loss" not in line.text:
-            return False
+            return None
         values: dict[str, float] = {}
         for match in _METRIC.finditer(line.text):
             values.setdefault(_name(match["key"].lower()), float(match["value"].replace(",", "")))
         if not {"loss", "eval_loss"} & values.keys():
-            return False
+            return None
         if _SUMMARY.search(line.text):
-            return True
+            return Kind.KEPT
         self.series.rewards |= bool(_REWARD.search(line.text))
         self.series.add(_point(values))
-        return True
+        return Kind.METRIC if "eval_loss" not in values else Kind.KEPT
 
 
 def _name(key: str) -> str:
@@ -124,6 +138,10 @@ def _name(key: str) -> str:
         return "grad_norm"
     if key.startswith("learning") or key == "lr":
         return "learning_rate"
+    if "per_second" in key or key.endswith("/s") or key in ("tgs", "train_speed(iter/s)"):
+        return "throughput"
+    if "memory" in key:
+        return "memory"
     return "step" if _STEP.search(key) else key
 
 
@@ -135,6 +153,8 @@ def _point(values: Mapping[str, float]) -> Point:
         grad_norm=values.get("grad_norm"),
         learning_rate=values.get("learning_rate"),
         epoch=values.get("epoch"),
+        throughput=values.get("throughput"),
+        memory=values.get("memory"),
     )
 
 

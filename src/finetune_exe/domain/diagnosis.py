@@ -27,6 +27,28 @@ class Finding(Value):
     fix: str
     patch: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     """Settings of our plan, by dotted path, that would mend it."""
+    place: str | None = None
+    """Where or how it came about, such as `evaluation` for memory; None where nothing says."""
+    since_step: float | None = None
+    """Step at which it began, where a curve shows it."""
+    effect: float | None = None
+    """How large it is; the evidence says of what."""
+    fix_in: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What to write in the tool's own configuration, by tool."""
+    proof: str = ""
+    """A check that would show whether it is this, and whether the fix held."""
+    questions: tuple[str, ...] = ()
+    """What would tell it from its neighbours."""
+    sources: tuple[str, ...] = ()
+    """Threads in which people had it."""
+
+
+class Course(Value):
+    """The losses of the run, few enough points to draw."""
+
+    train: tuple[tuple[float, float], ...] = ()
+    """Step, or number of the point where no step was logged, and loss."""
+    validation: tuple[tuple[float, float], ...] = ()
 
 
 class Diagnosis(Document):
@@ -35,3 +57,8 @@ class Diagnosis(Document):
     subject: str
     """What was read."""
     findings: tuple[Finding, ...]
+    tool: str | None = None
+    """The training program, where the text or the configuration tells."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of libraries that the log names."""
+    course: Course = Course()

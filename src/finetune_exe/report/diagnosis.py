@@ -5,11 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 
-from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
+from finetune_exe.domain.diagnosis import Course, Diagnosis, Evidence, Finding
 from finetune_exe.report.boxes import clean, shorten
-from finetune_exe.report.page import Blank, Block, Field, Heading, Title, Words, render_markdown, render_text
+from finetune_exe.report.page import (
+    Blank,
+    Block,
+    Bullet,
+    Code,
+    Field,
+    Heading,
+    Line,
+    Title,
+    Words,
+    render_markdown,
+    render_text,
+)
 
 _EVIDENCE_COLUMNS = 400
+_PLOT_COLUMNS, _PLOT_ROWS = 60, 8
+_CAP_QUANTILE = 0.02
+"""Share of the largest losses that are drawn at the upper edge, so that one spike does not flatten the rest."""
+_TITLES = {"trl": "TRL", "llamafactory": "LLaMA-Factory", "swift": "ms-swift", "axolotl": "Axolotl",
+           "unsloth": "Unsloth", "deepspeed": "DeepSpeed"}  # fmt: skip
 
 
 def render_diagnosis(diagnosis: Diagnosis) -> str:
@@ -25,7 +42,15 @@ def render_diagnosis_markdown(diagnosis: Diagnosis) -> str:
 def _diagnosis_page(diagnosis: Diagnosis) -> list[Block]:
     best = diagnosis.findings[0] if diagnosis.findings else None
     answer = f"{best.title} ({_sureness(best)})" if best else "nothing found"
-    blocks: list[Block] = [Title("DIAGNOSIS", (Field("Read", diagnosis.subject), Field("Finding", answer)))]
+    head: list[Line] = [Field("Read", diagnosis.subject), Field("Finding", answer)]
+    if diagnosis.tool:
+        head.insert(1, Field("Tool", _TITLES.get(diagnosis.tool, diagnosis.tool)))
+    if diagnosis.versions:
+        head.insert(2, Field("Versions", ", ".join(f"{name} {at}" for name, at in diagnosis.versions.items())))
+    blocks: list[Block] = [Title("DIAGNOSIS", tuple(head))]
+    plot = plot_course(diagnosis.course)
+    if plot:
+        blocks += [Code(text="\n".join(plot), language="text")]
     for finding in diagnosis.findings:
         blocks += _finding(finding)
     return (
@@ -33,21 +58,46 @@ def _diagnosis_page(diagnosis: Diagnosis) -> list[Block]:
     )
 
 
+def plot_course(course: Course) -> list[str]:
+    """Draw the losses in characters: train as dots, validation as o; an empty list where there are too few."""
+    if len(course.train) + len(course.validation) < 4:
+        return []
+    values = sorted(loss for _, loss in (*course.train, *course.validation))
+    low, high = values[0], values[max(0, round(len(values) * (1 - _CAP_QUANTILE)) - 1)]
+    steps = [step for step, _ in (*course.train, *course.validation)]
+    first, last = min(steps), max(steps)
+    rows = [[" "] * _PLOT_COLUMNS for _ in range(_PLOT_ROWS)]
+    for points, mark in ((course.train, "."), (course.validation, "o")):
+        for step, loss in points:
+            column = round((step - first) / (last - first or 1) * (_PLOT_COLUMNS - 1))
+            height = min(1.0, (loss - low) / (high - low or 1))
+            rows[round((1 - height) * (_PLOT_ROWS - 1))][column] = mark
+    labels = [f"{high:.4g}", *[""] * (_PLOT_ROWS - 2), f"{low:.4g}"]
+    width = max(map(len, labels))
+    drawn = [f"{label:>{width}} |{''.join(row).rstrip()}" for label, row in zip(labels, rows, strict=True)]
+    end = f"{last:g}"
+    axis = f"{first:g}{end:>{_PLOT_COLUMNS - len(f'{first:g}')}}"
+    legend = "train ." + ("   validation o" if course.validation else "")
+    return [*drawn, f"{'':>{width}} +{'-' * _PLOT_COLUMNS}", f"{'':>{width}}  {axis}", f"{'':>{width}}  {legend}"]
+
+
 def _finding(finding: Finding) -> list[Block]:
-    patch = (
-        [Field("Set", " ".join(_assignment(path, value) for path, value in finding.patch.items()))]
-        if finding.patch
-        else []
-    )
-    return [
+    blocks: list[Block] = [
         Heading(f"{finding.label}: {_sureness(finding)}"),
         Words(finding.title),
         *map(_evidence, finding.evidence),
         Blank(),
         Field("Cause", finding.cause),
         Field("Fix", finding.fix),
-        *patch,
     ]
+    if finding.patch:
+        blocks.append(Field("Set", " ".join(_assignment(path, value) for path, value in finding.patch.items())))
+    blocks += [Field(f"In {_TITLES.get(tool, tool)}", "; ".join(lines)) for tool, lines in finding.fix_in.items()]
+    if finding.proof:
+        blocks.append(Field("Proof", finding.proof))
+    if finding.questions:
+        blocks += [Words("What would tell more:"), *map(Bullet, finding.questions)]
+    return blocks
 
 
 def _evidence(evidence: Evidence) -> Field:

@@ -1,0 +1,130 @@
+"""What a training left behind: adapter files and generated answers, looked at without loading a model."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune_exe.diagnosis.match import Hit, repeated_part
+
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+_SMALL_BYTES = 20_000
+_SAMPLE_BYTES = 1 << 22
+_LARGEST_HEADER = 1 << 26
+_MOST_ROWS = 5000
+_ANSWERS = ("prediction", "pred", "generated", "generated_text", "output", "completion", "response", "answer", "tuned")
+_ENDS = (".", "!", "?", "}", '"', "`")
+_BASE = ("base", "base_output", "base_answer", "before")
+
+
+def look_at_adapter(path: Path) -> Iterator[Hit]:
+    """Look at the size of an adapter's file and, in safetensors, at the values of the factors that start at zero."""
+    size = path.stat().st_size
+    if size < _SMALL_BYTES:
+        yield _hit("adapter_not_applied", 0.82, f"{path.name} has only {size:,} bytes: no weights are in it")
+    if path.suffix != ".safetensors":
+        return
+    tensors = list(_tensors(path))
+    if not tensors:
+        yield _hit(
+            "adapter_load_mismatch", 0.8, f"{path.name} has no readable list of tensors: it is damaged or cut off"
+        )
+        return
+    second = [(name, kind, content) for name, kind, shape, content in tensors if "lora_B" in name]
+    empty = [name for name, _, shape, _ in tensors if 0 in shape]
+    if empty:
+        yield _hit(
+            "adapter_load_mismatch", 0.85, f"{len(empty)} tensors of {path.name} have a dimension of 0: {empty[0]}"
+        )
+    if second and not any(any(content) for _, _, content in second):
+        text = f"all {len(second)} lora_B tensors of {path.name} are zero, as before the first step"
+        yield _hit("adapter_not_applied", 0.88, text)
+    bad = [name for name, kind, content in second if _has_nan(content, kind)]
+    if bad:
+        yield _hit(
+            "nan_loss", 0.9, f"{len(bad)} of {len(second)} lora_B tensors of {path.name} hold NaN, first {bad[0]}"
+        )
+
+
+def look_at_answers(path: Path) -> Iterator[Hit]:
+    """Look at generated answers, one JSON object a line, for loops, sameness, missing ends and likeness to the base."""
+    rows = list(_rows(path))
+    answers = [text for row in rows if (text := _text(row, _ANSWERS)) is not None]
+    if len(answers) < 3:
+        return
+    total = len(answers)
+    loops = [part for text in answers if (part := repeated_part(text))]
+    if len(loops) >= 0.2 * total:
+        text = f"{len(loops)} of {total} answers repeat themselves, one with: {loops[0]}"
+        yield _hit("repetition", min(0.95, 0.7 + len(loops) / total / 3), text)
+    common, count = Counter(text.strip() for text in answers).most_common(1)[0]
+    if count >= 0.5 * total and len({str(row.get("prompt", i)) for i, row in enumerate(rows)}) > 2:
+        yield _hit("repetition", 0.85, f"{count} of {total} answers are the same: {common[:80]}")
+    longest = max(map(len, answers))
+    cut = [
+        text
+        for text in answers
+        if len(text) > 0.97 * longest and not text.rstrip().endswith((".", "!", "?", "}", '"', "`"))
+    ]
+    if total >= 5 and len(cut) >= 0.7 * total and longest > 200:
+        yield _hit("eos_not_learned", 0.75, f"{len(cut)} of {total} answers run to the same length and break off")
+    pairs = [(mine, base) for row in rows if (mine := _text(row, _ANSWERS)) and (base := _text(row, _BASE))]
+    same = sum(mine.strip() == base.strip() for mine, base in pairs)
+    if len(pairs) >= 3 and same >= 0.9 * len(pairs):
+        yield _hit("adapter_not_applied", 0.85, f"{same} of {len(pairs)} answers are those of the base model")
+
+
+def _hit(label: str, strength: float, text: str) -> Hit:
+    return Hit(label=label, strength=strength, text=text, line=None)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file):
+            if number >= _MOST_ROWS:
+                return
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def _text(row: dict[str, Any], names: Sequence[str]) -> str | None:
+    return next((row[name] for name in names if isinstance(row.get(name), str)), None)
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+    """Yield name, number format, shape and the first bytes of each tensor of a safetensors file."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        (size,) = struct.unpack("<Q", head)
+        if size > min(_LARGEST_HEADER, path.stat().st_size):
+            return
+        try:
+            header = json.loads(file.read(size))
+        except (ValueError, RecursionError):
+            return
+        for name, entry in header.items() if isinstance(header, dict) else ():
+            offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+            if name == "__metadata__" or not isinstance(offsets, list) or len(offsets) != 2:
+                continue
+            file.seek(8 + size + int(offsets[0]))
+            content = file.read(min(_SAMPLE_BYTES, max(0, int(offsets[1]) - int(offsets[0]))))
+            yield name, str(entry.get("dtype")), tuple(entry.get("shape", ())), content
+
+
+def _has_nan(content: bytes, kind: str) -> bool:
+    """Say whether a number with all bits of its exponent set, and some of its fraction, is among the values."""
+    if kind == "F32":
+        return any(value != value for (value,) in struct.iter_unpack("<f", content[: len(content) // 4 * 4]))
+    exponent, fraction = {"BF16": (0x7F80, 0x7F), "F16": (0x7C00, 0x3FF)}.get(kind, (0, 0))
+    halves = struct.iter_unpack("<H", content[: len(content) // 2 * 2])
+    return bool(exponent) and any(v & exponent == exponent and v & fraction for (v,) in halves)

@@ -1,0 +1,177 @@
+"""Read the configuration of a training program, and change it with as little else as can be."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from finetune_exe.diagnosis.tools import Form, Key, tool_of_keys, tool_of_text, tools
+from finetune_exe.domain.values import Scalar
+
+SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
+_LARGEST = 1 << 20
+_MOST_LEAVES = 5000
+_DEEPEST = 12
+_ASSIGNED = re.compile(r"(?<![\w.])(?:--)?([A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+(?=[^\s=-]))([^\s,)\\]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a configuration file says."""
+
+    path: Path
+    form: Form
+    text: str
+    tool: str | None
+    values: Mapping[str, Scalar]
+    """Its own keys, nested ones with dots."""
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """The settings of our plan that it holds, by dotted path."""
+        known = tools()[self.tool].keys.items() if self.tool else ()
+        return {path: key.meant(self.values[key.name]) for path, key in known if key.name in self.values}
+
+
+def read_config(path: Path) -> Config | None:
+    """Read a configuration; None where the file is none, or none that can be read."""
+    form = SUFFIXES.get(path.suffix.lower())
+    if form is None or path.stat().st_size > _LARGEST:
+        return None
+    text = path.read_text("utf-8-sig", errors="replace")
+    values = _parse(text, form)  # type: ignore[arg-type]
+    if not values:
+        return None
+    tool = tool_of_text(text) if form in ("python", "arguments") else None
+    return Config(path=path, form=form, text=text, tool=tool or tool_of_keys(values), values=values)  # type: ignore[arg-type]
+
+
+def changed(config: Config, patch: Mapping[str, Scalar]) -> str:
+    """Write the configuration with settings of our plan changed, all other lines as they were."""
+    text = config.text
+    known: Mapping[str, Key] = tools()[config.tool].keys if config.tool else {}
+    for path, value in patch.items():
+        if path in known:
+            key = known[path]
+            text = _set(text, config.form, key.name, key.written(value))
+    return text
+
+
+def difference(old: str, new: str, *, name: str) -> str:
+    """Write the change from one text to the other as a unified diff."""
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        for line in difflib.unified_diff(before, after, fromfile=f"a/{name}", tofile=f"b/{name}")
+    )
+
+
+def _parse(text: str, form: Form) -> dict[str, Scalar]:
+    try:
+        if form == "yaml":
+            content: Any = YAML(typ="safe", pure=True).load(text)
+        elif form == "json":
+            content = json.loads(text)
+        else:
+            return {name: read_value(value) for name, value in reversed(_ASSIGNED.findall(text))}
+    except (YAMLError, ValueError, RecursionError, AttributeError, KeyError):
+        return {}
+    values: dict[str, Scalar] = {}
+    for name, value in _leaves(content, "", 0):
+        values[name] = value
+        if len(values) >= _MOST_LEAVES:
+            break
+    return values
+
+
+def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Scalar]]:
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(value, str | int | float | bool) or value is None:
+        yield path, value
+    elif isinstance(value, list):
+        yield path, ",".join(map(str, value[:50]))
+
+
+def read_value(value: str) -> Scalar:
+    """Read a value as a program or a command line would."""
+    bare = value.strip("'\"")
+    if bare in ("True", "true"):
+        return True
+    if bare in ("False", "false"):
+        return False
+    for kind in (int, float):
+        try:
+            return kind(bare)
+        except ValueError:
+            continue
+    return bare
+
+
+def _set(text: str, form: Form, name: str, value: Scalar) -> str:
+    match form:
+        case "json":
+            return _set_json(text, name, value)
+        case "yaml":
+            return _set_yaml(text, name.split("."), value)
+        case "python":
+            found = re.compile(rf"(?<![\w.])({re.escape(name.rsplit('.', 1)[-1])}\s*=\s*)([^\s,)]+)")
+            return found.sub(lambda m: f"{m[1]}{value!r}", text, count=1)
+        case "arguments":
+            found = re.compile(rf"(--{re.escape(name)}[ =]+)(\S+)")
+            written = str(value).lower() if isinstance(value, bool) else str(value)
+            if found.search(text):
+                return found.sub(lambda m: f"{m[1]}{written}", text, count=1)
+            return re.sub(r"(?<![\\\n])[ \t]*\n?\Z", f" \\\\\n    --{name} {written}\n", text, count=1)
+
+
+def _set_json(text: str, name: str, value: Scalar) -> str:
+    content = json.loads(text)
+    *outer, last = name.split(".")
+    holder = content
+    for key in outer:
+        holder = holder.setdefault(key, {})
+    holder[last] = value
+    indented = re.search(r"\n([ \t]+)\S", text)
+    written = json.dumps(content, indent=indented[1] if indented else None, ensure_ascii=False)
+    return written + ("\n" if text.endswith("\n") else "")
+
+
+def _set_yaml(text: str, keys: list[str], value: Scalar) -> str:
+    """Replace the value of a key, or add the key where it would stand."""
+    lines = text.splitlines(keepends=True)
+    written = json.dumps(value) if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][\w-]*", value) else value
+    stack: list[tuple[int, str]] = []
+    deepest, place = 0, len(lines)
+    for i, line in enumerate(lines):
+        found = re.match(r"^(\s*)([\w.-]+):(?=\s|$)([ \t]*)([^#\n]*?)([ \t]*(?:#.*)?)(\r?\n?)$", line)
+        if found is None:
+            continue
+        indent = len(found[1])
+        while stack and stack[-1][0] >= indent:
+            stack.pop()
+        stack.append((indent, found[2]))
+        path = [key for _, key in stack]
+        if path == keys:
+            lines[i] = f"{found[1]}{found[2]}: {written}{found[5]}{found[6]}"
+            return "".join(lines)
+        if path == keys[: len(path)] and len(path) > deepest:
+            deepest, place = len(path), i + 1
+    outer = lines[place - 1] if deepest else ""
+    indent = (len(outer) - len(outer.lstrip()) + 2) if deepest else 0
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    missing = keys[deepest:]
+    new = [f"{' ' * (indent + 2 * n)}{key}:" for n, key in enumerate(missing)]
+    new[-1] += f" {written}"
+    lines[place:place] = [line + "\n" for line in new]
+    return "".join(lines)

@@ -1,0 +1,206 @@
+"""Gather all that was given: logs, states, events, configurations, adapters, answers, and folders of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from finetune_exe.diagnosis.artefacts import ADAPTERS, look_at_adapter, look_at_answers
+from finetune_exe.diagnosis.checks import suspicions
+from finetune_exe.diagnosis.config import SUFFIXES, Config, read_config, read_value
+from finetune_exe.diagnosis.match import Hit, Scan
+from finetune_exe.diagnosis.read import Line, nothing_to_diagnose, quote, read_file, read_stream, read_text
+from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_state
+from finetune_exe.diagnosis.sieve import Sieve
+from finetune_exe.diagnosis.tensorboard import read_event_file
+from finetune_exe.diagnosis.tools import tool_of_keys, tool_of_text, tools
+from finetune_exe.domain.events import Noticed, RunFinished, read_events
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import read_plan
+from finetune_exe.domain.values import Scalar
+from finetune_exe.errors import FineTuneError
+
+STDIN = Path("-")
+_LOGS = ("*.log", "*.txt", "*.out", "*.err")
+_EVENTS = "events.out.tfevents"
+_ANSWERS = ("generated_predictions.jsonl", "predictions.jsonl", "answers.jsonl", "samples.jsonl", "generations.jsonl")
+_MOST_FILES = 40
+_LARGEST_JSON = 1 << 28
+
+
+@dataclass(slots=True)
+class Material:
+    """All that was read."""
+
+    scan: Scan = field(default_factory=Scan)
+    histories: list[Series] = field(default_factory=list)
+    """Losses from trainer states and events, which are whole, unlike those picked out of a log."""
+    plan: Plan | None = None
+    plan_path: Path | None = None
+    configs: list[Config] = field(default_factory=list)
+    hits: list[Hit] = field(default_factory=list)
+    """What configurations, adapters and answers show."""
+    unfinished: bool = False
+    names: list[str] = field(default_factory=list)
+
+    @property
+    def tool(self) -> str | None:
+        """The training program, by its configuration first and its log second."""
+        configured = next((config.tool for config in self.configs if config.tool), None)
+        return configured or self.scan.tool or tool_of_text("\n".join(self.scan.prose or ()))
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """What the tool was told in its own words: the log repeats it, a configuration says it better."""
+        told: dict[str, Scalar] = {name: read_value(value) for name, value in self.scan.assigned.items()}
+        for config in self.configs:
+            told |= config.values
+        return told
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """The settings of our plan that the tool's words come to, by dotted path."""
+        values = self.values
+        tool = self.tool if self.tool in tools() else tool_of_keys(values) or "transformers"
+        known = tools()[tool].keys if tool else {}
+        found = {path: key.meant(values[key.name]) for path, key in known.items() if key.name in values}
+        for config in self.configs:
+            found |= config.settings
+        return found
+
+    @property
+    def series(self) -> Series:
+        """The fullest course of losses."""
+        return next((series for series in self.histories if series.points), self.scan.metrics.series)
+
+
+def gather(paths: Sequence[Path], *, stdin: BinaryIO | None = None) -> Material:
+    """Read everything.
+
+    Args:
+        paths: Logs, trainer states, event files, configurations, adapters, answers, plans, or folders of them; `-`
+            stands for `stdin`.
+        stdin: A stream with a log or a description, read only where a path is `-`.
+
+    Raises:
+        FineTuneError: L01 where there is nothing to read, or it is empty or no text.
+    """
+    material = Material()
+    for path in paths:
+        if path == STDIN and stdin is not None:
+            material.names.append("standard input")
+            sieve = Sieve()
+            material.scan.read(read_stream(stdin, where="standard input", sieve=sieve), sieve)
+        elif path.is_dir():
+            _read_folder(path, material)
+        else:
+            _read_file(path, material)
+    if material.values:
+        material.hits += suspicions(material.values, material.settings)
+    return material
+
+
+def gather_words(text: str) -> Material:
+    """Take a description as all there is."""
+    material = Material(names=["the description"])
+    material.scan.read(read_text(text, where="the description"), Sieve())
+    if material.values:
+        material.hits += suspicions(material.values, material.settings)
+    return material
+
+
+def _read_file(path: Path, material: Material) -> None:
+    material.names.append(quote(str(path)))
+    try:
+        if path.name in ADAPTERS:
+            material.hits += look_at_adapter(path)
+        elif path.name.startswith(_EVENTS):
+            material.histories.append(read_event_file(path))
+        elif path.name == "events.jsonl":
+            _read_own_events(path, material)
+        elif path.suffix == ".jsonl":
+            material.hits += look_at_answers(path)
+        elif path.suffix == ".json":
+            _read_json(path, material)
+        elif path.suffix in SUFFIXES:
+            _read_settings(path, material)
+        else:
+            sieve = Sieve()
+            material.scan.read(read_file(path, sieve=sieve), sieve)
+    except OSError as fault:
+        raise nothing_to_diagnose(f"it cannot be read: {fault.strerror or fault}", where=str(path)) from fault
+
+
+def _read_own_events(path: Path, material: Material) -> None:
+    _content(path)
+    events = read_events(path)
+    material.histories.append(read_run_events(events))
+    material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
+    notices = (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed))
+    material.scan.read(notices, Sieve())
+
+
+def _read_json(path: Path, material: Material) -> None:
+    content = _content(path)
+    if b'"log_history"' not in content:
+        config = read_config(path)
+        if config is not None and (config.tool or path.name in ("adapter_config.json", "tokenizer_config.json")):
+            material.configs.append(config)
+            return
+    material.histories.append(read_trainer_state(path, content))
+
+
+def _read_settings(path: Path, material: Material) -> None:
+    """Read a plan of ours, another tool's configuration or, failing that, a text."""
+    config = read_config(path)
+    if config is not None and "schema" in config.values and "task.description" in config.values:
+        material.plan, material.plan_path = read_plan(path), path
+    elif config is not None:
+        material.configs.append(config)
+    else:
+        sieve = Sieve()
+        material.scan.read(read_file(path, sieve=sieve), sieve)
+
+
+def _read_folder(folder: Path, material: Material) -> None:
+    """Read a run's folder, ours or one that another program wrote."""
+    found = list(_worth_reading(folder))
+    if not any(file.name == "trainer_state.json" for file in found):
+        states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda state: state.stat().st_mtime)
+        found += states[-1:]
+    if not found:
+        what = "the folder holds no events, trainer_state.json, log, configuration, adapter or answers"
+        raise nothing_to_diagnose(what, where=str(folder))
+    for file in found[:_MOST_FILES]:
+        _read_file(file, material)
+    if (folder / "plan.yaml").is_file():
+        try:
+            material.plan, material.plan_path = read_plan(folder / "plan.yaml"), folder / "plan.yaml"
+        except FineTuneError as fault:
+            material.names.append(f"plan.yaml (left out: {fault.what})")
+
+
+def _worth_reading(folder: Path) -> Iterator[Path]:
+    own = folder / "events.jsonl"
+    patterns = ("trainer_state.json", *ADAPTERS, "adapter_config.json", "tokenizer_config.json", *_ANSWERS, *_LOGS,
+                f"{_EVENTS}*", f"runs/*/{_EVENTS}*", f"logs/{_EVENTS}*", f"logs/*/{_EVENTS}*")  # fmt: skip
+    files = [own, *(file for pattern in patterns for file in sorted(folder.glob(pattern)))]
+    yield from (file for file in files if file.is_file() and file.stat().st_size)
+    if own.is_file():
+        return
+    for pattern in ("*.yaml", "*.yml", "*.json"):
+        for file in sorted(folder.glob(pattern)):
+            config = read_config(file) if file.name != "plan.yaml" else None
+            if config is not None and config.tool:
+                yield file
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise nothing_to_diagnose("it is too large for a file of this kind", where=str(path))
+    content = path.read_bytes()
+    if not content.strip():
+        raise nothing_to_diagnose("it is empty", where=str(path))
+    return content

@@ -1,0 +1,112 @@
+"""Which training program it was, and what it calls the settings of our plan."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from finetune_exe.domain.values import Scalar
+
+Form = Literal["yaml", "json", "python", "arguments"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What a tool calls one of our settings."""
+
+    name: str
+    """With dots where it is nested."""
+    values: Mapping[str, Scalar] | None = None
+    """How the tool writes our values; None writes them as they are."""
+    inverse: bool = False
+
+    def written(self, value: Scalar) -> Scalar:
+        """Write our value in the tool's way."""
+        if self.inverse:
+            return not value
+        return (self.values or {}).get(_named(value), value)
+
+    def meant(self, value: Scalar) -> Scalar:
+        """Read the tool's value as ours."""
+        if self.inverse:
+            return not value
+        mine = {_named(theirs): ours for ours, theirs in (self.values or {}).items()}
+        ours = mine.get(_named(value), value)
+        return {"true": True, "false": False}.get(ours, ours) if isinstance(ours, str) else ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A training program."""
+
+    name: str
+    title: str
+    form: Form
+    """How it is usually configured."""
+    log: re.Pattern[str]
+    """What its logs and tracebacks hold."""
+    keys_seen: tuple[str, ...]
+    """Keys by which its configuration is known from those of others."""
+    keys: Mapping[str, Key]
+    """Its names, by the dotted path of our setting."""
+
+    def write(self, path: str, value: Scalar, *, form: Form | None = None) -> str | None:
+        """Write a setting as a line of the tool's configuration; None where it has no such setting."""
+        key = self.keys.get(path)
+        if key is None:
+            return None
+        written = key.written(value)
+        match form or self.form:
+            case "python":
+                return f"{key.name.rsplit('.', 1)[-1]}={written!r}"
+            case "arguments":
+                return f"--{key.name} {_plain(written)}"
+            case "json":
+                return f'"{key.name}": {json.dumps(written)}'
+            case _:
+                return f"{key.name}: {_plain(written)}"
+
+
+@cache
+def tools() -> Mapping[str, Tool]:
+    """Read the table of tools, the more particular first."""
+    table = tomllib.loads(files(__package__).joinpath("tools.toml").read_text(encoding="utf-8"))
+    return {name: _tool(name, entry) for name, entry in table.items()}
+
+
+def tool_of_text(text: str) -> str | None:
+    """Name the first tool that a log or a description speaks of."""
+    return next((name for name, tool in tools().items() if tool.log.search(text)), None)
+
+
+def tool_of_keys(keys: Mapping[str, object]) -> str | None:
+    """Name the tool whose configuration has these keys; None where fewer than two point to any."""
+    scores = {name: sum(key in keys for key in tool.keys_seen) for name, tool in tools().items()}
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] >= 2 else None
+
+
+def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
+    return Tool(
+        name=name, title=entry["title"], form=entry["form"], log=re.compile(entry["log"], re.IGNORECASE),
+        keys_seen=tuple(entry["keys_seen"]),
+        keys={path: Key(name=key) if isinstance(key, str) else
+              Key(name=key["key"], values=key.get("values"), inverse=key.get("inverse", False))
+              for path, key in entry["keys"].items()},
+    )  # fmt: skip
+
+
+def _named(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _plain(value: Scalar) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

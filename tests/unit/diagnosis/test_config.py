@@ -1,0 +1,131 @@
+"""Configurations of other tools are read, changed in their own words, and otherwise left alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from finetune_exe.diagnosis.config import changed, difference, read_config
+from finetune_exe.diagnosis.tools import tools
+from finetune_exe.domain.plan import Plan
+
+AXOLOTL = """\
+base_model: meta-llama/Llama-3.1-8B  # the base
+sequence_len: 4096
+adapter: lora
+lora_r: 16
+
+datasets:
+  - path: data.jsonl
+    type: alpaca
+num_epochs: 10
+micro_batch_size: 8
+learning_rate: 0.02   # too high?
+"""
+TORCHTUNE = """\
+tokenizer:
+  _component_: torchtune.models.llama3.llama3_tokenizer
+  max_seq_len: 2048
+optimizer:
+  _component_: torch.optim.AdamW
+  lr: 3e-2
+checkpointer:
+  _component_: torchtune.training.FullModelHFCheckpointer
+enable_activation_checkpointing: False
+batch_size: 4
+epochs: 9
+"""
+LITGPT = "checkpoint_dir: checkpoints/a/b\ntrain:\n  global_batch_size: 8\n  lr_warmup_steps: 10\n  epochs: 5\n"
+FACTORY = "stage: sft\nfinetuning_type: lora\ncutoff_len: 1024\nlearning_rate: 1.0e-2\nnum_train_epochs: 30.0\n"
+SWIFT = "swift sft \\\n    --model Qwen/Qwen2.5-7B \\\n    --train_type lora \\\n    --learning_rate 1e-2\n"
+TRL = "from trl import SFTConfig\nargs = SFTConfig(output_dir='o', learning_rate=2e-2, num_train_epochs=20)\n"
+DEEPSPEED = (
+    '{\n  "train_micro_batch_size_per_gpu": 8,\n  "zero_optimization": {"stage": 3},\n  "gradient_clipping": 10\n}\n'
+)
+
+
+def write(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "tool", "settings"),
+    [
+        (
+            "a.yaml",
+            AXOLOTL,
+            "axolotl",
+            {"optimizer.learning_rate": 0.02, "schedule.epochs": 10, "method.lora_rank": 16},
+        ),
+        ("t.yaml", TORCHTUNE, "torchtune", {"data.max_length": 2048, "precision.gradient_checkpointing": False}),
+        ("l.yaml", LITGPT, "litgpt", {"schedule.epochs": 5}),
+        ("f.yaml", FACTORY, "llamafactory", {"optimizer.learning_rate": 0.01, "data.max_length": 1024}),
+        ("run.sh", SWIFT, "swift", {"optimizer.learning_rate": 0.01, "model.reference": "Qwen/Qwen2.5-7B"}),
+        ("t.py", TRL, "trl", {"optimizer.learning_rate": 0.02, "schedule.epochs": 20}),
+        ("ds.json", DEEPSPEED, "deepspeed", {"batch.micro_batch_size": 8, "optimizer.max_grad_norm": 10}),
+    ],
+)
+def test_a_tool_is_known_by_its_configuration(
+    tmp_path: Path, name: str, text: str, tool: str, settings: dict[str, object]
+) -> None:
+    config = read_config(write(tmp_path, name, text))
+    assert config is not None
+    assert config.tool == tool
+    assert settings.items() <= config.settings.items()
+
+
+def test_only_the_lines_named_change(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, "a.yaml", AXOLOTL))
+    assert config
+    new = changed(config, {"optimizer.learning_rate": 2e-4, "schedule.epochs": 1.0, "method.lora_dropout": 0.05})
+    moved = [line for line in difference(AXOLOTL, new, name="a.yaml").splitlines() if line[:1] in "+-"][2:]
+    assert moved == ["-num_epochs: 10", "+num_epochs: 1.0", "-learning_rate: 0.02   # too high?",
+                     "+learning_rate: 0.0002   # too high?", "+lora_dropout: 0.05"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", AXOLOTL), ("t.yaml", TORCHTUNE), ("l.yaml", LITGPT), ("f.yaml", FACTORY)])  # fmt: skip
+def test_a_yaml_parser_reads_back_what_was_set(tmp_path: Path, name: str, text: str) -> None:
+    config = read_config(write(tmp_path, name, text))
+    assert config
+    assert config.tool
+    keys = tools()[config.tool].keys
+    for path, value in (("optimizer.learning_rate", 5e-5), ("precision.gradient_checkpointing", True),
+                        ("precision.base_dtype", "bfloat16"), ("method.target_modules", "all-linear")):  # fmt: skip
+        if path not in keys:
+            continue
+        content = YAML(typ="safe").load(changed(config, {path: value}))
+        for part in keys[path].name.split("."):
+            content = content[part]
+        assert content == keys[path].written(value)
+
+
+def test_arguments_programs_and_json_are_changed_too(tmp_path: Path) -> None:
+    swift, trl = read_config(write(tmp_path, "r.sh", SWIFT)), read_config(write(tmp_path, "t.py", TRL))
+    deepspeed = read_config(write(tmp_path, "d.json", DEEPSPEED))
+    assert swift
+    assert trl
+    assert deepspeed
+    patch = {"optimizer.learning_rate": 1e-4, "optimizer.max_grad_norm": 1.0}
+    assert "--learning_rate 0.0001 \\\n    --max_grad_norm 1.0\n" in changed(swift, patch)
+    assert "learning_rate=0.0001," in changed(trl, patch)
+    assert json.loads(changed(deepspeed, patch))["gradient_clipping"] == 1.0
+
+
+def test_keys_of_tools_name_settings_that_exist() -> None:
+    known = set(Plan.model_fields)
+    for tool in tools().values():
+        assert {path.split(".")[0] for path in tool.keys} <= known
+        for path, key in tool.keys.items():
+            for value in ("bfloat16", True) if path.startswith("precision") else ():
+                assert key.values is None or key.meant(key.written(value)) == value or str(value) not in key.values
+
+
+@pytest.mark.parametrize("text", ["[", "{{{{", "a: &a [*a, *a]", "- 1\n- 2", "%YAML 9\n---\n&", "\x00\x01", "a: !!python/object:os.system x"])  # fmt: skip
+def test_what_is_no_configuration_is_passed_over(tmp_path: Path, text: str) -> None:
+    config = read_config(write(tmp_path, "x.yaml", text))
+    assert config is None or config.tool is None
