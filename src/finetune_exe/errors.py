@@ -40,6 +40,8 @@ ERRORS: dict[str, ErrorKind] = {
     "D31": ErrorKind("A worker ended before its work was done", RESUMABLE),
     "E01": ErrorKind("The run has nothing to evaluate", BAD_DATA),
     "E02": ErrorKind("The runs do not show a learning curve", GATE),
+    "E03": ErrorKind("The results cannot be compared", BAD_DATA),
+    "E04": ErrorKind("A line of the results cannot be used", BAD_DATA),
     "H01": ErrorKind("The GPU is not known", USAGE),
     "I01": ErrorKind("A file cannot be written", IO),
     "L01": ErrorKind("There is nothing here to diagnose", BAD_DATA),
