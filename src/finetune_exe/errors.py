@@ -42,6 +42,8 @@ ERRORS: dict[str, ErrorKind] = {
     "E02": ErrorKind("The runs do not show a learning curve", GATE),
     "E03": ErrorKind("The results cannot be compared", BAD_DATA),
     "E04": ErrorKind("A line of the results cannot be used", BAD_DATA),
+    "E05": ErrorKind("The regression suite cannot be used", BAD_DATA),
+    "E06": ErrorKind("The endpoint gives no usable answer", IO),
     "H01": ErrorKind("The GPU is not known", USAGE),
     "I01": ErrorKind("A file cannot be written", IO),
     "L01": ErrorKind("There is nothing here to diagnose", BAD_DATA),

@@ -10,7 +10,8 @@ Three ways, chosen by the sizes of the clusters and by how many of them differ a
 
 Source: Bell and McCaffrey, Survey Methodology 28 (2002) for the standard error (CR2); Canay, Santos and Shaikh,
 Review of Economics and Statistics 103 (2021) for flipped signs of few clusters; Ibragimov and Muller,
-Journal of Business and Economic Statistics 28 (2010) for the t test of cluster means; error rates by simulation in the tests.
+Journal of Business and Economic Statistics 28 (2010) for the t of cluster means; error rates
+by simulation in the tests.
 """
 
 from __future__ import annotations
