@@ -62,6 +62,12 @@ class Generation(Value):
     baseline_stop_rate: float
     """Share of answers that ended by themselves."""
     candidate_stop_rate: float
+    baseline_loop_rate: float | None = None
+    """Share of answers that end in a loop."""
+    candidate_loop_rate: float | None = None
+    baseline_tokens: float | None = None
+    """Mean tokens of an answer."""
+    candidate_tokens: float | None = None
 
 
 class WindowPolicy(Value):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.scoring import Likelihood, encode_alternatives, score_alternatives
+from finetune_exe.models.scoring import Alternatives, Likelihood, encode_alternatives, score_alternatives
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 Kind = Literal["multiple_choice", "continuation", "text"]
@@ -77,6 +77,11 @@ def read_suites(folder: Path, *, max_items: int) -> tuple[list[Suite], list[str]
         if kind is None:
             left_out.append(f"{name}: its items have no form that is scored by likelihood")
             continue
+        if kind == "continuation":
+            short = [row for row in rows if not isinstance(row, dict) or _short_answer(row) is not None]
+            if len(short) < len(rows):
+                left_out.append(f"{name}: {len(rows) - len(short)} of {len(rows)} items, whose answers are long")
+            rows = short
         chosen = (
             [index * len(rows) // max_items for index in range(max_items)]
             if len(rows) > max_items
@@ -114,11 +119,13 @@ def score_suite(
         bf16: Compute matrix products in bfloat16.
         progress: Told how many items are done.
     """
-    groups, owners = [], []
+    groups: list[Alternatives] = []
+    owners: list[int] = []
     for number, item in enumerate(suite.items):
         for contexts, continuations in _together(item):
-            groups.append(encode_alternatives(contexts, continuations, tokenizer, max_length=max_length))
-            owners.append(number)
+            parts = encode_alternatives(contexts, continuations, tokenizer, max_length=max_length)
+            groups += parts
+            owners += [number] * len(parts)
     found: list[list[Likelihood]] = [[] for _ in suite.items]
     scores = score_alternatives(
         model, groups, pad_token_id=tokenizer.pad_token_id, bf16=bf16,
@@ -176,6 +183,8 @@ def _short_answer(row: dict[str, Any]) -> tuple[str, str] | None:
 
 def _item(row: Any, kind: Kind, index: int, path: Path) -> SuiteItem:
     try:
+        if not isinstance(row, dict):
+            raise TypeError(f"a {type(row).__name__} is no object")
         contexts, continuations, gold = _parts(row, kind)
     except (KeyError, TypeError, ValueError) as fault:
         raise FineTuneError(

@@ -48,7 +48,7 @@ class Likelihood(NamedTuple):
 
 def encode_alternatives(
     contexts: Sequence[str], continuations: Sequence[str], tokenizer: ChatTokenizer, *, max_length: int
-) -> Alternatives:
+) -> list[Alternatives]:
     """Tokenise continuations behind their contexts as one text each, so that tokens may span the seam.
 
     White space at the end of a context is counted to the continuation. A context without text is the bos token, or the
@@ -60,6 +60,9 @@ def encode_alternatives(
         tokenizer: The model's.
         max_length: Longest sequence the model can take.
 
+    Returns:
+        One group of all; or, where the first tokens differ already, one for each continuation.
+
     Source: the convention of EleutherAI's lm-evaluation-harness, whose scores the tests compare with.
     """
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -70,16 +73,22 @@ def encode_alternatives(
         before = list(tokenizer.encode(trimmed).ids)
         whole = list(tokenizer.encode(trimmed + moved).ids) if trimmed else before
         after = whole[len(before) :] if trimmed else list(tokenizer.encode(moved).ids)
-        tokens = ((before or [start]) + after)[-max_length:]
-        sequences.append(tokens)
-        scored.append(min(len(after), len(tokens) - 1))
+        sequences.append((before or [start]) + after)
+        scored.append(len(after))
+    cut = max(0, max(map(len, sequences)) - max_length)
+    sequences = [tokens[min(cut, len(tokens) - 1) :] for tokens in sequences]
+    scored = [min(count, len(tokens) - 1) for count, tokens in zip(scored, sequences, strict=True)]
+    if len({tokens[0] for tokens in sequences}) > 1:
+        return [_group([tokens], [count]) for tokens, count in zip(sequences, scored, strict=True)]
+    return [_group(sequences, scored)]
+
+
+def _group(sequences: list[list[int]], scored: list[int]) -> Alternatives:
+    """Take out what the sequences share, up to what is scored."""
     free = min(len(tokens) - count for tokens, count in zip(sequences, scored, strict=True))
-    shared = 0
+    shared = 1
     while shared < free and len({tokens[shared] for tokens in sequences}) == 1:
         shared += 1
-    shared = max(1, shared)
-    if len({tuple(tokens[:shared]) for tokens in sequences}) > 1:
-        raise ValueError("the sequences share no beginning")
     return Alternatives(
         prefix=tuple(sequences[0][:shared]),
         branches=tuple(tuple(tokens[shared:]) for tokens in sequences),
@@ -166,7 +175,7 @@ def _rows(groups: Sequence[Alternatives], *, pad_token_id: int, device: Any, dty
         end = start
         for branch, num_scored in zip(group.branches, group.num_scored, strict=True):
             begin, end = end, end + len(branch)
-            ids_BT[row, begin:end] = torch.tensor(branch)
+            ids_BT[row, begin:end] = torch.tensor(branch, dtype=torch.long)
             positions_BT[row, begin:end] = torch.arange(start, start + len(branch))
             sees_BTT[row, begin:end, :start] = True
             sees_BTT[row, begin:end, begin:end] = torch.ones((len(branch), len(branch)), dtype=torch.bool).tril()
