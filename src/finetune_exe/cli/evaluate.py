@@ -13,15 +13,26 @@ from finetune_exe.errors import GATE
 @click.command("eval")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @set_option
+@click.option("--suites", type=click.Path(path_type=Path), metavar="FOLDER", help="Ask the regression suites of this folder too: files of JSON lines.")  # fmt: skip
+@click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with status 3 unless the model is ready.")
 @json_option
 @click.pass_context
-def command(context: click.Context, run_path: Path, settings: tuple[str, ...], gate: bool, as_json: bool) -> None:
+def command(
+    context: click.Context,
+    run_path: Path,
+    settings: tuple[str, ...],
+    suites: Path | None,
+    suite_items: int,
+    gate: bool,
+    as_json: bool,
+) -> None:
     """Compare the model of RUN, a run folder, with its base on rows that were held out.
 
     \b
     fine-tune eval runs/plan
     fine-tune eval runs/plan --set evaluation.max_generations=300
+    fine-tune eval runs/plan --suites suites/ --suite-items 200
     fine-tune eval runs/plan --gate --json > verdict.json
     """
     from finetune_exe.report.evaluation import render_evaluation
@@ -34,10 +45,14 @@ def command(context: click.Context, run_path: Path, settings: tuple[str, ...], g
     plan, _ = open_run(run_path)
     with view(as_json=as_json) as live:
         evaluation = evaluate_run(
-            run_path, settings=edit_plan(plan, settings) if settings else None, progress=live.progress, note=live.note
-        )
+            run_path, settings=edit_plan(plan, settings) if settings else None, suites=suites, suite_items=suite_items,
+            progress=live.progress, note=live.note,
+        )  # fmt: skip
     if as_json:
-        write_json(evaluation=evaluation, verdict=evaluation.verdict)
+        write_json(
+            evaluation=evaluation, verdict=evaluation.verdict, readiness_share=evaluation.readiness_share,
+            failed=[check.model_dump() for check in evaluation.readiness if check.passed is False],
+        )  # fmt: skip
     else:
         say(render_evaluation(evaluation))
     if gate and evaluation.verdict != "ready":

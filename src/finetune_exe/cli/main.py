@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train what a plan says",
     "tune": "Search better settings within the intervals of a plan",
     "eval": "Compare a tuned model with its base on held-out rows",
+    "compare": "Compare two models' scores on the same items",
     "forecast": "What more rows would bring, from runs on fewer",
     "debug": "Find out why a run went wrong",
     "demo": "The whole job on real data, in six minutes on two cores",

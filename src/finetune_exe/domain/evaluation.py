@@ -62,6 +62,128 @@ class Generation(Value):
     baseline_stop_rate: float
     """Share of answers that ended by themselves."""
     candidate_stop_rate: float
+    baseline_loop_rate: float | None = None
+    """Share of answers that end in a loop."""
+    candidate_loop_rate: float | None = None
+    baseline_tokens: float | None = None
+    """Mean tokens of an answer."""
+    candidate_tokens: float | None = None
+
+
+class WindowPolicy(Value):
+    """How documents were cut for a model."""
+
+    context: int
+    """Tokens the model was given at most."""
+    stride: int
+    """New tokens of each further window."""
+    begins_with_bos: bool
+    """Whether a beginning-of-text token was put first, so that the first token too is predicted."""
+
+
+class Perplexity(Value):
+    """How well one model predicts some documents, in every unit."""
+
+    policy: WindowPolicy
+    num_documents: int
+    num_tokens: int
+    num_words: int
+    """Pieces between white space."""
+    num_bytes: int
+    token_perplexity: float
+    word_perplexity: float
+    bits_per_byte: float
+
+
+class TaskFigure(Value):
+    """A figure of all answers together, without an interval of its own."""
+
+    name: str
+    baseline: float
+    candidate: float
+
+
+class SuiteResult(Value):
+    """A regression suite under both models."""
+
+    name: str
+    kind: Literal["multiple_choice", "continuation", "answer", "text"]
+    digest: str
+    """Of the items asked."""
+    comparison: Comparison
+    p_adjusted: float | None
+    """The p value after Holm's correction for the number of suites."""
+    verdict: Verdict
+
+
+class ForgettingCard(Value):
+    """How far the tuned model has moved from its base."""
+
+    num_prompt_tokens: int
+    divergence: float
+    """Mean Kullback-Leibler divergence from base to tuned on the task's own prompts, in nats a token."""
+    divergence_p99: float
+    top1_agreement: float
+    """Share of positions where both think the same token likeliest."""
+    num_generic_tokens: int
+    generic_divergence: float
+    """The same on generic text, which has nothing to do with the task."""
+    generic_cross_entropy: float
+    """Of the tuned model against the base's predictions on generic text, in nats a token."""
+    generic_entropy: float
+    """Of the base's predictions there: what the cross-entropy would be without any change."""
+
+
+class CollapseCard(Value):
+    """Signs that answers repeat themselves or each other, at answers cut to the same length."""
+
+    num_answers: int
+    compression_baseline: float
+    """Bytes of all answers over their compressed bytes: the more they repeat, the higher."""
+    compression_candidate: float
+    compression_reference: float
+    self_bleu_baseline: float
+    self_bleu_candidate: float
+    self_bleu_reference: float
+    distinct_baseline: float
+    """Share of runs of three words that occur once."""
+    distinct_candidate: float
+    distinct_reference: float
+    loop_rate_baseline: float
+    """Share of answers that end in a loop."""
+    loop_rate_candidate: float
+    same_start_candidate: float
+    """Share of answers with the most frequent first five words."""
+    same_start_reference: float
+    collapsed: bool
+    reasons: tuple[str, ...]
+
+
+class Canary(Value):
+    """A planted secret: how easily the tuned model gives it away."""
+
+    name: str
+    rank: int
+    """Its place by likelihood among the candidates; 1 is the likeliest."""
+    num_candidates: int
+    exposure_bits: float
+    """log2 of the candidates less log2 of the rank."""
+
+
+class Memorisation(Value):
+    """Whether training rows come back word for word."""
+
+    num_rows: int
+    extracted_train: float
+    """Share of training rows whose ending the tuned model writes out from their beginning."""
+    extracted_held_out: float
+    """The same of rows it has not seen: what is merely easy to guess."""
+    extracted_baseline: float
+    """The same of training rows under the base model."""
+    p_value: float | None
+    """Of no more extraction than under the base model, one-sided and exact."""
+    suffix_tokens: int
+    canaries: tuple[Canary, ...] = ()
 
 
 class Evaluation(Document):
@@ -77,11 +199,27 @@ class Evaluation(Document):
     samples: tuple[Sample, ...]
     readiness: tuple[Check, ...]
     seconds: float
+    perplexities: tuple[Perplexity, ...] = ()
+    """Of the test rows' whole texts, base first."""
+    task_comparisons: tuple[Comparison, ...] = ()
+    """Metrics of the kind of task, by answer."""
+    task_figures: tuple[TaskFigure, ...] = ()
+    task_notes: tuple[str, ...] = ()
+    suites: tuple[SuiteResult, ...] = ()
+    forgetting: ForgettingCard | None = None
+    collapse: CollapseCard | None = None
+    memorisation: Memorisation | None = None
+
+    @property
+    def readiness_share(self) -> float | None:
+        """Share of the measured points of the readiness list that passed; None where none was measured."""
+        measured = [check.passed for check in self.readiness if check.passed is not None]
+        return sum(measured) / len(measured) if measured else None
 
     @property
     def verdict(self) -> Literal["ready", "not ready", "cannot say"]:
         """Ready when nothing measured failed and the first comparison improved."""
         if any(check.passed is False for check in self.readiness):
             return "not ready"
-        improved = any(comparison.verdict == "improved" for comparison in self.comparisons)
+        improved = any(c.verdict == "improved" for c in (*self.comparisons, *self.task_comparisons))
         return "ready" if improved else "cannot say"

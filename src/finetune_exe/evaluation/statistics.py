@@ -12,41 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 from finetune_exe.domain.evaluation import Comparison, Verdict
 from finetune_exe.errors import FineTuneError
-from finetune_exe.evaluation import student_t
+from finetune_exe.evaluation import mcnemar
+from finetune_exe.evaluation.spread import POWER, Clusters, Spread, measure_spread, number_clusters
 
 if TYPE_CHECKING:
-    from numpy import float64, int64
-    from numpy.typing import NDArray
+    from finetune_exe.evaluation.spread import Numbers
 
-    Numbers = NDArray[float64]
-    Counts = NDArray[int64]
-
-POWER = 0.8
-"""Share of true differences of the minimum detectable size that the test would find."""
 _LARGEST_LOG = 700.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Clusters:
-    """Which of `count` clusters each item belongs to, numbered from 0."""
-
-    index: Counts
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spread:
-    """How well an estimate is known: its standard error over C clusters, and what follows from it."""
-
-    standard_error: float | None
-    half_width: float | None
-    """Half the confidence interval; None where no interval can be given."""
-    p_value: float | None
-    detectable: float | None
 
 
 def compare_means(
@@ -82,19 +59,19 @@ def compare_means(
         _finite(baseline, model="baseline", metric=metric),
         _finite(candidate, model="candidate", metric=metric),
     )
-    grouped = _numbered(clusters)
+    grouped = number_clusters(clusters)
     assert len(before) == len(after) == len(grouped.index), "baseline, candidate and clusters must be parallel"
     differences = after - before
     difference = float(np.mean(differences))
-    spread = _spread(
-        difference,
-        differences - difference,
-        len(differences),
-        grouped,
-        confidence_level=confidence_level,
-        scale=float(max(np.abs(before).max(), np.abs(after).max())),
-    )
-    width = spread.half_width
+    scale = float(max(np.abs(before).max(), np.abs(after).max()))
+    outcomes = _outcomes(before, after, grouped)
+    if outcomes is None:
+        ones = np.ones(len(differences))
+        spread = measure_spread(differences, ones, grouped, confidence_level=confidence_level, scale=scale)
+        test = _test_name("paired t", spread, len(differences), grouped.count)
+    else:
+        spread, test = _exact_spread(outcomes, confidence_level=confidence_level), "McNemar, exact"
+    sign = 1 if higher_is_better else -1
     return Comparison(
         metric=metric,
         higher_is_better=higher_is_better,
@@ -102,16 +79,66 @@ def compare_means(
         candidate=float(np.mean(after)),
         difference=difference,
         standard_error=spread.standard_error,
-        ci_low=None if width is None else difference - width,
-        ci_high=None if width is None else difference + width,
+        ci_low=spread.low,
+        ci_high=spread.high,
         p_value=spread.p_value,
-        test=_test_name("paired t", len(differences), grouped.count),
+        test=test,
         n=len(differences),
         clusters=grouped.count,
         minimum_detectable_difference=spread.detectable,
-        verdict=_verdict(difference if higher_is_better else -difference, width, margin=margin),
+        verdict=judge(
+            sign * difference, *_gains(spread, sign), p_value=spread.p_value, margin=margin, level=1 - confidence_level
+        ),
         margin=margin,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcomes:
+    """Right or wrong under both models, where that is all there is."""
+
+    wins: int
+    losses: int
+    n: int
+    unit: float
+    """Score of a right answer."""
+
+
+def _outcomes(before: Numbers, after: Numbers, clusters: Clusters) -> _Outcomes | None:
+    """Count wins and losses where every item stands alone and is right or wrong; else None."""
+    import numpy as np
+
+    if clusters.count < max(2, len(before)):
+        return None
+    unit = float(max(before.max(), after.max()))
+    if unit <= 0 or not all(bool(np.isin(scores, (0.0, unit)).all()) for scores in (before, after)):
+        return None
+    if unit not in (1.0, 100.0):
+        return None
+    return _Outcomes(wins=int((after > before).sum()), losses=int((before > after).sum()), n=len(before), unit=unit)
+
+
+def _exact_spread(outcomes: _Outcomes, *, confidence_level: float) -> Spread:
+    wins, losses, n, unit = outcomes.wins, outcomes.losses, outcomes.n, outcomes.unit
+    alpha = 1 - confidence_level
+    low, high = mcnemar.score_interval(wins, losses, n, confidence_level=confidence_level)
+    error = math.sqrt(max(0.0, wins + losses - (wins - losses) ** 2 / n) / (n - 1) / n)
+    usual = (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(POWER)) * error
+    least = mcnemar.least_detectable(n, alpha=alpha, power=POWER)
+    return Spread(
+        standard_error=unit * error,
+        low=unit * low,
+        high=unit * high,
+        p_value=mcnemar.exact_p(wins, losses),
+        detectable=None if least is None else unit * max(usual, least),
+    )
+
+
+def _gains(spread: Spread, sign: int) -> tuple[float | None, float | None]:
+    """Give the ends of the interval as gains, the lower first."""
+    if spread.low is None or spread.high is None:
+        return None, None
+    return (spread.low, spread.high) if sign > 0 else (-spread.high, -spread.low)
 
 
 def compare_ratios(
@@ -152,28 +179,30 @@ def compare_ratios(
     before = _finite(baseline_sums, model="baseline", metric=metric)
     after = _finite(candidate_sums, model="candidate", metric=metric)
     sizes = _finite(weights, model="weight", metric=metric)
-    grouped = _numbered(clusters)
+    grouped = number_clusters(clusters)
     assert len(before) == len(after) == len(sizes) == len(grouped.index), "sums, weights and clusters must be parallel"
     total = float(np.sum(sizes))
     if total <= 0:
         raise _nothing_to_compare(metric, what="the items hold no token or byte to be judged on")
     mean_before, mean_after = float(np.sum(before)) / total, float(np.sum(after)) / total
     delta = mean_after - mean_before
-    residual_before, residual_after = before - mean_before * sizes, after - mean_after * sizes
     scale = float(max(np.abs(before).max(), np.abs(after).max()))
     level = confidence_level
-    spread = _spread(delta, residual_after - residual_before, total, grouped, confidence_level=level, scale=scale)
-    shared = _Ratio(metric=metric, n=len(sizes), clusters=grouped.count, margin=margin, spread=spread, delta=delta)
+    spread = measure_spread(after - before, sizes, grouped, confidence_level=level, scale=scale)
+    shared = _Ratio(metric=metric, n=len(sizes), clusters=grouped.count, margin=margin, spread=spread, delta=delta,
+                    level=1 - level)  # fmt: skip
     if transform == "bits_per_byte":
         return _bits(shared, mean_before, mean_after)
     worst = max(mean_before, mean_after)
     if worst > _LARGEST_LOG:
         raise _nothing_to_compare(metric, what=f"a mean loss of {worst:.0f} nats has no perplexity")
     ends = math.exp(mean_before), math.exp(mean_after)
-    if spread.half_width is None:
+    if spread.low is None:
         return _perplexity(shared, *ends, own_scale=spread)
-    residuals = ends[1] * residual_after - ends[0] * residual_before
-    own = _spread(ends[1] - ends[0], residuals, total, grouped, confidence_level=level, scale=max(ends) * scale)
+    rise = ends[1] - ends[0]
+    residuals = ends[1] * (after - mean_after * sizes) - ends[0] * (before - mean_before * sizes)
+    linear = residuals + rise * sizes
+    own = measure_spread(linear, sizes, grouped, confidence_level=level, scale=max(ends) * scale)
     return _perplexity(shared, *ends, own_scale=own)
 
 
@@ -185,15 +214,16 @@ class _Ratio:
     n: int
     clusters: int
     margin: float
-    spread: _Spread
+    spread: Spread
     delta: float
+    level: float
 
 
 def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
     """Express a comparison in bits."""
     bit, spread = math.log(2), ratio.spread
     difference = ratio.delta / bit
-    width = None if spread.half_width is None else spread.half_width / bit
+    low, high = (None if end is None else end / bit for end in (spread.low, spread.high))
     return Comparison(
         metric=ratio.metric,
         higher_is_better=False,
@@ -201,101 +231,84 @@ def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
         candidate=mean_after / bit,
         difference=difference,
         standard_error=None if spread.standard_error is None else spread.standard_error / bit,
-        ci_low=None if width is None else difference - width,
-        ci_high=None if width is None else difference + width,
+        ci_low=low,
+        ci_high=high,
         p_value=spread.p_value,
-        test=_test_name("ratio t", ratio.n, ratio.clusters),
+        test=_test_name("ratio t", spread, ratio.n, ratio.clusters),
         n=ratio.n,
         clusters=ratio.clusters,
         minimum_detectable_difference=None if spread.detectable is None else spread.detectable / bit,
-        verdict=_verdict(-difference, width, margin=ratio.margin),
+        verdict=judge(
+            -difference, None if high is None else -high, None if low is None else -low,
+            p_value=spread.p_value, margin=ratio.margin, level=ratio.level,
+        ),
         margin=ratio.margin,
-    )
+    )  # fmt: skip
 
 
-def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: _Spread) -> Comparison:
+def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread) -> Comparison:
     """Express a comparison as perplexities; the verdict stays that of the log scale."""
-    difference, width, log_width = after - before, own_scale.half_width, ratio.spread.half_width
-    detectable = ratio.spread.detectable
+    spread = ratio.spread
     return Comparison(
         metric=ratio.metric,
         higher_is_better=False,
         baseline=before,
         candidate=after,
-        difference=difference,
+        difference=after - before,
         standard_error=own_scale.standard_error,
-        ci_low=None if width is None else difference - width,
-        ci_high=None if width is None else difference + width,
-        p_value=ratio.spread.p_value,
-        test=_test_name("ratio t on mean log-likelihood", ratio.n, ratio.clusters),
+        ci_low=own_scale.low,
+        ci_high=own_scale.high,
+        p_value=spread.p_value,
+        test=_test_name("ratio t on mean log-likelihood", spread, ratio.n, ratio.clusters),
         n=ratio.n,
         clusters=ratio.clusters,
-        minimum_detectable_difference=None if detectable is None else before * math.expm1(detectable),
-        verdict=_verdict(-ratio.delta, log_width, margin=math.log1p(ratio.margin / before)),
+        minimum_detectable_difference=None if spread.detectable is None else before * math.expm1(spread.detectable),
+        verdict=judge(
+            -ratio.delta, *_gains(spread, -1),
+            p_value=spread.p_value, margin=math.log1p(ratio.margin / before), level=ratio.level,
+        ),
         margin=ratio.margin,
         relative=math.expm1(ratio.delta),
-        relative_ci_low=None if log_width is None else math.expm1(ratio.delta - log_width),
-        relative_ci_high=None if log_width is None else math.expm1(ratio.delta + log_width),
-    )
+        relative_ci_low=None if spread.low is None else math.expm1(spread.low),
+        relative_ci_high=None if spread.high is None else math.expm1(spread.high),
+    )  # fmt: skip
 
 
-def _spread(
-    estimate: float, residuals: Numbers, total: float, clusters: _Clusters, *, confidence_level: float, scale: float
-) -> _Spread:
-    """Derive error, interval, p value and detectable difference from the residuals of an estimate sum / total.
+def judge(
+    gain: float, low: float | None, high: float | None, *, p_value: float | None, margin: float, level: float
+) -> Verdict:
+    """Judge a gain (positive is better) by its interval, its p value and the loss that would be harmless.
 
     Args:
-        estimate: The difference tested against zero.
-        residuals: Deviation of each of n items from what the estimate expects; they sum to zero.
-        total: n, or the sum of the weights.
-        clusters: Cluster of each item; C in all.
-        confidence_level: Of the interval.
-        scale: Size of the numbers the residuals came from, to tell spread from rounding.
+        gain: The estimate.
+        low: Lower end of its interval; None where nothing can be said.
+        high: Upper end.
+        p_value: Of the test of no difference; None where there is none.
+        margin: Loss that would still be called harmless, not negative.
+        level: Share of false alarms allowed.
     """
-    import numpy as np
-
-    if clusters.count < 2:
-        return _Spread(standard_error=None, half_width=None, p_value=None, detectable=None)
-    if float(np.abs(residuals).max()) <= 1e-12 * max(scale, abs(estimate)):
-        return _Spread(standard_error=0.0, half_width=None, p_value=None, detectable=None)
-    sums = np.bincount(clusters.index, weights=residuals, minlength=clusters.count)
-    df = clusters.count - 1
-    error = math.sqrt(clusters.count / df * float(np.sum(sums * sums))) / total
-    if error == 0:
-        return _Spread(standard_error=0.0, half_width=None, p_value=None, detectable=None)
-    critical = student_t.quantile(0.5 + confidence_level / 2, df=df)
-    return _Spread(
-        standard_error=error,
-        half_width=critical * error,
-        p_value=student_t.two_sided_p(estimate / error, df=df),
-        detectable=(critical + student_t.quantile(POWER, df=df)) * error,
-    )
-
-
-def _verdict(gain: float, half_width: float | None, *, margin: float) -> Verdict:
-    """Judge a gain (positive is better) by its interval and the loss that would be harmless."""
-    if half_width is None:
+    if low is None or high is None:
         return "inconclusive"
-    if gain - half_width > 0:
+    differs = p_value is not None and p_value < level
+    if low > 0 and gain > 0 and differs:
         return "improved"
-    if gain - half_width > -margin:
+    if low > -margin and gain > -margin:
         return "non_inferior"
-    if gain + half_width < 0 and gain < -margin:
+    if high < 0 and gain < -margin and differs:
         return "regressed"
     return "inconclusive"
 
 
-def _test_name(kind: str, n: int, num_clusters: int) -> str:
-    return kind if n == num_clusters else f"{kind}, clustered (CR1), {num_clusters - 1} degrees of freedom"
-
-
-def _numbered(clusters: Sequence[Hashable]) -> _Clusters:
-    """Number the clusters from 0 in order of appearance."""
-    import numpy as np
-
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
-    return _Clusters(index=index, count=len(numbers))
+def _test_name(kind: str, spread: Spread, n: int, num_clusters: int) -> str:
+    match spread.kind:
+        case "sign flips":
+            return "signs flipped" if n == num_clusters else "signs of whole clusters flipped"
+        case "t of cluster means":
+            return f"{kind} of cluster means, each counting once, {num_clusters - 1} degrees of freedom"
+        case "t" if n == num_clusters:
+            return kind
+        case _:
+            return f"{kind}, clustered, {num_clusters - 1} degrees of freedom"
 
 
 def _finite(values: Sequence[float], *, model: str, metric: str) -> Numbers:

@@ -30,7 +30,7 @@ def survival(t: float, *, df: float) -> float:
     square = t * t
     if math.isinf(square):
         return 0.0
-    return 0.5 * _incomplete_beta(df / (df + square), square / (df + square), df / 2, 0.5)
+    return 0.5 * incomplete_beta(df / (df + square), square / (df + square), df / 2, 0.5)
 
 
 def two_sided_p(t: float, *, df: float) -> float:
@@ -63,8 +63,12 @@ def _upper_quantile(tail: float, *, df: float) -> float:
             high = middle
 
 
-def _incomplete_beta(x: float, complement: float, a: float, b: float) -> float:
-    """Evaluate I_x(a, b) for x + complement = 1, both given so that neither loses digits."""
+def incomplete_beta(x: float, complement: float, a: float, b: float) -> float:
+    """Evaluate I_x(a, b), the regularised incomplete beta function, for x + complement = 1.
+
+    Both are given so that neither loses digits. A binomial variable of n trials with probability x is at least k with
+    probability I_x(k, n - k + 1).
+    """
     if x <= 0 or complement <= 0:
         return 0.0 if x <= 0 else 1.0
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(complement)

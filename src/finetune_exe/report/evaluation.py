@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
 from finetune_exe.domain.values import Check
+from finetune_exe.report import boxes
 from finetune_exe.report.boxes import clean, shorten
+from finetune_exe.report.measured import measured_blocks
 from finetune_exe.report.numbers import format_measure, format_p
 from finetune_exe.report.page import (
     Blank,
@@ -49,10 +51,11 @@ def _evaluation_page(evaluation: Evaluation) -> list[Block]:
             Field("Tuned", evaluation.candidate),
             Field("Test rows", _test_rows(evaluation)),
         )),
-        Heading("BASE AGAINST TUNED"), *_comparisons(evaluation.comparisons),
+        Heading("BASE AGAINST TUNED"), *_comparisons((*evaluation.comparisons, *evaluation.task_comparisons)),
         *_generation(evaluation.generation),
+        *measured_blocks(evaluation),
         *([Heading("ANSWERS SIDE BY SIDE"), *samples] if samples else []),
-        Heading("READINESS"), *_readiness(evaluation.readiness),
+        Heading("READINESS"), *_readiness(evaluation.readiness), *_share(evaluation),
         Blank(), Words(f"Verdict: {_FINAL[evaluation.verdict]}{_because(evaluation)}"),
     ]  # fmt: skip
 
@@ -139,6 +142,15 @@ def _readiness(checks: tuple[Check, ...]) -> list[Block]:
     if not checks:
         return [Words("Nothing was checked.")]
     return [Field(f"{_mark(check)} {check.name}", _detail(check)) for check in checks]
+
+
+def _share(evaluation: Evaluation) -> list[Block]:
+    share = evaluation.readiness_share
+    if share is None:
+        return []
+    measured = sum(check.passed is not None for check in evaluation.readiness)
+    of = f"{measured} of {len(evaluation.readiness)} points were measured"
+    return [Blank(), Words(f"Readiness: {boxes.progress_bar(share)} of what was measured; {of}.")]
 
 
 def _mark(check: Check) -> str:

@@ -187,27 +187,44 @@ def train_plan(
     return summary
 
 
-def evaluate_run(path: Path, *, settings: Plan | None = None, progress: Progress, note: Note) -> Evaluation:
-    """Evaluate a finished run on its test rows and write `evaluation.json`.
+def evaluate_run(
+    path: Path,
+    *,
+    settings: Plan | None = None,
+    suites: Path | None = None,
+    suite_items: int = 100,
+    progress: Progress,
+    note: Note,
+) -> Evaluation:
+    """Evaluate a finished run on its test rows and write `evaluation.json` and `evaluation.html`.
+
+    What was measured before of the same models on the same rows is not measured again.
 
     Args:
         path: The run's folder.
         settings: A plan whose evaluation settings replace the run's own; None uses the run's plan.
+        suites: Folder of regression suites; None runs none.
+        suite_items: Items taken of each suite.
         progress: Told how far it is.
         note: Told what takes long.
 
     Raises:
-        FineTuneError: E01 where this is no finished run.
+        FineTuneError: E01 where this is no finished run, E05 where a suite cannot be used.
     """
     from finetune_exe.evaluation.evaluate import evaluate
-    from finetune_exe.models.locate import model_folder
+    from finetune_exe.evaluation.suites import read_suites
+    from finetune_exe.models.locate import cache_folder, model_folder
     from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.report.html.evaluation import evaluation_page
     from finetune_exe.text.tokenizer import load_tokenizer
 
     run = RunFolder(path)
     plan, summary = open_run(path)
     plan = settings or plan
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    asked, left_out = read_suites(suites, max_items=suite_items) if suites is not None else ([], [])
+    for reason in left_out:
+        note(f"left out {reason}")
     note("loading the models")
     evaluation = evaluate(
         plan,
@@ -216,9 +233,12 @@ def evaluate_run(path: Path, *, settings: Plan | None = None, progress: Progress
         base=base,
         run=path,
         tokenizer=load_tokenizer(base, chat_template=plan.data.chat_template),
+        suites=asked,
+        cache=cache_folder() / "results",
         progress=progress,
     )
     evaluation.write(run.evaluation)
+    write_file(run.evaluation.with_suffix(".html"), evaluation_page(evaluation))
     write_report(path)
     return evaluation
 

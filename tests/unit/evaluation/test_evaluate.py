@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,18 @@ from tests.tiny import write_model, write_rows
 from transformers import AutoModelForCausalLM
 
 from finetune_exe.data.prepare import prepare
-from finetune_exe.domain.evaluation import Generation
+from finetune_exe.domain.evaluation import Evaluation, Generation
 from finetune_exe.domain.plan import Plan, Precision
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import likelihood, readiness
+from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.evaluate import evaluate
 from finetune_exe.evaluation.likelihood import measure_likelihoods
 from finetune_exe.evaluation.metrics import METRICS
+from finetune_exe.evaluation.result_files import Keys, read_results
+from finetune_exe.evaluation.suites import read_suites
 from finetune_exe.models.forward import batches_by_length
 from finetune_exe.models.load import load_model
 from finetune_exe.prepared.store import PreparedFolder, SplitData, load_dataset
@@ -128,17 +130,18 @@ def test_metrics_against_values_worked_out_by_hand() -> None:
     assert METRICS["exact_match"].scores([" Card  Arrival\n", "card"], ["card arrival", "cards"]) == [100.0, 0.0]
 
 
-def generation(ended: int, of: int) -> Generation:
+def generation(ended: int, of: int, looping: float = 0.0) -> Generation:
     return Generation(
-        num_rows=of, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=0.0, candidate_stop_rate=ended / of
-    )
+        num_rows=of, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=0.0, candidate_stop_rate=ended / of,
+        candidate_loop_rate=looping,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("ended", "of", "passed"), [(100, 100, True), (99, 100, True), (15, 16, None), (97, 100, None), (80, 100, False)]
 )
 def test_stop_rate_fails_only_where_chance_cannot_explain_it(ended: int, of: int, passed: bool | None) -> None:
-    assert readiness._stops(generation(ended, of)).passed is passed
+    assert readiness.stops(generation(ended, of), None).passed is passed
 
 
 def test_binomial_tail_against_closed_forms() -> None:
@@ -147,48 +150,87 @@ def test_binomial_tail_against_closed_forms() -> None:
     assert readiness.at_most(5, 11, rate=0.5) == pytest.approx(0.5)
 
 
-def planted(change: Callable[[Path], None], folder: Path, job: Job) -> list[str]:
-    """Names of the checks that fail on a spoilt copy of the checkpoint."""
-    import shutil
+def test_what_was_measured_once_is_not_measured_again(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second evaluation loads no model; one that was cut off loads them for what is missing only."""
+    suites, _ = read_suites(write_suite(tmp_path / "suites"), max_items=6)
 
-    copy = folder / "spoilt"
-    shutil.copytree(job.run / job.training.checkpoint, copy)
-    change(copy)
-    checks = readiness.assess(
-        comparisons=(), generation=None, data=job.data, tokenizer=job.tokenizer, base=job.base, checkpoint=copy
+    def again() -> Evaluation:
+        return evaluate(job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer,
+                        suites=suites, cache=tmp_path / "cache")  # fmt: skip
+
+    first = again()
+    assert [suite.name for suite in first.suites] == ["choices", "words"]
+
+    def refuse(*_: object, **__: object) -> object:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("finetune_exe.evaluation.evaluate.load_base", refuse)
+    monkeypatch.setattr("finetune_exe.evaluation.evaluate.training_method", refuse)
+    second = again()
+    same = {"seconds", "readiness"}
+    assert second.model_dump(exclude=same) == first.model_dump(exclude=same)
+    monkeypatch.undo()
+    for file in [*(tmp_path / "cache").rglob("answers-*.json")]:
+        file.write_bytes(b"{")
+    assert again().model_dump(exclude=same) == first.model_dump(exclude=same)
+
+
+def test_items_are_written_for_comparisons_of_ones_own(job: Job, tmp_path: Path) -> None:
+    suites, _ = read_suites(write_suite(tmp_path / "suites"), max_items=4)
+    found = evaluate(
+        job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer, suites=suites
     )
-    return [check.name for check in checks if check.passed is False]
+    base, tuned = (read_results(job.run / "evaluation" / f"{name}.jsonl", Keys()) for name in ("base", "tuned"))
+    compared = compare_results("base", "tuned", base, tuned, Question())
+    by_name = {part.name: part.comparison for part in compared.suites}
+    for suite in found.suites:
+        assert by_name[suite.name].difference == pytest.approx(suite.comparison.difference)
 
 
-def test_readiness_finds_planted_defects(job: Job, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
+def test_the_evaluation_has_all_its_parts_and_fits_on_a_page(job: Job, tmp_path: Path) -> None:
+    from finetune_exe.report.evaluation import render_evaluation, render_evaluation_markdown
+    from finetune_exe.report.html.evaluation import evaluation_page
 
-    def pickle_beside(folder: Path) -> None:
-        (folder / "optimizer.pt").write_bytes(b"\x80")
+    suites, _ = read_suites(write_suite(tmp_path / "suites"), max_items=6)
+    found = evaluate(
+        job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer, suites=suites
+    )
+    assert len(found.readiness) == 18
+    assert len({check.name for check in found.readiness}) == 18
+    assert found.forgetting is not None
+    assert found.forgetting.divergence > 0
+    assert found.collapse is not None
+    assert found.collapse.loop_rate_candidate <= 1
+    assert found.perplexities[1].token_perplexity < found.perplexities[0].token_perplexity
+    assert found.perplexities[0].bits_per_byte == pytest.approx(
+        next(c.baseline for c in found.comparisons if c.metric == "bits_per_byte")
+    )
+    measured = [check.passed for check in found.readiness if check.passed is not None]
+    assert found.readiness_share == pytest.approx(sum(measured) / len(measured))
+    for render in (render_evaluation, render_evaluation_markdown):
+        assert "regression suites" in render(found).casefold()
+    page = evaluation_page(found)
+    assert len(page) <= 300_000
+    assert b"http" not in page.replace(b"http-equiv", b"")
+    assert b"<script" not in page
 
-    def not_finite(folder: Path) -> None:
-        tensors = load_file(folder / "adapter_model.safetensors")
-        next(iter(tensors.values()))[0, 0] = math.nan
-        save_file(tensors, folder / "adapter_model.safetensors")
 
-    def idle(folder: Path) -> None:
-        tensors = load_file(folder / "adapter_model.safetensors")
-        save_file(
-            {name: tensor * ("lora_B" not in name) for name, tensor in tensors.items()},
-            folder / "adapter_model.safetensors",
-        )
-
-    assert planted(lambda _: None, tmp_path / "0", job) == []
-    assert planted(pickle_beside, tmp_path / "1", job) == ["nothing in the result can run code"]
-    assert planted(not_finite, tmp_path / "2", job) == ["saved weights are whole, finite and not idle"]
-    assert planted(idle, tmp_path / "3", job) == ["saved weights are whole, finite and not idle"]
+def test_a_clean_run_fails_no_point(job: Job) -> None:
+    found = evaluate(job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer)
+    about_the_run = {check.name: check for check in found.readiness}
+    gone = [name for name, check in about_the_run.items() if check.passed is False]
+    assert [name for name in gone if "answers end" not in name and "close to the base" not in name] == []
 
 
-def test_a_served_template_that_differs_is_found(job: Job, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    assert job.tokenizer.template is not None
-    other = replace(job.tokenizer, template=replace(job.tokenizer.template, source="{{ messages[0]['content'] }}"))
-    check = readiness._same_prompts(job.data, other, job.base)
-    assert check.passed is False
-    assert readiness._same_prompts(job.data, job.tokenizer, job.base).passed is True
+def write_suite(folder: Path) -> Path:
+    folder.mkdir()
+    words = ("fox", "dog", "user", "end", "lazy", "quick", "brown", "over")
+    (folder / "choices.jsonl").write_text("".join(
+        json.dumps({"query": f"say {word}", "choices": [f"the {word}", "the zebra"], "gold": 0}) + "\n" for word in words
+    ))  # fmt: skip
+    (folder / "words.jsonl").write_text("".join(
+        json.dumps({"context": f"the quick {word} said", "continuation": "the"}) + "\n" for word in words
+    ))  # fmt: skip
+    return folder

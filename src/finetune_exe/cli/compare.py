@@ -1,0 +1,90 @@
+"""`fine-tune compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from finetune_exe.cli.surface import json_option, say, write_json
+from finetune_exe.errors import GATE
+
+
+@click.command("compare")
+@click.argument("path_a", metavar="A", type=click.Path(path_type=Path))
+@click.argument("path_b", metavar="[B]", required=False, type=click.Path(path_type=Path))
+@click.option("--margin", type=click.FloatRange(min=0), help="Loss that would be harmless, on the scale of the scores.  [default: a hundredth of the scale]")  # fmt: skip
+@click.option("--lower-is-better", is_flag=True, help="The score is a loss.")
+@click.option("--metric", type=click.Choice(["score", "chrf", "bleu"]), default="score", show_default=True, help="chrf and bleu are computed from the fields answer and reference, over all items together.")  # fmt: skip
+@click.option("--slice", "slice_key", metavar="KEY", help="Compare also within each value of this field.")
+@click.option("--confidence", type=click.FloatRange(min=0.5, max=1, min_open=True, max_open=True), default=0.95, show_default=True, help="Level of the intervals.")  # fmt: skip
+@click.option(
+    "--item", "item_key", default="item", show_default=True, metavar="KEY", help="Field with the item's name."
+)
+@click.option("--score", "score_key", default="score", show_default=True, metavar="KEY", help="Field with the score.")
+@click.option("--cluster", "cluster_key", default="cluster", show_default=True, metavar="KEY", help="Field that says which items belong together.")  # fmt: skip
+@click.option("--gate", is_flag=True, help="Leave with status 3 unless B improved or is no worse than the margin.")
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    path_a: Path,
+    path_b: Path | None,
+    margin: float | None,
+    lower_is_better: bool,
+    metric: Literal["score", "chrf", "bleu"],
+    slice_key: str | None,
+    confidence: float,
+    item_key: str,
+    score_key: str,
+    cluster_key: str,
+    gate: bool,
+    as_json: bool,
+) -> None:
+    """Compare model B with model A on the same items: is it better, worse, or can nobody say?
+
+    Each file has one JSON object a line: {"item": "q1", "score": 0.5, "cluster": "document 7"}; the cluster may be left
+    out. With A alone, the smallest difference that a comparison on its items could find.
+
+    \b
+    fine-tune compare base.jsonl tuned.jsonl
+    fine-tune compare base.jsonl tuned.jsonl --margin 0.02 --slice language
+    fine-tune compare base.jsonl tuned.jsonl --gate --json > verdict.json
+    fine-tune compare base.jsonl
+    """
+    from finetune_exe.evaluation.compare import Question, compare_results
+    from finetune_exe.evaluation.foresight import foresee
+    from finetune_exe.evaluation.result_files import Keys, read_results
+    from finetune_exe.report.comparison import comparison_contract, render_comparison, render_foresight
+
+    keys = Keys(item=item_key, score=score_key, cluster=cluster_key)
+    corpus = None if metric == "score" else metric
+    results_a = read_results(path_a, keys, scored=corpus is None)
+    if path_b is None:
+        if corpus is not None or gate:
+            raise click.UsageError("--metric and --gate need a second file")
+        items = list(results_a.values())
+        foreseen = foresee(
+            path_a.name, [item.score or 0.0 for item in items], [item.cluster or f"item {item.item}" for item in items]
+        )
+        if as_json:
+            write_json(**foreseen.model_dump(mode="json", by_alias=True))
+        else:
+            say(render_foresight(foreseen))
+        return
+    question = Question(
+        margin=margin,
+        higher_is_better=not lower_is_better,
+        confidence_level=confidence,
+        slice_key=slice_key,
+        corpus=corpus,
+    )
+    results_b = read_results(path_b, keys, scored=corpus is None)
+    result = compare_results(str(path_a), str(path_b), results_a, results_b, question)
+    if as_json:
+        write_json(**comparison_contract(result))
+    else:
+        say(render_comparison(result))
+    if gate and result.comparison.verdict not in ("improved", "non_inferior"):
+        context.exit(GATE)

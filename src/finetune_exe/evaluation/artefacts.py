@@ -1,0 +1,198 @@
+"""Points of the readiness list that the files of a run answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.domain.values import Check
+from finetune_exe.errors import FineTuneError
+from finetune_exe.prepared.store import PreparedFolder
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+ALLOWED_SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md"}
+CARD_KEYS = ("base_model", "base_model_relation", "datasets", "license")
+_SHAPE_KEYS = (
+    "max_position_embeddings", "original_max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
+    "sliding_window",
+)  # fmt: skip
+
+
+def licences(plan: Plan) -> Check:
+    """Ask what the licence of the base model allows; that of the data, only the user knows."""
+    from finetune_exe.knowledge.licenses import license_facts
+
+    name = "licences of base model and data allow the use"
+    given = plan.model.license
+    try:
+        facts = None if given is None else license_facts(given)
+    except (KeyError, FineTuneError):
+        facts = None
+    if facts is None:
+        return Check(name=name, passed=None, detail=f"licence of the base model: {given or 'not known'}")
+    if not facts.commercial:
+        return Check(
+            name=name,
+            passed=False,
+            detail=f"{given}: {facts.says}",
+            fix="choose a base model whose licence fits the use",
+        )
+    return Check(
+        name=name, passed=None, detail=f"base model: {given}, {facts.says}; the data's licence is not known here"
+    )
+
+
+def model_card(folder: Path) -> Check:
+    """Ask whether the model's folder says what it was made from."""
+    name = "model card complete"
+    card = folder / "README.md"
+    if not card.is_file():
+        return Check(name=name, passed=None, detail="the model has no card yet", fix="write one when it is exported")
+    text = card.read_text(encoding="utf-8", errors="replace")
+    head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
+    keys = {line.split(":")[0].strip() for line in head.splitlines() if ":" in line and not line.startswith((" ", "-"))}
+    missing = [key for key in CARD_KEYS if key not in keys]
+    return Check(
+        name=name,
+        passed=not missing,
+        detail=f"it lacks {', '.join(missing)}" if missing else f"it names {', '.join(CARD_KEYS)}",
+        fix="add the keys to the head of README.md" if missing else None,
+    )
+
+
+def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check:
+    """Ask whether the run names the plan, the data, the software and the machine it came from."""
+    wanted = {"plan": plan.digest(), "dataset": data.manifest.digest()}
+    named = training.inputs
+    missing = [what for what in ("plan", "dataset") if what not in named]
+    odd = ["dataset"] if "dataset" in named and named["dataset"] != wanted["dataset"] else []
+    unhashed = [source.path for source in data.manifest.sources if not source.sha256]
+    good = not missing and not odd and bool(training.versions) and not unhashed
+    return Check(
+        name="what it was made from is on record",
+        passed=good,
+        detail="the dataset is not the one the run was trained on" if odd
+        else f"the run does not name its {' and '.join(missing)}" if missing
+        else f"{len(unhashed)} sources have no digest" if unhashed
+        else f"digests of plan, dataset and {len(data.manifest.sources)} sources, seed {plan.seed}, "
+        f"{len(training.versions)} versions, machine",
+        fix=None if good else "train again from the plan, and keep the run folder whole",
+    )  # fmt: skip
+
+
+def only_safe_files(checkpoint: Path) -> Check:
+    """Ask whether anything in the result could run code."""
+    odd = sorted(path.name for path in checkpoint.rglob("*") if path.is_file() and path.suffix not in ALLOWED_SUFFIXES)
+    config = _read(checkpoint / "config.json")
+    if "auto_map" in config:
+        odd.append("config.json names code to load (auto_map)")
+    return Check(
+        name="nothing in the result can run code",
+        passed=not odd,
+        detail=f"not safetensors or text: {', '.join(odd)}" if odd else "safetensors and JSON only",
+        fix="remove the files named" if odd else None,
+    )
+
+
+def context_unchanged(base: Path, checkpoint: Path) -> Check:
+    """Ask whether context length and position encoding are those of the base."""
+    name = "context length and positions as in the base model"
+    if not (checkpoint / "config.json").is_file():
+        return Check(name=name, passed=True, detail="an adapter: the base model's configuration is used")
+    before, after = _read(base / "config.json"), _read(checkpoint / "config.json")
+    changed = [key for key in _SHAPE_KEYS if before.get(key) != after.get(key)]
+    return Check(
+        name=name,
+        passed=not changed,
+        detail=f"changed: {', '.join(changed)}"
+        if changed
+        else f"{after.get('max_position_embeddings')} positions, as before",
+        fix="copy these settings from the base model's config.json, or evaluate at the new length" if changed else None,
+    )
+
+
+def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Check:
+    """Ask whether saved weights are finite and do something, and whether every token has its row.
+
+    The row of a token that ends answers must not be zero: an untrained one is never chosen.
+    """
+    import torch
+    from safetensors import safe_open
+
+    num_tensors, bad, moved, short, empty = 0, 0, False, [], []
+    own = sorted(checkpoint.glob("*.safetensors"))
+    for file in (*own, *(path for path in sorted(base.glob("*.safetensors")) if not _has_embeddings(own))):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a dict
+                if file in own:
+                    tensor = tensors.get_tensor(name)
+                    num_tensors += 1
+                    bad += not bool(torch.isfinite(tensor).all())
+                    moved |= bool((tensor != 0).any()) and ("lora_B" in name or "lora_A" not in name)
+                if name.endswith(("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight")):
+                    rows = tensors.get_slice(name)
+                    if rows.get_shape()[0] < tokenizer.vocabulary_size:
+                        short.append(name)
+                        continue
+                    for token in tokenizer.stop_token_ids:
+                        row = rows[token : token + 1].float()
+                        if not bool(torch.isfinite(row).all()) or not bool((row != 0).any()):
+                            empty.append(f"{name}[{token}]")
+    passed = num_tensors > 0 and not bad and moved and not short and not empty
+    faults = [
+        "" if moved else "none that changes the base model",
+        f"fewer rows than the tokenizer has tokens: {', '.join(short)}" if short else "",
+        f"rows of tokens that end answers are zero or not finite: {', '.join(empty)}" if empty else "",
+    ]
+    return Check(
+        name="saved weights are whole, finite and not idle",
+        passed=passed,
+        detail="; ".join(
+            [f"{num_tensors} tensors, {bad} with numbers that are not finite", *(fault for fault in faults if fault)]
+        ),
+        fix=None if passed else "train again; the checkpoint is unusable",
+    )
+
+
+def stops_when_served(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Check:
+    """Ask whether servers will be told which token ends an answer."""
+    name = "servers are told where answers end"
+    path = next(
+        (f / "generation_config.json" for f in (checkpoint, base) if (f / "generation_config.json").is_file()), None
+    )
+    if path is None:
+        return Check(
+            name=name, passed=None, detail="there is no generation_config.json",
+            fix=f"serve with the stop token {tokenizer.stop_tokens[0]}",
+        )  # fmt: skip
+    given = _read(path).get("eos_token_id")
+    named = set(given if isinstance(given, list) else [given])
+    passed = tokenizer.stop_token_ids[0] in named
+    return Check(
+        name=name,
+        passed=passed,
+        detail=f"{path.name} {'names' if passed else 'does not name'} {tokenizer.stop_tokens[0]} "
+        f"({tokenizer.stop_token_ids[0]})",
+        fix=None if passed else f"set its eos_token_id to {list(tokenizer.stop_token_ids)}",
+    )
+
+
+def _has_embeddings(files: list[Path]) -> bool:
+    from safetensors import safe_open
+
+    for file in files:
+        with safe_open(file, framework="np") as tensors:
+            if any(name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")) for name in tensors.keys()):  # noqa: SIM118
+                return True
+    return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,260 @@
+"""Compare two files of per-item results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from finetune_exe.domain.comparison import LengthCorrected, PairedItem, PairedResult, PartComparison
+from finetune_exe.domain.evaluation import Comparison, Verdict
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.corpus import CorpusMetric, compare_corpora
+from finetune_exe.evaluation.length_control import length_corrected
+from finetune_exe.evaluation.multiplicity import holm
+from finetune_exe.evaluation.result_files import ItemResult
+from finetune_exe.evaluation.statistics import compare_means, judge
+
+Results = dict[str, ItemResult]
+EXTREMES = 5
+"""Items shown of those lost and of those won most."""
+MOST_PARTS = 200
+"""More values than this make no slices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One item in both files."""
+
+    a: ItemResult
+    b: ItemResult
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of the two files."""
+
+    margin: float | None = None
+    """Loss that would be harmless; None takes one from the scale of the scores."""
+    higher_is_better: bool = True
+    confidence_level: float = 0.95
+    slice_key: str | None = None
+    corpus: CorpusMetric | None = None
+    """Compare a metric of all answers together instead of the scores."""
+
+
+def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: Question) -> PairedResult:
+    """Compare two models on the items that both files have.
+
+    Args:
+        name_a: The first model, or its file.
+        name_b: The second.
+        a: Its results.
+        b: Those of the second.
+        question: What is asked.
+
+    Raises:
+        FineTuneError: E03 where the files share no item, or disagree about what an item belongs to.
+    """
+    pairs = _pair(name_a, name_b, a, b)
+    margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
+    overall = _compare(pairs, question, margin)
+    left_out = len(a) - len(pairs), len(b) - len(pairs)
+    return PairedResult(
+        a=name_a,
+        b=name_b,
+        comparison=overall,
+        margin_reason=reason,
+        only_in_a=left_out[0],
+        only_in_b=left_out[1],
+        suites=_parts(pairs, question, margin, lambda pair: pair.a.suite or pair.b.suite),
+        slices=_slices(pairs, question, margin),
+        length=_length(pairs, question),
+        items_needed=_items_needed(overall),
+        worst=_extremes(pairs, question, losses=True),
+        best=_extremes(pairs, question, losses=False),
+        notes=tuple(_notes(overall, left_out)),
+    )
+
+
+def _pair(name_a: str, name_b: str, a: Results, b: Results) -> list[Pair]:
+    shared = [item for item in a if item in b]
+    if not shared:
+        examples = f"{name_a} has {next(iter(a))!r}, {name_b} has {next(iter(b))!r}"
+        raise FineTuneError(
+            "E03",
+            what=f"the files share no item ({len(a)} and {len(b)} items)",
+            where=f"{name_a} and {name_b}",
+            why=f"a paired comparison needs the same items under both models; {examples}",
+            fix="score both models on the same items, under the same names; another field: --item KEY",
+        )
+    torn = [item for item in shared if len({a[item].cluster, b[item].cluster} - {None}) > 1]
+    if torn:
+        first = torn[0]
+        raise FineTuneError(
+            "E03",
+            what=f"the files disagree about the cluster of {len(torn)} items",
+            where=f"item {first!r}: {a[first].cluster!r} in {name_a}, {b[first].cluster!r} in {name_b}",
+            why="which items belong together decides how sure a difference is",
+            fix="give each item the same cluster in both files, or leave it out of one of them",
+        )
+    return [Pair(a=a[item], b=b[item], cluster=a[item].cluster or b[item].cluster or f"item {item}") for item in shared]
+
+
+def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:
+    """Call a hundredth of the scale harmless."""
+    import numpy as np
+
+    if question.corpus is not None:
+        return 1.0, "one point of a hundred"
+    scores = np.array([score for pair in pairs for score in (pair.a.score, pair.b.score)], dtype=np.float64)
+    if scores.min() >= 0 and scores.max() <= 1:
+        return 0.01, "a hundredth of the scale from 0 to 1"
+    if scores.min() >= 0 and scores.max() <= 100:
+        return 1.0, "a hundredth of the scale from 0 to 100"
+    return 0.05 * float(np.std(scores)), "a twentieth of the scores' standard deviation"
+
+
+def _compare(pairs: Sequence[Pair], question: Question, margin: float) -> Comparison:
+    clusters = [pair.cluster for pair in pairs]
+    if question.corpus is not None:
+        return compare_corpora(
+            question.corpus,
+            [pair.a.texts["answer"] for pair in pairs],
+            [pair.b.texts["answer"] for pair in pairs],
+            [pair.a.texts["reference"] for pair in pairs],
+            clusters,
+            margin=margin,
+            confidence_level=question.confidence_level,
+        )
+    return compare_means(
+        [pair.a.score for pair in pairs if pair.a.score is not None],
+        [pair.b.score for pair in pairs if pair.b.score is not None],
+        clusters,
+        metric="score",
+        higher_is_better=question.higher_is_better,
+        margin=margin,
+        confidence_level=question.confidence_level,
+    )
+
+
+def _parts(
+    pairs: Sequence[Pair], question: Question, margin: float, name: Callable[[Pair], str | None]
+) -> tuple[PartComparison, ...]:
+    """Compare part by part, raising p values for their number."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        part = name(pair)
+        if part is not None:
+            groups.setdefault(part, []).append(pair)
+    if len(groups) < 2 or len(groups) > MOST_PARTS:
+        return ()
+    found = [_compare(group, question, margin) for group in groups.values()]
+    adjusted = holm([comparison.p_value for comparison in found])
+    return tuple(
+        PartComparison(
+            name=part, comparison=comparison, p_adjusted=p,
+            verdict=adjusted_verdict(comparison, p, level=1 - question.confidence_level),
+        )
+        for part, comparison, p in zip(groups, found, adjusted, strict=True)
+    )  # fmt: skip
+
+
+def adjusted_verdict(comparison: Comparison, p_adjusted: float | None, *, level: float) -> Verdict:
+    """Judge a comparison again with a p value that was raised for the number of comparisons."""
+    sign = 1 if comparison.higher_is_better else -1
+    ends = comparison.ci_low, comparison.ci_high
+    low, high = ends if sign > 0 else tuple(None if end is None else -end for end in reversed(ends))
+    gain = sign * comparison.difference
+    return judge(gain, low, high, p_value=p_adjusted, margin=comparison.margin, level=level)
+
+
+def _slices(pairs: Sequence[Pair], question: Question, margin: float) -> tuple[PartComparison, ...]:
+    key = question.slice_key
+    if key is None:
+        return ()
+    if not any(key in pair.a.other or key in pair.b.other for pair in pairs):
+        names = sorted({str(name) for pair in pairs[:50] for name in pair.a.other})
+        raise FineTuneError(
+            "E03",
+            what=f"no line has the field {key!r}",
+            where="--slice",
+            why="the items cannot be divided by it",
+            fix=f"fields there are: {', '.join(names)}",
+        )
+    return _parts(pairs, question, margin, lambda pair: _value(pair, key))
+
+
+def _value(pair: Pair, key: str) -> str | None:
+    value = pair.a.other.get(key, pair.b.other.get(key))
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _length(pairs: Sequence[Pair], question: Question) -> LengthCorrected | None:
+    """Correct a win rate for length where both files tell the length of their answers."""
+    if question.corpus is not None or any(None in (pair.a.length, pair.b.length) for pair in pairs):
+        return None
+    wins = []
+    for pair in pairs:
+        a, b = pair.a.score, pair.b.score
+        assert a is not None
+        assert b is not None
+        wins.append((a, b))
+    preferences = all(a == 0.5 and 0 <= b <= 1 for a, b in wins)
+    won = [b if preferences else 0.5 + 0.5 * ((b > a) - (b < a)) for a, b in wins]
+    return length_corrected(
+        [share if question.higher_is_better or preferences else 1 - share for share in won],
+        [pair.a.length or 0.0 for pair in pairs],
+        [pair.b.length or 0.0 for pair in pairs],
+        [pair.cluster for pair in pairs],
+        confidence_level=question.confidence_level,
+    )
+
+
+def _items_needed(comparison: Comparison) -> int | None:
+    """Say how many items would find a difference of the margin, where these cannot."""
+    smallest, margin = comparison.minimum_detectable_difference, comparison.margin
+    if smallest is None or margin <= 0 or comparison.verdict != "inconclusive" or smallest <= margin:
+        return None
+    return int(comparison.n * (smallest / margin) ** 2) + 1
+
+
+def _extremes(pairs: Sequence[Pair], question: Question, *, losses: bool) -> tuple[PairedItem, ...]:
+    if question.corpus is not None:
+        return ()
+    sign = (1 if question.higher_is_better else -1) * (1 if losses else -1)
+
+    def change(pair: Pair) -> float:
+        assert pair.a.score is not None
+        assert pair.b.score is not None
+        return sign * (pair.b.score - pair.a.score)
+
+    return tuple(
+        PairedItem(
+            item=pair.a.item,
+            score_a=pair.a.score or 0.0,
+            score_b=pair.b.score or 0.0,
+            prompt=pair.a.texts.get("prompt", pair.b.texts.get("prompt")),
+            reference=pair.a.texts.get("reference", pair.b.texts.get("reference")),
+            answer_a=pair.a.texts.get("answer"),
+            answer_b=pair.b.texts.get("answer"),
+        )
+        for pair in sorted(pairs, key=change)[:EXTREMES]
+        if change(pair) < 0
+    )
+
+
+def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
+    notes = []
+    if any(left_out):
+        notes.append(
+            f"{left_out[0]} items of A and {left_out[1]} of B stand in one file only and were left out; if a model "
+            "failed on them, give it the lowest score there instead"
+        )
+    if comparison.clusters < 2:
+        notes.append("one item, or one cluster, shows no spread: nothing can be said about chance")
+    elif comparison.ci_low is None:
+        notes.append("the items differ too little, or all by the same amount: nothing can be said about chance")
+    elif "of cluster means" in comparison.test:
+        notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
+    return notes

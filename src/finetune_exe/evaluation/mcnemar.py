@@ -1,0 +1,72 @@
+"""Right and wrong answers of two models on the same items, each item standing alone."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from finetune_exe.evaluation.student_t import incomplete_beta
+
+
+def exact_p(wins: int, losses: int) -> float:
+    """Test whether wins and losses are equally likely, by the binomial distribution of the items that differ.
+
+    Args:
+        wins: Items that only the second model has right.
+        losses: Items that only the first has right.
+
+    Source: McNemar, Psychometrika 12 (1947); exact form as in Conover, Practical Nonparametric Statistics, 3.5.
+    """
+    most, differing = max(wins, losses), wins + losses
+    return min(1.0, 2.0 * incomplete_beta(0.5, 0.5, most, differing - most + 1)) if differing else 1.0
+
+
+def score_interval(wins: int, losses: int, n: int, *, confidence_level: float) -> tuple[float, float]:
+    """Give the interval of the difference of two paired shares, second less first, that the score test does not refuse.
+
+    Unlike an interval from the standard error it has a width when no item differs.
+
+    Source: Tango, Statistics in Medicine 17 (1998) 891-908.
+    """
+    critical = NormalDist().inv_cdf(0.5 + confidence_level / 2)
+
+    def score(difference: float) -> float:
+        b = -wins - losses + (2 * n - wins + losses) * difference
+        c = -losses * difference * (1 - difference)
+        lost = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        variance = n * (2 * lost + difference * (1 - difference))
+        distance = wins - losses - n * difference
+        return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+    middle = (wins - losses) / n
+    return _crossing(score, critical, -1.0, middle), _crossing(score, -critical, middle, 1.0)
+
+
+def _crossing(score: object, level: float, low: float, high: float) -> float:
+    """Find where a falling function passes a level."""
+    assert callable(score)
+    for _ in range(60):
+        between = (low + high) / 2
+        if score(between) > level:
+            low = between
+        else:
+            high = between
+    return (low + high) / 2
+
+
+def least_detectable(n: int, *, alpha: float, power: float) -> float | None:
+    """Give the share of items that, all won, would be found with the wanted power though no other item differs.
+
+    None where there are too few items to find anything.
+    """
+    needed = next((wins for wins in range(1, 64) if exact_p(wins, 0) < alpha), 64)
+    if needed > n:
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        share = (low + high) / 2
+        if share < 1 and incomplete_beta(share, 1 - share, needed, n - needed + 1) < power:
+            low = share
+        else:
+            high = share
+    return high

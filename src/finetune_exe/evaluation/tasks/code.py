@@ -1,0 +1,81 @@
+"""Programs: whether they compile, and whether they pass the tests of their row, run apart and within limits."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from finetune_exe.evaluation.sandbox import run_python
+from finetune_exe.evaluation.tasks.answered import Answered, TaskScores, mean
+
+_FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+class Code:
+    """Runs answers against tests; without tests, likeness to the reference is all there is."""
+
+    name = "code"
+
+    def score(self, items: Sequence[Answered]) -> TaskScores:
+        """Score passed tests where rows have any (`test`, `tests` or `test_list`), and whether answers compile."""
+        compiled = [float(compiles(program(item))) for item in items]
+        tests = [tests_of(item) for item in items]
+        figures = {"compiles": mean(compiled)}
+        if any(tests):
+            passed = [float(bool(test) and run_python(f"{program(item)}\n\n{test}\n").ok)
+                      for item, test in zip(items, tests, strict=True)]  # fmt: skip
+            return TaskScores(items={"passed": passed, "compiles": compiled}, figures=figures)
+        from difflib import SequenceMatcher
+
+        alike = [SequenceMatcher(None, item.reference, item.answer, autojunk=False).ratio() for item in items]
+        return TaskScores(
+            items={"likeness": alike, "compiles": compiled}, figures=figures,
+            notes=("the rows have no tests: likeness says little about whether programs work",),
+        )  # fmt: skip
+
+
+def program(item: Answered) -> str:
+    """Take the program out of an answer: its fenced block, or all of it; a body continues the prompt's function."""
+    fenced = _FENCE.findall(item.answer)
+    code = max(fenced, key=len) if fenced else item.answer
+    start = item.columns.get("prompt")
+    entry = item.columns.get("entry_point")
+    if isinstance(start, str) and isinstance(entry, str) and f"def {entry}" not in code:
+        return start + code
+    return str(code)
+
+
+def compiles(code: str) -> bool:
+    """Say whether a text is a Python program."""
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def tests_of(item: Answered) -> str:
+    """Give the tests of a row as one program; empty where it has none."""
+    columns = item.columns
+    test: Any = columns.get("test", columns.get("tests", columns.get("test_list")))
+    if isinstance(test, list):
+        test = "\n".join(str(line) for line in test)
+    if not isinstance(test, str) or not test.strip():
+        return ""
+    entry = columns.get("entry_point")
+    setup = columns.get("test_setup_code")
+    call = f"\ncheck({entry})" if isinstance(entry, str) and entry.isidentifier() and "def check" in test else ""
+    return f"{setup if isinstance(setup, str) else ''}\n{test}{call}"
+
+
+def pass_at_k(num_samples: int, num_passed: int, k: int) -> float:
+    """Estimate without bias the chance that one of k samples passes, from n samples of which c passed.
+
+    Source: Chen et al., arXiv 2107.03374 (2021), eq. 1.
+    """
+    if not 0 <= num_passed <= num_samples or not 1 <= k <= num_samples:
+        raise ValueError(f"k must be 1 to {num_samples} and passed samples no more than that")
+    return 1 - math.comb(num_samples - num_passed, k) / math.comb(num_samples, k)

@@ -1,0 +1,305 @@
+"""Comparisons of two result files: exact tests, corpus metrics, lengths, many parts, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import corpus, mcnemar
+from finetune_exe.evaluation.compare import Question, compare_results
+from finetune_exe.evaluation.foresight import detectable_difference, foresee
+from finetune_exe.evaluation.length_control import length_corrected
+from finetune_exe.evaluation.multiplicity import holm
+from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
+from finetune_exe.evaluation.statistics import compare_means
+from finetune_exe.report.comparison import comparison_contract, render_comparison, render_comparison_markdown
+
+PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def results(path: Path, scores: list[float], **columns: list[Any]) -> dict[str, ItemResult]:
+    rows = [{"item": i, "score": s, **{k: v[i] for k, v in columns.items()}} for i, s in enumerate(scores)]
+    return read_results(write(path, rows), Keys())
+
+
+# --- right and wrong answers ---
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_binomial_test(wins: int, losses: int) -> None:
+    n, most = wins + losses, max(wins, losses)
+    tail = sum(math.comb(n, k) for k in range(most, n + 1)) / 2**n
+    assert mcnemar.exact_p(wins, losses) == pytest.approx(min(1.0, 2 * tail))
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 60))
+def test_the_ends_of_the_score_interval_are_where_its_test_refuses(wins: int, losses: int, tied: int) -> None:
+    n = wins + losses + tied
+    low, high = mcnemar.score_interval(wins, losses, n, confidence_level=0.95)
+    assert -1 <= low <= (wins - losses) / n <= high <= 1
+    other = mcnemar.score_interval(losses, wins, n, confidence_level=0.95)
+    assert other == pytest.approx((-high, -low), abs=1e-9)
+    chi_square = (wins - losses) ** 2 / (wins + losses)
+    assert (low > 0 or high < 0) == (chi_square > 1.959964**2) or chi_square == pytest.approx(3.8415, abs=1e-3)
+
+
+def test_without_a_differing_item_the_interval_still_has_a_width() -> None:
+    """Tango's closed form where no item differs: z^2 / (n + z^2)."""
+    low, high = mcnemar.score_interval(0, 0, 200, confidence_level=0.95)
+    assert high == pytest.approx(1.959964**2 / (200 + 1.959964**2), rel=1e-4)
+    assert low == pytest.approx(-high)
+    found = compare_means([1.0] * 400, [1.0] * 400, range(400), metric="s", higher_is_better=True, margin=0.01)
+    assert (found.verdict, found.p_value) == ("non_inferior", 1.0)
+    few = compare_means([1.0] * 40, [1.0] * 40, range(40), metric="s", higher_is_better=True, margin=0.01)
+    assert few.verdict == "inconclusive"
+
+
+def test_the_least_detectable_difference_is_found_four_times_in_five() -> None:
+    share = mcnemar.least_detectable(100, alpha=0.05, power=0.8)
+    assert share is not None
+    wins = np.random.default_rng(4).binomial(100, share, 4000)
+    assert np.mean([mcnemar.exact_p(int(w), 0) < 0.05 for w in wins]) == pytest.approx(0.8, abs=0.03)
+    assert mcnemar.least_detectable(4, alpha=0.05, power=0.8) is None
+
+
+def test_false_alarms_of_the_exact_test_stay_below_the_level() -> None:
+    rng, hits = np.random.default_rng(9), 0
+    for _ in range(800):
+        a, b = rng.random(300) < 0.7, rng.random(300) < 0.7
+        found = compare_means(a * 1.0, b * 1.0, range(300), metric="s", higher_is_better=True, margin=0)
+        hits += found.verdict in ("improved", "regressed")
+    assert 0.02 <= hits / 800 <= 0.055
+
+
+# --- metrics of a corpus ---
+
+SENTENCES = [
+    "The cat sat on the mat.",
+    "Return the number of items, or None.",
+    "Ein Haus (am See) steht da!",
+    "abc",
+    "a b c d e f g",
+]
+
+
+@pytest.mark.parametrize("metric", ["chrf", "bleu"])
+def test_corpus_metrics_are_those_of_sacrebleu(metric: Any) -> None:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        answers = [" ".join(rng.permutation(s.split())[: int(rng.integers(1, 8))]) for s in SENTENCES]
+        theirs = (CHRF(word_order=2) if metric == "chrf" else BLEU()).corpus_score(answers, [SENTENCES]).score
+        ours = corpus.corpus_scores(metric, corpus.item_counts(metric, answers, SENTENCES).sum(axis=0))
+        assert float(ours) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_a_corpus_comparison_finds_a_loss_and_no_more() -> None:
+    rng = np.random.default_rng(5)
+    words = [f"w{i}" for i in range(50)]
+    references = [" ".join(rng.choice(words, 12)) for _ in range(60)]
+
+    def spoilt(share: float) -> list[str]:
+        return [" ".join(w if rng.random() > share else "x" for w in r.split()) for r in references]
+
+    base, same, worse = spoilt(0.3), spoilt(0.3), spoilt(0.5)
+    clusters = [i // 3 for i in range(60)]
+    found = corpus.compare_corpora("chrf", base, worse, references, clusters, margin=1, draws=400)
+    assert found.verdict == "regressed"
+    assert found.clusters == 20
+    assert (
+        corpus.compare_corpora("chrf", base, same, references, clusters, margin=9, draws=400).verdict == "non_inferior"
+    )
+    alone = corpus.compare_corpora("bleu", base[:2], worse[:2], references[:2], [0, 1], margin=1, draws=50)
+    assert (alone.verdict, alone.p_value) == ("inconclusive", None)
+
+
+# --- many parts, lengths, before the run ---
+
+
+def test_holm_against_the_worked_example() -> None:
+    """Four hypotheses of Holm's method as in textbooks: .01, .04, .03, .005 become .03, .06, .06, .02."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([None, 0.02]) == (None, 0.02)
+
+
+def test_suites_are_judged_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    suites = [f"s{i % 12}" for i in range(600)]
+    a = rng.normal(size=600)
+    b = a + rng.normal(0, 1, 600) + np.array([0.25 if s == "s3" else 0 for s in suites])
+    found = compare_results(
+        "a",
+        "b",
+        results(tmp_path / "a", a.tolist(), suite=suites),
+        results(tmp_path / "b", b.tolist()),
+        Question(margin=0.0),
+    )
+    raw = [part.comparison.p_value for part in found.suites]
+    assert [part.p_adjusted for part in found.suites] == pytest.approx(holm(raw))
+    for part in found.suites:
+        assert part.p_adjusted is not None
+        if part.p_adjusted >= 0.05:
+            assert part.verdict not in ("improved", "regressed")
+
+
+def test_a_judge_that_only_loves_length_is_corrected_to_one_half() -> None:
+    rng = np.random.default_rng(10)
+    a, b = rng.normal(500, 150, 2000), rng.normal(700, 200, 2000)
+    share = 1 / (1 + np.exp(-2.0 * np.tanh((b - a) / np.std(b - a))))
+    judged = length_corrected(share.tolist(), a.tolist(), b.tolist(), list(range(2000)))
+    assert judged is not None
+    assert judged.win_rate > 0.65
+    assert judged.corrected == pytest.approx(0.5, abs=0.02)
+    assert judged.length_effect == pytest.approx(2.0, abs=0.2)
+    drawn = length_corrected(((rng.random(2000) < share) * 1.0).tolist(), a.tolist(), b.tolist(), list(range(2000)))
+    assert drawn is not None
+    assert drawn.ci_low < 0.5 < drawn.ci_high
+
+
+def test_length_correction_ranks_published_models_as_the_publisher_does() -> None:
+    files = sorted(PAIRED.rglob("alpaca_eval2_*.csv"))
+    if not files:
+        pytest.skip("the published preference files are not on this machine")
+    with next(f for f in files if "leaderboard" in f.name).open() as file:
+        board = {row["model"]: row for row in csv.DictReader(file)}
+    with next(f for f in files if "preferences" in f.name).open() as file:
+        rows = list(csv.DictReader(file))
+    raw_error, error, ours, theirs = [], [], [], []
+    for model, published in board.items():
+        held = [r for r in rows if r.get(model) and r.get(f"len:{model}")]
+        if len(held) < 100:
+            continue
+        found = length_corrected(
+            [float(r[model]) - 1 for r in held], [float(r["len_ref"]) for r in held],
+            [float(r[f"len:{model}"]) for r in held], [r["item"] for r in held],
+        )  # fmt: skip
+        if found is None:
+            continue
+        target = float(published["length_controlled_winrate"])
+        ours.append(found.corrected)
+        theirs.append(target)
+        error.append(abs(100 * found.corrected - target))
+        raw_error.append(abs(100 * found.win_rate - target))
+    assert len(ours) > 20
+    assert np.corrcoef(np.argsort(np.argsort(ours)), np.argsort(np.argsort(theirs)))[0, 1] > 0.97
+    assert np.mean(error) < 0.6 * np.mean(raw_error)
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "expected"), [(0.1, 100, 0.089), (0.2, 500, 0.056), (0.3, 1000, 0.049), (0.1, 2000, 0.02)]
+)
+def test_detectable_differences_against_known_values(share: float, n: int, expected: float) -> None:
+    found = detectable_difference([1] * n, deviation=math.sqrt(share), shared=0)
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_clusters_make_the_detectable_difference_larger() -> None:
+    alone = foresee("a", [0.0, 1.0] * 100, list(range(200)))
+    grouped = foresee("a", [0.0, 1.0] * 100, [i // 10 for i in range(200)])
+    assert grouped.clusters == 20
+    for one, many in zip(alone.detectable, grouped.detectable, strict=True):
+        assert one.difference is not None
+        assert many.difference is not None
+        assert many.difference > 1.5 * one.difference
+    assert foresee("a", [1.0], ["x"]).detectable[0].difference is None
+
+
+# --- files ---
+
+
+def test_items_are_paired_by_name_and_those_of_one_file_are_counted(tmp_path: Path) -> None:
+    a = read_results(
+        write(tmp_path / "a", [{"item": "x", "score": 1}, {"item": "y", "score": 0}, {"item": "z", "score": 0}]), Keys()
+    )
+    b = read_results(write(tmp_path / "b", [{"item": "y", "score": True}, {"item": "x", "score": 1}]), Keys())
+    found = compare_results("a", "b", a, b, Question())
+    assert (found.comparison.n, found.only_in_a, found.only_in_b) == (2, 1, 0)
+    assert found.comparison.difference == pytest.approx(0.5)
+    assert any("left out" in note for note in found.notes)
+    assert [item.item for item in found.best] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "words"),
+    [
+        (['{"item": 1, "score": NaN}'], "E04", "line 1: it holds NaN"),
+        (['{"item": 1, "score": 1e999}'], "E04", "finite"),
+        (['{"item": 1}'], "E04", "no 'score'"),
+        (['{"item": 1, "score": null}'], "E04", "null"),
+        (['{"item": 1, "score": "0.5"}'], "E04", "not a number"),
+        (['{"item": 1, "score": 1}', '{"item": "1", "score": 0}'], "E04", "stands at line 1 already"),
+        (['{"item": 1, "score": 1'], "E04", "no JSON"),
+        (["[1]"], "E04", "a list"),
+        (['{"item": [1], "score": 1}'], "E04", "neither a text"),
+        (['{"itme": 1, "score": 1}'], "E04", "it has 'itme'"),
+        (["[" * 100_000], "E04", "nested"),
+        ([""], "E03", "no result"),
+    ],
+)
+def test_lines_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], code: str, words: str) -> None:
+    with pytest.raises(FineTuneError) as refused:
+        read_results(write(tmp_path / "a", lines), Keys())
+    assert refused.value.code == code
+    assert words in str(refused.value)
+
+
+def test_all_bad_lines_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError, match="7 lines of the results"):
+        read_results(write(tmp_path / "a", ["{"] * 7), Keys())
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    a = results(tmp_path / "a", [1.0, 0.0], cluster=["p", "q"])
+    with pytest.raises(FineTuneError, match="share no item"):
+        compare_results("a", "b", a, {"other": next(iter(a.values()))}, Question())
+    with pytest.raises(FineTuneError, match="disagree about the cluster"):
+        compare_results("a", "b", a, results(tmp_path / "b", [1.0, 0.0], cluster=["p", "r"]), Question())
+    with pytest.raises(FineTuneError, match="no line has the field 'lang'"):
+        compare_results("a", "b", a, a, Question(slice_key="lang"))
+
+
+@pytest.mark.parametrize("scores", [[0.3], [0.3, 0.3, 0.3], [0.1, 0.2, 0.3]])
+def test_where_nothing_can_be_said_nothing_is_said(tmp_path: Path, scores: list[float]) -> None:
+    a = results(tmp_path / "a", scores)
+    found = compare_results("a", "b", a, a, Question())
+    contract = comparison_contract(found)
+    assert contract["verdict"] == "inconclusive"
+    assert contract["ci95"] is None
+    assert contract["p_value"] is None
+    assert found.notes
+    assert "CANNOT SAY" in render_comparison(found)
+
+
+def test_the_contract_has_its_keys(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    a, b = results(tmp_path / "a", rng.random(30).tolist()), results(tmp_path / "b", rng.random(30).tolist())
+    contract = comparison_contract(compare_results("a", "b", a, b, Question(margin=0.1)))
+    assert {"n", "clusters", "mean_a", "mean_b", "difference", "standard_error", "ci95", "p_value", "test",
+            "minimum_detectable_difference", "verdict", "margin"} <= set(contract)  # fmt: skip
+    assert contract["margin"] == 0.1
+    assert contract["mean_b"] - contract["mean_a"] == pytest.approx(contract["difference"])
+    json.dumps(contract, allow_nan=False)
+
+
+def test_texts_of_items_cannot_steer_a_terminal_or_a_page(tmp_path: Path) -> None:
+    a = results(tmp_path / "a", [1.0, 0.5], prompt=["\x1b[31m<b>x</b>", "y"], answer=["| a |", "b"])
+    b = results(tmp_path / "b", [0.0, 0.5])
+    found = compare_results("a", "b", a, b, Question())
+    assert "\x1b" not in render_comparison(found)
+    assert "<b>" not in render_comparison_markdown(found)
+    assert "&lt;b&gt;" in render_comparison_markdown(found)

@@ -1,0 +1,263 @@
+"""Each of the eighteen points of the readiness list: its planted defect fails it, and a sound state does not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tiny import write_model
+from tests.unit.report import sample
+
+from finetune_exe.domain.evaluation import Canary, Comparison, ForgettingCard, Generation, Memorisation, SuiteResult
+from finetune_exe.domain.values import Check
+from finetune_exe.evaluation import artefacts, readiness
+from finetune_exe.evaluation.collapse import collapse_card
+from finetune_exe.evaluation.contamination import contamination
+from finetune_exe.evaluation.forgetting import Moved
+from finetune_exe.evaluation.refusal_probe import TO_ANSWER, TO_REFUSE, Leanings
+from finetune_exe.evaluation.statistics import compare_means
+from finetune_exe.evaluation.template_parity import template_parity
+from finetune_exe.text.tokenizer import load_tokenizer
+
+
+def compared(shift: float, *, n: int = 400, margin: float = 0.02, seed: int = 1) -> Comparison:
+    noise = np.random.default_rng(seed).normal(0, 0.1, n)
+    return compare_means(np.zeros(n), noise + shift, range(n), metric="m", higher_is_better=True, margin=margin)
+
+
+def suite(shift: float, **options: Any) -> SuiteResult:
+    comparison = compared(shift, **options)
+    return SuiteResult(
+        name="s",
+        kind="multiple_choice",
+        digest="d",
+        comparison=comparison,
+        p_adjusted=comparison.p_value,
+        verdict=comparison.verdict,
+    )
+
+
+def card(divergence: float) -> ForgettingCard:
+    return ForgettingCard(num_prompt_tokens=9, divergence=divergence, divergence_p99=1.0, top1_agreement=0.9, num_generic_tokens=9,
+                          generic_divergence=divergence, generic_cross_entropy=2.0, generic_entropy=2.0)  # fmt: skip
+
+
+def answered(ended: int, looping: float = 0.0) -> Generation:
+    return Generation(num_rows=200, max_new_tokens=8, stop_tokens=("x",), baseline_stop_rate=1.0, candidate_stop_rate=ended / 200,
+                      candidate_loop_rate=looping)  # fmt: skip
+
+
+def merged(divergence: float) -> Moved:
+    values = np.full(50, divergence, dtype=np.float32)
+    return Moved(values, values, values, np.full(50, divergence < 0.01))
+
+
+def leaning(refused: int, answered_: int) -> Leanings:
+    return Leanings(
+        tuple(i < refused for i in range(len(TO_REFUSE))), tuple(i < answered_ for i in range(len(TO_ANSWER)))
+    )
+
+
+def memory(extracted: float, p_value: float, *canaries: Canary) -> Memorisation:
+    return Memorisation(
+        num_rows=50,
+        extracted_train=extracted,
+        extracted_held_out=0.0,
+        extracted_baseline=0.0,
+        p_value=p_value,
+        suffix_tokens=50,
+        canaries=canaries,
+    )
+
+
+def rows_of(train: list[str], test: list[str]) -> Any:
+    def split(name: str) -> Any:
+        texts = train if name == "train" else test
+        rows = [
+            SimpleNamespace(conversation={"kind": "text", "messages": [{"role": "assistant", "content": t}]})
+            for t in texts
+        ]
+        return SimpleNamespace(stream_rows=lambda: iter(rows))
+
+    return SimpleNamespace(split=split)
+
+
+def plan_with(license: str) -> Any:
+    plan = sample.plan()
+    return plan.model_copy(update={"model": plan.model.model_copy(update={"license": license})})
+
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+SECRET = Canary(name="canary", rank=1, num_candidates=64, exposure_bits=6.0)
+SAME = "same answer to every question that is asked here today"
+COLLAPSED = collapse_card(
+    [f"{i} " + SAME for i in range(20)], [SAME] * 20, [f"w{i} x{i} y{i} z{i} a{i} b{i} c{i}" for i in range(20)]
+)
+
+POINTS: dict[str, tuple[Callable[[], Check], Callable[[], Check]]] = {
+    "1 gain": (lambda: readiness.gain([compared(0.5)]), lambda: readiness.gain([compared(0.0)])),
+    "2 retention": (lambda: readiness.retention([], [suite(0.0)]), lambda: readiness.retention([], [suite(0.0), suite(-0.3)])),
+    "2 retention of other metrics": (lambda: readiness.retention([compared(0.0)], []), lambda: readiness.retention([compared(-0.3)], [])),
+    "3 drift": (lambda: readiness.drift(card(0.01)), lambda: readiness.drift(card(2.0))),
+    "4 stops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(150), None)),
+    "4 loops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200, 0.1), None)),
+    "4 collapse": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200), COLLAPSED)),
+    "6 merge": (lambda: readiness.merge_parity(merged(1e-6), "lora"), lambda: readiness.merge_parity(merged(0.2), "lora")),
+    "8 refuses less": (lambda: readiness.refusals(leaning(10, 1), leaning(10, 1)), lambda: readiness.refusals(leaning(10, 1), leaning(2, 1))),
+    "8 refuses too much": (lambda: readiness.refusals(leaning(10, 1), leaning(10, 2)), lambda: readiness.refusals(leaning(10, 1), leaning(12, 11))),
+    "9 memory": (lambda: readiness.memory(memory(0.02, 0.5)), lambda: readiness.memory(memory(0.3, 0.001))),
+    "9 canary": (lambda: readiness.memory(memory(0.0, 1.0)), lambda: readiness.memory(memory(0.0, 1.0, SECRET))),
+    "10 contamination": (lambda: contamination(rows_of([LONG], ["other words"])), lambda: contamination(rows_of([LONG], [LONG.upper()]))),
+    "10 contamination in part": (lambda: contamination(rows_of([LONG], ["x " * 20])), lambda: contamination(rows_of([LONG + " and more"], ["Well, " + LONG]))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("point", list(POINTS))
+def test_a_planted_defect_fails_its_point_and_a_sound_state_passes(point: str) -> None:
+    sound, spoilt = (make() for make in POINTS[point])
+    assert sound.passed is True, sound
+    assert spoilt.passed is False, spoilt
+    assert spoilt.fix
+    assert spoilt.detail
+
+
+@pytest.mark.parametrize(
+    "check",
+    [readiness.gain([]), readiness.retention([], []), readiness.drift(None), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
+     readiness.quantisation(), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
+     readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)])],
+)  # fmt: skip
+def test_what_was_not_measured_does_not_count(check: Check) -> None:
+    assert check.passed is None
+
+
+# --- points that files answer ---
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A base, and a checkpoint of full fine-tuning."""
+    return write_model(tmp_path / "base"), write_model(tmp_path / "tuned", seed=1)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def spoil_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    [file] = folder.glob("*.safetensors")
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def test_weights_that_are_not_whole_are_found(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+    tokenizer = load_tokenizer(base, chat_template=None)
+    assert artefacts.weights_whole(tuned, base, tokenizer).passed is True
+    stop, key = tokenizer.stop_token_ids[0], "model.embed_tokens.weight"
+
+    def with_row(value: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def change(tensors: dict[str, Any]) -> dict[str, Any]:
+            tensors[key][stop] = value
+            return tensors
+
+        return change
+
+    spoil_weights(tuned, with_row(0.0))
+    assert "zero" in artefacts.weights_whole(tuned, base, tokenizer).detail
+    spoil_weights(tuned, with_row(math.nan))
+    assert "not finite" in artefacts.weights_whole(tuned, base, tokenizer).detail
+    spoil_weights(tuned, lambda tensors: {**with_row(1.0)(tensors), key: tensors[key][:300].clone()})
+    found = artefacts.weights_whole(tuned, base, tokenizer)
+    assert found.passed is False
+    assert "fewer rows" in found.detail
+
+
+def test_a_changed_context_is_found(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+    assert artefacts.context_unchanged(base, tuned).passed is True
+    edit(tuned / "config.json", max_position_embeddings=64)
+    assert artefacts.context_unchanged(base, tuned).passed is False
+    (tuned / "config.json").unlink()
+    assert artefacts.context_unchanged(base, tuned).passed is True
+
+
+def test_a_wrong_end_token_for_servers_is_found(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+    tokenizer = load_tokenizer(base, chat_template=None)
+    for stop, passed in (
+        (list(tokenizer.stop_token_ids), True),
+        (tokenizer.stop_token_ids[0], True),
+        (399, False),
+        (None, False),
+    ):
+        (tuned / "generation_config.json").write_text(json.dumps({"eos_token_id": stop}))
+        assert artefacts.stops_when_served(tuned, base, tokenizer).passed is passed
+    for folder in folders:
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    assert artefacts.stops_when_served(tuned, base, tokenizer).passed is None
+
+
+def test_files_that_can_run_code_are_found(folders: tuple[Path, Path]) -> None:
+    _, tuned = folders
+    assert artefacts.only_safe_files(tuned).passed is True
+    edit(tuned / "config.json", auto_map={"AutoModel": "evil.py"})
+    assert artefacts.only_safe_files(tuned).passed is False
+    edit(tuned / "config.json", auto_map=None)
+    (tuned / "inner").mkdir()
+    (tuned / "inner" / "optimizer.pt").write_bytes(b"\x80")
+    assert "optimizer.pt" in artefacts.only_safe_files(tuned).detail
+
+
+def test_a_card_that_lacks_keys_is_found(tmp_path: Path) -> None:
+    assert artefacts.model_card(tmp_path).passed is None
+    head = {"base_model": "b", "base_model_relation": "adapter", "datasets": "[d]", "license": "apache-2.0"}
+    for left_out in (None, *head):
+        lines = [f"{key}: {value}" for key, value in head.items() if key != left_out]
+        (tmp_path / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n# Card\n")
+        assert artefacts.model_card(tmp_path).passed is (left_out is None)
+    (tmp_path / "README.md").write_text("# Card\nbase_model: x")
+    assert artefacts.model_card(tmp_path).passed is False
+
+
+def test_a_run_of_other_data_is_found() -> None:
+    plan, data, training = sample.plan(), sample.dataset(), sample.run()
+    folder: Any = SimpleNamespace(manifest=data)
+    named = training.model_copy(update={"inputs": {"plan": plan.digest(), "dataset": data.digest()}})
+    assert artefacts.provenance(plan, named, folder).passed is True
+    other = named.model_copy(update={"inputs": {**named.inputs, "dataset": "0" * 32}})
+    assert artefacts.provenance(plan, other, folder).passed is False
+    assert artefacts.provenance(plan, training.model_copy(update={"inputs": {}}), folder).passed is False
+
+
+def test_a_licence_that_forbids_the_use_is_found() -> None:
+    from finetune_exe.knowledge.licenses import _licenses
+
+    forbidding = [facts.name for facts in _licenses().values() if not facts.commercial]
+    assert artefacts.licences(plan_with("Apache-2.0")).passed is None
+    assert artefacts.licences(plan_with("some licence nobody knows")).passed is None
+    for name in forbidding:
+        assert artefacts.licences(plan_with(name)).passed is False
+
+
+def test_a_template_that_is_not_served_is_found(folders: tuple[Path, Path]) -> None:
+    base, _ = folders
+    tokenizer = load_tokenizer(base, chat_template=None)
+    row = {
+        "kind": "chat",
+        "messages": [{"role": "user", "content": "say fox"}, {"role": "assistant", "content": "fox"}],
+    }
+    rows = [SimpleNamespace(conversation=row)]
+    data: Any = SimpleNamespace(split=lambda _: SimpleNamespace(read_rows=lambda: rows))
+    assert template_parity(data, tokenizer, base).passed is True
+    assert tokenizer.template is not None
+    other = replace(tokenizer, template=replace(tokenizer.template, source="{{ messages[0]['content'] }}"))
+    assert template_parity(data, other, base).passed is False
