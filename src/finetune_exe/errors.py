@@ -54,7 +54,7 @@ ERRORS: dict[str, ErrorKind] = {
     "M04": ErrorKind("The converted model does not compute what it should", BAD_DATA),
     "M05": ErrorKind("The model's dimensions are not known", USAGE),
     "O01": ErrorKind("The output exists already", EXISTS),
-    "O02": ErrorKind("The plan cannot be written for that trainer", USAGE),
+    "O03": ErrorKind("The plan cannot be written for that trainer", USAGE),
     "R01": ErrorKind("A line is no recorded run", BAD_DATA),
     "S01": ErrorKind("The search has nothing to compare with", GATE),
     "T01": ErrorKind("Training met numbers that are not finite", BUG),

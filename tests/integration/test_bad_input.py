@@ -444,7 +444,7 @@ def test_a_trainer_of_several_files_gets_a_folder_and_none_is_replaced(fine_tune
 def test_a_setting_misspelt(fine_tune: FineTune, tmp_path: Path) -> None:
     error = refused(fine_tune("analyze", "answer", "--set", "optimizer.lerning_rate=1"), status=USAGE, code="C04")
     assert "optimizer.learning_rate" in error
-    assert "--to trl" in refused(fine_tune("config", "embedded", "--to", "tlr"), status=USAGE, code="O02")
+    assert "--to trl" in refused(fine_tune("config", "embedded", "--to", "tlr"), status=USAGE, code="O03")
     assert contents(tmp_path) == {}
 
 

@@ -24,14 +24,14 @@ def find_exporter(name: str) -> Exporter:
     """Look up the exporter for a target.
 
     Raises:
-        FineTuneError: O02 for a target that is not known.
+        FineTuneError: O03 for a target that is not known.
     """
     names = [entry.name for entry in EXPORTERS]
     if name in names:
         return EXPORTERS[names.index(name)]
     near = difflib.get_close_matches(name.lower(), names, n=1)
     raise FineTuneError(
-        "O02",
+        "O03",
         what=f"{name!r} is no configuration this program can write{f'; did you mean {near[0]}?' if near else ''}",
         where=f"--to {name}",
         why="a configuration in a form that nobody checked would train something else",

@@ -60,11 +60,11 @@ class ConfigurationFile:
         """Write the keys, and in comments how to start, what is done otherwise and what cannot be expressed.
 
         Raises:
-            FineTuneError: O02 where the trainer does not know the plan's method.
+            FineTuneError: O03 where the trainer does not know the plan's method.
         """
         if plan.method.kind not in self.methods:
             raise FineTuneError(
-                "O02",
+                "O03",
                 what=f"{self.title} cannot train method.kind={plan.method.kind}",
                 where=f"--to {self.name}",
                 why="the file would train something else",

@@ -158,7 +158,7 @@ def test_the_mutations_cover_every_setting() -> None:
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
     if not knows(entry, path):
-        with pytest.raises(FineTuneError, match=r"FT-O02.*cannot train method\.kind=prefix"):
+        with pytest.raises(FineTuneError, match=r"FT-O03.*cannot train method\.kind=prefix"):
             text(entry, plan(**MUTATIONS[path]))
         return
     assert text(entry, plan(**MUTATIONS[path])) != text(entry, unchanged(path))
@@ -276,7 +276,7 @@ def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
 def test_an_unknown_target_is_refused_with_the_nearest_one(typed: str, meant: str) -> None:
     with pytest.raises(FineTuneError) as caught:
         find_exporter(typed)
-    assert caught.value.code == "O02"
+    assert caught.value.code == "O03"
     assert f"did you mean {meant}?" in caught.value.what
     assert all(f"--to {entry.name}" in caught.value.fix for entry in EXPORTERS)
 
