@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -19,12 +20,16 @@ def io_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
+        place = Path(fault.filename or path)
+        closed = fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         raise FineTuneError(
             "I01",
             what=f"cannot write: {fault.strerror or fault}",
-            where=str(fault.filename or path),
+            where=str(place),
             why="the operating system refused it, so nothing was put there",
-            fix="free some space or choose a folder you may write to",
+            fix=f"choose a folder you may write to, or: chmod u+w {place.parent}"
+            if closed
+            else "free some space or choose a folder you may write to",
         ) from fault
 
 
@@ -85,6 +90,13 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
+
+
+def free_bytes(path: Path) -> int:
+    """Give the room left for this user on the disk of a path, which need not exist yet."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
 
 
 def output_exists(path: Path) -> FineTuneError:

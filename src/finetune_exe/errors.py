@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-OK, USAGE, GATE, BAD_DATA, MISSING, BUG, EXISTS, IO, RESUMABLE, INTERRUPTED = 0, 2, 3, 65, 69, 70, 73, 74, 75, 130
+OK, USAGE, GATE, BAD_DATA, MISSING, BUG, EXISTS, IO, RESUMABLE, NO_ROOM, INTERRUPTED = (
+    0, 2, 3, 65, 69, 70, 73, 74, 75, 78, 130,
+)  # fmt: skip
 
 
 class ErrorKind(NamedTuple):
@@ -46,6 +48,9 @@ ERRORS: dict[str, ErrorKind] = {
     "E06": ErrorKind("The endpoint gives no usable answer", IO),
     "H01": ErrorKind("The GPU is not known", USAGE),
     "I01": ErrorKind("A file cannot be written", IO),
+    "I11": ErrorKind("The disk has too little room for the run", NO_ROOM),
+    "I12": ErrorKind("The disk is full: a checkpoint was not written", IO),
+    "I13": ErrorKind("The prepared rows cannot be read", IO),
     "L01": ErrorKind("There is nothing here to diagnose", BAD_DATA),
     "L02": ErrorKind("There is nothing to patch", BAD_DATA),
     "M01": ErrorKind("The model cannot be found", USAGE),
@@ -54,11 +59,16 @@ ERRORS: dict[str, ErrorKind] = {
     "M04": ErrorKind("The converted model does not compute what it should", BAD_DATA),
     "M05": ErrorKind("The model's dimensions are not known", USAGE),
     "O01": ErrorKind("The output exists already", EXISTS),
+    "O02": ErrorKind("Another process is training into this run folder", EXISTS),
     "O03": ErrorKind("The plan cannot be written for that trainer", USAGE),
     "R01": ErrorKind("A line is no recorded run", BAD_DATA),
     "S01": ErrorKind("The search has nothing to compare with", GATE),
     "T01": ErrorKind("Training met numbers that are not finite", BUG),
     "T02": ErrorKind("The plan asks for what this trainer cannot do", USAGE),
+    "T11": ErrorKind("The run was stopped and can go on", RESUMABLE),
+    "T12": ErrorKind("None of the run's checkpoints can be trusted", BAD_DATA),
+    "T13": ErrorKind("The run cannot go on: something changed since", USAGE),
+    "T14": ErrorKind("The memory is too small for one row", USAGE),
     "X01": ErrorKind("A component is not installed", MISSING),
 }
 

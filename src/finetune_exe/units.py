@@ -11,6 +11,14 @@ def format_gib(num_bytes: float) -> str:
     return f"{_three(num_bytes / GIB)} GiB"
 
 
+def format_bytes(num_bytes: float) -> str:
+    """Write a size in the unit that suits it: 512 bytes, 1.4 KiB, 3.20 MiB, 41 GiB."""
+    for limit, unit in ((GIB, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")):
+        if num_bytes >= limit:
+            return f"{_three(num_bytes / limit)} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
 def format_duration(seconds: float) -> str:
     """Write a duration in its natural unit: 42 s, 4 min 10 s, 3 h 05 min, 2.5 days."""
     seconds = max(0.0, seconds)

@@ -22,7 +22,7 @@ from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.events import StepFinished, read_events
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.errors import EXISTS, GATE, INTERRUPTED, IO, OK
+from finetune_exe.errors import EXISTS, GATE, IO, OK, RESUMABLE, USAGE
 
 TASK = "reply to short requests"
 OPTIONS = (
@@ -252,33 +252,59 @@ def wait_for_steps(events: Path, process: subprocess.Popen[str]) -> Iterator[int
         time.sleep(0.02)
 
 
-def test_ctrl_c_leaves_whole_checkpoints_only(copy: Path) -> None:
-    options = (
-        "schedule.epochs=5000",
-        "checkpoints.early_stopping_patience=null",
-        "checkpoints.evaluations_per_epoch=100",
-    )
-    process = started(
-        copy, "train", "plan.yaml", "--run", "long", *(part for option in options for part in ("--set", option))
-    )
+def test_ctrl_c_saves_and_leaves_and_resume_goes_on(copy: Path, fine_tune: FineTune) -> None:
+    options = ("--set", "schedule.epochs=60", "--set", "checkpoints.early_stopping_patience=null")
+    process = started(copy, "train", "plan.yaml", "--run", "long", *options)
     for steps in wait_for_steps(copy / "long" / "events.jsonl", process):
         if steps >= 5:
             break
+    second = fine_tune("train", "plan.yaml", "--run", "long", "--resume")
+    assert second.status == EXISTS, second.err
+    assert f"process {process.pid}" in second.err
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED, err
+    assert process.returncode == RESUMABLE, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("interrupted")
+    assert "error[FT-T11]" in err
     assert out == ""
     run = copy / "long"
     assert not (run / "run.json").exists()
-    kept = list((run / "checkpoints").iterdir())
-    assert kept
-    for folder in kept:
-        assert not folder.name.startswith(".")
-        assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
-    diagnosed = in_a_process("debug", "long", folder=copy)
-    assert diagnosed.status == OK
+    made = [event.step for event in read_events(run / "events.jsonl") if isinstance(event, StepFinished)]
+    assert f"step-{made[-1]}" in {path.name for path in (run / "checkpoints").iterdir()}
+    assert not list(copy.glob(".*.lock"))
+    assert fine_tune("debug", "long").status == OK
+    again = fine_tune("train", "plan.yaml", "--run", "long")
+    assert again.status == EXISTS
+    assert "fine-tune train long/plan.yaml --run long --resume" in again.err
+    changed = fine_tune("train", "plan.yaml", "--run", "long", "--resume", *options, "--set", "seed=7")
+    assert changed.status == USAGE
+    assert "seed" in changed.err
+    short = ("--max-minutes", "0.0001")
+    done = fine_tune("train", "long/plan.yaml", "--run", "long", "--resume", *short)
+    assert done.status == OK, done.err
+    summary = TrainingRun.read(run / "run.json")
+    assert (summary.resumed, summary.stop_reason, summary.num_steps) == (1, "out_of_time", made[-1] + 1)
+    steps = [event.step for event in read_events(run / "events.jsonl") if isinstance(event, StepFinished)]
+    assert steps == list(range(1, summary.num_steps + 1))
+    assert {path.name for path in (run / "model").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+def test_rows_that_changed_since_do_not_go_unnoticed(copy: Path, fine_tune: FineTune) -> None:
+    options = ("--set", "schedule.epochs=9", "--set", "checkpoints.early_stopping_patience=null", "--run", "short")
+    assert fine_tune("train", "plan.yaml", *options, "--max-minutes", "0.0001").status == OK
+    (copy / "rows.jsonl").write_text((copy / "rows.jsonl").read_text() + "\n")
+    refused = fine_tune("train", "plan.yaml", *options, "--resume")
+    assert refused.status == USAGE
+    assert "rows.jsonl" in refused.err
+    assert "--allow-data-change" in refused.err
+    done = fine_tune("train", "plan.yaml", *options, "--resume", "--allow-data-change")
+    assert done.status == OK, done.err
+    summary = TrainingRun.read(copy / "short" / "run.json")
+    assert summary.stop_reason == "finished"
+    assert any("rows.jsonl" in remark for remark in summary.remarks)
+    over = fine_tune("train", "plan.yaml", *options, "--resume")
+    assert over.status == OK
+    assert "finished" in over.err
 
 
 def with_small_files(limit: int) -> None:
@@ -299,7 +325,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(limit: int, what: s
     )  # fmt: skip
     done = Done(status=process.returncode, out=process.stdout, err=process.stderr)
     assert done.status == IO, done.err
-    assert "error[FT-I01]" in done.err
+    assert f"error[FT-{'I12' if what == 'checkpoint' else 'I01'}]" in done.err
     assert "Traceback" not in done.err
     after = contents(copy)
     if what == "checkpoint":

@@ -92,7 +92,7 @@ def test_the_readme_lists_the_commands_and_the_exit_statuses() -> None:
     named = [re.match(r"`fine-tune (\w+)", row[0]) for row in rows]
     assert [name[1] for name in named if name] == list(COMMANDS)
     statuses = {int(row[0]) for row in table_after(ROOT / "README.md", "## Exit statuses")}
-    assert statuses == {value for value in vars(errors).values() if isinstance(value, int)} - {errors.RESUMABLE}
+    assert statuses == {value for value in vars(errors).values() if isinstance(value, int)}
 
 
 def test_layers_are_those_of_the_contract() -> None:

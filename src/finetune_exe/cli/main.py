@@ -58,7 +58,8 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Documentation: docs/ in the repository. Exit status: 0 ok, 2 usage, 3 a gate says no, 65 bad data, "
-    "69 component missing, 70 our bug, 73 output exists, 74 input/output, 130 interrupted.",
+    "69 component missing, 70 our bug, 73 output exists or in use, 74 input/output, 75 stopped and resumable, "
+    "78 too little room on the disk, 130 interrupted.",
 )
 @click.option("--debug", is_flag=True, envvar="FINETUNE_EXE_DEBUG", help="Show the traceback of a fault.")
 @click.version_option(__version__, prog_name="fine-tune")

@@ -61,6 +61,68 @@ class Noticed(Event, frozen=True, kw_only=True, tag="noticed"):
     message: str
 
 
+class RunResumed(Event, frozen=True, kw_only=True, tag="run_resumed"):
+    """The run was taken up again; steps after `step` that stand above were lost and come again."""
+
+    step: int
+    """Steps made before."""
+    num_steps: int
+    checkpoint: str
+    """Folder it goes on from, relative to the run's."""
+    lost_seconds: float
+    """Wall time of what comes again."""
+    device: str
+
+
+class RunStopped(Event, frozen=True, kw_only=True, tag="run_stopped"):
+    """The run was asked to stop, saved and left; it can be taken up again."""
+
+    step: int
+    reason: str
+    """Name of the signal."""
+
+
+class StepSkipped(Event, frozen=True, kw_only=True, tag="step_skipped"):
+    """A step was not made: the weights are as before it."""
+
+    step: int
+    num_steps: int
+    reason: str
+    rows: tuple[str, ...]
+    """Rows it would have learned from, where each stands: file:line."""
+
+
+class LossSpiked(Event, frozen=True, kw_only=True, tag="loss_spiked"):
+    """A step's loss was far above what was usual before it."""
+
+    step: int
+    loss: float
+    usual: float
+    """Median of the losses before."""
+    rows: tuple[str, ...]
+
+
+class BatchShrunk(Event, frozen=True, kw_only=True, tag="batch_shrunk"):
+    """Memory ran out; from here on fewer rows go through the model at once, and as many as before make a step."""
+
+    step: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    reason: str
+
+
+class Diagnosed(Event, frozen=True, kw_only=True, tag="diagnosed"):
+    """The course of the run so far looks like a known trouble."""
+
+    step: int
+    label: str
+    title: str
+    evidence: tuple[str, ...]
+    fix: str
+    patch: dict[str, str | int | float | bool | None]
+    """Settings that would mend it, by dotted path."""
+
+
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """Training is over."""
 
@@ -69,7 +131,20 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     best_validation_loss: float
 
 
-AnyEvent = RunStarted | StepFinished | Evaluated | CheckpointSaved | Noticed | RunFinished
+AnyEvent = (
+    RunStarted
+    | RunResumed
+    | StepFinished
+    | StepSkipped
+    | LossSpiked
+    | BatchShrunk
+    | Evaluated
+    | CheckpointSaved
+    | Noticed
+    | Diagnosed
+    | RunStopped
+    | RunFinished
+)
 Emit = Callable[[AnyEvent], None]
 
 

@@ -57,6 +57,14 @@ class TrainingRun(Document):
     """Largest resident memory of the process on a CPU, peak allocated memory on a GPU."""
     hardware: Hardware
     versions: dict[str, str]
+    skipped_steps: int = 0
+    """Steps not made, because their numbers were not finite or no token was to be learned."""
+    resumed: int = 0
+    """How often the run was interrupted and taken up again."""
+    lost_seconds: float = 0.0
+    """Wall time spent on what had to be done again after an interruption; not part of total_seconds."""
+    remarks: tuple[str, ...] = ()
+    """What happened on the way that a reader should know: memory that ran out, changes on resuming."""
     checkpoint: str
     """Folder of the best checkpoint, relative to the run's folder."""
     scores: tuple[Score, ...] = ()

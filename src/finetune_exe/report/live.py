@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO, assert_never
 
 from finetune_exe.domain.events import (
     AnyEvent,
+    BatchShrunk,
     CheckpointSaved,
+    Diagnosed,
     Evaluated,
+    LossSpiked,
     Noticed,
     RunFinished,
+    RunResumed,
     RunStarted,
+    RunStopped,
     StepFinished,
+    StepSkipped,
 )
 from finetune_exe.report.boxes import clean
 from finetune_exe.units import format_count, format_duration, format_parameters
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_INTERVAL_SECONDS = 5.0
+SHOWN_ROWS = 4
 _SMOOTHING = 0.9
 
 
@@ -72,6 +79,8 @@ class LiveView:
                 self.note(f"step {event.step}: checkpoint {event.path}")
             case Noticed():
                 self.note(f"note: {event.message}")
+            case RunResumed() | RunStopped() | StepSkipped() | LossSpiked() | BatchShrunk() | Diagnosed():
+                self.note(_incident(event))
             case RunFinished():
                 best = f"best validation loss {event.best_validation_loss:.4f} at step {event.best_step}"
                 self.note(f"training is over ({event.stop_reason}) after {format_duration(event.seconds)}: {best}")
@@ -107,6 +116,36 @@ class LiveView:
         words += [f"validation {self._validation:.3f}"] if self._validation is not None else []
         words += [f"{format_count(speed)} learned tokens/s"]
         self._surface.state("step", event.step, event.num_steps, ", ".join(words))
+
+
+def _incident(event: RunResumed | RunStopped | StepSkipped | LossSpiked | BatchShrunk | Diagnosed) -> str:
+    """Say in one line what happened that is not the ordinary course of a run."""
+    match event:
+        case RunResumed():
+            lost = f"; {format_duration(event.lost_seconds)} of work come again" if event.lost_seconds >= 1 else ""
+            return f"going on after step {event.step} of {event.num_steps}, from {event.checkpoint}{lost}"
+        case RunStopped():
+            return f"stopped by {event.reason} after step {event.step}"
+        case StepSkipped():
+            return f"step {event.step} is left out: {event.reason} ({_places(event.rows)})"
+        case LossSpiked():
+            return f"step {event.step}: loss {event.loss:.3f}, usual was {event.usual:.3f} ({_places(event.rows)})"
+        case BatchShrunk():
+            return (
+                f"step {event.step}: memory ran out; from here on {event.micro_batch_size} rows at a time, "
+                f"{event.gradient_accumulation_steps} times a step"
+            )
+        case Diagnosed():
+            settings = " ".join(f"--set {path}={value}" for path, value in event.patch.items())
+            return f"step {event.step}: {event.title} ({'; '.join(event.evidence)}). {event.fix} {settings}".rstrip()
+        case _:
+            assert_never(event)
+
+
+def _places(rows: Sequence[str]) -> str:
+    """Name the first few rows."""
+    more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    return f"rows {', '.join(rows[:SHOWN_ROWS])}{more}"
 
 
 class _Smoothed:

@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from finetune_exe.domain.checkpoint import Progress
 from finetune_exe.domain.events import StepFinished
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import EvaluationPoint, TrainingRun
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.memory import peak_memory_bytes
 from finetune_exe.training.setup import Setup, versions
+
+KEPT_LOSSES = 20
+"""Losses kept to tell a spike by."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,9 +34,17 @@ class Tally:
     padded_tokens: int = 0
     step_seconds: float = 0.0
     last_loss: float = math.nan
+    recent_losses: list[float] = field(default_factory=list)
     points: list[EvaluationPoint] = field(default_factory=list)
     best_step: int = 0
     best_loss: float = math.inf
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    empty_passes: int = 0
+    resumed: int = 0
+    lost_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    remarks: list[str] = field(default_factory=list)
 
     def add(self, step: StepFinished) -> None:
         """Count a finished step."""
@@ -42,6 +54,14 @@ class Tally:
         self.padded_tokens += step.padded_tokens
         self.step_seconds += step.step_seconds
         self.last_loss = step.loss
+        self.recent_losses = [*self.recent_losses, step.loss][-KEPT_LOSSES:]
+        self.skipped_in_a_row = 0
+
+    def skip(self, step: int, *, num_steps: int, epoch: float, harmful: bool) -> None:
+        """Count a step that was not made; `harmful` where its numbers would have destroyed the weights."""
+        self.steps, self.planned_steps, self.epochs = step, num_steps, epoch
+        self.skipped_steps += 1
+        self.skipped_in_a_row += harmful
 
     def judge(self, point: EvaluationPoint) -> bool:
         """Note an evaluation and say whether it is the best so far."""
@@ -56,6 +76,45 @@ class Tally:
         """Whether the last `patience` evaluations brought nothing better."""
         since = sum(point.step > self.best_step for point in self.points)
         return self.patience is not None and since >= self.patience
+
+    def progress(self, *, total_seconds: float, device: str) -> Progress:
+        """Write the sums down for a checkpoint."""
+        return Progress(
+            steps=self.steps,
+            planned_steps=self.planned_steps,
+            epochs=self.epochs,
+            initial_loss=_finite(self.initial_loss),
+            learned_tokens=self.learned_tokens,
+            processed_tokens=self.processed_tokens,
+            padded_tokens=self.padded_tokens,
+            step_seconds=self.step_seconds,
+            total_seconds=total_seconds,
+            lost_seconds=self.lost_seconds,
+            last_loss=_finite(self.last_loss),
+            recent_losses=tuple(self.recent_losses),
+            points=tuple(self.points),
+            best_step=self.best_step,
+            best_loss=_finite(self.best_loss),
+            skipped_steps=self.skipped_steps,
+            skipped_in_a_row=self.skipped_in_a_row,
+            empty_passes=self.empty_passes,
+            resumed=self.resumed,
+            peak_memory_bytes=max(self.peak_memory_bytes, peak_memory_bytes(device)),
+            remarks=tuple(self.remarks),
+        )
+
+    @classmethod
+    def of(cls, progress: Progress, *, patience: int | None) -> Tally:
+        """Take the sums up again."""
+        counted = progress.model_dump(exclude={"total_seconds", "points", "initial_loss", "last_loss", "best_loss"})
+        return cls(
+            patience=patience,
+            **counted | {name: list(counted[name]) for name in ("recent_losses", "remarks")},
+            points=list(progress.points),
+            initial_loss=math.nan if progress.initial_loss is None else progress.initial_loss,
+            last_loss=math.nan if progress.last_loss is None else progress.last_loss,
+            best_loss=math.inf if progress.best_loss is None else progress.best_loss,
+        )
 
     def summary(
         self,
@@ -88,8 +147,16 @@ class Tally:
             padded_tokens=self.padded_tokens,
             seconds=self.step_seconds,
             total_seconds=total_seconds,
-            peak_memory_bytes=peak_memory_bytes(setup.device),
+            peak_memory_bytes=max(self.peak_memory_bytes, peak_memory_bytes(setup.device)),
             hardware=plan.hardware,
             versions=versions(plan),
+            skipped_steps=self.skipped_steps,
+            resumed=self.resumed,
+            lost_seconds=self.lost_seconds,
+            remarks=tuple(self.remarks),
             checkpoint=str(checkpoints.path(self.best_step).relative_to(run)),
         )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from finetune_exe.atomic import io_faults, output_exists, write_file
+from finetune_exe.atomic import io_faults, new_folder, write_file
 from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.evaluation import Evaluation
-from finetune_exe.domain.events import AnyEvent, Emit, encode_event
+from finetune_exe.domain.events import AnyEvent, Emit
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan, write_plan
 from finetune_exe.domain.run import Score, TrainingRun
 from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow.event_log import event_log
 from finetune_exe.workflow.ledger import append_to_ledger
+from finetune_exe.workflow.run_lock import locked
+from finetune_exe.workflow.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
+    from finetune_exe.training.resume import Resumption
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -132,6 +136,8 @@ def train_plan(
     path: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    allowed_changes: Collection[str] = (),
     max_seconds: float | None = None,
     emit: Emit,
     progress: Progress,
@@ -146,6 +152,8 @@ def train_plan(
         plan: What to do.
         path: The run's folder.
         overwrite: Replace a run that is there.
+        resume: Go on with a run that is there, from its newest checkpoint; begin where there is none.
+        allowed_changes: Options by which the user allowed what changed since.
         max_seconds: Stop training in good order after so long; None never does.
         emit: Receives every event of the training.
         progress: Told how far the preparation is.
@@ -153,38 +161,112 @@ def train_plan(
         prepared: Shown the dataset before training begins.
 
     Raises:
-        FineTuneError: O01 where the folder exists; whatever preparation and training raise.
+        FineTuneError: O01 where the folder exists, O02 where another process trains into it; T11 where it was asked to
+            stop and has saved; T12, T13 where it cannot go on; whatever preparation and training raise.
     """
-    from finetune_exe.models.locate import model_folder
-    from finetune_exe.prepared.store import load_dataset
-    from finetune_exe.training.loop import train
     from finetune_exe.training.preflight import check_trainable
+    from finetune_exe.workflow.resuming import finished_summary, run_exists
 
     check_trainable(plan)
     _require_data(plan)
     run = RunFolder(path)
-    if path.exists() and not overwrite:
-        raise output_exists(path)
-    with _emptied(path), io_faults(path):
-        path.mkdir(parents=True)
-        write_plan(plan, run.plan)
-        prepared(prepare_dataset(plan, run.dataset, progress=progress, note=note))
-        base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
-        note("loading the model")
-        with run.events.open("ab") as file:
-
-            def record(event: AnyEvent) -> None:
-                file.write(encode_event(event) + b"\n")
-                file.flush()
-                emit(event)
-
-            summary = train(plan, load_dataset(run.dataset), base=base, run=path, emit=record, max_seconds=max_seconds)
-        shutil.copytree(path / summary.checkpoint, run.model)
-        summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
-        summary.write(run.summary)
-        write_report(path)
+    with locked(path, note):
+        if path.exists() and not overwrite and not resume:
+            raise run_exists(path, resumable=run.events.is_file() and not finished_summary(run.summary))
+        finished = finished_summary(run.summary) if resume else None
+        if finished:
+            note(f"the run in {path} is finished; there is nothing left to do")
+            return finished
+        if resume and path.exists():
+            with io_faults(path):
+                summary = _go_on(plan, run, flags=allowed_changes, max_seconds=max_seconds, emit=emit,
+                                 progress=progress, note=note, prepared=prepared)  # fmt: skip
+        else:
+            if resume:
+                note(f"there is no run in {path} to go on with; it begins")
+            with _emptied(path), io_faults(path):
+                path.mkdir(parents=True)
+                write_plan(plan, run.plan)
+                prepared(prepare_dataset(plan, run.dataset, progress=progress, note=note))
+                summary = _train_into(run, plan, resumption=None, max_seconds=max_seconds, emit=emit, note=note)
     append_to_ledger(plan, summary, day=date.today().isoformat())
     return summary
+
+
+def _go_on(
+    plan: Plan,
+    run: RunFolder,
+    *,
+    flags: Collection[str],
+    max_seconds: float | None,
+    emit: Emit,
+    progress: Progress,
+    note: Note,
+    prepared: Callable[[PreparedDataset], None],
+) -> TrainingRun:
+    """Go on with the run in a folder, on the rows as they were prepared."""
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import MANIFEST, load_dataset
+    from finetune_exe.training.checkpoints import remove_unfinished
+    from finetune_exe.workflow.resuming import take_up
+
+    remove_unfinished(run.path)
+    if not (run.dataset / MANIFEST).is_file():
+        prepare_dataset(plan, run.dataset, progress=progress, note=note)
+    data = load_dataset(run.dataset)
+    prepared(data.manifest)
+    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    resumption = take_up(plan, data, plan_tokenizer(plan, note=note), base=base, run=run.path, flags=flags)
+    if resumption is None:
+        note("the run saved no checkpoint yet; it begins again")
+        run.events.unlink(missing_ok=True)
+    write_plan(plan, run.plan)
+    for left in (run.summary, run.evaluation, run.report):
+        left.unlink(missing_ok=True)
+    shutil.rmtree(run.model, ignore_errors=True)
+    return _train_into(run, plan, resumption=resumption, max_seconds=max_seconds, emit=emit, note=note)
+
+
+def _train_into(
+    run: RunFolder,
+    plan: Plan,
+    *,
+    resumption: Resumption | None,
+    max_seconds: float | None,
+    emit: Emit,
+    note: Note,
+) -> TrainingRun:
+    """Train on the run's prepared rows, and put the best checkpoint and the summary beside them."""
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.training.loop import train
+
+    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    note("loading the model")
+    with event_log(run.events, note) as log, stop_on_signals(note) as asked_to_stop:
+
+        def record(event: AnyEvent) -> None:
+            log(event)
+            emit(event)
+
+        summary = train(
+            plan, load_dataset(run.dataset), base=base, run=run.path, emit=record, max_seconds=max_seconds,
+            resumption=resumption, asked_to_stop=asked_to_stop,
+        )  # fmt: skip
+    publish_model(run.path / summary.checkpoint, run.model)
+    summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
+    summary.write(run.summary)
+    write_report(run.path)
+    return summary
+
+
+def publish_model(checkpoint: Path, model: Path) -> None:
+    """Copy what other programs load out of a checkpoint, in one piece."""
+    from finetune_exe.training.checkpoints import MANIFEST
+    from finetune_exe.training.state import FOLDER
+
+    with new_folder(model) as work:
+        shutil.copytree(checkpoint, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FOLDER, MANIFEST))
 
 
 def evaluate_run(

@@ -1,0 +1,199 @@
+"""Go on with an interrupted run exactly where it was, or say why that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from finetune_exe.domain.checkpoint import CheckpointManifest
+from finetune_exe.domain.events import read_events
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.values import Leaf
+from finetune_exe.errors import FineTuneError
+from finetune_exe.training.checkpoints import Checkpoint, Found, find_checkpoints
+
+HARMLESS = ("checkpoints.", "evaluation.", "data.paths", "model.reference")
+"""Settings that change no step: when it is measured, kept and judged, and where the same files lie."""
+ALLOW_PLAN_CHANGE, ALLOW_DATA_CHANGE = "--allow-plan-change", "--allow-data-change"
+ROUNDING = ("batch.micro_batch_size", "batch.gradient_accumulation_steps", "precision.gradient_checkpointing")
+"""Settings that change how a step is computed but not what: the same but for rounding."""
+_WHOLE_FILES_BELOW = 1 << 22
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
+
+
+class Change(NamedTuple):
+    """One thing that is no longer as it was."""
+
+    name: str
+    before: str
+    now: str
+    effect: str
+    """What it would do to the run."""
+    flag: str | None
+    """Option by which the user says that the run may go on with it; None where it may not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Where a run goes on."""
+
+    checkpoint: Checkpoint
+    found: Found
+    remarks: tuple[str, ...]
+    """What is not as it was, for the summary."""
+    lost_seconds: float
+    """Wall time between the checkpoint and the interruption."""
+
+
+def find_resumption(run: Path) -> Resumption | None:
+    """Find the newest checkpoint that can be trusted; None where the run saved none yet.
+
+    Raises:
+        FineTuneError: T12 where there are checkpoints but none can be trusted.
+    """
+    found = find_checkpoints(run)
+    if found.rejected and not found.whole:
+        raise FineTuneError(
+            "T12",
+            what=f"none of the {len(found.rejected)} checkpoints can be trusted",
+            where="; ".join(f"{path}: {why}" for path, why in found.rejected),
+            why="to go on from damaged weights, or from the beginning without a word, is not what was asked for",
+            fix="restore one from a copy, or train again from the beginning with --overwrite instead of --resume",
+        )
+    if not found.whole:
+        return None
+    newest = found.whole[0]
+    remarks = [f"{path.name} was passed over: {why}" for path, why in found.rejected]
+    return Resumption(
+        checkpoint=newest,
+        found=found,
+        remarks=tuple(remarks),
+        lost_seconds=max(0.0, _last_seconds(run / "events.jsonl") - newest.manifest.progress.total_seconds),
+    )
+
+
+def with_remarks(resumption: Resumption, remarks: Sequence[str]) -> Resumption:
+    """Add what else is to be remembered of taking the run up again."""
+    return dataclasses.replace(resumption, remarks=(*resumption.remarks, *remarks))
+
+
+def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
+    """Compare the settings of a checkpoint with those of a plan."""
+    now = {path: value for path, value, _ in plan.settings()}
+    rows = _effective(manifest.settings) == _effective(now)
+    for path in sorted(manifest.settings.keys() | now.keys()):
+        before, after = manifest.settings.get(path), now.get(path)
+        if before == after:
+            continue
+        if path.startswith(HARMLESS):
+            effect, flag = "changes no step", ALLOW_PLAN_CHANGE
+        elif path in ROUNDING and rows:
+            effect, flag = "the same steps but for rounding", ALLOW_PLAN_CHANGE
+        else:
+            effect, flag = "other steps: another run", None
+        yield Change(path, _shown(before), _shown(after), effect, flag)
+
+
+def content_changes(manifest: CheckpointManifest, *, base: str, dataset: str) -> Iterator[Change]:
+    """Compare the content of the base model and of the prepared rows."""
+    for name, key, now in (("the base model", "base", base), ("the prepared rows", "dataset", dataset)):
+        if manifest.inputs[key] != now:
+            yield Change(name, manifest.inputs[key][:12], now[:12], "other content: another run", None)
+
+
+def version_changes(manifest: CheckpointManifest, versions: Mapping[str, str], num_threads: int) -> tuple[str, ...]:
+    """Say which packages and how many threads are not those the checkpoint was made with."""
+    names = sorted(manifest.versions.keys() | versions.keys())
+    pairs = [(name, manifest.versions.get(name, "none"), versions.get(name, "none")) for name in names]
+    pairs += [("threads", str(manifest.num_threads), str(num_threads))]
+    return tuple(f"{name} was {before} and is {now}" for name, before, now in pairs if before != now)
+
+
+def insist_unchanged(changes: Sequence[Change], *, flags: Collection[str], run: Path) -> tuple[str, ...]:
+    """Refuse to go on with what has changed, with a table of it; where all of it is allowed, give it as remarks.
+
+    Args:
+        changes: What is not as it was.
+        flags: Options by which the user allowed changes.
+        run: The run's folder.
+
+    Raises:
+        FineTuneError: T13 where something changed that may not, or may only if the user says so.
+    """
+    if all(change.flag in flags for change in changes):
+        return tuple(f"{change.name} was {change.before}, now {change.now}" for change in changes)
+    forbidden = [change.name for change in changes if change.flag is None]
+    missing = sorted({change.flag for change in changes if change.flag} - set(flags))
+    raise FineTuneError(
+        "T13",
+        what=f"{len(changes)} thing{'s' if len(changes) > 1 else ''} changed since this run was interrupted",
+        where="\n".join([str(run), *_table(changes)]),
+        why=f"with another {', '.join(forbidden)} it would be another run"
+        if forbidden
+        else "the run would no longer be quite the one that was begun, so the change has to be wanted",
+        fix="begin a new run with --run OTHER, or put back what changed"
+        if forbidden
+        else f"add {' '.join(missing)} to go on, which is recorded; or go on as it was: {resume_command(run)}",
+    )
+
+
+def resume_command(run: Path) -> str:
+    """Give the command that takes a run up again as it was begun."""
+    return f"fine-tune train {run / 'plan.yaml'} --run {run} --resume"
+
+
+def fingerprint(base: Path) -> str:
+    """Name the content of a base model: its small files whole, its large ones by their sizes and many samples."""
+    digest = hashlib.sha256()
+    for file in sorted([*base.glob("*.json"), *base.glob("*.safetensors")]):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size};".encode())
+        with file.open("rb") as opened:
+            if size < _WHOLE_FILES_BELOW:
+                digest.update(opened.read())
+                continue
+            for number in range(_SAMPLES):
+                opened.seek(number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                digest.update(opened.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def verified_best(resumption: Resumption, note: Callable[[str], None]) -> tuple[int, float | None]:
+    """Give step and loss of the best evaluation whose checkpoint can be trusted."""
+    progress = resumption.checkpoint.manifest.progress
+    whole = {kept.manifest.step for kept in resumption.found.whole}
+    if progress.best_step in whole or not progress.points:
+        return progress.best_step, progress.best_loss
+    left = [point for point in progress.points if point.step in whole]
+    best = min(left, key=lambda point: point.validation_loss, default=None)
+    note(f"the best checkpoint, step-{progress.best_step}, cannot be used; " + (
+        f"step-{best.step} takes its place" if best else "the next evaluation takes its place"
+    ))  # fmt: skip
+    return (best.step, best.validation_loss) if best else (0, None)
+
+
+def _last_seconds(events: Path) -> float:
+    written = read_events(events) if events.is_file() else []
+    return written[-1].seconds if written else 0.0
+
+
+def _effective(settings: Mapping[str, Leaf]) -> int | None:
+    """Count the rows of a step."""
+    sizes = [size for path in ROUNDING[:2] if isinstance(size := settings.get(path), int)]
+    return sizes[0] * sizes[1] if len(sizes) == 2 else None
+
+
+def _shown(value: Leaf) -> str:
+    return "not set" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _table(changes: Sequence[Change]) -> Iterator[str]:
+    """Write the changes as lines under each other."""
+    rows = [("setting", "then", "now", "effect"), *(change[:4] for change in changes)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        yield "    " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
