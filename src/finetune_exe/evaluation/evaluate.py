@@ -17,8 +17,9 @@ from finetune_exe.evaluation.likelihood import RowLikelihoods, measure_likelihoo
 from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.readiness import assess
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
-from finetune_exe.models.generate import Answer, generate, merged
+from finetune_exe.models.generate import Answer, generate
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
+from finetune_exe.models.merge import merged
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder, SplitData, StoredRow
 from finetune_exe.text.encode import encode_prompt, reference_answer
@@ -161,7 +162,7 @@ def _measure(
     )  # fmt: skip
     answers = generate(
         merged(model), questions.prompts, tokenizer, max_new_tokens=plan.evaluation.max_new_tokens,
-        bf16=plan.precision.base_dtype == "bfloat16",
+        dtype=plan.precision.base_dtype,
         progress=lambda done: progress(f"{name}: answers", done, len(questions.prompts)),
     )  # fmt: skip
     return _Measured(likelihoods=likelihoods, answers=answers)

@@ -18,6 +18,7 @@ from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.memory import start_measuring
+from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.schedule import learning_rate
 from finetune_exe.training.setup import set_up
 from finetune_exe.training.step import learn
@@ -74,8 +75,7 @@ def train(
         rows = [batch_of(train_split, indices, pad_token_id=pad, device=setup.device) for indices in micro_batches]
         num_learned = sum(batch.num_learned for batch in rows)
         rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
-        for group in setup.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(setup.optimizer, rate)
         loss, norm = learn(setup, rows, max_norm=plan.optimizer.max_grad_norm)
         _refuse_non_finite(loss, norm, step, train_split, micro_batches)
         setup.optimizer.step()
