@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tests.tiny import write_model, write_rows
 
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import SPLITS
 from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
+from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.task import TaskSpec
@@ -71,7 +73,8 @@ class Bench:
     def plan(self, *settings: str) -> Plan:
         spec = TaskSpec(description="answer", data_paths=(str(self.rows),), model=str(self.models[0]))
         hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
-        low_rank = not {"method.kind=prefix", "method.kind=full"} & set(settings)
+        kind = next((value[12:] for value in settings if value.startswith("method.kind=")), "lora")
+        low_rank = kind in ("lora", "qlora")
         usual = (setting for setting in USUAL if low_rank or not setting.startswith("method."))
         named = (setting.replace("{folder}", str(self.folder)) for setting in settings)
         return make_plan(spec, hardware=hardware, settings=(*usual, *named))
@@ -138,6 +141,7 @@ def start(bench: Bench, plan: Plan) -> Seen:
 def model(bench: Bench, plan: Plan) -> Seen:
     """The model as it is trained."""
     setup = set_up(plan, model_folder(plan.model.reference))
+    moving = {str(parameter.dtype) for parameter in setup.model.parameters() if parameter.requires_grad}
     frozen = {str(parameter.dtype) for parameter in setup.model.parameters() if not parameter.requires_grad}
     scales = {
         module.scaling["default"]
@@ -148,6 +152,9 @@ def model(bench: Bench, plan: Plan) -> Seen:
     return {
         "trainable": setup.num_trainable_parameters,
         "frozen": frozen,
+        "moving": moving,
+        "rounds": torch.backends.cuda.matmul.fp32_precision,
+        "layers": [layer.gradient_checkpointing for layer in inner.model.layers],
         "scales": scales,
         "recomputes": inner.is_gradient_checkpointing,
     }
@@ -211,6 +218,7 @@ class Case:
 PATIENT = ("optimizer.learning_rate=0.9", "schedule.max_steps=40", "schedule.epochs=20.0")
 WIDE_ENOUGH = ("method.lora_rank=128",)
 """States of fewer than 4,096 numbers stay in float32."""
+ALL_IN_HALF = ("method.kind=full", "precision.base_dtype=bfloat16")
 UNGROUPED = ("data.group_by=null",)
 HELD_OUT = ("data.group_by=null", "data.validation_paths={folder}/held_out.jsonl")
 CASES: dict[str, Case] = {
@@ -242,6 +250,9 @@ CASES: dict[str, Case] = {
     "method.target_modules": Case(value="[q_proj]", phase=model, differs="trainable", same=("scales",)),
     "method.use_rslora": Case(value="true", phase=model, differs="scales", same=("trainable",)),
     "method.use_dora": Case(value="true", phase=model, differs="trainable", same=("scales",)),
+    "method.lora_plus_ratio": Case(value="16.0", phase=training, differs="weights", same=("rates", "initial")),
+    "method.trained_tokens": Case(value="[<|im_end|>]", phase=model, differs="trainable", same=("scales",)),
+    "method.masters": Case(value="float32", phase=model, differs="moving", same=("trainable",), beside=ALL_IN_HALF),
     "method.double_quantization": Case(
         value="false", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
     ),
@@ -255,6 +266,9 @@ CASES: dict[str, Case] = {
     "optimizer.beta2": Case(value="0.9", phase=training, differs="weights", same=("rates",)),
     "optimizer.max_grad_norm": Case(value="1e-3", phase=training, differs="weights", same=("rates",)),
     "schedule.kind": Case(value="linear", phase=training, differs="rates", same=("num_steps",)),
+    "schedule.decay_fraction": Case(
+        value="0.5", phase=training, differs="rates", same=("num_steps",), beside=("schedule.kind=wsd",)
+    ),
     "schedule.epochs": Case(value="0.3", phase=training, differs="num_steps", also=("schedule.max_steps=null",)),
     "schedule.max_steps": Case(value="3", phase=training, differs="num_steps"),
     "schedule.warmup.kind": Case(
@@ -267,6 +281,10 @@ CASES: dict[str, Case] = {
     "batch.group_by_length": Case(value="false", phase=batches, differs="order", same=("steps",)),
     "precision.base_dtype": Case(value="bfloat16", phase=model, differs="frozen", same=("trainable",)),
     "precision.gradient_checkpointing": Case(value="true", phase=model, differs="recomputes", same=("trainable",)),
+    "precision.tf32": Case(value="false", phase=model, differs="rounds", same=("trainable",)),
+    "precision.checkpoint_every_layers": Case(
+        value="2", phase=model, differs="layers", beside=("precision.gradient_checkpointing=true",)
+    ),
     "parallelism.kind": Case(value="ddp", phase=start, differs="refused", also=("parallelism.num_gpus=2",)),
     "parallelism.num_gpus": Case(value="2", phase=start, differs="refused", also=("parallelism.kind=fsdp",)),
     "checkpoints.evaluations_per_epoch": Case(value="1.0", phase=training, differs="evaluated", same=("losses",)),
@@ -288,7 +306,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def test_every_setting_has_a_case(bench: Bench) -> None:
     variants = [bench.plan("schedule.warmup.steps=3")]
-    variants += [bench.plan(f"method.kind={kind}") for kind in ("lora", "qlora", "prefix", "full")]
+    variants += [bench.plan(f"method.kind={kind}") for kind in METHOD_NAMES]
     settings = {path for plan in variants for path, _, _ in plan.settings()}
     assert settings == set(CASES)
 

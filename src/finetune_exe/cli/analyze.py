@@ -17,6 +17,7 @@ from finetune_exe.cli.surface import (
     wished_hardware,
     write_json,
 )
+from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 from finetune_exe.domain.task import TaskSpec
 
 
@@ -29,7 +30,7 @@ from finetune_exe.domain.task import TaskSpec
 @hardware_options[2]
 @click.option(
     "--method",
-    type=click.Choice(["lora", "qlora", "full", "prefix"]),
+    type=click.Choice(list(METHOD_NAMES)),
     help="Training method; chosen for you otherwise.",
 )
 @click.option("--preset", type=click.Choice(["auto", "conservative", "balanced", "aggressive"]), default="auto", show_default=True)  # fmt: skip
@@ -52,7 +53,7 @@ def command(
     gpu: str | None,
     vram: float | None,
     cpu: bool,
-    method: Literal["lora", "qlora", "full", "prefix"] | None,
+    method: MethodKind | None,
     preset: Literal["auto", "conservative", "balanced", "aggressive"],
     keep_abilities: bool,
     permissive_license: bool,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -16,6 +15,7 @@ from finetune_exe.cli.surface import (
     wished_hardware,
     write_json,
 )
+from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 
 
 @click.command("estimate")
@@ -25,9 +25,7 @@ from finetune_exe.cli.surface import (
 @hardware_options[0]
 @hardware_options[1]
 @hardware_options[2]
-@click.option(
-    "--method", type=click.Choice(["lora", "qlora", "full", "prefix"]), help="Training method.  [default: lora]"
-)
+@click.option("--method", type=click.Choice(list(METHOD_NAMES)), help="Training method.  [default: lora]")
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of the adapters.  [default: 16]")
 @click.option("--micro-batch-size", type=click.IntRange(min=1), help="Rows in one pass.  [default: 1]")
 @click.option("--length", type=click.IntRange(min=8), help="Tokens of each row.  [default: 1024]")
@@ -41,7 +39,7 @@ def command(
     gpu: str | None,
     vram: float | None,
     cpu: bool,
-    method: Literal["lora", "qlora", "full", "prefix"] | None,
+    method: MethodKind | None,
     rank: int | None,
     micro_batch_size: int | None,
     length: int | None,

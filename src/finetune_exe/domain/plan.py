@@ -7,11 +7,12 @@ defence; any other value must have a `Decision` under its dotted path.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.task import DataProfile, FormatName, TaskType
 from finetune_exe.domain.values import Check, Confidence, Decision, Estimate, Hardware, Interval, Leaf, ModelShape
 
@@ -75,7 +76,7 @@ class Considered(Value):
 class MethodOption(Value):
     """One row of the table of methods: what each would take here."""
 
-    kind: Literal["full", "lora", "qlora", "prefix"]
+    kind: MethodKind
     memory: Interval | None
     """Bytes in the fastest form that fits, or in the smallest form where none does."""
     tokens_per_second: Interval | None
@@ -87,6 +88,7 @@ class MethodOption(Value):
 
 
 OnTooLong = Literal["drop", "truncate_prompt", "refuse"]
+BaseDtype = Literal["float32", "bfloat16", "float16"]
 FixCode = Literal[
     "line_ends", "mojibake", "html_residue", "control_characters", "invisible_characters", "surrounding_space"
 ]
@@ -150,6 +152,10 @@ class LowRank(Value):
     """Scale by lora_alpha / sqrt(lora_rank) instead, which keeps high ranks learning."""
     use_dora: bool = False
     """Train length and direction of each weight apart: a fifth to a quarter slower."""
+    lora_plus_ratio: float | None = Field(default=None, ge=1)
+    """Learning rate of the second factor over that of the first (LoRA+); None gives both the same."""
+    trained_tokens: tuple[str, ...] = ()
+    """Tokens of the tokenizer whose embeddings are trained too, such as new ones that the base never met."""
 
 
 class Lora(LowRank):
@@ -177,29 +183,56 @@ class Prefix(Value):
     """Learned positions before each row; they take room in the context."""
 
 
+class Prompt(Value):
+    """Learned embeddings before every row; the model is frozen."""
+
+    kind: Literal["prompt"] = "prompt"
+    """How the model is made trainable."""
+    num_virtual_tokens: int = Field(default=20, ge=1)
+    """Learned positions before each row; they take room in the context, and time like any token."""
+
+
+class Ia3(Value):
+    """Learned factors on keys, values (of some architectures queries) and the MLP; the model is frozen."""
+
+    kind: Literal["ia3"] = "ia3"
+    """How the model is made trainable."""
+
+
 class Full(Value):
     """Every weight is trained."""
 
     kind: Literal["full"] = "full"
     """How the model is made trainable."""
+    masters: Literal["float32", "split", "stochastic"] = "float32"
+    """Where small updates survive: in weights kept in float32; in 16 bits beside weights in bfloat16, which together
+    are float32 exactly; or in rounding up or down at random, in proportion."""
 
 
-Method = Annotated[Lora | Qlora | Full | Prefix, Field(discriminator="kind")]
+Method = Annotated[Lora | Qlora | Full | Prefix | Prompt | Ia3, Field(discriminator="kind")]
+METHOD_TYPES: dict[MethodKind, type[Method]] = {
+    kind.model_fields["kind"].default: kind for kind in get_args(get_args(Method)[0])
+}
+"""The settings of each kind of method."""
+
+OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion", "adafactor"]
 
 
 class Optimizer(Value):
-    """AdamW and its settings."""
+    """The rule by which weights follow their gradients."""
 
-    kind: Literal["adamw", "adamw_8bit"] = "adamw"
-    """Whether its two states are kept in float32 or in 8-bit blocks: 8 or 2 bytes for each trained weight."""
+    kind: OptimizerName = "adamw"
+    """AdamW with its two states in float32 or in 8-bit blocks (8 or 2 bytes a trained weight), paged to the processor's
+    memory where the GPU's is full; Lion with one state (4); Adafactor with sums over rows and columns (next to 0)."""
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
     """Highest step size, reached when the warm-up ends."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Pull of the trained weights towards zero, AdamW's."""
+    """Pull of the trained weights towards zero, by this share of the learning rate a step; norms, biases, factors of
+    IA3 and trained embeddings of tokens are spared."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the running mean of the gradient."""
+    """Decay of the running mean of the gradient; Adafactor has none."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the running mean of its square."""
+    """Decay of the running mean of its square; of Lion's one state; Adafactor has a rule of its own."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; None never scales."""
 
@@ -225,13 +258,15 @@ class WarmupSteps(Value):
 class Schedule(Value):
     """How long, and how the learning rate moves."""
 
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    kind: Literal["cosine", "linear", "constant", "wsd", "inverse_sqrt"] = "cosine"
+    """How the learning rate falls after the warm-up; wsd holds it, then falls linearly over the last steps."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training rows."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimizer steps even if the epochs are not done; None never does."""
     warmup: Annotated[WarmupFraction | WarmupSteps, Field(discriminator="kind")] = WarmupFraction(fraction=0.03)
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """Share of all steps, at the end, over which wsd falls; the other schedules do not look at it."""
 
 
 class Batch(Value):
@@ -251,12 +286,17 @@ class Batch(Value):
 
 
 class Precision(Value):
-    """Number formats. Trainable weights and optimizer states are always float32."""
+    """Number formats. What is trained is float32, or exact to as many bits, whatever the frozen weights are."""
 
-    base_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Format of the frozen weights, and of the matrix products."""
+    base_dtype: BaseDtype = "float32"
+    """Format of the frozen weights, and of the matrix products. With float16 the loss is scaled so that small gradients
+    do not vanish."""
+    tf32: bool = True
+    """On NVIDIA GPUs from Ampere on, let products of float32 round their factors to 10 bits: several times faster."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    checkpoint_every_layers: int = Field(default=1, ge=1)
+    """With gradient checkpointing, compute the first of every so many layers again: 2 saves and costs half."""
 
 
 class Parallelism(Value):

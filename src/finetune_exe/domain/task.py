@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from finetune_exe.domain.document import Document, Value
+from finetune_exe.domain.method_kinds import MethodKind
 
 TaskType = Literal[
     "classification", "qa", "generation", "translation", "extraction", "rewriting",
@@ -88,7 +89,7 @@ class TaskSpec(Document):
     """Base model wished for: hub id, folder, GGUF file, or "embedded"."""
     gpu: str | None = None
     """Hardware wished for, as in "RTX 4090" or "8xH100"; None means this machine."""
-    method: Literal["lora", "qlora", "full", "prefix"] | None = None
+    method: MethodKind | None = None
     preset: Literal["auto", "conservative", "balanced", "aggressive"] = "auto"
     keep_abilities: bool = False
     """Whether what the model can do today matters as much as the new task."""

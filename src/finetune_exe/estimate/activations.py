@@ -86,7 +86,8 @@ def checkpoint_bytes(workload: Workload) -> float:
             # every other matrix product is kept, the rest computed again
             return stream + 0.5 * block_bytes(workload)
         case "full":
-            return stream
+            again = workload.recomputed_layers
+            return again * stream + (1 - again) * block_bytes(workload)
         case "offload":
             return 0.0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal, assert_never
 
-from finetune_exe.domain.plan import Full, LowRank, Plan, Prefix, Qlora
+from finetune_exe.domain.plan import Full, Ia3, LowRank, OptimizerName, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Interval, ModelShape
 from finetune_exe.errors import FineTuneError
-from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters, count_parameters
+from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
 from finetune_exe.estimate.rows import (
     arrange_passes,
     counted_tokens,
@@ -33,6 +34,8 @@ from finetune_exe.knowledge.gpus import GpuFacts, find_gpu
 
 VALIDATION_TOKENS = 4096
 """Tokens, padding included, that a batch of the validation pass holds at most."""
+IA3_TARGETS: frozenset[Target] = frozenset({"key", "value", "down"})
+"""Layers of Llama that IA3 scales; of some architectures the query in the key's stead, which counts about the same."""
 PEAK_LENGTH_ERROR = 0.1
 """Share by which the longest pass may differ from that of a typical draw of the rows that were counted."""
 EAGER_LENGTH = 128
@@ -47,8 +50,8 @@ def plan_workload(plan: Plan) -> Workload | None:
     shape = plan.model.shape
     if shape is None:
         return None
-    half = plan.precision.base_dtype == "bfloat16"
-    full = isinstance(plan.method, Full)
+    half = plan.precision.base_dtype != "float32"
+    single = isinstance(plan.method, Full) and plan.method.masters == "float32"
     longest = longest_row(plan)
     passes = arrange_passes(plan)
     return Workload(
@@ -56,18 +59,17 @@ def plan_workload(plan: Plan) -> Workload | None:
         num_parameters=plan.model.num_parameters or count_parameters(shape),
         storage=_storage(plan),
         compute_bytes=2 if half else 4,
-        stream_bytes=2 if half and not full else 4,
+        stream_bytes=2 if half and not single else 4,
         training=_training(plan, shape),
-        optimizer=OptimizerKind(
-            state_bytes=8.0 if plan.optimizer.kind == "adamw" else 2.0,
-            foreach=plan.optimizer.kind == "adamw" and bool(plan.hardware.gpus),
-        ),
+        optimizer=_optimizer(plan, shape),
         micro_batch_size=plan.batch.micro_batch_size,
         longest_tokens=longest.mid,
         mean_tokens=row_tokens(plan, plan.profile).mid if plan.profile else longest.mid,
         padded_share=passes.padded_share if passes else _usual_padding(plan),
         accumulation=plan.batch.gradient_accumulation_steps,
         checkpointing="full" if plan.precision.gradient_checkpointing else "no",
+        recomputed_layers=math.ceil(shape.num_layers / plan.precision.checkpoint_every_layers) / shape.num_layers,
+        tf32=plan.precision.tf32,
         attention=attention_kind(plan.data.max_length, on_gpu=bool(plan.hardware.gpus)),
         learned_share=learned_share(plan.profile, counted_tokens(plan)).mid,
         validation_tokens=_validation_tokens(plan),
@@ -130,27 +132,46 @@ def _validation_tokens(plan: Plan) -> float:
     return min(VALIDATION_TOKENS, rows * row_tokens(plan, plan.profile).mid)
 
 
+STATE_BYTES: dict[OptimizerName, float] = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "lion": 4.0}
+"""For each trained weight; Adafactor's depend on the form of each matrix."""
+
+
+def _optimizer(plan: Plan, shape: ModelShape) -> OptimizerKind:
+    """Say what the optimizer holds; kept masters are stepped one after another, with no temporary of them all."""
+    kind = plan.optimizer.kind
+    one_by_one = isinstance(plan.method, Full) and plan.method.masters != "float32"
+    narrow = plan.method.lora_rank if isinstance(plan.method, LowRank) else shape.hidden_size
+    return OptimizerKind(
+        state_bytes=STATE_BYTES.get(kind, 4.0 * (1 / narrow + 1 / shape.hidden_size)),
+        foreach=kind == "adamw" and bool(plan.hardware.gpus) and not one_by_one,
+        paged=kind == "paged_adamw_8bit",
+    )
+
+
 def _storage(plan: Plan) -> Storage:
+    half = plan.precision.base_dtype != "float32"
     match plan.method:
-        case Full():
-            return "float32"
+        case Full(masters=masters):
+            return "float32" if masters == "float32" else "bfloat16"
         case Qlora(double_quantization=twice):
             return "nf4-dq" if twice else "nf4"
         case _:
-            return plan.precision.base_dtype
+            return "bfloat16" if half else "float32"
 
 
 def _training(plan: Plan, shape: ModelShape) -> Training:
-    """Describe what is trained; its weights are float32 whatever the model's own are."""
+    """Describe what is trained; adapters are float32 whatever the model's own weights are."""
     match plan.method:
-        case Full():
-            return FullTraining(parameter_bytes=4)
+        case Full(masters=masters):
+            width = 4 if masters == "float32" else 2
+            return FullTraining(parameter_bytes=width, master_bytes=2 if masters == "split" else 0)
         case LowRank(lora_rank=rank, target_modules=modules, use_dora=dora, lora_dropout=dropout):
             named = None if modules == "all-linear" else read_targets(" ".join(modules))
             targets = named or ALL_LINEAR
+            extra = len(plan.method.trained_tokens) * shape.hidden_size
             return Adapters(
                 targets=targets,
-                num_parameters=count_lora_parameters(shape, rank=rank, targets=targets),
+                num_parameters=count_lora_parameters(shape, rank=rank, targets=targets) + extra,
                 parameter_bytes=4,
                 copied_bytes=4 if dora else 0,
                 output_bytes=DORA_OUTPUT_BYTES if dora else 0,
@@ -160,5 +181,14 @@ def _training(plan: Plan, shape: ModelShape) -> Training:
         case Prefix(num_virtual_tokens=length):
             trained = 2 * length * shape.num_layers * shape.num_key_value_heads * shape.head_dim
             return Adapters(targets=frozenset(), num_parameters=trained, parameter_bytes=4, copied_bytes=0)
+        case Prompt(num_virtual_tokens=length):
+            trained = length * shape.hidden_size
+            return Adapters(
+                targets=frozenset(), num_parameters=trained, parameter_bytes=4, copied_bytes=0, virtual_tokens=length
+            )
+        case Ia3():
+            trained = shape.num_layers * (2 * shape.num_key_value_heads * shape.head_dim + shape.intermediate_size)
+            return Adapters(targets=IA3_TARGETS, num_parameters=trained, parameter_bytes=4, copied_bytes=0,
+                            output_bytes=4)  # fmt: skip
         case _:
             assert_never(plan.method)

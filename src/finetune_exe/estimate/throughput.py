@@ -122,7 +122,7 @@ def throughput(workload: Workload) -> Throughput | Refusal:
 def _peak(gpu: GpuFacts, workload: Workload) -> float:
     """Peak operations a second in the format of the matrix products."""
     if workload.compute_bytes == 4:
-        return 1e12 * (gpu.tf32_tflops or gpu.fp32_tflops)
+        return 1e12 * ((workload.tf32 and gpu.tf32_tflops) or gpu.fp32_tflops)
     return 1e12 * (gpu.bf16_tflops or gpu.fp16_tflops)
 
 
@@ -174,7 +174,8 @@ def operations_per_weight(workload: Workload) -> float:
 
 def recomputed(workload: Workload) -> float:
     """Give the share of a forward pass that the backward pass repeats."""
-    return {"no": 0.0, "selective": SELECTIVE_RECOMPUTE, "full": 1.0, "offload": 1.0}[workload.checkpointing]
+    shares = {"no": 0.0, "selective": SELECTIVE_RECOMPUTE, "full": workload.recomputed_layers, "offload": 1.0}
+    return shares[workload.checkpointing]
 
 
 def _weight_traffic(workload: Workload) -> float:

@@ -126,6 +126,10 @@ class Workload:
     accumulation: float = 1
     """Passes whose gradients are summed before a step."""
     checkpointing: Literal["no", "full", "selective", "offload"] = "no"
+    recomputed_layers: float = 1.0
+    """Share of the layers that full checkpointing computes again; the others keep everything."""
+    tf32: bool = True
+    """Whether products of float32 may round their factors to 10 bits."""
     attention: Literal["fused", "eager"] = "fused"
     loss: Literal["full", "kernel", "chunked", "fused"] = "full"
     """How cross-entropy goes: all logits in float32, in one kernel, in pieces, or without ever holding them."""

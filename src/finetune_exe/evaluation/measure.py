@@ -16,7 +16,8 @@ from finetune_exe.evaluation.likelihood import RowLikelihoods, measure_likelihoo
 from finetune_exe.evaluation.memorisation import SHORTEST, extraction_flags
 from finetune_exe.evaluation.refusal_probe import Leanings, measure_leanings
 from finetune_exe.evaluation.suites import Suite, score_suite
-from finetune_exe.models.generate import Answer, generate, merged
+from finetune_exe.models.generate import Answer, generate
+from finetune_exe.models.merge import merged
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -172,7 +173,7 @@ def _answers(
             fresh.append(True)
             return generate(
                 model.fast(), [asked.prompts[index] for index in chunk], asked.tokenizer,
-                max_new_tokens=plan.evaluation.max_new_tokens, bf16=asked.bf16,
+                max_new_tokens=plan.evaluation.max_new_tokens, dtype=plan.precision.base_dtype,
                 progress=lambda done: progress(f"{name}: answers", start + done, len(order)),
             )  # fmt: skip
 

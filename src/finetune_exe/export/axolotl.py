@@ -8,7 +8,14 @@ from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
 from finetune_exe.export.source import model_source, template_text
-from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, optimizer_key, trainer_keys, warmup_keys
+from finetune_exe.export.trainer_keys import (
+    TRAINER_DIFFERS,
+    low_rank_keys,
+    optimizer_key,
+    schedule_key,
+    trainer_keys,
+    warmup_keys,
+)
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
@@ -33,7 +40,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("micro_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
     yield key("num_epochs", plan.schedule.epochs, "schedule.epochs")
     yield from optimizer_key(plan, name="optimizer")
-    yield key("lr_scheduler", plan.schedule.kind, "schedule.kind")
+    yield from schedule_key(plan, name="lr_scheduler")
     yield from warmup_keys(plan, share="warmup_ratio")
     yield key("gradient_checkpointing", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing")
     patience = plan.checkpoints.early_stopping_patience

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
 from finetune_exe.export.source import model_source
-from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, optimizer_key, trainer_keys, warmup_keys
+from finetune_exe.export.trainer_keys import (
+    TRAINER_DIFFERS,
+    low_rank_keys,
+    optimizer_key,
+    schedule_key,
+    trainer_keys,
+    warmup_keys,
+)
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
@@ -32,7 +39,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
     yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
     yield from optimizer_key(plan, name="optim")
-    yield key("lr_scheduler_type", plan.schedule.kind, "schedule.kind")
+    yield from schedule_key(plan, name="lr_scheduler_type")
     yield from warmup_keys(plan, share="warmup_ratio")
     yield key("gradient_checkpointing", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing")
     yield key("use_cpu", None if plan.hardware.gpus else True)

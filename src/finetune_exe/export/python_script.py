@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import Plan, WarmupFraction
+from finetune_exe.domain.plan import LowRank, Plan, WarmupFraction
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
     assignments,
@@ -33,8 +33,16 @@ import sys
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PrefixTuningConfig, get_peft_model, initialize_kv_prefix_from_text
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+    initialize_kv_prefix_from_text,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 '''
 
@@ -49,9 +57,17 @@ class PythonScript:
         """Write the plan as a script: settings on top, then code that is the same for every plan."""
         optimizer, schedule, batch, warmup = plan.optimizer, plan.schedule, plan.batch, plan.schedule.warmup
         warm = {"fraction": warmup.fraction} if isinstance(warmup, WarmupFraction) else {"steps": warmup.steps}
+        method = plan.method
+        low_rank = [
+            setting("LORA_PLUS_RATIO", method.lora_plus_ratio if isinstance(method, LowRank) else None,
+                    "method.lora_plus_ratio"),
+            setting("TRAINED_TOKENS", list(method.trained_tokens) if isinstance(method, LowRank) else [],
+                    "method.trained_tokens"),
+        ]  # fmt: skip
         settings = (
             *model_settings(plan),
             *method_constants(plan),
+            *low_rank,
             setting("OPTIMIZER", optimizer.kind, "optimizer.kind"),
             setting("LEARNING_RATE", optimizer.learning_rate, "optimizer.learning_rate"),
             setting("WEIGHT_DECAY", optimizer.weight_decay, "optimizer.weight_decay"),
@@ -67,8 +83,12 @@ class PythonScript:
             ),
             setting("GROUP_BY_LENGTH", batch.group_by_length, "batch.group_by_length"),
             setting("BASE_DTYPE", plan.precision.base_dtype, "precision.base_dtype"),
+            setting("TF32", plan.precision.tf32, "precision.tf32"),
             setting(
                 "GRADIENT_CHECKPOINTING", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing"
+            ),
+            setting(
+                "CHECKPOINT_EVERY_LAYERS", plan.precision.checkpoint_every_layers, "precision.checkpoint_every_layers"
             ),
             setting("SEED", plan.seed, "seed"),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePath
 
-from finetune_exe.domain.plan import Full, Parallelism, Plan, Prefix, Qlora, WarmupFraction
+from finetune_exe.domain.plan import Full, Ia3, OptimizerName, Parallelism, Plan, Prefix, Prompt, Qlora, WarmupFraction
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
@@ -56,9 +56,12 @@ def adapter(plan: Plan) -> Configuration | None:
     if isinstance(method, Full):
         return None
     task = setting("task_type", "CAUSAL_LM")
-    if isinstance(method, Prefix):
+    if isinstance(method, Ia3):
+        return Configuration(type="IA3Config", settings=(task,))
+    if isinstance(method, Prefix | Prompt):
         length = setting("num_virtual_tokens", method.num_virtual_tokens, "method.num_virtual_tokens")
-        return Configuration(type="PrefixTuningConfig", settings=(length, task))
+        kind = "PrefixTuningConfig" if isinstance(method, Prefix) else "PromptTuningConfig"
+        return Configuration(type=kind, settings=(length, task))
     targets = method.target_modules
     return Configuration(
         type="LoraConfig",
@@ -95,7 +98,7 @@ def method_constants(plan: Plan) -> tuple[Setting, ...]:
     return (
         _constant("ADAPTER", adapter(plan), "method.kind"),
         _constant("QUANTIZATION", quantization(plan), "method.kind"),
-        setting("FIRST_WORDS", FIRST_WORDS if isinstance(plan.method, Prefix) else None),
+        setting("FIRST_WORDS", FIRST_WORDS if isinstance(plan.method, Prefix | Prompt) else None),
     )
 
 
@@ -114,6 +117,18 @@ def warmup_paths(plan: Plan) -> tuple[str, ...]:
     )
 
 
+TRAINER_OPTIMIZERS: dict[OptimizerName, str] = {
+    "adamw": "adamw_torch",
+    "adamw_8bit": "adamw_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "lion": "lion_32bit",
+    "adafactor": "adafactor",
+}
+"""What transformers' Trainer calls the same optimizer."""
+TRAINER_SCHEDULES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+"""What it calls a schedule, where that is another name."""
+
+
 def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
     """Give the arguments of transformers' Trainer that need no data to be known, its length aside.
 
@@ -122,20 +137,20 @@ def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
     optimizer, batch, precision, warmup = plan.optimizer, plan.batch, plan.precision, plan.schedule.warmup
     warmup_steps = warmup.fraction if isinstance(warmup, WarmupFraction) else warmup.steps
     sampling = "group_by_length" if batch.group_by_length else "random"
-    optim = "adamw_8bit" if optimizer.kind == "adamw_8bit" else "adamw_torch"
     return (
-        setting("optim", optim, "optimizer.kind"),
+        setting("optim", TRAINER_OPTIMIZERS[optimizer.kind], "optimizer.kind"),
         setting("learning_rate", optimizer.learning_rate, "optimizer.learning_rate"),
         setting("weight_decay", optimizer.weight_decay, "optimizer.weight_decay"),
         setting("adam_beta1", optimizer.beta1, "optimizer.beta1"),
         setting("adam_beta2", optimizer.beta2, "optimizer.beta2"),
         setting("max_grad_norm", optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm"),
-        setting("lr_scheduler_type", plan.schedule.kind, "schedule.kind"),
+        setting("lr_scheduler_type", TRAINER_SCHEDULES.get(plan.schedule.kind, plan.schedule.kind), "schedule.kind"),
         setting("warmup_steps", warmup_steps, *warmup_paths(plan)),
         setting("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size"),
         setting("gradient_accumulation_steps", batch.gradient_accumulation_steps, "batch.gradient_accumulation_steps"),
         setting("train_sampling_strategy", sampling, "batch.group_by_length"),
         setting("bf16", precision.base_dtype == "bfloat16", "precision.base_dtype"),
+        *([setting("fp16", True)] if precision.base_dtype == "float16" else []),
         setting("gradient_checkpointing", precision.gradient_checkpointing, "precision.gradient_checkpointing"),
         setting("seed", plan.seed, "seed"),
     )
@@ -147,6 +162,7 @@ def length_constants(plan: Plan) -> tuple[Setting, ...]:
     return (
         setting("EPOCHS", schedule.epochs, "schedule.epochs"),
         setting("MAX_STEPS", schedule.max_steps, "schedule.max_steps"),
+        setting("DECAY_FRACTION", schedule.decay_fraction, "schedule.decay_fraction"),
         setting("EVALUATIONS_PER_EPOCH", checkpoints.evaluations_per_epoch, "checkpoints.evaluations_per_epoch"),
         setting("PATIENCE", checkpoints.early_stopping_patience, "checkpoints.early_stopping_patience"),
     )
@@ -204,7 +220,7 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
         constants: The same as Python text.
         parts: Names of the parts below `scripts/` that follow.
     """
-    if plan.method.kind == "qlora" or plan.optimizer.kind == "adamw_8bit":
+    if plan.method.kind == "qlora" or plan.optimizer.kind in ("adamw_8bit", "paged_adamw_8bit", "lion"):
         header = header.replace('"peft>=0.21"', '"peft>=0.21" "bitsandbytes>=0.50.2"')
     expressed = {path for item in settings for path in item.paths}
     opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{left_out(plan, expressed)}"

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.export.configuration_file import Key, key
+from finetune_exe.export.source import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 
-_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_8bit"}
-"""Transformers' name of each kind of optimizer."""
 TRAINER_DIFFERS = (
-    "the first step has a learning rate of zero where there is a warm-up; weight decay spares biases and norms",
+    "the first step has a learning rate of zero where there is a warm-up",
     "evaluations come every so many steps of all, not of an epoch",
 )
 """What the Trainer does in another way than this program's own loop."""
@@ -28,6 +27,7 @@ def trainer_keys(plan: Plan) -> Iterator[Key]:
     yield key("adam_beta2", optimizer.beta2, "optimizer.beta2")
     yield key("max_grad_norm", optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm")
     yield key("bf16", plan.precision.base_dtype == "bfloat16", "precision.base_dtype")
+    yield key("fp16", True if plan.precision.base_dtype == "float16" else None)
     share = round(min(0.99, 1 / (checkpoints.evaluations_per_epoch * plan.schedule.epochs)), 4)
     yield key("eval_strategy", "steps")
     yield key("eval_steps", share, "checkpoints.evaluations_per_epoch", note="of all steps")
@@ -42,9 +42,15 @@ def trainer_keys(plan: Plan) -> Iterator[Key]:
 
 
 def optimizer_key(plan: Plan, *, name: str) -> Iterator[Key]:
-    """Give the kind of optimizer under the trainer's `name` for it, where transformers has it."""
-    if plan.optimizer.kind in _OPTIMIZERS:
-        yield key(name, _OPTIMIZERS[plan.optimizer.kind], "optimizer.kind")
+    """Give the kind of optimizer under the trainer's `name` for it."""
+    yield key(name, TRAINER_OPTIMIZERS[plan.optimizer.kind], "optimizer.kind")
+
+
+def schedule_key(plan: Plan, *, name: str) -> Iterator[Key]:
+    """Give the schedule under the trainer's `name` for it; not wsd, whose fall is a number of steps there."""
+    kind = plan.schedule.kind
+    if kind != "wsd":
+        yield key(name, TRAINER_SCHEDULES.get(kind, kind), "schedule.kind")
 
 
 def warmup_keys(plan: Plan, *, share: str) -> Iterator[Key]:

@@ -26,8 +26,7 @@ trainer, so that answers and their end-of-turn tokens alone are learned with any
 assistant_only_loss needs a template with {% generation %} marks, and completion_only_loss learns the last answer alone
 and with it the white space after its end-of-turn token. Both are therefore off below.
 
-Unlike this program's own loop, the trainer's first step has a learning rate of zero where there is a warm-up, and
-weight decay spares biases and norms.
+Unlike this program's own loop, the trainer's first step has a learning rate of zero where there is a warm-up.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PrefixTuningConfig, initialize_kv_prefix_from_text
+from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, initialize_kv_prefix_from_text
 from transformers import AutoTokenizer, BitsAndBytesConfig, EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -79,6 +78,7 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
     return (
         Setting(name="model_init_kwargs", code=f'{{"dtype": {literal(dtype)}, "revision": REVISION, **GGUF}}'),
+        _tf32(plan),
         *_sharding(plan),
         setting("per_device_eval_batch_size", plan.batch.micro_batch_size),
         setting("gradient_checkpointing_kwargs", {"use_reentrant": False}),
@@ -98,6 +98,13 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         setting("completion_only_loss", False),
         setting("loss_type", "nll"),
     )
+
+
+def _tf32(plan: Plan) -> Setting:
+    """Ask for TF32 only where there is a GPU that has it: elsewhere the trainer refuses to begin."""
+    able = "torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8"
+    return Setting(name="tf32", code=f"True if {able} else None" if plan.precision.tf32 else "False",
+                   paths=("precision.tf32",))  # fmt: skip
 
 
 def _sharding(plan: Plan) -> tuple[Setting, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from typing import Literal
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.knowledge.rows import read_rows
 
 
@@ -14,7 +14,7 @@ from finetune_exe.knowledge.rows import read_rows
 class MethodFacts:
     """One method."""
 
-    kind: Literal["full", "lora", "qlora", "prefix"]
+    kind: MethodKind
     accuracy: float | None = None
     """Percent right on GSM8K after the comparison's training; None where it was not in it."""
     forgetting: float | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from finetune_exe.domain.plan import Precision
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import padded_length
+from finetune_exe.models.load import torch_dtype
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -72,16 +73,19 @@ class LossFunction:
     """
 
     def __init__(self, model: Any, precision: Precision, *, device: str) -> None:
-        from peft import LoraConfig, PeftModel
+        from peft import LoraConfig, PeftModel, PromptTuningConfig
 
         self.model = model
         self.device = device
-        self.bf16 = precision.base_dtype == "bfloat16"
+        self.half = None if precision.base_dtype == "float32" else torch_dtype(precision.base_dtype)
         self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._decoder = self._inner.get_decoder()
         adapter = model.active_peft_config if isinstance(model, PeftModel) else None
-        self._has_prefix = adapter is not None and adapter.is_prompt_learning
-        self._casts_needlessly = self.bf16 and isinstance(adapter, LoraConfig) and not adapter.use_dora
+        learned = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+        self._before = learned if isinstance(adapter, PromptTuningConfig) else 0
+        self._has_prefix = learned > 0
+        plain = isinstance(adapter, LoraConfig) and not (adapter.use_dora or adapter.trainable_token_indices)
+        self._casts_needlessly = self.half is not None and plain
         self._plain_head = self._head_is_plain()
 
     def __call__(self, rows: Rows) -> RowLosses:
@@ -89,24 +93,42 @@ class LossFunction:
         import torch
 
         predicts_BT = rows.learned_BT[:, 1:]
-        prefix = self.model.get_prompt(len(rows.ids_BT)) if self._has_prefix else None
-        inputs = {"input_ids": rows.ids_BT, "past_key_values": prefix, "use_cache": False}
-        with self._without_detours(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+        before = self._before
+        with self._without_detours(), self._autocast():
+            inputs = self._inputs(rows)
             if self._plain_head:
-                hidden_BTH = self._decoder(**inputs).last_hidden_state
+                hidden_BTH = self._decoder(**inputs).last_hidden_state[:, before:]
                 logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
             else:
                 columns = predicts_BT.any(dim=0).nonzero().squeeze(1)
-                logits_BKV = self._inner(**inputs, logits_to_keep=columns).logits
+                logits_BKV = self._inner(**inputs, logits_to_keep=columns + before).logits
                 logits_NV = logits_BKV[predicts_BT[:, columns]]
         targets_N = rows.ids_BT[:, 1:][predicts_BT]
         nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
         return RowLosses(nll_N, predicts_BT.nonzero()[:, 0])
 
-    def _without_detours(self) -> AbstractContextManager[None]:
-        """Keep inputs of adapters in bfloat16, where autocast takes them anyway, instead of by way of float32.
+    def _inputs(self, rows: Rows) -> dict[str, Any]:
+        """Give the rows with what is learned to stand before them: keys and values, or embeddings."""
+        import torch
 
-        DoRA's lengths need the way by float32.
+        if not self._has_prefix:
+            return {"input_ids": rows.ids_BT, "use_cache": False}
+        learned = self.model.get_prompt(len(rows.ids_BT))
+        if not self._before:
+            return {"input_ids": rows.ids_BT, "past_key_values": learned, "use_cache": False}
+        embedded_BTH = self._inner.get_input_embeddings()(rows.ids_BT)
+        return {"inputs_embeds": torch.cat([learned.to(embedded_BTH.dtype), embedded_BTH], dim=1), "use_cache": False}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Compute matrix products in the plan's 16-bit format, where it has one."""
+        import torch
+
+        return torch.autocast(self.device, dtype=self.half, enabled=self.half is not None)
+
+    def _without_detours(self) -> AbstractContextManager[None]:
+        """Keep inputs of adapters in 16 bit, where autocast takes them anyway, instead of by way of float32.
+
+        DoRA's lengths need the way by float32, and PEFT's layers of trained tokens do not know the switch.
         """
         from peft.helpers import disable_input_dtype_casting
 
@@ -121,7 +143,7 @@ class LossFunction:
             return False
         training = self.model.training
         self.model.eval()
-        with torch.no_grad(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.no_grad(), self._autocast():
             own = self._inner(input_ids=ids, use_cache=False).logits.float()
             plain = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
         self.model.train(training)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+from finetune_exe.models.load import Dtype, torch_dtype
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -17,20 +19,6 @@ class Answer(NamedTuple):
     num_tokens: int
 
 
-def merged(model: Any) -> Any:
-    """Fold low-rank adapters into the weights they stand beside, so that each token takes half the operations.
-
-    A model whose weights are kept in 4 bit, or that has no such adapters, is given back as it is.
-    """
-    from peft import LoraConfig, PeftModel
-
-    if not isinstance(model, PeftModel) or not isinstance(model.active_peft_config, LoraConfig):
-        return model
-    if getattr(model.get_base_model(), "quantization_method", None) is not None:
-        return model
-    return model.merge_and_unload()
-
-
 def generate(
     model: Any,
     prompts: Sequence[tuple[int, ...]],
@@ -38,7 +26,7 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int = 16,
-    bf16: bool = False,
+    dtype: Dtype = "float32",
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
     """Generate an answer to each prompt.
@@ -49,7 +37,7 @@ def generate(
         tokenizer: Says which tokens stop an answer.
         max_new_tokens: Longest answer.
         batch_size: Prompts answered together; they are sorted by length first.
-        bf16: Compute matrix products in bfloat16.
+        dtype: Format of the matrix products.
         progress: Told how many prompts are answered.
 
     Returns:
@@ -76,11 +64,40 @@ def generate(
         for row, index in enumerate(batch):
             ids[row, longest - len(prompts[index]) :] = torch.tensor(prompts[index], device=device)
             real[row, longest - len(prompts[index]) :] = 1
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            output = model.generate(input_ids=ids, attention_mask=real, generation_config=settings)
+        with torch.inference_mode(), _products_in(dtype, device.type):
+            output = _continued(model, ids, real, settings)
         for row, index in enumerate(batch):
-            new = output[row, longest:].tolist()
+            new = output[row].tolist()
             length = next((i for i, token in enumerate(new) if token in stops), len(new))
             answers[index] = Answer(tokenizer.decode_answer(new), length < len(new), length)
         progress(len(answers))
     return [answers[index] for index in range(len(prompts))]
+
+
+def _continued(model: Any, ids: Any, real: Any, settings: Any) -> Any:
+    """Generate behind prompts padded on the left; learned embeddings stand between the padding and the prompt.
+
+    Source: PEFT 0.21.2 puts them before the padding, where they have other positions than in training.
+    """
+    import torch
+    from peft import PeftModel, PromptTuningConfig
+
+    if not isinstance(model, PeftModel) or not isinstance(model.active_peft_config, PromptTuningConfig):
+        output = model.generate(input_ids=ids, attention_mask=real, generation_config=settings)
+        return output[:, ids.shape[1] :]
+    inner, learned = model.get_base_model(), model.get_prompt(1)[0]
+    embedded = inner.get_input_embeddings()(ids)
+    rows, masks = [], []
+    for row, mask in zip(embedded, real, strict=True):
+        start = len(mask) - int(mask.sum())
+        rows.append(torch.cat([row[:start], learned.to(row.dtype), row[start:]]))
+        masks.append(torch.cat([mask[:start], mask.new_ones(len(learned)), mask[start:]]))
+    return inner.generate(
+        inputs_embeds=torch.stack(rows), attention_mask=torch.stack(masks), generation_config=settings
+    )
+
+
+def _products_in(dtype: Dtype, device: str) -> AbstractContextManager[Any]:
+    import torch
+
+    return nullcontext() if dtype == "float32" else torch.autocast(device, dtype=torch_dtype(dtype))

@@ -7,9 +7,9 @@ import os
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.plan import Method, Qlora
+from finetune_exe.domain.plan import BaseDtype, Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
 from finetune_exe.estimate.planned import attention_kind
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = BaseDtype
 SPINS = "20000"
 """Rounds that a waiting OpenMP thread of GCC's runtime spins before it sleeps: about a fifth of a millisecond.
 
@@ -89,7 +89,7 @@ def torch_dtype(dtype: Dtype) -> torch.dtype:
     """Give PyTorch's name of a number format."""
     import torch
 
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = None) -> PreTrainedModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from finetune_exe.domain.method_kinds import method_kind
 from finetune_exe.domain.plan import (
     BaseModelChoice,
     Candidate,
@@ -84,9 +85,8 @@ def _draft(
     wished: Mapping[str, Leaf],
 ) -> Plan:
     """Decide everything but what depends on the memory: all rows of a step go in one pass."""
-    match wished.get("method.kind"):
-        case "lora" | "qlora" | "full" | "prefix" as kind:
-            spec = spec.model_copy(update={"method": kind})
+    if "method.kind" in wished:
+        spec = spec.model_copy(update={"method": method_kind(wished["method.kind"])})
     used, most = profile, wished.get("data.max_rows")
     if profile is not None and isinstance(most, int):
         used = profile.model_copy(update={"num_rows": min(profile.num_rows, most)})

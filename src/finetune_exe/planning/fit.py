@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, Prefix, Qlora
+from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Decision, Interval, Leaf
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
@@ -157,7 +157,7 @@ def _parallelisms(plan: Plan, fixed: Collection[str]) -> Iterator[Parallelism]:
         yield plan.parallelism
         return
     yield Parallelism(kind="ddp", num_gpus=count)
-    if not isinstance(plan.method, Qlora | Prefix):
+    if not isinstance(plan.method, Qlora | Prefix | Prompt):
         yield Parallelism(kind="fsdp", num_gpus=count)
 
 

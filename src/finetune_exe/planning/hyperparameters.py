@@ -8,16 +8,14 @@ from typing import Any, TypeVar
 
 from finetune_exe.domain.document import Value
 from finetune_exe.domain.plan import (
+    METHOD_TYPES,
     BaseModelChoice,
     Batch,
     Checkpoints,
-    Full,
-    Lora,
     Method,
     Optimizer,
     Precision,
     Prefix,
-    Qlora,
     Schedule,
     WarmupFraction,
 )  # fmt: skip
@@ -28,11 +26,11 @@ from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_adapter
 from finetune_exe.planning.learning_rate import advise_learning_rate
-from finetune_exe.planning.method import MethodKind, advise_method, chosen_kind
+from finetune_exe.planning.method import advise_method, chosen_kind
 from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
+from finetune_exe.planning.precision import advise_masters, advise_precision
 
 V = TypeVar("V", bound=Value)
-_METHODS: dict[MethodKind, type[Method]] = {"lora": Lora, "qlora": Qlora, "full": Full, "prefix": Prefix}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,25 +73,30 @@ def advise(
     rows = int(_number(batch.value))
     decisions = {
         "method.kind": method,
-        "optimizer.learning_rate": _of_preset(preset, "learning_rate") or advise_learning_rate(model, method=kind),
+        "optimizer.learning_rate": _of_preset(preset, "learning_rate")
+        or advise_learning_rate(model, method=kind, optimizer=str(wished.get("optimizer.kind", "adamw"))),
         "schedule.epochs": epochs,
         "batch.micro_batch_size": batch,
         **advise_pace(preset, method=kind),
-        **_precision(hardware),
+        **advise_precision(hardware),
     }
     if kind in ("lora", "qlora"):
         decisions |= advise_adapter(
             profile, model, preset_rank=_of_preset(preset, "lora_rank"), on_gpu=bool(hardware.gpus)
         )
-    if kind == "prefix":
+    if kind in ("prefix", "prompt"):
         decisions["method.num_virtual_tokens"] = _prefix_length()
+    if kind == "full":
+        decisions |= advise_masters(hardware, base_dtype=wished.get("precision.base_dtype"))
+    if wished.get("optimizer.kind") == "lion":
+        decisions["optimizer.beta2"] = _beta2_of_lion()
     decisions |= advise_checkpoints(
         epochs=passes,
         checkpoint_bytes=_checkpoint_bytes(model, decisions),
         disk_free_bytes=hardware.disk_free_bytes,
     )
     return Advice(
-        method=_group(_METHODS[kind], decisions, "method"),
+        method=_group(METHOD_TYPES[kind], decisions, "method"),
         optimizer=_group(Optimizer, decisions, "optimizer"),
         schedule=_group(Schedule, decisions, "schedule", warmup=_group(WarmupFraction, decisions, "schedule.warmup")),
         batch=Batch(micro_batch_size=rows),
@@ -140,21 +143,6 @@ def _of_preset(preset: Preset | None, field: str) -> Decision | None:
     )
 
 
-def _precision(hardware: Hardware) -> dict[str, Decision]:
-    if not hardware.computes_bf16:
-        return {}
-    return {
-        "precision.base_dtype": Decision(
-            value="bfloat16",
-            reason="computed in hardware: half the memory, faster products; what is trained stays float32",
-            source="LoRA step of SmolLM2-135M measured on 2 AMX cores: 331 tokens/s in bfloat16, 129 in float32",
-            confidence="high",
-            alternatives=("float32: exact, but slower and twice the weights",),
-            would_change="a processor without bfloat16",
-        )
-    }
-
-
 def _prefix_length() -> Decision:
     known, usual = rule("prefix_length"), Prefix()
     return Decision(
@@ -163,6 +151,16 @@ def _prefix_length() -> Decision:
         source=known.source,
         confidence=known.confidence,
         interval=Interval(low=known["low"], mid=float(usual.num_virtual_tokens), high=known["high"]),
+    )
+
+
+def _beta2_of_lion() -> Decision:
+    known = rule("lion")
+    return Decision(
+        value=known["beta2"],
+        reason="Lion's one state forgets faster than AdamW's mean of squares",
+        source=known.source,
+        confidence=known.confidence,
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.knowledge.models import find_model_of_shape
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.planning.method import MethodKind
 
 
-def advise_learning_rate(model: BaseModelChoice, *, method: MethodKind) -> Decision:
+def advise_learning_rate(model: BaseModelChoice, *, method: MethodKind, optimizer: str = "adamw") -> Decision:
     """Apply the formula to the families it was fitted to; elsewhere take the customary value, with a wider interval.
 
     Source: tinker-cookbook, get_lr: LR = 5e-5 * 10 * (2000 / hidden size) ** p; below its range, benchmarks/advice.md.
     """
-    if method == "prefix":
-        return _of_prefix()
-    full = method == "full"
+    few = method in ("prefix", "prompt", "ia3")
+    advice = _of_few(method) if few else _of_weights(model, full=method == "full")
+    return _with_signs(advice) if optimizer == "lion" else advice
+
+
+def _of_weights(model: BaseModelChoice, *, full: bool) -> Decision:
+    """Give the rate of AdamW for adapters, or for all weights."""
     family = _family(model)
     scale = 1 / rule("learning_rate")["lora_factor"] if full else 1.0
     of_full = "; a tenth of LoRA's, as every weight moves" if full else ""
@@ -51,11 +55,33 @@ def advise_learning_rate(model: BaseModelChoice, *, method: MethodKind) -> Decis
     )
 
 
-def _of_prefix() -> Decision:
-    known = rule("learning_rate_prefix")
+def _with_signs(advice: Decision) -> Decision:
+    """Lower a rate of AdamW for Lion, whose every step is as long as the rate."""
+    known = rule("lion")
+    assert isinstance(advice.value, float)
+    assert advice.interval is not None
+    value = _two_digits(advice.value * known["learning_rate"])
+    return advice.model_copy(
+        update={
+            "value": value,
+            "reason": f"{advice.reason}; {known['learning_rate']:g} of AdamW's, as Lion moves each weight by all of it",
+            "source": f"{known.source}; {advice.source}",
+            "confidence": known.confidence,
+            "interval": Interval(
+                low=_two_digits(advice.interval.low * known["low"]),
+                mid=value,
+                high=_two_digits(advice.interval.high * known["high"]),
+            ),
+        }
+    )
+
+
+def _of_few(method: MethodKind) -> Decision:
+    """Give the rate of a method whose few numbers start far from where they are useful."""
+    known = rule(f"learning_rate_{method}")
     return Decision(
         value=known["value"],
-        reason="learned keys and values start far from useful: a tenth of this rate was measured to fail",
+        reason=known.says.partition(": ")[2],
         source=known.source,
         confidence=known.confidence,
         interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from finetune_exe.domain.method_kinds import MethodKind, method_kind
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Decision
@@ -11,13 +10,13 @@ from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import learned_tokens
 
-MethodKind = Literal["lora", "qlora", "full", "prefix"]
-
 _WISHED: dict[MethodKind, str] = {
     "lora": "you asked for it: adapters learn most tasks as well as full training, and forget less",
     "qlora": "you asked for it: the frozen weights take a quarter of the memory, and training is slower",
     "full": "you asked to train every weight; it takes several times the memory of LoRA and forgets more",
     "prefix": "you asked for it: it saves little memory over LoRA, and was measured to learn less and forget more",
+    "prompt": "you asked for it: the smallest adapter but one, and the one that was measured to learn least",
+    "ia3": "you asked for it: the smallest adapter; measured to learn a little less than LoRA and forget more",
 }
 
 
@@ -56,7 +55,7 @@ def advise_method(spec: TaskSpec, *, profile: DataProfile | None, model: BaseMod
         alternatives=(
             "qlora: where the frozen weights do not fit in 16 bit",
             "full: for millions of rows or a new language or domain, with ten times less learning rate",
-            "prefix: measured to learn less and forget more",
+            "prefix, prompt or ia3: smaller still; measured to learn less and forget more",
         ),
         would_change="memory too small for the frozen weights, or far more data than an adapter holds",
     )
@@ -64,7 +63,4 @@ def advise_method(spec: TaskSpec, *, profile: DataProfile | None, model: BaseMod
 
 def chosen_kind(method: Decision) -> MethodKind:
     """Read the kind of method out of its decision."""
-    match method.value:
-        case "lora" | "qlora" | "full" | "prefix" as kind:
-            return kind
-    raise AssertionError(method.value)
+    return method_kind(method.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import Full, Lora, LowRank, Method, MethodOption, Plan, Prefix, Qlora
+from finetune_exe.domain.plan import METHOD_TYPES, LowRank, MethodOption, Plan
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.methods import MethodFacts, method_facts
@@ -34,15 +34,7 @@ def _option(plan: Plan, facts: MethodFacts) -> MethodOption:
 
 def _as(plan: Plan, facts: MethodFacts) -> Plan:
     """Give the plan another method, an adapter keeping its form, as the search for what fits begins with it."""
-    adapter = plan.method.model_dump(include=set(LowRank.model_fields) - {"kind"})
-    method: Method
-    match facts.kind:
-        case "full":
-            method = Full()
-        case "lora":
-            method = Lora(**adapter)
-        case "qlora":
-            method = Qlora(**adapter)
-        case "prefix":
-            method = Prefix()
+    kind = METHOD_TYPES[facts.kind]
+    shared = set(LowRank.model_fields) - {"kind"} if issubclass(kind, LowRank) else set()
+    method = kind.model_validate(plan.method.model_dump(include=shared))
     return unfitted(plan).model_copy(update={"method": method})

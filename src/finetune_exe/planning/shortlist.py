@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from finetune_exe.domain.method_kinds import METHOD_PHRASES, MethodKind
 from finetune_exe.domain.plan import Candidate
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Hardware
@@ -145,10 +146,10 @@ def _fits(facts: ModelFacts, need: _Need) -> bool:
 
 
 def _memory(facts: ModelFacts, need: _Need) -> _Point:
-    method = need.spec.method or "lora"
+    method: MethodKind = need.spec.method or "lora"
     needed = format_gib(_memory_needed(facts, need, method=method))
     there = format_gib(need.hardware.accelerator_memory_bytes)
-    called = {"full": "full training", "qlora": "QLoRA", "prefix": "prefix tuning"}.get(method, "LoRA")
+    called = METHOD_PHRASES[method]
     size = format_parameters(facts.num_parameters)
     if _fits(facts, need):
         return _Point(cost=0, says=f"{size} parameters: {called} takes about {needed} of {there}")

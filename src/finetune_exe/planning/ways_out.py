@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from finetune_exe.domain.method_kinds import METHOD_PHRASES
 from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Estimate
@@ -69,7 +70,7 @@ def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str] = ()
 
 
 def _method(plan: Plan) -> str:
-    return {"full": "full training", "lora": "LoRA", "qlora": "QLoRA", "prefix": "prefix tuning"}[plan.method.kind]
+    return METHOD_PHRASES[plan.method.kind]
 
 
 def _machine(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetune_exe.domain.method_kinds import METHOD_NAMES, method_kind
 from finetune_exe.domain.plan import Considered, Plan
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.report.numbers import UNKNOWN, format_interval, format_setting
@@ -10,7 +11,6 @@ from finetune_exe.units import format_count, format_gib, format_parameters
 
 _REASONS = 3
 """Reasons shown for a base model where the whole explanation was not asked for."""
-METHOD_NAMES = {"lora": "LoRA", "qlora": "QLoRA", "full": "Full", "prefix": "Prefix Tuning"}
 
 
 def method_table(plan: Plan) -> list[Block]:
@@ -81,12 +81,12 @@ def _form(entry: Considered) -> str:
     """Say in words what sets a way to run apart."""
     settings = entry.settings
     words = [
-        METHOD_NAMES[entry.method],
+        METHOD_NAMES[method_kind(entry.method)],
         f"{settings['batch.micro_batch_size']} x {settings['batch.gradient_accumulation_steps']} rows "
         f"of up to {settings['data.max_length']} tokens",
     ]
     words += ["checkpointing"] if settings["precision.gradient_checkpointing"] else []
-    words += ["8-bit states"] if settings["optimizer.kind"] == "adamw_8bit" else []
+    words += ["8-bit states"] if "8bit" in str(settings["optimizer.kind"]) else []
     if settings["parallelism.kind"] != "none":
         words.append(f"{settings['parallelism.kind']} on {settings['parallelism.num_gpus']} GPUs")
     return ", ".join(words)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.report.boxes import progress_bar
-from finetune_exe.report.choices import METHOD_NAMES, explanation, method_table, model_table
+from finetune_exe.report.choices import explanation, method_table, model_table
 from finetune_exe.report.numbers import format_interval, format_setting
 from finetune_exe.report.page import (
     Blank,

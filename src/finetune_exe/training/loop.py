@@ -31,6 +31,7 @@ from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.guards import Guards
 from finetune_exe.training.memory import start_measuring
+from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.resume import (
     Resumption,
     fingerprint,
@@ -92,8 +93,7 @@ def train(
             rows = [batch_of(course.train_split, indices, pad_token_id=course.pad, device=setup.device)
                     for indices in micro_batches]  # fmt: skip
             rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
-            for group in setup.optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(setup.optimizer, rate)
             loss, norm = learn(setup, rows, max_norm=plan.optimizer.max_grad_norm)
             guards.refuse_non_finite(loss, norm, step, micro_batches)
             setup.optimizer.step()

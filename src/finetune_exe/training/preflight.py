@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from finetune_exe.domain.plan import Parallelism, Plan
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.load import require_training_packages
+from finetune_exe.models.load import pick_device, require_training_packages
+from finetune_exe.training.optimizers import FROM_BITSANDBYTES
 
 
 def check_trainable(plan: Plan) -> None:
@@ -32,9 +33,18 @@ def check_trainable(plan: Plan) -> None:
             fix="--set precision.gradient_checkpointing=false with a smaller batch.micro_batch_size; "
             "or --set method.kind=lora",
         )
-    require_training_packages(*(("bitsandbytes",) if needs_bitsandbytes(plan) else ()))
+    packages = ("bitsandbytes",) if needs_bitsandbytes(plan) else ()
+    require_training_packages(*packages)
+    if plan.optimizer.kind == "paged_adamw_8bit" and pick_device() == "cpu":
+        raise FineTuneError(
+            "T02",
+            what="paged states need an NVIDIA GPU",
+            where="optimizer.kind in the plan",
+            why="they move between the GPU's memory and the processor's, and there is no GPU here",
+            fix="--set optimizer.kind=adamw_8bit, whose states are as small",
+        )
 
 
 def needs_bitsandbytes(plan: Plan) -> bool:
-    """Say whether the plan keeps weights in 4 bit or optimizer states in 8."""
-    return plan.method.kind == "qlora" or plan.optimizer.kind == "adamw_8bit"
+    """Say whether the plan keeps weights in 4 bit, or takes its optimizer from bitsandbytes."""
+    return plan.method.kind == "qlora" or plan.optimizer.kind in FROM_BITSANDBYTES

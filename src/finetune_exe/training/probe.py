@@ -12,7 +12,9 @@ import numpy as np
 from finetune_exe.domain.plan import Plan
 from finetune_exe.estimate.rows import arrange_passes
 from finetune_exe.models.forward import Rows, collate
-from finetune_exe.models.generate import generate, merged
+from finetune_exe.models.generate import generate
+from finetune_exe.models.load import torch_dtype
+from finetune_exe.models.merge import merged
 from finetune_exe.text.encode import Sequence as TokenSequence
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.setup import Setup, set_up
@@ -95,8 +97,8 @@ def probe(
         begun = time.monotonic()
         setup.losses(middle)
         reading = time.monotonic() - begun
-    if plan.precision.base_dtype == "bfloat16":
-        model.to(torch.bfloat16)  # as a model is loaded to be evaluated
+    if plan.precision.base_dtype != "float32":
+        model.to(torch_dtype(plan.precision.base_dtype))  # as a model is loaded to be evaluated
     model = merged(model)
     rows = sorted(sequences, key=lambda row: len(row.tokens))
     asked = [rows[index * len(rows) // answers] for index in range(min(answers, len(rows)))]
@@ -105,7 +107,7 @@ def probe(
     for length in (1, 1 + ANSWER_TOKENS):
         begun = time.monotonic()
         generate(model, prompts, tokenizer, max_new_tokens=length, batch_size=answers,
-                 bf16=plan.precision.base_dtype == "bfloat16")  # fmt: skip
+                 dtype=plan.precision.base_dtype)  # fmt: skip
         times.append(time.monotonic() - begun)
     return MachineSpeed(
         load_seconds=load_seconds,

@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.plan import Optimizer, Plan
+from finetune_exe.domain.plan import Plan
 from finetune_exe.models.forward import LossFunction
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
+from finetune_exe.training.optimizers import make_optimizer, parameter_groups
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Setup:
     optimizer: torch.optim.Optimizer
     trainable: list[torch.nn.Parameter]
     losses: LossFunction
+    scaler: torch.amp.GradScaler
+    """Keeps gradients of float16 from vanishing; in other formats it does nothing."""
     accelerator: Accelerator
     device: str
 
@@ -55,9 +58,11 @@ def set_up(plan: Plan, base: Path) -> Setup:
     """
     check_trainable(plan)
     settle_libraries()
+    import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if plan.precision.tf32 else "ieee"
     set_seed(plan.seed)
     device = pick_device()
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
@@ -67,34 +72,18 @@ def set_up(plan: Plan, base: Path) -> Setup:
     choose_attention(model, max_length=plan.data.max_length, device=device)
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute(model, every=plan.precision.checkpoint_every_layers)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = _optimizer(plan.optimizer, trainable)
+    groups = parameter_groups(model.named_parameters(), plan.method, weight_decay=plan.optimizer.weight_decay)
+    optimizer = make_optimizer(plan.optimizer, groups, plan.method)
+    scaler = torch.amp.GradScaler(device, enabled=plan.precision.base_dtype == "float16")
     losses = LossFunction(model, plan.precision, device=device)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     return Setup(
         model=model, method=method, optimizer=optimizer, trainable=trainable,
-        losses=losses, accelerator=accelerator, device=device,
+        losses=losses, scaler=scaler, accelerator=accelerator, device=device,
     )  # fmt: skip
-
-
-def _optimizer(settings: Optimizer, trainable: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Make AdamW over float32 weights; with its states in 8 bit where the plan says so.
-
-    A tensor of less than 4,096 numbers keeps float32 states even then.
-    """
-    if settings.kind == "adamw_8bit":
-        from bitsandbytes.optim import AdamW8bit as AdamW
-    else:
-        from torch.optim import AdamW
-    return AdamW(
-        trainable,
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
-    )
 
 
 def versions(plan: Plan) -> dict[str, str]:
@@ -108,3 +97,14 @@ def _base_name(plan: Plan, base: Path) -> str:
     """Name the base in the adapter so that PEFT finds it again: a hub id as it is, anything local by its folder."""
     reference = plan.model.reference
     return str(base.resolve()) if reference == "embedded" or Path(reference).expanduser().exists() else reference
+
+
+def recompute(model: Any, *, every: int) -> None:
+    """Let the first of every so many layers be computed again in the backward pass instead of being kept."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for number, layer in enumerate(layers):
+        layer.gradient_checkpointing = number % every == 0

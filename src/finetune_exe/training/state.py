@@ -30,10 +30,9 @@ def save_state(setup: Setup, folder: Path) -> None:
     from safetensors.torch import save_file
 
     tensors, scalars = _optimizer_state(setup.optimizer)
-    scaler = setup.accelerator.scaler
     rest = {
         "optimizer": scalars,
-        "scaler": None if scaler is None else scaler.state_dict(),
+        "scaler": setup.scaler.state_dict(),
         "python_random": _python_random(),
         "numpy_random": _numpy_random(),
     }
@@ -55,8 +54,8 @@ def restore_state(setup: Setup, folder: Path) -> None:
             parameter.grad = None
     rest = json.loads((folder / _REST).read_text(encoding="ascii"))
     _restore_optimizer(setup.optimizer, folder / _OPTIMIZER, rest["optimizer"])
-    if rest["scaler"] is not None:
-        setup.accelerator.scaler.load_state_dict(rest["scaler"])
+    if setup.scaler.is_enabled():
+        setup.scaler.load_state_dict(rest["scaler"])
     version, numbers, gauss = rest["python_random"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *others = rest["numpy_random"]

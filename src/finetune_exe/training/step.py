@@ -22,6 +22,9 @@ class Learned(NamedTuple):
 def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
     """Leave the clipped gradient of one step to the optimizer.
 
+    In float16 the loss is scaled up; where a gradient overflows, the step is computed again with half the scale, so
+    that no row is lost.
+
     Args:
         setup: The model, whose earlier gradient is forgotten.
         rows: The step's micro-batches; the loss is one mean over all their learned tokens.
@@ -29,12 +32,25 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
     """
     import torch
 
+    longest = math.inf if max_norm is None else max_norm
+    while True:
+        loss = _backward(setup, rows)
+        if not setup.scaler.is_enabled():
+            return Learned(loss, float(torch.nn.utils.clip_grad_norm_(setup.trainable, longest)))
+        setup.scaler.unscale_(setup.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(setup.trainable, longest))
+        setup.scaler.update()
+        if math.isfinite(norm) or not math.isfinite(loss) or setup.scaler.get_scale() < 1:
+            return Learned(loss, norm)
+
+
+def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
+    """Leave the gradient of the step's mean loss, scaled where there is a scaler, and return the loss."""
     setup.optimizer.zero_grad(set_to_none=True)
     num_learned = sum(batch.num_learned for batch in rows)
     loss = 0.0
     for batch in rows:
         share = setup.losses(batch).nll_N.sum() / num_learned
-        setup.accelerator.backward(share)
+        setup.accelerator.backward(setup.scaler.scale(share))
         loss += float(share.detach())
-    norm = torch.nn.utils.clip_grad_norm_(setup.trainable, math.inf if max_norm is None else max_norm)
-    return Learned(loss, float(norm))
+    return loss

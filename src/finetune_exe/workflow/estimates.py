@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.values import Decision, Estimate, Interval
@@ -220,7 +220,7 @@ def wished_plan(
     model: str,
     *,
     hardware: str | None,
-    method: Literal["lora", "qlora", "full", "prefix"],
+    method: MethodKind,
     settings: Sequence[str] = (),
 ) -> Plan:
     """Make a plan of exactly what was named, without advice: the rest is at its defaults.

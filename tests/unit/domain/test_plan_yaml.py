@@ -118,7 +118,7 @@ def test_a_users_value_edited_again_is_still_the_users(tmp_path: Path) -> None:
         (
             "kind: lora",
             "kind: lorra",
-            "method.kind: expected 'lora', 'qlora', 'full', 'prefix', found \"lorra\"; did you mean lora?",
+            "method.kind: expected 'lora', 'qlora', 'full', 'prefix', 'prompt', 'ia3', found \"lorra\"; did you mean lora?",
         ),
         ("kind: cosine", "kind: cosin", "did you mean cosine?"),
         ("learning_rate: 0.0002", 'learning_rate: "2e-4"', 'learning_rate: expected a number, found "2e-4"'),

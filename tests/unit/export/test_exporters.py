@@ -17,12 +17,14 @@ from finetune_exe.domain.plan import (
     DataNeeds,
     EvaluationChoice,
     Full,
+    Ia3,
     Lora,
     Optimizer,
     Parallelism,
     Plan,
     Precision,
     Prefix,
+    Prompt,
     Qlora,
     Schedule,
     Task,
@@ -63,6 +65,9 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "method.target_modules": {"method": Lora(target_modules=("q_proj", "v_proj"))},
     "method.use_rslora": {"method": Lora(use_rslora=True)},
     "method.use_dora": {"method": Lora(use_dora=True)},
+    "method.lora_plus_ratio": {"method": Lora(lora_plus_ratio=16.0)},
+    "method.trained_tokens": {"method": Lora(trained_tokens=("<|tool|>",))},
+    "method.masters": {"method": Full(masters="split")},
     "method.double_quantization": {"method": Qlora(double_quantization=False)},
     "method.num_virtual_tokens": {"method": Prefix(num_virtual_tokens=9)},
     "optimizer.kind": {"optimizer": Optimizer(kind="adamw_8bit")},
@@ -72,6 +77,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "optimizer.beta2": {"optimizer": Optimizer(beta2=0.95)},
     "optimizer.max_grad_norm": {"optimizer": Optimizer(max_grad_norm=None)},
     "schedule.kind": {"schedule": Schedule(kind="linear")},
+    "schedule.decay_fraction": {"schedule": Schedule(decay_fraction=0.1)},
     "schedule.epochs": {"schedule": Schedule(epochs=1.5)},
     "schedule.max_steps": {"schedule": Schedule(max_steps=77)},
     "schedule.warmup.kind": {"schedule": Schedule(warmup=WarmupSteps(steps=20))},
@@ -79,6 +85,8 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "batch.gradient_accumulation_steps": {"batch": Batch(gradient_accumulation_steps=3)},
     "batch.group_by_length": {"batch": Batch(group_by_length=False)},
     "precision.base_dtype": {"precision": Precision(base_dtype="bfloat16")},
+    "precision.tf32": {"precision": Precision(tf32=False)},
+    "precision.checkpoint_every_layers": {"precision": Precision(checkpoint_every_layers=2)},
     "precision.gradient_checkpointing": {"precision": Precision(gradient_checkpointing=True)},
     "parallelism.kind": {"parallelism": Parallelism(kind="fsdp")},
     "parallelism.num_gpus": {"parallelism": Parallelism(num_gpus=4)},
@@ -110,7 +118,9 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "evaluation.num_samples": {"evaluation": EvaluationChoice(num_samples=1)},
     "evaluation.confidence_level": {"evaluation": EvaluationChoice(confidence_level=0.9)},
 }
-BEFORE = {"method.double_quantization": Qlora(), "method.num_virtual_tokens": Prefix()}
+BEFORE = {
+    "method.double_quantization": Qlora(), "method.num_virtual_tokens": Prefix(), "method.masters": Full(),
+}  # fmt: skip
 """The method a mutation starts from, where it is not LoRA."""
 LEFT_TO_OTHERS = {
     path for path in MUTATIONS
@@ -135,11 +145,16 @@ def knows(entry: Exporter, path: str) -> bool:
     return not isinstance(entry, ConfigurationFile) or kind in entry.methods
 
 
+_BY_SCRIPTS_ONLY = (
+    "method.masters", "method.lora_plus_ratio", "method.trained_tokens", "precision.checkpoint_every_layers",
+    "precision.tf32", "schedule.decay_fraction",
+)  # fmt: skip
 NOT_EXPRESSED = {
-    "python": ("parallelism.kind", "parallelism.num_gpus"),
-    "axolotl": ("parallelism.kind", "parallelism.num_gpus"),
-    "llamafactory": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template"),
-    "ms-swift": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template"),
+    "python": ("parallelism.kind", "parallelism.num_gpus", "method.masters"),
+    "trl": _BY_SCRIPTS_ONLY[:4],
+    "axolotl": ("parallelism.kind", "parallelism.num_gpus", *_BY_SCRIPTS_ONLY),
+    "llamafactory": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template", *_BY_SCRIPTS_ONLY),
+    "ms-swift": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template", *_BY_SCRIPTS_ONLY),
 }
 """What a trainer has no key for; it must be named in the file."""
 
@@ -149,7 +164,7 @@ def unchanged(path: str) -> Plan:
 
 
 def test_the_mutations_cover_every_setting() -> None:
-    plans = [plan(method=method) for method in (Lora(), Qlora(), Prefix(), Full())]
+    plans = [plan(method=method) for method in (Lora(), Qlora(), Prefix(), Prompt(), Ia3(), Full())]
     paths = {path for content in plans for path, _, _ in content.settings()}
     assert paths - set(MUTATIONS) == {"schedule.warmup.fraction"}
 
@@ -264,7 +279,8 @@ def test_the_plan_target_reads_back(tmp_path: Path) -> None:
 
 
 def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
-    plans = (plan(), plan(method=Full(), schedule=Schedule(max_steps=50)), plan(method=Qlora()), plan(method=Prefix()))
+    plans = (plan(), plan(method=Full(), schedule=Schedule(max_steps=50)), plan(method=Qlora()), plan(method=Prefix()),
+             plan(method=Prompt()), plan(method=Ia3(), precision=Precision(base_dtype="float16")))  # fmt: skip
     excerpts = [config_excerpt(content) for content in plans]
     for excerpt in excerpts:
         compile(excerpt, "excerpt", "exec")

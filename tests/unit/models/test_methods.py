@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from tests.tiny import VOCABULARY, write_model
 
-from finetune_exe.domain.plan import Full, Lora, Method, Precision, Prefix, Qlora
+from finetune_exe.domain.plan import Full, Ia3, Lora, Method, Precision, Prefix, Prompt, Qlora
+from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import LossFunction, Rows, collate
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import load_base, load_model, torch_dtype
+from finetune_exe.models.merge import merge_checkpoint
 from finetune_exe.models.methods import METHODS, training_method
+from finetune_exe.models.methods.tokens import token_numbers
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.tokenizer import load_tokenizer
 
@@ -27,11 +31,16 @@ VARIANTS: dict[str, Method] = {
     "dora": Lora(lora_rank=4, use_dora=True),
     "qlora": Qlora(lora_rank=4),
     "qdora": Qlora(lora_rank=4, use_dora=True, double_quantization=False),
+    "tokens": Lora(lora_rank=4, trained_tokens=("<|head|>", "<|/head|>")),
+    "qtokens": Qlora(lora_rank=4, trained_tokens=("<|head|>",)),
     "prefix": Prefix(num_virtual_tokens=5),
+    "prompt": Prompt(num_virtual_tokens=5),
+    "ia3": Ia3(),
     "full": Full(),
 }
 ADAPTERS = [name for name in VARIANTS if name != "full"]
 DTYPES = ("float32", "bfloat16")
+LEARNED = ("lora_", "prompt_encoder", "ia3_l", "trainable_tokens_delta")
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +64,13 @@ def some_rows(lengths: tuple[int, ...] = (12, 7, 9)) -> Rows:
     return collate([(row, (row > 150)) for row in ids], pad_token_id=0, device="cpu")
 
 
-def learned(base: Path, name: str, *, dtype: Any = "float32", steps: int = 4) -> tuple[Any, LossFunction]:
+def learned(
+    base: Path, name: str, *, dtype: Any = "float32", steps: int = 4, rate: float = 2e-2
+) -> tuple[Any, LossFunction]:
     """A model that has taken a few steps, ready to evaluate."""
     model = attached(base, VARIANTS[name], dtype=dtype)
     losses = LossFunction(model, Precision(base_dtype=dtype), device="cpu")
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     for _ in range(steps):
         losses(some_rows()).nll_N.mean().backward()
         optimizer.step()
@@ -125,7 +136,7 @@ def test_only_what_is_learned_trains_and_in_float32(name: str, dtype: Any, base:
     trainable = {path: p for path, p in model.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trainable.values()} == {torch.float32}
     if name != "full":
-        assert all("lora_" in path or "prompt_encoder" in path for path in trainable)
+        assert all(any(name in path for name in LEARNED) for path in trainable)
 
 
 def test_scale_and_magnitudes_are_those_of_the_papers(base: Path) -> None:
@@ -221,3 +232,109 @@ def test_a_few_steps_lower_the_loss(name: str, base: Path) -> None:
     _, after = learned(base, name, steps=6)
     with torch.no_grad():
         assert float(after(some_rows()).nll_N.mean()) < float(before(some_rows()).nll_N.mean()) - 0.05
+
+
+MERGING = [name for name in ADAPTERS if name not in ("prefix", "prompt")]
+
+
+@pytest.mark.parametrize("name", [*MERGING, "full"])
+def test_a_merged_model_answers_as_the_adapter_on_its_base(name: str, base: Path, tmp_path: Path) -> None:
+    """Written, and read back by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    model, losses = learned(base, name)
+    method = VARIANTS[name]
+    training_method(method).save(model, tmp_path / "saved")
+    whole = merge_checkpoint(tmp_path / "saved", base, method, dtype="float32", device="cpu")
+    whole.save_pretrained(tmp_path / "whole")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").eval()
+    assert not [path for path, _ in again.named_parameters() if any(part in path for part in LEARNED)]
+    with torch.no_grad():
+        trained = losses(some_rows()).nll_N
+        merged = LossFunction(again, Precision(), device="cpu")(some_rows()).nll_N
+        clean = LossFunction(load_model(base, dtype="float32", device="cpu"), Precision(), device="cpu")(some_rows())
+    torch.testing.assert_close(merged, trained, rtol=1e-4, atol=1e-4)
+    assert (clean.nll_N - trained).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt"])
+def test_what_stands_before_the_rows_cannot_be_merged(name: str, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\].*folded"):
+        merge_checkpoint(tmp_path, base, VARIANTS[name], dtype="float32", device="cpu")
+
+
+def embedding(model: Any) -> torch.Tensor:
+    """The embedding as the model uses it."""
+    return model.get_input_embeddings()(torch.arange(VOCABULARY)).detach()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_trained_tokens_move_and_no_others(tied: bool, tmp_path: Path) -> None:
+    base = write_model(tmp_path / "model", seed=3, tied=tied)
+    method = Lora(lora_rank=4, target_modules=("q_proj",), trained_tokens=("<|head|>", "<|/head|>"))
+    numbers = token_numbers(base, method.trained_tokens)
+    model = attached(base, method)
+    losses = LossFunction(model, Precision(), device="cpu")
+    before = embedding(model.get_base_model())
+    rows = collate([(torch.tensor([9, *numbers, 8]).numpy(), torch.tensor([False, True, True, True]).numpy())],
+                   pad_token_id=0, device="cpu")  # fmt: skip
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
+    for _ in range(3):
+        losses(rows).nll_N.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = (embedding(model.get_base_model()) != before).any(dim=1).nonzero()[:, 0].tolist()
+    assert moved == numbers
+    training_method(method).save(model, tmp_path / "saved")
+    whole = merge_checkpoint(tmp_path / "saved", base, method, dtype="float32", device="cpu")
+    clean = load_model(base, dtype="float32", device="cpu")
+    for new, old in ((whole.get_input_embeddings(), clean.get_input_embeddings()),
+                     (whole.get_output_embeddings(), clean.get_output_embeddings())):  # fmt: skip
+        assert (new.weight != old.weight).any(dim=1).nonzero()[:, 0].tolist() == numbers
+
+
+def test_a_token_beyond_the_embedding_gets_a_row(tmp_path: Path) -> None:
+    """As after an added token in tokenizer.json, with weights that know nothing of it."""
+    base = write_model(tmp_path / "model", seed=3)
+    described = json.loads((base / "tokenizer.json").read_text())
+    new = {**described["added_tokens"][-1], "id": VOCABULARY + 2, "content": "<|tool|>"}
+    described["added_tokens"].append(new)
+    described["model"]["vocab"]["<|tool|>"] = number = VOCABULARY + 2
+    (base / "tokenizer.json").write_text(json.dumps(described))
+    method = Lora(lora_rank=4, trained_tokens=("<|tool|>",))
+    model = attached(base, method)
+    rows = collate([(torch.tensor([9, number, 8]).numpy(), torch.tensor([False, True, True]).numpy())],
+                   pad_token_id=0, device="cpu")  # fmt: skip
+    losses = LossFunction(model, Precision(), device="cpu")
+    losses(rows).nll_N.mean().backward()
+    torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2).step()
+    training_method(method).save(model.eval(), tmp_path / "saved")
+    again = training_method(method).load(tmp_path / "saved", base, method, dtype="float32", device="cpu")
+    with torch.no_grad():
+        found = LossFunction(again, Precision(), device="cpu")(rows).nll_N
+        assert torch.equal(losses(rows).nll_N, found)
+
+
+def test_an_unknown_trained_token_is_refused(base: Path) -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\].*no token '<\|nope\|>'"):
+        attached(base, Lora(trained_tokens=("<|nope|>",)))
+
+
+def test_ia3_says_where_it_cannot_tell_the_layers(base: Path) -> None:
+    model = load_model(base, dtype="float32", device="cpu")
+    model.config.model_type = "unheard-of"
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\].*unheard-of"):
+        training_method(Ia3()).attach(model, Ia3(), base=base, base_name="x")
+
+
+def test_a_prompt_begins_as_the_embeddings_of_its_first_words(base: Path) -> None:
+    """A row behind the learned positions has the losses it has behind those words."""
+    model = attached(base, VARIANTS["prompt"])
+    words = torch.tensor(load_tokenizer(base, chat_template=None).encode(FIRST_WORDS).ids[:5])
+    row = torch.arange(20, 32)
+    rows = collate([(row.numpy(), (row > 0).numpy())], pad_token_id=0, device="cpu")
+    clean = load_model(base, dtype="float32", device="cpu")
+    with torch.no_grad():
+        ours = LossFunction(model, Precision(), device="cpu")(rows).nll_N
+        logits = clean(input_ids=torch.cat([words, row])[None]).logits[0, 5:-1]
+    torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits, row[1:], reduction="none"))

@@ -34,7 +34,8 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(base: Path, rows_file: Path) -> MakePlan:
     def made(*settings: str) -> Plan:
         spec = TaskSpec(description="answer", data_paths=(str(rows_file),), model=str(base))
-        low_rank = not {"method.kind=prefix", "method.kind=full"} & set(settings)
+        kind = next((value[12:] for value in settings if value.startswith("method.kind=")), "lora")
+        low_rank = kind in ("lora", "qlora")
         usual = ("data.group_by=topic", "precision.base_dtype=float32", *["method.lora_dropout=0.0"] * low_rank)
         return make_plan(spec, hardware=SMALL, settings=(*usual, *settings))
 

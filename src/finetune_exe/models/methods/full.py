@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FullMethod:
-    """Every weight trains, kept in float32 so that small updates are not rounded away."""
+    """Every weight trains, from float32 on; the optimizer says in what they are kept so that small updates survive."""
 
     def attach(self, model: PreTrainedModel, method: Full, *, base: Path, base_name: str) -> Any:
         """Make every weight trainable in float32."""

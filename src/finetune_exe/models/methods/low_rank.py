@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Lora, Qlora
 from finetune_exe.models.load import Dtype, load_base
+from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.tokens import make_room, token_numbers, trained_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,10 +18,16 @@ class LowRankMethod:
     """Adapters beside the linear layers; everything else is frozen."""
 
     def attach(self, model: PreTrainedModel, method: Lora | Qlora, *, base: Path, base_name: str) -> Any:
-        """Put float32 adapters beside the linear layers."""
+        """Put float32 adapters beside the linear layers, and over the embeddings of trained tokens.
+
+        Raises:
+            FineTuneError: T02 for a trained token that the tokenizer does not have.
+        """
         from peft import LoraConfig, get_peft_model
 
         targets = method.target_modules
+        numbers = token_numbers(base, method.trained_tokens)
+        make_room(model, numbers)
         config = LoraConfig(
             r=method.lora_rank,
             lora_alpha=method.lora_alpha,
@@ -27,6 +35,7 @@ class LowRankMethod:
             target_modules=targets if isinstance(targets, str) else list(targets),
             use_rslora=method.use_rslora,
             use_dora=method.use_dora,
+            trainable_token_indices=trained_rows(model, numbers),
             task_type="CAUSAL_LM",
         )
         tuned = get_peft_model(model, config, autocast_adapter_dtype=True)
@@ -35,8 +44,7 @@ class LowRankMethod:
 
     def save(self, model: Any, folder: Path) -> None:
         """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
-        model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)
+        save_adapter(model, folder)
 
     def load(self, folder: Path, base: Path, method: Lora | Qlora, *, dtype: Dtype, device: str) -> Any:
         """Load the adapter onto its base, whose number format its two factors take: training computed in it too.
@@ -46,4 +54,5 @@ class LowRankMethod:
         from peft import PeftModel
 
         model = load_base(base, method, dtype=dtype, device=device)
+        make_room(model, token_numbers(base, method.trained_tokens))
         return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=method.use_dora).eval()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Prefix
 from finetune_exe.models.load import Dtype, load_base
+from finetune_exe.models.methods.adapter_files import save_adapter
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.tokenizer import load_tokenizer
 
@@ -38,8 +39,7 @@ class PrefixMethod:
 
     def save(self, model: Any, folder: Path) -> None:
         """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
-        model.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)
+        save_adapter(model, folder)
 
     def load(self, folder: Path, base: Path, method: Prefix, *, dtype: Dtype, device: str) -> Any:
         """Load the learned positions onto their base."""
