@@ -1,14 +1,18 @@
-"""Speed, memory and correctness of finding near duplicates, beside datasketch on the same rows.
+"""Speed, memory and correctness of preparing data, beside other programs on the same rows.
 
-    python benchmarks/preparing.py ROWS.jsonl [--truth TRUTH.jsonl.gz] [--peer-rows 20000] [--write TABLE.md]
+    python benchmarks/preparing.py ROWS.jsonl [--truth TRUTH.jsonl.gz] [--peer PYTHON] [--million MILLION.jsonl]
+        [--write benchmarks/preparing.md]
 
-ROWS has the columns instruction, input and output. TRUTH names the planted repeats, one {"i": row, "t": kind, "of":
-earlier row} a line. Both contenders begin at the file and end at pairs:
+ROWS has the columns instruction, input and output; 200,000 rows are enough for all. TRUTH names the planted repeats,
+one {"i": row, "t": kind, "of": earlier row} a line. MILLION is a larger file, for the memory of a long run. PYTHON has
+`trl` and `datasets`; another environment will do. Measured are, from the file on:
 
-- finetune-exe: a process a core reads and hashes words; MinHash proposes pairs, each is verified on its real runs of
-  five words; pairs at 0.7 or above are kept;
-- datasketch: MinHash of 128 permutations over the same runs of five words, its LSH at 0.7, and each proposed pair
-  verified on the two sets. It sees the first rows only, for it takes minutes where the other takes seconds.
+- all checks: `fine-tune dataset ROWS --check` as a user runs it, start and report included;
+- near duplicates: a process a core reads and hashes words; MinHash proposes pairs, each is verified on its real runs
+  of five words; pairs at 0.7 or above are kept. Beside it datasketch: MinHash of 128 permutations over the same runs
+  of five words, its LSH at 0.7, and each proposed pair verified on the two sets. It sees the first rows only, for it
+  takes minutes where the other takes seconds;
+- tokenising and packing, as in `benchmarks/tokenising.py`.
 """
 
 from __future__ import annotations
@@ -20,19 +24,25 @@ import os
 import platform
 import re
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
+
+import tokenising
 
 from finetune_exe.data.duplicates.find import Duplicates, find_duplicates
 from finetune_exe.data.duplicates.jsonl_words import TextColumns, jsonl_words
 
 THRESHOLD, PERMUTATIONS = 0.7, 128
+FAULTS_FOUND = 3
+"""Exit status of a check that found rows with errors."""
 COLUMNS = TextColumns(("instruction", "input"), ("output",))
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
@@ -100,8 +110,7 @@ def _jaccard(one: set[str], other: set[str]) -> float:
 
 def near_duplicates(rows: Path, *, truth: Path | None, peer_rows: int) -> Iterable[str]:
     """Measure both and yield the lines of the table."""
-    with rows.open("rb") as file:
-        num_rows = sum(1 for _ in file)
+    num_rows = _num_rows(rows)
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part.jsonl"
         with rows.open("rb") as file:
@@ -123,20 +132,81 @@ def near_duplicates(rows: Path, *, truth: Path | None, peer_rows: int) -> Iterab
         yield f"Found: {recall(rows, truth, found)}."
 
 
+class Run(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    peak_bytes: int
+    """Most memory that it and its processes held at once; pages that they share count once each."""
+
+
+def run_check(rows: Path) -> Run:
+    """Check a file as a user does."""
+    command = [sys.executable, "-m", "finetune_exe", "dataset", str(rows), "--check"]
+    started = time.perf_counter()
+    peak = 0
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        while process.poll() is None:
+            peak = max(peak, sum(map(_resident_bytes, [process.pid, *_children(process.pid)])))
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        if process.returncode not in (0, FAULTS_FOUND):
+            said.seek(0)
+            raise SystemExit(f"the check failed: {said.read()[-1000:].decode()}")
+    return Run(seconds, peak)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def all_checks(files: Iterable[Path]) -> Iterator[str]:
+    """Check files and yield the lines of the table."""
+    yield "| all checks, `fine-tune dataset ROWS --check` | rows | seconds | rows a second | peak memory |"
+    yield "|---|---|---|---|---|"
+    for rows in files:
+        number = _num_rows(rows)
+        run = run_check(rows)
+        rate = number / run.seconds
+        yield f"| finetune-exe | {number:,} | {run.seconds:.1f} | {rate:,.0f} | {run.peak_bytes / 1e9:.2f} GB |"
+
+
+def _num_rows(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--peer-rows", type=int, default=20_000)
+    parser.add_argument("--peer", metavar="PYTHON")
+    parser.add_argument("--token-rows", type=int, default=40_000)
+    parser.add_argument("--million", type=Path)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = [
         "# Preparing, measured", "",
         f"{os.cpu_count()} cores, Python {platform.python_version()}, numpy {version('numpy')};",
         "made by `benchmarks/preparing.py`.", "",
+        "## All checks", "",
+        *all_checks(filter(None, (options.rows, options.million))), "",
         "## Near duplicates", "",
-        *near_duplicates(options.rows, truth=options.truth, peer_rows=options.peer_rows),
+        *near_duplicates(options.rows, truth=options.truth, peer_rows=options.peer_rows), "",
+        "## Tokenising and packing", "",
+        *tokenising.measure(options.rows, num_rows=options.token_rows, peer=options.peer),
     ]  # fmt: skip
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)

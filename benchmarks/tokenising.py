@@ -2,7 +2,7 @@
 
     python benchmarks/tokenising.py ROWS.jsonl [--rows 20000] [--peer PYTHON] [--write benchmarks/tokenising.md]
 
-ROWS is a file of conversations in chatml form; PYTHON is an interpreter with `trl` and `datasets` (another environment
+ROWS is a file of rows in any form; PYTHON is an interpreter with `trl` and `datasets` (another environment
 will do). Every contender gets the same conversations and both cores:
 
 - the tokenizers library's own batch rate: `Tokenizer.encode_batch` of the texts, already rendered;
@@ -101,15 +101,8 @@ def _rate(work: Callable[[], object], num_rows: int) -> float:
     return num_rows / (time.perf_counter() - started)
 
 
-def main() -> None:
-    """Measure all and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--rows", dest="num_rows", type=int, default=20_000)
-    parser.add_argument("--peer", metavar="PYTHON")
-    parser.add_argument("--write", type=Path)
-    arguments = parser.parse_args()
-
+def measure(rows: Path, *, num_rows: int, peer: str | None) -> list[str]:
+    """Measure all contenders on the first rows of a file that can be kept, and give the lines of a table."""
     from finetune_exe.data.ingest import KeptRow, ingest, open_sources
     from finetune_exe.data.shards import ShardJob
     from finetune_exe.data.sources import find_sources
@@ -121,9 +114,10 @@ def main() -> None:
     model = model_folder("embedded")
     tokenizer = load_tokenizer(model, chat_template=None)
     assert tokenizer.template is not None
+    opened = open_sources(find_sources([str(rows)]), format_name=None)
     kept = []
-    for row in ingest(open_sources(find_sources([str(arguments.rows)]), format_name="chatml"), deduplicate=True):
-        if len(kept) == arguments.num_rows:
+    for row in ingest(opened, deduplicate=True):
+        if len(kept) == num_rows:
             break
         if (
             isinstance(row, KeptRow)
@@ -148,7 +142,7 @@ def main() -> None:
                 ShardJob(
                     rows=str(shard.path), drawn=None, shards=str(target), address=shard.digest, model=str(model),
                     chat_template=None, tokenizer_digest="", template_digest="", max_length=MAX_LENGTH,
-                    on_too_long="drop", format_name="chatml",
+                    on_too_long="drop", format_name=opened[0].detection.format.name,
                 )
                 for shard in spool.shards
             ]  # fmt: skip
@@ -159,22 +153,31 @@ def main() -> None:
             "finetune-exe: render, tokenise, prove, write": rate_of_ours(jobs_of, num_rows),
         }
         for name, what in PEERS.items():
-            if arguments.peer:
-                found[name] = rate_of_peer(arguments.peer, plain, model, what, num_rows)
+            if peer:
+                found[name] = rate_of_peer(peer, plain, model, what, num_rows)
     words = sum(len(turn.content.split()) for row in kept for turn in row.conversation.messages) / num_rows
     lines = [
-        "# Tokenising speed",
-        "",
-        f"{num_rows:,} conversations of {words:.0f} words, SmolLM2's tokenizer and template, {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}; "
-        "by `python benchmarks/tokenising.py`.",
+        f"{num_rows:,} conversations of {words:.0f} words, SmolLM2's tokenizer and template.",
         "",
         "| | rows/s | of the library's own rate |",
         "|---|---:|---:|",
     ]
     for name, rate in found.items():
         lines.append(f"| {name} | {rate:,.0f} | {rate / library:.0%} |" if rate else f"| {name} | did not run | |")
-    text = "\n".join(lines) + "\n"
+    return lines
+
+
+def main() -> None:
+    """Measure all and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--rows", dest="num_rows", type=int, default=20_000)
+    parser.add_argument("--peer", metavar="PYTHON")
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    table = measure(arguments.rows, num_rows=arguments.num_rows, peer=arguments.peer)
+    text = "\n".join(["# Tokenising speed", "", f"{machine}; by `python benchmarks/tokenising.py`.", "", *table]) + "\n"
     print(text)
     if arguments.write:
         arguments.write.write_text(text)

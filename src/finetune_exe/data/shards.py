@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune_exe import __version__
-from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
 from finetune_exe.data.prompt_tokens import PromptCounter
-from finetune_exe.data.spool import SpooledRow, read_spooled
+from finetune_exe.data.spool import SpooledRow, read_all_spooled
 from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.domain.task import FormatName
 from finetune_exe.prepared.shards import read_summary, write_shard
@@ -96,7 +95,7 @@ def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
     done = read_summary(job.target)
     if done is not None:
         return done
-    rows = list(read_spooled(Path(job.rows)))
+    rows = read_all_spooled(Path(job.rows))
     numbers = range(len(rows)) if job.drawn is None else job.drawn
     contents = _Contents(tokenizer, job.format_name)
     encoded = encode_conversations(
@@ -189,8 +188,11 @@ class _Contents:
         self._kept.append(number)
         if row.repairs or result.changes:
             self._alter(row, result)
-        for repair, (had, has) in zip(row.repairs, pairwise(learned), strict=True):
-            self._count(self._changes, repair.code, row, FIX_MESSAGES[repair.code], "", had - has)
+        if row.repairs:
+            from finetune_exe.data.cleaning.repairs import FIX_MESSAGES  # most shards have none
+
+            for repair, (had, has) in zip(row.repairs, pairwise(learned), strict=True):
+                self._count(self._changes, repair.code, row, FIX_MESSAGES[repair.code], "", had - has)
         for change in result.changes:
             self._count(self._changes, change.code, row, change.message, "", change.num_learned_lost)
         stored = {"source": row.place, "group": row.group, "conversation": to_json(result.conversation)}

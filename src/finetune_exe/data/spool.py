@@ -102,6 +102,13 @@ def read_spooled(path: Path) -> Iterator[SpooledRow]:
             yield decoder.decode(line)
 
 
+def read_all_spooled(path: Path) -> list[SpooledRow]:
+    """Read the rows of a shard at once."""
+    import msgspec
+
+    return msgspec.json.Decoder(SpooledRow).decode_lines(path.read_bytes())
+
+
 def lost_line(row: LostRow) -> dict[str, Any]:
     """Give what `rejected.jsonl` says of a row that was lost, and where it stands."""
     fault, position = row.fault, row.position

@@ -42,16 +42,10 @@ class ChatTemplate:
     special_tokens: Mapping[str, str]
     """bos_token, eos_token and the like, as templates call them."""
     compiled: Template = field(repr=False)
+    environment: GuardedEnvironment = field(repr=False)
+    """The sandbox it runs in."""
     names: Mapping[str, Any] = field(repr=False)
     """What the template may name beside the conversation: special tokens, and Jinja's own functions."""
-
-    @property
-    def environment(self) -> GuardedEnvironment:
-        """The sandbox it runs in."""
-        from finetune_exe.text.sandbox import GuardedEnvironment
-
-        assert isinstance(self.compiled.environment, GuardedEnvironment)
-        return self.compiled.environment
 
     @property
     def digest(self) -> str:
@@ -72,14 +66,13 @@ class ChatTemplate:
         from jinja2 import TemplateError
         from jinja2.runtime import Context
 
-        from finetune_exe.text import sandbox
-
         turns = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
         seen = {
             **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
             "enable_thinking": False,
         }  # fmt: skip
         environment = self.environment
+        most_characters = environment.most_characters
         context = Context(environment, seen, None, self.compiled.blocks)
         pieces: list[str] = []
         size = 0
@@ -87,9 +80,9 @@ class ChatTemplate:
         try:
             for piece in self.compiled.root_render_func(context):
                 size += len(piece)
-                if size > sandbox.MAX_CHARACTERS:
-                    raise TemplateRefusedError("the template wrote too much")
                 pieces.append(piece)
+                if size > most_characters:
+                    raise TemplateRefusedError("the template wrote too much")
         except (TemplateError, *FAULTS) as fault:
             raise TemplateRefusedError(str(fault) or type(fault).__name__) from fault
         return "".join(pieces)
@@ -111,7 +104,8 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
     from finetune_exe.text.sandbox import GuardedEnvironment
 
     try:
-        compiled = GuardedEnvironment().from_string(source)
+        environment = GuardedEnvironment()
+        compiled = environment.from_string(source)
     except RecursionError as fault:
         raise FineTuneError(
             "D06",
@@ -129,4 +123,6 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
             fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
         ) from fault
     names = {**compiled.globals, **special_tokens}
-    return ChatTemplate(source=source, special_tokens=dict(special_tokens), compiled=compiled, names=names)
+    return ChatTemplate(
+        source=source, special_tokens=dict(special_tokens), compiled=compiled, environment=environment, names=names
+    )

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -32,6 +33,7 @@ NEEDLESS_FILTERS = ("pprint", "random", "striptags", "urlize", "wordwrap", "xmla
 """Filters no chat template needs, and that take long on some texts or draw by chance."""
 NEEDLESS_NAMES = ("lipsum",)
 _WIDTH = re.compile(rf"\d{{{MAX_WIDTH_DIGITS},}}")
+_COUNTERS = frozenset({"first", "last", "index", "index0", "revindex", "revindex0", "length"})
 _CONCATENATE, _COLLECT, _LOOK = "~", "[]", "!"
 """Filters of our own; no template can name them."""
 
@@ -76,6 +78,17 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         self.filters[_LOOK] = pass_context(lambda _context, _value: self.tick())
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
+
+    @property
+    def most_characters(self) -> int:
+        """Longest text that a template may write."""
+        return MAX_CHARACTERS
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Get an attribute, if it is harmless; the counters of loops are, and are asked for most."""
+        if type(obj) is LoopContext and attribute in _COUNTERS:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
 
     def begin(self) -> None:
         """Start the clock."""
