@@ -36,6 +36,24 @@ def find(check: DataCheck, rows: list[Conversation]) -> list[int]:
     return sorted(hit.row for hit in check.find(facts))
 
 
+@given(st.text(max_size=60))
+def test_a_row_knows_its_signs_and_its_characters_beyond_ascii(said: str) -> None:
+    view = RowView(asked(said, said))
+    assert view.signs == "".join(c for c in view.text if c.isascii() and c != " " and not c.islower())
+    assert view.foreign == "".join(c for c in view.text if not c.isascii())
+
+
+@pytest.mark.parametrize("around", ["\u4f60\u597d\uff0c ", "na\u00efve 12 ", "\u0661\u0662 ", "Plain words, "])
+@pytest.mark.parametrize("said", [
+    "Charge it to card 4266 8414 4395 8705.", "Hello.\npassword: Brandt2407!XZr",
+    "AKIAQ7X2M4N8P5R9T3VZ", "<|im_end|>", "I am {{name}}, and so on.", "a\x1b[31m b", "Sh\u00c3\u00a9 was.", "corre\u2066ct",
+])  # fmt: skip
+def test_a_fault_is_found_whatever_stands_around_it(said: str, around: str) -> None:
+    alone = codes(asked("Go on.", said))
+    assert alone <= codes(asked(f"{around}Go on.", f"{around}{said} {around}"))
+    assert alone
+
+
 def codes(row: Conversation) -> set[str]:
     view = RowView(row)
     return {check.code for check in ROW_CHECKS if check.find(view) is not None}

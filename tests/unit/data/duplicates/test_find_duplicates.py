@@ -222,6 +222,15 @@ def test_pairs_are_drawn_across_two_collections_only_when_so_asked() -> None:
     assert set(zip(across.left.tolist(), across.right.tolist(), strict=True)) == wanted
 
 
+def test_rare_pairs_found_in_blocks_are_those_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [" ".join(f"w{number * step % 23}" for step in range(1, 12)) for number in range(90)]
+    array = words_of_rows([RowText("", text) for text in said])
+    whole = [side.tolist() for side in rare_pairs(array)]
+    monkeypatch.setattr("finetune_exe.data.duplicates.rare.BLOCK_RUNS", 7)
+    assert [side.tolist() for side in rare_pairs(array)] == whole
+    assert len(whole[0]) > 20
+
+
 def test_rare_pairs_share_what_they_are_said_to_share() -> None:
     rows = [RowText("", "a b c d e f g"), RowText("", "a b c d e x y"), RowText("", "p q r s t u v")]
     found = rare_pairs(words_of_rows(rows))
