@@ -40,11 +40,11 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
         for path, value in ((own.patch if own and own.patch is not None else None) or cause.patch).items()
         if (path in known or not complete) and known.get(path, ...) != value
     }
-    for path, factor in cause.scale.items():
+    fix, stop = _quantified(cause, signals, known, material)
+    for path, factor in cause.scale.items() if stop is None else ():
         present = known.get(path)
         if isinstance(present, int | float) and not isinstance(present, bool):
             patch[path] = _scaled(path, present, factor, known)
-    fix, stop = _quantified(cause, signals, known, material)
     if "schedule.epochs" in patch and stop is not None:
         patch["schedule.epochs"] = stop
     said = own.fix if own and own.fix else cause.fix

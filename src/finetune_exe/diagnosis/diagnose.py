@@ -24,20 +24,22 @@ _MOST_EVIDENCE = 3
 _CONTEXT_WEIGHT = 0.6
 _MIXED_WEIGHT = 0.85
 _CLEARLY_TOLD = 0.5
+_EXCURSION = 0.86
+"""How sure a loss that climbs far above its start makes of a learning rate too high."""
 _SUSPICION_BESIDE_FAILURE = 0.5
 _MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "rl_loss_not_informative"}  # fmt: skip
 _SIGNALS_OF = {
     "overfitting": ("overfitting", "staircase"), "mild_overfitting": ("overfitting",),
-    "divergence": ("divergence", "spikes"),
-    "lr_divergence": ("divergence", "gradient_growth", "spikes"), "nan_loss": ("train_loss_not_finite",),
+    "divergence": ("divergence", "excursion", "spikes"),
+    "lr_divergence": ("divergence", "excursion", "gradient_growth", "spikes"), "nan_loss": ("train_loss_not_finite",),
     "nan_eval": ("validation_loss_not_finite",), "undertrained": ("undertrained",), "plateau": ("plateau",),
     "underfitting": ("plateau", "undertrained"), "memorisation_suspected": ("staircase",),
     "slow_training": ("slowdown",),
     "oom": ("memory_growth",), "grad_accum_loss": ("loss_scale_mismatch",), "loss_zero_masked": ("no_gradient",),
 }  # fmt: skip
-_SIGNS_ALONE = {"loss_scale_mismatch": ("grad_accum_loss", 0.55), "slowdown": ("slow_training", 0.35),
+_SIGNS_ALONE = {"loss_scale_mismatch": ("grad_accum_loss", 0.45), "slowdown": ("slow_training", 0.35),
                 "gradient_growth": ("lr_divergence", 0.35)}  # fmt: skip
 """Signals that suggest a cause by themselves, where nothing else is found."""
 
@@ -90,6 +92,8 @@ def _findings(material: Material, context: str) -> list[Finding]:
     weights = weigh(hits, failed=failed)
     if judgement and judgement.label not in _SOUND:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
+    if any(signal.name == "excursion" for signal in shown) and not material.series.rewards:
+        weights["lr_divergence"] = max(_EXCURSION, weights.get("lr_divergence", 0.0))
     if material.unfinished:
         weights["interrupted"] = 0.45
     if not failed and (judgement is None or judgement.label in _SOUND):

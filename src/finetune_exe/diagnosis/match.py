@@ -42,6 +42,7 @@ _OTHER_KEYS = {"fp16", "packing", "sample_packing", "template", "pad_token", "lo
                "torch_dtype", "per_device_eval_batch_size", "attn_implementation", "flash_attn",
                "use_peft"}  # fmt: skip
 _MOST_ASSIGNED = 200
+_PROGRESS = re.compile(r"\d%\|.*\d+/\d+")
 _DIGITS = re.compile(r"\d+")
 _UNIT_REPEATED = re.compile(r"(\S.{1,60}?)\1{4,}|(\S.{0,60}?\s+)\2{3,}", re.DOTALL)
 
@@ -56,6 +57,8 @@ class Hit:
     line: int | None
     place: str | None = None
     """Which of the cause's places it speaks of."""
+    beside: str | None = None
+    """Words without which, in some other line, it does not count."""
     source: str | None = None
     """Which of several processes wrote it."""
     raised: bool = False
@@ -77,6 +80,8 @@ class Scan:
     assigned: dict[str, str] = field(default_factory=dict)
     """Settings of training programs, as the log repeats them."""
     tool: str | None = None
+    stood: set[str] = field(default_factory=set)
+    """Patterns that signs need beside them, of which a line was found."""
     _seen: set[int] = field(default_factory=set)
 
     def feed(self, line: Line) -> Kind:
@@ -110,6 +115,7 @@ class Scan:
         """Pick up which program and libraries these are, and the settings it repeats."""
         if self.tool is None or self.tool == "transformers":
             self.tool = tool_of_text(text) or self.tool
+        self.stood |= {pattern for pattern in _beside() - self.stood if compiled(pattern).search(text)}
         for match in _VERSION.finditer(text):
             self.versions.setdefault(match[1].lower(), match[2])
         if len(self.assigned) < _MOST_ASSIGNED and ("=" in text or ":" in text or "--" in text):
@@ -124,7 +130,7 @@ class Scan:
             for found in self.exceptions.decisive()
             for hit in signs_in(found.text, line=found.number, frames=found.frames, source=found.source)
         ]
-        return [*raised, *self.hits]
+        return [hit for hit in (*raised, *self.hits) if hit.beside is None or hit.beside in self.stood]
 
     def _keep_prose(self, text: str) -> None:
         if self.prose is not None:
@@ -137,6 +143,8 @@ def signs_in(
     text: str, *, line: int | None, frames: tuple[str, ...] | None = None, source: str | None = None
 ) -> list[Hit]:
     """List the failures whose signs stand in one line, or in one exception with the traceback above it."""
+    if frames is None and _PROGRESS.search(text):
+        return []
     lowered = text.lower()
     index = _index()
     near = {place for anchor in set(index.gate.findall(lowered)) for place in index.signs_by_anchor[anchor]}
@@ -144,7 +152,15 @@ def signs_in(
         return []
     reported = frames is not None or bool(_REPORTED.search(lowered) and not _MILD.search(lowered))
     return [
-        Hit(label=label, strength=sign.strength, text=text, line=line, place=sign.place, source=source)
+        Hit(
+            label=label,
+            strength=sign.strength,
+            text=text,
+            line=line,
+            place=sign.place,
+            source=source,
+            beside=sign.beside,
+        )
         for label, sign in (index.signs[place] for place in sorted(near))
         if (reported or not sign.loose) and sign.shows_in(text, frames=frames)
     ]
@@ -157,6 +173,11 @@ class _Index(NamedTuple):
     gate: re.Pattern[str]
     """Finds at each place of a line the shortest anchor that begins there."""
     signs_by_anchor: Mapping[str, Collection[int]]
+
+
+@cache
+def _beside() -> frozenset[str]:
+    return frozenset(sign.beside for cause in causes() for sign in cause.signs if sign.beside)
 
 
 @cache

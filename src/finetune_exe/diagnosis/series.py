@@ -14,7 +14,7 @@ from finetune_exe.diagnosis.read import Line, nothing_to_diagnose
 from finetune_exe.diagnosis.sieve import Kind
 from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
 
-_MOST_POINTS = 8192
+_MOST_POINTS = 2048
 
 _NUMBER = r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan\b|[-+]?inf(?:inity)?\b"
 _METRIC = re.compile(

@@ -39,19 +39,26 @@ class Sieve:
 
     def sift(self, text: bytes, number: int) -> Iterator[tuple[int, bytes]]:
         """Yield what is worth reading of the lines of `text`, each piece with its number; the first has `number`."""
-        kinds = self._kinds
+        repeated, metric = Kind.REPEATED, Kind.METRIC
         shapes = text.translate(None, _VARIES).split(b"\n")
+        everything, kind_of, turn = self.everything, self._kinds.get, self._turn
         for offset, (raw, shape) in enumerate(zip(text.split(b"\n"), shapes, strict=True)):
-            kind = kinds.get(shape)
-            if kind is Kind.REPEATED and not self.everything:
-                continue
-            if not self._wanted(kind, shape):
-                continue
+            kind = kind_of(shape)
+            if not everything:
+                if kind is repeated or not shape:
+                    continue
+                if kind is metric:
+                    turn += 1
+                    if turn % self.stride:
+                        continue
+            self._turn = turn
             if b"\r" in shape:
-                yield from self._pieces(raw, shape, number + offset, due=kind is Kind.METRIC)
+                yield from self._pieces(raw, shape, number + offset, due=kind is metric)
             else:
                 self._shape = shape
                 yield number + offset, raw
+            everything, turn = self.everything, self._turn
+        self._turn = turn
 
     def settle(self, kind: Kind) -> None:
         """Remember what the line given last was."""

@@ -23,6 +23,9 @@ _MEMORY_GROWTH = 1.2
 _NORM_GROWTH = 10.0
 _SCALE = 3.0
 _FEW = 8
+_EXCURSION = 1.5
+_GUESSING = 13.8
+"""Loss in nats of guessing among a million tokens, more than any vocabulary has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,25 @@ def _divergence(series: Series) -> Iterator[Signal]:
     yield Signal(name="divergence", step=found[begun][0].step, effect=end / lowest, text=text)
 
 
+def _excursion(series: Series) -> Iterator[Signal]:
+    """Find a train loss that first rises far above where it began: the steps were too large, even if it came back."""
+    found = _finite(series, "train_loss")
+    if len(found) < _FEW:
+        return
+    losses = [loss for _, loss in found]
+    start = median(losses[: max(1, min(3, len(losses) // 10))])
+    high = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * start]
+    guessing = [i for i in range(len(losses)) if losses[i] > _GUESSING]
+    if len(guessing) >= max(3, len(losses) // 20) and len(high) < 3 and min(losses) < 0.5 * max(losses):
+        text = f"{len(guessing)} train losses are above {_GUESSING}, worse than guessing among all tokens there are"
+        effect = max(losses) / _GUESSING
+        yield Signal(name="excursion", step=found[guessing[0]][0].step, effect=effect, text=text)
+    if start > 0 and len(high) >= max(3, len(losses) // 20):
+        peak = max(losses[i] for i in high)
+        text = f"train loss climbs to {peak / start:.1f} times where it began, over {len(high)} points"
+        yield Signal(name="excursion", step=found[high[0]][0].step, effect=peak / start, text=text)
+
+
 def _spikes(series: Series) -> Iterator[Signal]:
     found = _finite(series, "train_loss")
     if len(found) < 2 * _FEW:
@@ -96,7 +118,7 @@ def _spikes(series: Series) -> Iterator[Signal]:
         i for i, (loss, level) in enumerate(zip(losses, usual, strict=True))
         if i and loss - level > max(_SPIKE_DEVIATIONS * spread, _SPIKE_RISE * level)
     ]  # fmt: skip
-    if high and len(high) <= len(losses) // 4:
+    if any(usual[i] > 0 for i in high) and len(high) <= len(losses) // 4:
         largest = max(losses[i] / usual[i] for i in high if usual[i] > 0)
         text = f"{len(high)} train losses stand out, the largest {largest:.2g} times its neighbours"
         yield Signal(name="spikes", step=found[high[0]][0].step, effect=largest, text=text)
@@ -205,8 +227,8 @@ def _scales(series: Series) -> Iterator[Signal]:
 
 
 _LOOKS: tuple[Callable[[Series], Iterator[Signal]], ...] = (
-    _not_finite, _divergence, _overfitting, _spikes, _staircase, _plateau, _still_falling, _unsteady, _norms, _pace,
-    _scales,
+    _not_finite, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _still_falling,
+    _unsteady, _norms, _pace, _scales,
 )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class Sign:
     """Excluding evidence: words in the same line with which it means something else."""
     within: str | None = None
     """Words that must stand in the traceback above; such a sign counts in exceptions only."""
+    beside: str | None = None
+    """Words that must stand in some other line of the log."""
     place: str | None = None
     """Which of the cause's places it speaks of."""
     loose: bool = False

@@ -116,3 +116,10 @@ def test_a_sum_of_accumulated_losses_stands_out_beside_the_validation_loss() -> 
 @pytest.mark.parametrize("count", range(4))
 def test_few_points_show_nothing(count: int) -> None:
     assert named(run(count)) == {}
+
+
+def test_a_loss_that_climbs_far_above_its_start_is_an_excursion_even_if_it_comes_back() -> None:
+    points = with_loss(run(), dict.fromkeys(range(20, 45), 8.0))
+    found = named(points)["excursion"]
+    assert found.step == 20
+    assert found.effect == pytest.approx(8 / 2.15, rel=0.05)

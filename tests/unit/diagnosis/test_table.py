@@ -37,6 +37,18 @@ def healthy_log(steps: int = 300) -> str:
         "`use_cache=True` is incompatible with gradient checkpointing. Setting `use_cache=False`.",
         "wandb: Run data is saved locally in /home/user/wandb",
         "Saving model checkpoint to out/checkpoint-100",
+        "Dropping fully masked examples from train dataset: 100%|##########| 64/64 [00:00<00:00, 900.1 examples/s]",
+        "[WARNING] Some weights of the model checkpoint were not used; this is expected if you fine-tune",
+        "FutureWarning: `tokenizer` is deprecated and will be removed in version 5.0.0. Use `processing_class` instead.",
+        "torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly",
+        "NCCL INFO Bootstrap : Using eth0",
+        "[INFO] DeepSpeed ZeRO stage 2 optimizer ready",
+        "PyTorch: setting up devices",
+        "Sequence length 4096 set for packing; flash attention enabled",
+        "the port 29500 is used as MASTER_PORT",
+        "Token has not been saved to git credential helper.",
+        "Special tokens have been added in the vocabulary",
+        "If reserved memory is large try max_split_size_mb to avoid fragmentation",
     ]
     for step in range(1, steps):
         loss, epoch = 1.0 + 1.2 * 0.97**step, step / 100
