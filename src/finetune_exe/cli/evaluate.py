@@ -15,6 +15,8 @@ from finetune_exe.errors import GATE
 @set_option
 @click.option("--suites", type=click.Path(path_type=Path), metavar="FOLDER", help="Ask the regression suites of this folder too: files of JSON lines.")  # fmt: skip
 @click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
+@click.option("--endpoint", nargs=2, metavar="URL MODEL", help="Hold the tuned model against a served one, too: an OpenAI-compatible address that ends in /v1, and the model's name there.")  # fmt: skip
+@click.option("--judge", nargs=2, metavar="URL MODEL", help="Let a served model choose between base and tuned answers; it is measured first.")  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with status 3 unless the model is ready.")
 @json_option
 @click.pass_context
@@ -24,6 +26,8 @@ def command(
     settings: tuple[str, ...],
     suites: Path | None,
     suite_items: int,
+    endpoint: tuple[str, str] | None,
+    judge: tuple[str, str] | None,
     gate: bool,
     as_json: bool,
 ) -> None:
@@ -33,11 +37,15 @@ def command(
     fine-tune eval runs/plan
     fine-tune eval runs/plan --set evaluation.max_generations=300
     fine-tune eval runs/plan --suites suites/ --suite-items 200
+    fine-tune eval runs/plan --endpoint http://localhost:8000/v1 my-model
     fine-tune eval runs/plan --gate --json > verdict.json
     """
+    from finetune_exe.report.comparison import comparison_contract, render_comparison
     from finetune_exe.report.evaluation import render_evaluation
+    from finetune_exe.report.judged import judge_contract, render_judged
     from finetune_exe.workflow.plans import edit_plan
     from finetune_exe.workflow.runs import evaluate_run, open_run
+    from finetune_exe.workflow.served import compare_served, endpoint_of, judge_run
 
     for setting in settings:
         if not setting.startswith("evaluation."):
@@ -48,12 +56,20 @@ def command(
             run_path, settings=edit_plan(plan, settings) if settings else None, suites=suites, suite_items=suite_items,
             progress=live.progress, note=live.note,
         )  # fmt: skip
+        served = compare_served(run_path, endpoint_of(*endpoint), progress=live.progress) if endpoint else None
+        judged = judge_run(run_path, endpoint_of(*judge), progress=live.progress) if judge else None
     if as_json:
         write_json(
             evaluation=evaluation, verdict=evaluation.verdict, readiness_share=evaluation.readiness_share,
             failed=[check.model_dump() for check in evaluation.readiness if check.passed is False],
+            **({} if served is None else {"served": comparison_contract(served)}),
+            **({} if judged is None else {"judge": judge_contract(*judged)}),
         )  # fmt: skip
     else:
         say(render_evaluation(evaluation))
+        if served is not None:
+            say(render_comparison(served))
+        if judged is not None:
+            say(render_judged(*judged))
     if gate and evaluation.verdict != "ready":
         context.exit(GATE)

@@ -63,6 +63,29 @@ class PairedResult(Document):
     notes: tuple[str, ...] = ()
 
 
+FEWEST_KNOWN = 0.8
+"""Share of known pairs a judge must get right to be believed."""
+
+
+class JudgeQuality(Value):
+    """How far a judge can be trusted, from pairs whose winner is known."""
+
+    num_pairs: int
+    right: dict[str, float]
+    """Share judged right, by kind of known pair; ties are right where both answers are the same."""
+    consistent: float
+    """Share of pairs with the same verdict in both orders."""
+    first_preferred: float
+    """Share of single replies that prefer the answer shown first; one half is fair."""
+    unreadable: float
+
+    @property
+    def trusted(self) -> bool:
+        """Whether corrupted and begging answers were seen through, and replies could be read."""
+        wanted = [self.right[kind] for kind in ("corrupted", "begging") if kind in self.right]
+        return bool(wanted) and min(wanted) >= FEWEST_KNOWN and self.unreadable <= 1 - FEWEST_KNOWN
+
+
 class Detectable(Value):
     """The smallest difference that would be found, under one assumption."""
 

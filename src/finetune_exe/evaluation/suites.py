@@ -122,10 +122,9 @@ def score_suite(
     groups: list[Alternatives] = []
     owners: list[int] = []
     for number, item in enumerate(suite.items):
-        for contexts, continuations in _together(item):
-            parts = encode_alternatives(contexts, continuations, tokenizer, max_length=max_length)
-            groups += parts
-            owners += [number] * len(parts)
+        parts = encode_alternatives(item.contexts, item.continuations, tokenizer, max_length=max_length)
+        groups += parts
+        owners += [number] * len(parts)
     found: list[list[Likelihood]] = [[] for _ in suite.items]
     scores = score_alternatives(
         model, groups, pad_token_id=tokenizer.pad_token_id, bf16=bf16,
@@ -134,13 +133,6 @@ def score_suite(
     for owner, likelihoods in zip(owners, scores, strict=True):
         found[owner] += likelihoods
     return [_score(item, suite.kind, likelihoods) for item, likelihoods in zip(suite.items, found, strict=True)]
-
-
-def _together(item: SuiteItem) -> list[tuple[Sequence[str], Sequence[str]]]:
-    """Put alternatives into one row where they share their context."""
-    if len(set(item.contexts)) == 1 and item.contexts[0].strip():
-        return [(item.contexts, item.continuations)]
-    return [((context,), (text,)) for context, text in zip(item.contexts, item.continuations, strict=True)]
 
 
 def _score(item: SuiteItem, kind: Kind, likelihoods: Sequence[Likelihood]) -> float:

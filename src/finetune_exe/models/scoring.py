@@ -1,6 +1,6 @@
 """Log-likelihoods of alternative continuations, the beginning they share run through the model once.
 
-Shapes: B rows of a batch, T positions of a row, K positions whose prediction is wanted, V vocabulary.
+Shapes: B rows of a batch, T positions of a row, N positions whose prediction is wanted, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -121,28 +121,111 @@ def score_alternatives(
     Returns:
         For each group the likelihoods of its branches, whatever the batches were.
     """
-    import torch
 
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    scorer = _Scorer.of(model, bf16=bf16)
+    if scorer.prefix is not None:
+        return _one_by_one(scorer, groups, pad_token_id=pad_token_id, max_tokens=max_tokens, progress=progress)
     found: dict[int, tuple[Likelihood, ...]] = {}
     for batch in _batches([group.num_positions for group in groups], max_tokens):
-        rows = [groups[index] for index in batch]
-        inputs = _rows(rows, pad_token_id=pad_token_id, device=device, dtype=next(model.parameters()).dtype)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits_BKV = model(**inputs.model_inputs, use_cache=False, logits_to_keep=inputs.columns_K).logits
-        place = {int(column): number for number, column in enumerate(inputs.columns_K.tolist())}
-        for row, index in enumerate(batch):
-            found[index] = tuple(
-                _likelihood(logits_BKV[row], [place[column] for column in columns], targets)
-                for columns, targets in inputs.wanted[row]
-            )
+        rows = _rows([groups[index] for index in batch], pad_token_id=pad_token_id, device=device, dtype=dtype)
+        found |= dict(zip(batch, scorer.score(rows), strict=True))
         progress(len(found))
     return [found[index] for index in range(len(groups))]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scorer:
+    """Runs one model; computes the vocabulary's logits only at wanted positions where its head is its output matrix."""
+
+    inner: Any
+    decoder: Any
+    """None where the head does more, as where logits are capped: the model's own is used."""
+    prefix: Callable[[int], Any] | None
+    """Gives a learned prefix for so many rows, where the model has one."""
+    bf16: bool
+
+    @classmethod
+    def of(cls, model: Any, *, bf16: bool) -> _Scorer:
+        """Find out what the model's head is, by a small batch."""
+        import torch
+        from peft import PeftModel
+
+        peft = isinstance(model, PeftModel)
+        inner = model.get_base_model() if peft else model
+        learned = peft and model.active_peft_config.is_prompt_learning
+        device, head = next(inner.parameters()).device, inner.get_output_embeddings()
+        plain = False
+        if head is not None:
+            ids = torch.arange(1, 9, device=device).unsqueeze(0)
+            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                own = inner(input_ids=ids, use_cache=False).logits.float()
+                direct = head(inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
+            plain = bool(torch.allclose(own, direct, rtol=1e-4, atol=1e-4 * float(own.abs().max())))
+        return cls(
+            inner=inner, decoder=inner.get_decoder() if plain else None,
+            prefix=model.get_prompt if learned else None, bf16=bf16,
+        )  # fmt: skip
+
+    def score(self, rows: _Rows) -> list[tuple[Likelihood, ...]]:
+        """Score the branches of each row of a batch."""
+        import torch
+
+        ids_BT = rows.inputs["input_ids"]
+        past = None if self.prefix is None else self.prefix(len(ids_BT))
+        places = [
+            (row, column) for row, of_row in enumerate(rows.wanted) for columns, _ in of_row for column in columns
+        ]
+        at_N = torch.tensor([row for row, _ in places], dtype=torch.long, device=ids_BT.device)
+        column_N = torch.tensor([column for _, column in places], dtype=torch.long, device=ids_BT.device)
+        with torch.inference_mode(), torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            if self.decoder is not None:
+                hidden_BTH = self.decoder(**rows.inputs, past_key_values=past, use_cache=False).last_hidden_state
+                logits_NV = self.inner.get_output_embeddings()(hidden_BTH[at_N, column_N])
+            else:
+                logits_NV = self.inner(**rows.inputs, past_key_values=past, use_cache=False).logits[at_N, column_N]
+        found, start = [], 0
+        for of_row in rows.wanted:
+            scores = []
+            for columns, targets in of_row:
+                scores.append(_likelihood(logits_NV[start : start + len(columns)], targets))
+                start += len(columns)
+            found.append(tuple(scores))
+        return found
+
+
+def _one_by_one(
+    scorer: _Scorer,
+    groups: Sequence[Alternatives],
+    *,
+    pad_token_id: int,
+    max_tokens: int,
+    progress: Callable[[int], None],
+) -> list[tuple[Likelihood, ...]]:
+    """Score each branch in a row of its own, for models whose learned prefix stands before every row."""
+    import torch
+
+    single = [
+        (number, Alternatives(prefix=group.prefix, branches=(branch,), num_scored=(scored,)))
+        for number, group in enumerate(groups)
+        for branch, scored in zip(group.branches, group.num_scored, strict=True)
+    ]
+    device = next(scorer.inner.parameters()).device
+    found: dict[int, Likelihood] = {}
+    for batch in _batches([group.num_positions for _, group in single], max_tokens):
+        rows = _rows(
+            [single[index][1] for index in batch], pad_token_id=pad_token_id, device=device, dtype=torch.float32
+        )
+        found |= {index: scores[0] for index, scores in zip(batch, scorer.score(rows), strict=True)}
+        progress(len(found) * len(groups) // len(single))
+    scores: list[list[Likelihood]] = [[] for _ in groups]
+    for index, (number, _) in enumerate(single):
+        scores[number].append(found[index])
+    return [tuple(of_group) for of_group in scores]
+
+
 class _Rows(NamedTuple):
-    model_inputs: dict[str, torch.Tensor]
-    columns_K: torch.Tensor
+    inputs: dict[str, torch.Tensor]
     wanted: list[list[tuple[list[int], list[int]]]]
     """For each row and branch, the columns that predict and the tokens they should."""
 
@@ -182,23 +265,21 @@ def _rows(groups: Sequence[Alternatives], *, pad_token_id: int, device: Any, dty
             columns = [start - 1, *range(begin, end - 1)][len(branch) - num_scored :] if num_scored else []
             of_row.append((columns, list(branch[len(branch) - num_scored :])))
         wanted.append(of_row)
-    columns_K = torch.tensor(sorted({column for of_row in wanted for columns, _ in of_row for column in columns}))
     plain = all(len(group.branches) == 1 for group in groups)
     inputs = {"input_ids": ids_BT.to(device)}
     if not plain:
         hidden = torch.finfo(dtype).min
         mask_B1TT = torch.zeros(sees_BTT.shape, dtype=dtype).masked_fill(~sees_BTT, hidden).unsqueeze(1)
         inputs |= {"position_ids": positions_BT.to(device), "attention_mask": mask_B1TT.to(device)}
-    return _Rows(inputs, columns_K.to(device), wanted)
+    return _Rows(inputs, wanted)
 
 
-def _likelihood(logits_KV: torch.Tensor, places: list[int], targets: list[int]) -> Likelihood:
+def _likelihood(logits_NV: torch.Tensor, targets: list[int]) -> Likelihood:
     import torch
 
-    if not places:
+    if not targets:
         return Likelihood(0.0, True, 0)
-    logits_NV = logits_KV[torch.tensor(places, device=logits_KV.device)].float()
-    targets_N = torch.tensor(targets, device=logits_KV.device)
-    nll = float(torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none").double().sum())
+    targets_N = torch.tensor(targets, device=logits_NV.device)
+    nll = float(torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none").double().sum())
     greedy = bool((logits_NV.argmax(dim=-1) == targets_N).all())
     return Likelihood(-nll if math.isfinite(nll) else -math.inf, greedy, len(targets))

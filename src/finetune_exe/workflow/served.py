@@ -1,0 +1,102 @@
+"""Hold a run against a served model, and let a judge that is served choose between base and tuned answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from finetune_exe.domain.comparison import JudgeQuality, PairedResult
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.cache import ResultCache, digest_of
+from finetune_exe.evaluation.compare import Question, compare_results
+from finetune_exe.evaluation.endpoint import Endpoint, ask
+from finetune_exe.evaluation.judge import Ask, Pair, judge_pair, known_pairs, measure_judge
+from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
+from finetune_exe.evaluation.served import ask_served, write_results
+from finetune_exe.models.locate import cache_folder
+from finetune_exe.prepared.store import load_dataset
+from finetune_exe.workflow.runs import RunFolder, open_run
+
+KNOWN_QUESTIONS = 6
+"""Questions from which pairs with a known winner are made."""
+JUDGED = 100
+"""Pairs judged at most."""
+Progress = Callable[[str, int, int], None]
+
+
+def endpoint_of(url: str, model: str) -> Endpoint:
+    """Name a server; its key comes from the environment, so that it stands in no command and no file."""
+    return Endpoint(url=url, model=model, key=os.environ.get("OPENAI_API_KEY"))
+
+
+def compare_served(path: Path, endpoint: Endpoint, *, progress: Progress) -> PairedResult:
+    """Ask a served model what an evaluated run was asked, and compare: A is the served model, B the tuned one.
+
+    Raises:
+        FineTuneError: E01 where the run was not evaluated, E06 where the server gives nothing usable.
+    """
+    run = RunFolder(path)
+    plan, _ = open_run(path)
+    tuned = _items(path, "tuned")
+    served = ask_served(
+        plan, load_dataset(run.dataset), endpoint, like=tuned, cache=cache_folder() / "results",
+        progress=lambda done, total: progress(f"{endpoint.model}: answers", done, total),
+    )  # fmt: skip
+    write_results(path / "evaluation" / "served.jsonl", served)
+    mine = {item: result for item, result in tuned.items() if item in served}
+    return compare_results(endpoint.model, f"{path.name}: tuned model", served, mine, Question())
+
+
+def judge_run(path: Path, endpoint: Endpoint, *, progress: Progress) -> tuple[JudgeQuality, PairedResult | None]:
+    """Let a served model judge base against tuned answers, after it was measured on pairs whose winner is known.
+
+    Returns:
+        How far the judge can be trusted, and the comparison of its preferences; None where it cannot be trusted.
+
+    Raises:
+        FineTuneError: E01 where the run was not evaluated, E06 where the server gives nothing usable.
+    """
+    base, tuned = _items(path, "base"), _items(path, "tuned")
+    shared = [item for item in tuned if item in base and "answer" in tuned[item].texts][:JUDGED]
+    questions = [(tuned[i].texts.get("prompt", ""), tuned[i].texts.get("reference", "")) for i in shared]
+    results = ResultCache(folder=cache_folder() / "results", model=digest_of(endpoint.url, endpoint.model, "judge"))
+
+    def asked(messages: list[dict[str, str]]) -> str:
+        return ask(endpoint, messages, max_tokens=8).text
+
+    quality = measure_judge(asked, known_pairs(list(dict.fromkeys(questions))[:KNOWN_QUESTIONS]))
+    if not quality.trusted:
+        return quality, None
+    scores: dict[str, float] = {}
+    for number, item in enumerate(shared):
+        pair = Pair(tuned[item].texts.get("prompt", ""), base[item].texts["answer"], tuned[item].texts["answer"])
+        scores[item] = results.values("verdict", digest_of(pair), partial(_score, asked, pair))
+        progress(f"{endpoint.model}: verdicts", number + 1, len(shared))
+    before = {item: _scored(base[item], 0.5) for item in scores}
+    after = {item: _scored(tuned[item], score) for item, score in scores.items()}
+    names = f"{path.name}: base model", f"{path.name}: tuned model, as {endpoint.model} judges"
+    return quality, compare_results(names[0], names[1], before, after, Question())
+
+
+def _score(asked: Ask, pair: Pair) -> float:
+    return judge_pair(asked, pair).score
+
+
+def _scored(result: ItemResult, score: float) -> ItemResult:
+    return replace(result, score=score)
+
+
+def _items(path: Path, name: str) -> dict[str, ItemResult]:
+    file = path / "evaluation" / f"{name}.jsonl"
+    if not file.is_file():
+        raise FineTuneError(
+            "E01",
+            what="the run has no answered items yet",
+            where=str(file),
+            why="what another model is held against are its answers to the test rows",
+            fix=f"fine-tune eval {path}",
+        )
+    return read_results(file, Keys())
