@@ -93,7 +93,7 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         Setting(name="max_length", code="MAX_LENGTH"),
         setting("truncation_mode", "keep_start"),
         setting("packing", False),
-        setting("padding_free", False),
+        setting("padding_free", plan.batch.packing, "batch.packing"),
         setting("assistant_only_loss", False),
         setting("completion_only_loss", False),
         setting("loss_type", "nll"),

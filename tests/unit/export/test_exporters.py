@@ -84,6 +84,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "batch.micro_batch_size": {"batch": Batch(micro_batch_size=2)},
     "batch.gradient_accumulation_steps": {"batch": Batch(gradient_accumulation_steps=3)},
     "batch.group_by_length": {"batch": Batch(group_by_length=False)},
+    "batch.packing": {"batch": Batch(packing=True)},
     "precision.base_dtype": {"precision": Precision(base_dtype="bfloat16")},
     "precision.tf32": {"precision": Precision(tf32=False)},
     "precision.checkpoint_every_layers": {"precision": Precision(checkpoint_every_layers=2)},
