@@ -90,7 +90,7 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         setting("greater_is_better", False),
         setting("logging_steps", 1),
         setting("report_to", "none"),
-        Setting(name="max_length", code="MAX_LENGTH"),
+        Setting(name="max_length", code="None" if plan.batch.packing else "MAX_LENGTH"),
         setting("truncation_mode", "keep_start"),
         setting("packing", False),
         setting("padding_free", plan.batch.packing, "batch.packing"),

@@ -148,7 +148,7 @@ def knows(entry: Exporter, path: str) -> bool:
 
 _BY_SCRIPTS_ONLY = (
     "method.masters", "method.lora_plus_ratio", "method.trained_tokens", "precision.checkpoint_every_layers",
-    "precision.tf32", "schedule.decay_fraction",
+    "precision.tf32", "schedule.decay_fraction", "batch.packing",
 )  # fmt: skip
 NOT_EXPRESSED = {
     "python": ("parallelism.kind", "parallelism.num_gpus", "method.masters"),
