@@ -65,6 +65,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         checkpointing="full" if plan.precision.gradient_checkpointing else "no",
         recomputed_layers=math.ceil(shape.num_layers / plan.precision.checkpoint_every_layers) / shape.num_layers,
         tf32=plan.precision.tf32,
+        loss="full" if _trains_head(plan) else "sliced",
         learned_share=learned_share(plan.profile, counted_tokens(plan)).mid,
         validation_tokens=_validation_tokens(plan),
         sharding=Sharding(
@@ -97,6 +98,11 @@ def longest_row(plan: Plan) -> Interval:
         most = passes.longest_tokens
         return Interval(low=(1 - PEAK_LENGTH_ERROR) * most, mid=most, high=min(limit, (1 + PEAK_LENGTH_ERROR) * most))
     return tokens_of(plan.profile.row_characters_p99, longest=limit)
+
+
+def _trains_head(plan: Plan) -> bool:
+    """Say whether the output matrix has weights that train: then its logits are computed all at once."""
+    return isinstance(plan.method, Full) or (isinstance(plan.method, LowRank) and bool(plan.method.trained_tokens))
 
 
 def _usual_padding(plan: Plan) -> float:

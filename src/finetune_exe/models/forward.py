@@ -118,19 +118,21 @@ class LossFunction:
         """Compute the losses of the learned tokens."""
         import torch
 
+        from finetune_exe.models.cross_entropy import token_losses
+
         predicts_BT = rows.learned_BT[:, 1:]
         before = self._before
+        targets_N = rows.ids_BT[:, 1:][predicts_BT]
         with self._without_detours(), self._autocast():
             inputs = self._inputs(rows)
             if self._plain_head:
                 hidden_BTH = self._decoder(**inputs).last_hidden_state[:, before:]
-                logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
+                nll_N = token_losses(hidden_BTH[:, :-1][predicts_BT], self._inner.get_output_embeddings(), targets_N)
             else:
                 columns = predicts_BT.any(dim=0).nonzero().squeeze(1)
                 logits_BKV = self._inner(**inputs, logits_to_keep=columns + before).logits
-                logits_NV = logits_BKV[predicts_BT[:, columns]]
-        targets_N = rows.ids_BT[:, 1:][predicts_BT]
-        nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+                logits_NV = logits_BKV[predicts_BT[:, columns]].float()
+                nll_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
         row_N, position_N = predicts_BT.nonzero().unbind(1)
         if rows.packed_lengths is not None:
             ends = torch.tensor(rows.packed_lengths, device=position_N.device).cumsum(0)
