@@ -61,8 +61,8 @@ What was tried, in seconds of processor time for a step of 1,270 tokens on one c
 
 - AdamW in one pass over each tensor: 0.12 s instead of 0.70 s a step where every weight trains. Kept.
 - Attention in blocks of 128 or 64 queries was no faster; in float32 slower from 256 tokens on.
-- Memory in huge pages (`THP_MEM_ALLOC_ENABLE`, `glibc.malloc.hugetlb`) and a heap that is never trimmed showed no steady
-  gain: between 9 % faster and 28 % slower on a busy machine. Not kept.
+- Memory in huge pages (`THP_MEM_ALLOC_ENABLE`, `glibc.malloc.hugetlb`) and a heap that is never trimmed showed no
+  steady gain: between 9 % faster and 28 % slower on a busy machine. Not kept.
 - Weights transposed beforehand saved at most 4 % of the products. Not kept.
 - On a machine with busy neighbours two threads gain little: every operation ends with its slower thread.
 """

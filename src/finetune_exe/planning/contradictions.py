@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from finetune_exe.domain.plan import Plan, Prefix, WarmupSteps
+from finetune_exe.domain.plan import Plan, Prefix, Prompt, WarmupSteps
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.rows import split_sizes
@@ -53,8 +53,12 @@ def _gpus(plan: Plan) -> Iterator[Pair]:
 
 
 def _packing(plan: Plan) -> Iterator[Pair]:
-    if plan.batch.packing and isinstance(plan.method, Prefix):
-        yield "batch.packing", "method.kind", "a prefix is put before each row of a batch, and packed rows are one"
+    if plan.batch.packing and isinstance(plan.method, Prefix | Prompt):
+        yield (
+            "batch.packing",
+            "method.kind",
+            "what is learned stands before each row of a batch, and packed rows are one",
+        )
 
 
 def _warmup(plan: Plan) -> Iterator[Pair]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from finetune_exe.domain.plan import Plan, Prefix
+from finetune_exe.domain.plan import Plan, Prefix, Prompt
 from finetune_exe.domain.values import Decision
 from finetune_exe.estimate.rows import arrange_passes
 
@@ -27,7 +27,7 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
         passes is None
         or plan.model.shape is None
         or plan.batch.packing
-        or isinstance(plan.method, Prefix)
+        or isinstance(plan.method, Prefix | Prompt)
         or {"batch.packing", "batch.group_by_length"} & set(fixed)
         or passes.padded_share <= WORTH["gpu" if plan.hardware.gpus else "cpu"]
     ):

@@ -56,6 +56,7 @@ def test_a_wish_is_left_alone(setting: str) -> None:
 def test_a_pass_of_one_row_and_a_prefix_are_not_packed() -> None:
     assert not plan_for(UNLIKE, "batch.micro_batch_size=1").batch.packing
     assert not plan_for(UNLIKE, method="prefix").batch.packing
+    assert not plan_for(UNLIKE, "method.kind=prompt").batch.packing
 
 
 def test_a_prefix_and_packing_exclude_each_other() -> None:
