@@ -36,7 +36,7 @@ Seen = Mapping[str, Any]
 USUAL = (
     "data.group_by=topic", "data.validation_fraction=0.2", "data.test_fraction=0.3", "data.max_length=128",
     "precision.base_dtype=float32", "optimizer.learning_rate=1e-2", "method.lora_dropout=0.0",
-    "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "schedule.epochs=3.0", "schedule.max_steps=6",
+    "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "batch.packing=false", "schedule.epochs=3.0", "schedule.max_steps=6",
     "checkpoints.evaluations_per_epoch=4.0", "checkpoints.keep_last=2", "evaluation.max_new_tokens=4",
     "evaluation.max_generations=6", "evaluation.metrics=[perplexity, chrf]",
 )  # fmt: skip
@@ -174,6 +174,7 @@ def training(bench: Bench, plan: Plan) -> Seen:
         "rates": [event.learning_rate for event in steps],
         "losses": [event.loss for event in steps],
         "tokens": [event.learned_tokens for event in steps],
+        "padded": summary.padded_tokens,
         "initial": summary.initial_validation_loss,
         "evaluated": [event.step for event in events if isinstance(event, Evaluated)],
         "kept": sorted(path.name for path in (run / "checkpoints").iterdir()),
@@ -279,6 +280,7 @@ CASES: dict[str, Case] = {
     "batch.micro_batch_size": Case(value="2", phase=batches, differs="passes"),
     "batch.gradient_accumulation_steps": Case(value="2", phase=batches, differs="passes"),
     "batch.group_by_length": Case(value="false", phase=batches, differs="order", same=("steps",)),
+    "batch.packing": Case(value="true", phase=training, differs="padded", same=("rates", "num_steps")),
     "precision.base_dtype": Case(value="bfloat16", phase=model, differs="frozen", same=("trainable",)),
     "precision.gradient_checkpointing": Case(value="true", phase=model, differs="recomputes", same=("trainable",)),
     "precision.tf32": Case(value="false", phase=model, differs="rounds", same=("trainable",)),

@@ -111,9 +111,11 @@ def packing_share(lengths: NDArray[np.int64], max_length: int) -> float:
 
 
 def padding_share(lengths: NDArray[np.int64], batch: Batch, *, seed: int) -> float:
-    """Share of full positions in the batches of one epoch."""
+    """Share of full positions in the batches of one epoch; packed rows fill all but the last few."""
     import numpy as np
 
+    if batch.packing:
+        return 1.0 if len(lengths) else 0.0
     order = np.random.default_rng((seed, 0)).permutation(len(lengths))
     window = batch.effective * GROUPED_STEPS if batch.group_by_length else batch.micro_batch_size
     positions = 0

@@ -278,6 +278,8 @@ class Batch(Value):
     """Passes before the optimizer moves; the loss is divided by the learned tokens of all of them together."""
     group_by_length: bool = True
     """Put rows of like length together, so that little is padded; the order of batches stays random."""
+    packing: bool = False
+    """Put the rows of a pass end to end instead of padding them; none sees another, each counts its own positions."""
 
     @property
     def effective(self) -> int:

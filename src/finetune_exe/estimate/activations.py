@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from finetune_exe.estimate.parameters import Target
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 
-LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25}
+LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25, "sliced": 0.25}
 """For each logit at the peak of the loss. Plain cross-entropy holds log-probabilities, the gradient with regard to them
 and the gradient with regard to the logits, each in float32; one kernel two of the three; pieces hold logits,
-log-probabilities and gradient in 16 bit; a fused output layer only a slice of all of it."""
+log-probabilities and gradient in 16 bit; a fused output layer, and a frozen one computed slice by slice, only a slice
+of all of it."""
 COMPILED_CHUNKS = 2.0
 """The same for pieces whose loss is compiled, which keeps the 16-bit logits alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, assert_never
+from typing import assert_never
 
 from finetune_exe.domain.plan import Full, Ia3, LowRank, OptimizerName, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Interval, ModelShape
@@ -38,11 +38,6 @@ IA3_TARGETS: frozenset[Target] = frozenset({"key", "value", "down"})
 """Layers of Llama that IA3 scales; of some architectures the query in the key's stead, which counts about the same."""
 PEAK_LENGTH_ERROR = 0.1
 """Share by which the longest pass may differ from that of a typical draw of the rows that were counted."""
-EAGER_LENGTH = 128
-"""Rows up to this many tokens are computed faster on a processor with their attention written out.
-
-Source: backward pass of SmolLM2-135M on two Zen 4 cores, 8 rows of 114 tokens: 1.15 s against 1.5 s with PyTorch's
-fused kernel; at 256 tokens the scores take 0.9 GiB more memory and no time was gained."""
 
 
 def plan_workload(plan: Plan) -> Workload | None:
@@ -70,7 +65,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         checkpointing="full" if plan.precision.gradient_checkpointing else "no",
         recomputed_layers=math.ceil(shape.num_layers / plan.precision.checkpoint_every_layers) / shape.num_layers,
         tf32=plan.precision.tf32,
-        attention=attention_kind(plan.data.max_length, on_gpu=bool(plan.hardware.gpus)),
+        loss="full" if _trains_head(plan) else "sliced",
         learned_share=learned_share(plan.profile, counted_tokens(plan)).mid,
         validation_tokens=_validation_tokens(plan),
         sharding=Sharding(
@@ -105,13 +100,15 @@ def longest_row(plan: Plan) -> Interval:
     return tokens_of(plan.profile.row_characters_p99, longest=limit)
 
 
-def attention_kind(max_length: int, *, on_gpu: bool) -> Literal["fused", "eager"]:
-    """Choose how attention is computed: written out where a processor has short rows, else by a fused kernel."""
-    return "eager" if not on_gpu and max_length <= EAGER_LENGTH else "fused"
+def _trains_head(plan: Plan) -> bool:
+    """Say whether the output matrix has weights that train: then its logits are computed all at once."""
+    return isinstance(plan.method, Full) or (isinstance(plan.method, LowRank) and bool(plan.method.trained_tokens))
 
 
 def _usual_padding(plan: Plan) -> float:
-    return 0.0 if plan.batch.micro_batch_size == 1 else 0.05 if plan.batch.group_by_length else 0.5
+    if plan.batch.packing or plan.batch.micro_batch_size == 1:
+        return 0.0
+    return 0.05 if plan.batch.group_by_length else 0.5
 
 
 def planned_gpu(plan: Plan) -> GpuFacts | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_exe.domain.plan import Batch, DataChoice, Plan
@@ -132,9 +133,33 @@ def arrange_passes(plan: Plan) -> Passes | None:
         return None
     lengths = [kept[int((index + 0.5) / rows * len(kept))] for index in range(rows)]
     random.Random(0).shuffle(lengths)  # noqa: S311 - one typical order, no secret
-    padded = [len(part) * padded_length(max(part)) for part in _passes(lengths, plan.batch)]
+    padded = [_pass_positions(part, plan.batch) for part in _passes(lengths, plan.batch)]
     size = min(plan.batch.micro_batch_size, rows)
     return Passes(longest_tokens=max(padded) / size, padded_share=sum(padded) / sum(lengths) - 1)
+
+
+def share_out(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Share the rows of a step out to passes of `size` rows at most that hold about as many tokens each.
+
+    Args:
+        lengths: Tokens of each row.
+        size: Rows a pass.
+
+    Returns:
+        For each pass, which rows it takes.
+    """
+    passes: list[list[int]] = [[] for _ in range(math.ceil(len(lengths) / size))]
+    tokens = [0] * len(passes)
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        emptiest = min((i for i, rows in enumerate(passes) if len(rows) < size), key=lambda i: tokens[i])
+        passes[emptiest].append(row)
+        tokens[emptiest] += lengths[row]
+    return passes
+
+
+def _pass_positions(rows: list[int], batch: Batch) -> int:
+    """Count what is computed for the rows of a pass, of which the lengths are given."""
+    return padded_length(sum(rows)) if batch.packing else len(rows) * padded_length(max(rows))
 
 
 def _passes(lengths: list[int], batch: Batch) -> list[list[int]]:
@@ -146,6 +171,8 @@ def _passes(lengths: list[int], batch: Batch) -> list[list[int]]:
         ]
     steps = [lengths[start : start + batch.effective] for start in range(0, len(lengths), batch.effective)]
     size = batch.micro_batch_size
+    if batch.packing:
+        return [[step[row] for row in rows] for step in steps for rows in share_out(step, size)]
     return [step[start : start + size] for step in steps for start in range(0, len(step), size)]
 
 

@@ -131,7 +131,7 @@ class Workload:
     tf32: bool = True
     """Whether products of float32 may round their factors to 10 bits."""
     attention: Literal["fused", "eager"] = "fused"
-    loss: Literal["full", "kernel", "chunked", "fused"] = "full"
+    loss: Literal["full", "kernel", "chunked", "fused", "sliced"] = "full"
     """How cross-entropy goes: all logits in float32, in one kernel, in pieces, or without ever holding them."""
     learned_share: float = 1.0
     """Share of the tokens whose logits are computed."""

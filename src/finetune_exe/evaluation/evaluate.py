@@ -179,7 +179,7 @@ def _measure_both(
     dtype, method = plan.precision.base_dtype, plan.method
 
     def ready(model: Any) -> Any:
-        return choose_attention(model, max_length=plan.data.max_length, device=device)
+        return choose_attention(model, device=device)
 
     named = digest_of(digest_folder(base), device, getattr(method, "double_quantization", None))
     lazy = LazyModel(make=lambda: ready(load_base(base, method, dtype=dtype, device=device).eval()))

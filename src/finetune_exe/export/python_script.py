@@ -82,6 +82,7 @@ class PythonScript:
                 "GRADIENT_ACCUMULATION_STEPS", batch.gradient_accumulation_steps, "batch.gradient_accumulation_steps"
             ),
             setting("GROUP_BY_LENGTH", batch.group_by_length, "batch.group_by_length"),
+            setting("PACKING", batch.packing, "batch.packing"),
             setting("BASE_DTYPE", plan.precision.base_dtype, "precision.base_dtype"),
             setting("TF32", plan.precision.tf32, "precision.tf32"),
             setting(

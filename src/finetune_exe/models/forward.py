@@ -16,6 +16,7 @@ from finetune_exe.domain.plan import Precision
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import padded_length
 from finetune_exe.models.load import torch_dtype
+from finetune_exe.models.packing import packing_inputs
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """A batch, padded on the right: causal attention never looks there, so no attention mask is needed."""
+    """A batch, padded on the right: causal attention never looks there, so no attention mask is needed.
+
+    Packed, it is one row of the model's (B = 1) in which the rows lie end to end, the padding a row of its own.
+    """
 
     ids_BT: torch.Tensor
     learned_BT: torch.Tensor
     num_tokens: int
     """Tokens without padding."""
+    packed_lengths: tuple[int, ...] | None = None
+    """Positions of each packed row, and of the padding behind them; None where each row is one of the batch."""
 
     @property
     def num_learned(self) -> int:
@@ -64,6 +70,26 @@ def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id:
     )
 
 
+def pack(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
+    """Put sequences of (token ids, learned flags) end to end, padded to a length that few batches differ in."""
+    import torch
+
+    lengths = [len(tokens) for tokens, _ in sequences]
+    total = sum(lengths)
+    room = padded_length(total)
+    ids = np.full((1, room), pad_token_id, dtype=np.int64)
+    learned = np.zeros((1, room), dtype=bool)
+    ids[0, :total] = np.concatenate([tokens for tokens, _ in sequences])
+    learned[0, :total] = np.concatenate([flags for _, flags in sequences])
+    learned[0, np.cumsum([0, *lengths[:-1]])] = False
+    return Rows(
+        ids_BT=torch.from_numpy(ids).to(device),
+        learned_BT=torch.from_numpy(learned).to(device),
+        num_tokens=total,
+        packed_lengths=(*lengths, room - total) if room > total else tuple(lengths),
+    )
+
+
 class LossFunction:
     """Computes row losses of one model.
 
@@ -92,27 +118,34 @@ class LossFunction:
         """Compute the losses of the learned tokens."""
         import torch
 
+        from finetune_exe.models.cross_entropy import token_losses
+
         predicts_BT = rows.learned_BT[:, 1:]
         before = self._before
+        targets_N = rows.ids_BT[:, 1:][predicts_BT]
         with self._without_detours(), self._autocast():
             inputs = self._inputs(rows)
             if self._plain_head:
                 hidden_BTH = self._decoder(**inputs).last_hidden_state[:, before:]
-                logits_NV = self._inner.get_output_embeddings()(hidden_BTH[:, :-1][predicts_BT])
+                nll_N = token_losses(hidden_BTH[:, :-1][predicts_BT], self._inner.get_output_embeddings(), targets_N)
             else:
                 columns = predicts_BT.any(dim=0).nonzero().squeeze(1)
                 logits_BKV = self._inner(**inputs, logits_to_keep=columns + before).logits
-                logits_NV = logits_BKV[predicts_BT[:, columns]]
-        targets_N = rows.ids_BT[:, 1:][predicts_BT]
-        nll_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-        return RowLosses(nll_N, predicts_BT.nonzero()[:, 0])
+                logits_NV = logits_BKV[predicts_BT[:, columns]].float()
+                nll_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        row_N, position_N = predicts_BT.nonzero().unbind(1)
+        if rows.packed_lengths is not None:
+            ends = torch.tensor(rows.packed_lengths, device=position_N.device).cumsum(0)
+            row_N = torch.searchsorted(ends, position_N, right=True)
+        return RowLosses(nll_N, row_N)
 
     def _inputs(self, rows: Rows) -> dict[str, Any]:
         """Give the rows with what is learned to stand before them: keys and values, or embeddings."""
         import torch
 
         if not self._has_prefix:
-            return {"input_ids": rows.ids_BT, "use_cache": False}
+            packed = {} if rows.packed_lengths is None else packing_inputs(rows.packed_lengths, self._inner)
+            return {"input_ids": rows.ids_BT, "use_cache": False, **packed}
         learned = self.model.get_prompt(len(rows.ids_BT))
         if not self._before:
             return {"input_ids": rows.ids_BT, "past_key_values": learned, "use_cache": False}
@@ -147,12 +180,15 @@ class LossFunction:
             own = self._inner(input_ids=ids, use_cache=False).logits.float()
             plain = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
         self.model.train(training)
-        return bool(torch.allclose(own, plain, rtol=1e-3, atol=1e-3 * float(own.abs().max())))
+        return bool(torch.allclose(own, plain, rtol=0.0, atol=1e-5 * float(own.abs().max())))
 
 
-def batch_of(split: SplitData, indices: Sequence[int], *, pad_token_id: int, device: str) -> Rows:
-    """Collate sequences of a split."""
-    return collate([split.sequence(index) for index in indices], pad_token_id=pad_token_id, device=device)
+def batch_of(
+    split: SplitData, indices: Sequence[int], *, pad_token_id: int, device: str, packing: bool = False
+) -> Rows:
+    """Put sequences of a split into one batch, side by side or end to end."""
+    put = pack if packing else collate
+    return put([split.sequence(index) for index in indices], pad_token_id=pad_token_id, device=device)
 
 
 def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) -> Iterator[list[int]]:

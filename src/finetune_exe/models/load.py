@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import BaseDtype, Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
-from finetune_exe.estimate.planned import attention_kind
 
 if TYPE_CHECKING:
     import torch
@@ -126,11 +125,15 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
     return model if quantization is not None else model.to(device)
 
 
-def choose_attention(model: Any, *, max_length: int, device: str) -> Any:
-    """Let a model, adapters or not, compute attention the fastest way there is for rows of this length; return it."""
-    if attention_kind(max_length, on_gpu=device != "cpu") == "eager":
-        inner = model.get_base_model() if hasattr(model, "peft_config") else model
-        inner.set_attn_implementation("eager")
+def choose_attention(model: Any, *, device: str, packing: bool = False) -> Any:
+    """Let a model, adapters or not, compute attention the fastest way there is that it is right with; return it.
+
+    A GPU has fused kernels for a batch of rows side by side.
+    """
+    from finetune_exe.models.packing import use_row_attention
+
+    if device == "cpu" or packing:
+        use_row_attention(model.get_base_model() if hasattr(model, "peft_config") else model)
     return model
 
 

@@ -27,6 +27,7 @@ from finetune_exe.planning.hyperparameters import advise
 from finetune_exe.planning.model import describe_model
 from finetune_exe.planning.notes import notes
 from finetune_exe.planning.options import method_options
+from finetune_exe.planning.packing import advise_packing
 from finetune_exe.planning.readiness import check_readiness
 from finetune_exe.planning.shortlist import shortlist
 from finetune_exe.planning.task import DeclinedTaskError, classify_task
@@ -69,7 +70,7 @@ def analyze(
         draft = apply_settings(_draft(spec, task, profile, model, hardware, candidates, wished=wished), settings)
     if spec.method is not None:
         fixed.add("method.kind")
-    plan = refresh(fit_plan(draft, fixed=fixed), speed=speed)
+    plan = refresh(advise_packing(fit_plan(draft, fixed=fixed), fixed=fixed), speed=speed)
     refuse_impossible(plan, spec, fixed=fixed)
     return plan
 

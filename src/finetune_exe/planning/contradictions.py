@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from finetune_exe.domain.plan import Plan, WarmupSteps
+from finetune_exe.domain.plan import Plan, Prefix, Prompt, WarmupSteps
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.rows import split_sizes
@@ -52,6 +52,15 @@ def _gpus(plan: Plan) -> Iterator[Pair]:
         yield "parallelism.kind", "parallelism.num_gpus", f"{form} spreads the work over several GPUs, and there is one"
 
 
+def _packing(plan: Plan) -> Iterator[Pair]:
+    if plan.batch.packing and isinstance(plan.method, Prefix | Prompt):
+        yield (
+            "batch.packing",
+            "method.kind",
+            "what is learned stands before each row of a batch, and packed rows are one",
+        )
+
+
 def _warmup(plan: Plan) -> Iterator[Pair]:
     if not isinstance(plan.schedule.warmup, WarmupSteps):
         return
@@ -87,7 +96,7 @@ def _steps(plan: Plan) -> Iterator[Pair]:
 
 
 CONTRADICTIONS: tuple[Callable[[Plan], Iterator[Pair]], ...] = (
-    _gpus, _warmup, _stopping, _answers, _steps,
+    _gpus, _packing, _warmup, _stopping, _answers, _steps,
 )  # fmt: skip
 
 

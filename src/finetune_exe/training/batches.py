@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from finetune_exe.domain.plan import Batch, Schedule
-from finetune_exe.estimate.rows import GROUPED_STEPS
+from finetune_exe.estimate.rows import GROUPED_STEPS, share_out
 
 Step = list[list[int]]
 """The micro-batches of one optimizer step, each a list of sequence indices."""
@@ -21,7 +21,7 @@ def plan_epoch(lengths: Sequence[int], batch: Batch, *, seed: int, epoch: int) -
 
     Args:
         lengths: Tokens of each sequence.
-        batch: Micro-batch, accumulation and whether rows of like length are grouped.
+        batch: Micro-batch, accumulation, and whether rows of like length are grouped and rows packed.
         seed: The run's seed.
         epoch: Epoch number from 0; each has an order of its own.
 
@@ -38,7 +38,7 @@ def plan_epoch(lengths: Sequence[int], batch: Batch, *, seed: int, epoch: int) -
     steps = _parts(order, size)
     if batch.group_by_length:
         steps = [steps[index] for index in rng.permutation(len(steps))]
-    return [_micro_batches(step, batch.micro_batch_size) for step in steps]
+    return [_micro_batches(step, lengths, batch) for step in steps]
 
 
 def count_steps(num_sequences: int, batch: Batch, schedule: Schedule) -> int:
@@ -52,5 +52,9 @@ def _parts(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _micro_batches(step: np.ndarray, size: int) -> Step:
-    return [part.tolist() for part in _parts(step, size)]
+def _micro_batches(step: np.ndarray, lengths: Sequence[int], batch: Batch) -> Step:
+    """Cut the rows of a step into passes; packed, passes of about as many tokens, so that none holds far more."""
+    if batch.packing:
+        shares = share_out([lengths[row] for row in step], batch.micro_batch_size)
+        return [step[share].tolist() for share in shares]
+    return [part.tolist() for part in _parts(step, batch.micro_batch_size)]

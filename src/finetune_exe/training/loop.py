@@ -90,8 +90,8 @@ def train(
             break
         if step > tally.steps:
             step_started = clock()
-            rows = [batch_of(course.train_split, indices, pad_token_id=course.pad, device=setup.device)
-                    for indices in micro_batches]  # fmt: skip
+            rows = [batch_of(course.train_split, indices, pad_token_id=course.pad, device=setup.device,
+                             packing=plan.batch.packing) for indices in micro_batches]  # fmt: skip
             rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
             set_learning_rate(setup.optimizer, rate)
             loss, norm = learn(setup, rows, max_norm=plan.optimizer.max_grad_norm)

@@ -73,7 +73,7 @@ def make_optimizer(settings: Optimizer, groups: list[Group], method: Method) -> 
 def _adamw(settings: Optimizer, groups: Any) -> torch.optim.Optimizer:
     from torch.optim import AdamW
 
-    return AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+    return AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
 
 
 def _adamw_8bit(settings: Optimizer, groups: Any) -> torch.optim.Optimizer:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Batch, Plan
 from finetune_exe.estimate.rows import arrange_passes
-from finetune_exe.models.forward import Rows, collate
+from finetune_exe.models.forward import Rows, collate, pack
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.merge import merged
@@ -62,7 +62,7 @@ def time_steps(
         num_steps: Steps timed, after two to warm up.
     """
     setup = set_up(plan, base)
-    return _pace(setup, _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device), num_steps, plan)
+    return _pace(setup, _batches(sequences, plan.batch, tokenizer, setup.device), num_steps, plan)
 
 
 def probe(
@@ -89,7 +89,7 @@ def probe(
     started = time.monotonic()
     setup = set_up(plan, base)
     load_seconds = time.monotonic() - started
-    batches = _batches(sequences, plan.batch.micro_batch_size, tokenizer, setup.device)
+    batches = _batches(sequences, plan.batch, tokenizer, setup.device)
     pace = _pace(setup, batches, num_steps, plan)
     model = setup.model.eval()
     middle = batches[len(batches) // 2]
@@ -119,11 +119,12 @@ def probe(
     )
 
 
-def _batches(sequences: Sequence[TokenSequence], size: int, tokenizer: ChatTokenizer, device: str) -> list[Rows]:
-    """Put rows of like length together, as training does, from the shortest to the longest."""
+def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTokenizer, device: str) -> list[Rows]:
+    """Put rows of like length together from the shortest to the longest, padded or packed as the plan says."""
+    size, put = batch.micro_batch_size, pack if batch.packing else collate
     rows = sorted(((np.array(s.tokens), np.array(s.learned)) for s in sequences), key=lambda row: len(row[0]))
     return [
-        collate(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=device)
+        put(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=device)
         for start in range(0, max(1, len(rows) - size + 1), size)
     ]
 

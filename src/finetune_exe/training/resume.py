@@ -19,7 +19,12 @@ from finetune_exe.training.checkpoints import Checkpoint, Found, find_checkpoint
 HARMLESS = ("checkpoints.", "evaluation.", "data.paths", "model.reference")
 """Settings that change no step: when it is measured, kept and judged, and where the same files lie."""
 ALLOW_PLAN_CHANGE, ALLOW_DATA_CHANGE = "--allow-plan-change", "--allow-data-change"
-ROUNDING = ("batch.micro_batch_size", "batch.gradient_accumulation_steps", "precision.gradient_checkpointing")
+ROUNDING = (
+    "batch.micro_batch_size",
+    "batch.gradient_accumulation_steps",
+    "batch.packing",
+    "precision.gradient_checkpointing",
+)
 """Settings that change how a step is computed but not what: the same but for rounding."""
 _WHOLE_FILES_BELOW = 1 << 22
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16

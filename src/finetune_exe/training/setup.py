@@ -12,6 +12,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.models.forward import LossFunction
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
+from finetune_exe.models.packing import require_packing
 from finetune_exe.training.optimizers import make_optimizer, parameter_groups
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 
@@ -69,7 +70,9 @@ def set_up(plan: Plan, base: Path) -> Setup:
     method = training_method(plan.method)
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
     model = load_base(base, plan.method, dtype=dtype, device=device)
-    choose_attention(model, max_length=plan.data.max_length, device=device)
+    choose_attention(model, device=device, packing=plan.batch.packing)
+    if plan.batch.packing:
+        require_packing(model)
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)

@@ -12,7 +12,7 @@ import pytest
 from finetune_exe.domain.plan import Batch, DataChoice, Plan
 from finetune_exe.domain.task import TokenCounts
 from finetune_exe.estimate.memory import estimate_memory
-from finetune_exe.estimate.planned import EAGER_LENGTH, attention_kind, plan_workload
+from finetune_exe.estimate.planned import plan_workload
 from finetune_exe.estimate.rows import arrange_passes, learned_share, row_tokens, split_sizes
 from finetune_exe.training.batches import plan_epoch
 
@@ -55,14 +55,16 @@ def test_rows_that_are_too_long_are_no_part_of_the_splits(plan_of: Callable[...,
     assert row_tokens(plan, plan.profile).mid == pytest.approx(np.mean([n for n in LENGTHS if n <= 120]))
 
 
-@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize(("grouped", "packing"), [(True, False), (False, False), (False, True), (True, True)])
 @pytest.mark.parametrize(("micro", "accumulation"), [(1, 1), (4, 1), (8, 1), (4, 2)])
 @pytest.mark.parametrize("rows", [60, 700])
 def test_passes_come_out_as_the_trainer_arranges_them(
-    plan_of: Callable[..., Plan], rows: int, micro: int, accumulation: int, grouped: bool
+    plan_of: Callable[..., Plan], rows: int, micro: int, accumulation: int, grouped: bool, packing: bool
 ) -> None:
     """Drawn rows of the same lengths, arranged by the trainer itself for twenty seeds."""
-    batch = Batch(micro_batch_size=micro, gradient_accumulation_steps=accumulation, group_by_length=grouped)
+    batch = Batch(
+        micro_batch_size=micro, gradient_accumulation_steps=accumulation, group_by_length=grouped, packing=packing
+    )
     data = DataChoice(max_length=1024, max_rows=rows, validation_fraction=0.01, test_fraction=0.01)
     plan = counted(plan_of(batch=batch, data=data))
     assert plan.profile is not None
@@ -73,7 +75,10 @@ def test_passes_come_out_as_the_trainer_arranges_them(
     for seed in range(20):
         lengths = rng.choice(LENGTHS, size=split_sizes(plan, plan.profile).train).tolist()
         blocks = [part for step in plan_epoch(lengths, batch, seed=seed, epoch=0) for part in step]
-        sizes = [len(part) * 8 * math.ceil(max(lengths[index] for index in part) / 8) for part in blocks]
+        held = [[lengths[index] for index in part] for part in blocks]
+        sizes = [
+            8 * math.ceil((sum(part) if packing else max(part)) / 8) * (1 if packing else len(part)) for part in held
+        ]
         longest.append(max(sizes) / micro)
         padded += sum(sizes)
         real += sum(lengths)
@@ -86,14 +91,6 @@ def test_memory_follows_the_longest_pass(plan_of: Callable[..., Plan]) -> None:
     assert short is not None
     assert long is not None
     assert short.value.high < long.value.low
-
-
-@pytest.mark.parametrize(
-    ("length", "on_gpu", "kind"),
-    [(EAGER_LENGTH, False, "eager"), (EAGER_LENGTH + 1, False, "fused"), (EAGER_LENGTH, True, "fused")],
-)
-def test_attention_is_written_out_only_for_short_rows_on_a_processor(length: int, on_gpu: bool, kind: str) -> None:
-    assert attention_kind(length, on_gpu=on_gpu) == kind
 
 
 def test_a_measured_speed_holds_until_the_settings_change(plan_of: Callable[..., Plan]) -> None:

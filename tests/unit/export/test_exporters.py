@@ -84,6 +84,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "batch.micro_batch_size": {"batch": Batch(micro_batch_size=2)},
     "batch.gradient_accumulation_steps": {"batch": Batch(gradient_accumulation_steps=3)},
     "batch.group_by_length": {"batch": Batch(group_by_length=False)},
+    "batch.packing": {"batch": Batch(packing=True)},
     "precision.base_dtype": {"precision": Precision(base_dtype="bfloat16")},
     "precision.tf32": {"precision": Precision(tf32=False)},
     "precision.checkpoint_every_layers": {"precision": Precision(checkpoint_every_layers=2)},
@@ -147,7 +148,7 @@ def knows(entry: Exporter, path: str) -> bool:
 
 _BY_SCRIPTS_ONLY = (
     "method.masters", "method.lora_plus_ratio", "method.trained_tokens", "precision.checkpoint_every_layers",
-    "precision.tf32", "schedule.decay_fraction",
+    "precision.tf32", "schedule.decay_fraction", "batch.packing",
 )  # fmt: skip
 NOT_EXPRESSED = {
     "python": ("parallelism.kind", "parallelism.num_gpus", "method.masters"),

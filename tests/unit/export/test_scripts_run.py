@@ -15,7 +15,7 @@ import pytest
 from tests.tiny import TEMPLATES, write_model, write_tokenizer
 from tests.unit.report import sample
 
-from finetune_exe.domain.plan import Full, Ia3, Lora, Optimizer, Plan, Precision, Prefix, Prompt, Qlora, Schedule
+from finetune_exe.domain.plan import Batch, Full, Ia3, Lora, Optimizer, Plan, Precision, Prefix, Prompt, Qlora, Schedule
 from finetune_exe.domain.values import Decision
 from finetune_exe.export import find_exporter
 from finetune_exe.text.conversation import Conversation, Message, RowFault
@@ -113,6 +113,7 @@ METHODS: dict[str, dict[str, object]] = {
         "optimizer": Optimizer(kind="lion", learning_rate=1e-3, beta2=0.99, weight_decay=0.01),
         "precision": Precision(base_dtype="float16", gradient_checkpointing=True, checkpoint_every_layers=2),
     },
+    "packed": {"batch": Batch(micro_batch_size=4, gradient_accumulation_steps=1, packing=True)},
 }
 EXPRESSED_BY_TRL = [name for name in METHODS if name != "all options"]
 

@@ -10,11 +10,15 @@ from finetune_exe.planning.contradictions import CONTRADICTIONS
 
 CASES = {
     "_gpus": ("parallelism.kind=ddp", "parallelism.num_gpus"),
+    "_packing": ("batch.packing=true", "method.kind"),
     "_warmup": ("schedule.warmup.steps=100000", "schedule.epochs"),
     "_stopping": ("checkpoints.early_stopping_patience=50", "checkpoints.evaluations_per_epoch"),
     "_answers": ("evaluation.max_generations=0", "evaluation.metrics"),
     "_steps": ("schedule.max_steps=1000000", "schedule.epochs"),
 }
+
+
+BESIDE = {"batch.packing=true": ("method.kind=prefix",)}
 
 
 def plan(*settings: str) -> None:
@@ -29,7 +33,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize(("setting", "other"), CASES.values(), ids=CASES)
 def test_both_settings_are_named(setting: str, other: str) -> None:
     with pytest.raises(FineTuneError) as caught:
-        plan(setting)
+        plan(setting, *BESIDE.get(setting, ()))
     assert caught.value.code == "C11"
     assert setting.split("=", maxsplit=1)[0] in caught.value.where
     assert other in caught.value.where

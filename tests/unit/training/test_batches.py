@@ -55,3 +55,18 @@ def test_steps_are_counted_from_epochs_and_capped() -> None:
     assert count_steps(20, batch, Schedule(epochs=2.5, max_steps=None)) == 8
     assert count_steps(20, batch, Schedule(epochs=2.5, max_steps=5)) == 5
     assert count_steps(20, batch, Schedule(epochs=0.01, max_steps=None)) == 1
+
+
+@given(lengths=lengths, micro=st.sampled_from([1, 2, 4, 8]), grouped=st.booleans(), seed=st.integers(0, 5))
+def test_packed_passes_hold_about_as_many_tokens_each_of_the_same_steps(
+    lengths: list[int], micro: int, grouped: bool, seed: int
+) -> None:
+    sizes = Batch(micro_batch_size=micro, gradient_accumulation_steps=8 // micro, group_by_length=grouped)
+    packed = plan_epoch(lengths, sizes.model_copy(update={"packing": True}), seed=seed, epoch=0)
+    assert step_rows(packed) == step_rows(plan_epoch(lengths, sizes, seed=seed, epoch=0))
+    assert packed == plan_epoch(lengths, sizes.model_copy(update={"packing": True}), seed=seed, epoch=0)
+    for step in packed:
+        held = [sum(lengths[row] for row in rows) for rows in step]
+        assert all(len(rows) <= micro for rows in step)
+        if all(len(rows) < micro for rows in step):
+            assert max(held) - min(held) <= max(lengths[row] for rows in step for row in rows)

@@ -40,11 +40,14 @@ def weights(folder: Path, summary: TrainingRun) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "packing"), [*((method, "false") for method in METHODS), ("lora", "true"), ("full", "true")]
+)
 def test_eight_rows_at_once_or_one_after_another_learn_the_same(
-    method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+    method: str, packing: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
 ) -> None:
-    common = (f"method.kind={method}", "schedule.max_steps=4", "optimizer.learning_rate=1e-3")
+    common = (f"method.kind={method}", f"batch.packing={packing}", "schedule.max_steps=4",
+              "optimizer.learning_rate=1e-3")  # fmt: skip
     results = {}
     for micro, passes in ((8, 1), (1, 8), (2, 4)):
         sizes = (f"batch.micro_batch_size={micro}", f"batch.gradient_accumulation_steps={passes}")
@@ -58,6 +61,23 @@ def test_eight_rows_at_once_or_one_after_another_learn_the_same(
         assert results[micro][1] == pytest.approx(results[8][1], rel=1e-5)
         # together, not one by one: AdamW turns a gradient that is zero but for rounding into a full step
         assert (results[micro][2] - results[8][2]).norm() <= 1e-5 * results[8][2].norm()
+
+
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+def test_packed_and_padded_runs_learn_the_same(
+    checkpointing: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    common = ("schedule.max_steps=6", "batch.micro_batch_size=8", "batch.gradient_accumulation_steps=1",
+              "batch.group_by_length=false", f"precision.gradient_checkpointing={checkpointing}")  # fmt: skip
+    found = {}
+    for packing in ("false", "true"):
+        summary, events = run(make, data, base, tmp_path / packing, *common, f"batch.packing={packing}")
+        steps = [event for event in events if isinstance(event, StepFinished)]
+        found[packing] = [event.loss for event in steps], [event.gradient_norm for event in steps]
+        padding = summary.padded_tokens - summary.processed_tokens
+        assert padding < 8 * len(steps) if packing == "true" else padding > 8 * len(steps)
+    assert found["true"][0] == pytest.approx(found["false"][0], rel=1e-5)
+    assert found["true"][1] == pytest.approx(found["false"][1], rel=1e-4)
 
 
 def test_training_lowers_the_loss_and_the_adapter_works_in_plain_peft(
@@ -150,7 +170,7 @@ def test_the_best_checkpoint_has_the_loss_the_run_reports(
     tuned = training_method(plan.method).load(
         tmp_path / summary.checkpoint, base, plan.method, dtype=plan.precision.base_dtype, device="cpu"
     )
-    choose_attention(tuned, max_length=plan.data.max_length, device="cpu")
+    choose_attention(tuned, device="cpu")
     losses = LossFunction(tuned, plan.precision, device="cpu")
     assert mean_loss(losses, data.split("validation"), pad_token_id=data.manifest.pad_token_id) == (
         summary.best_validation_loss

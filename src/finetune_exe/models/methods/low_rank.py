@@ -25,6 +25,8 @@ class LowRankMethod:
         """
         from peft import LoraConfig, get_peft_model
 
+        from finetune_exe.models.low_rank_layer import compute_adapters_fast
+
         targets = method.target_modules
         numbers = token_numbers(base, method.trained_tokens)
         make_room(model, numbers)
@@ -38,7 +40,7 @@ class LowRankMethod:
             trainable_token_indices=trained_rows(model, numbers),
             task_type="CAUSAL_LM",
         )
-        tuned = get_peft_model(model, config, autocast_adapter_dtype=True)
+        tuned = get_peft_model(model, compute_adapters_fast(config), autocast_adapter_dtype=True)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
 
@@ -51,8 +53,11 @@ class LowRankMethod:
 
         DoRA divides by the length of each row of weights, which is computed in float32 as in training.
         """
-        from peft import PeftModel
+        from peft import LoraConfig, PeftModel
+
+        from finetune_exe.models.low_rank_layer import compute_adapters_fast
 
         model = load_base(base, method, dtype=dtype, device=device)
         make_room(model, token_numbers(base, method.trained_tokens))
-        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=method.use_dora).eval()
+        config = compute_adapters_fast(LoraConfig.from_pretrained(folder))
+        return PeftModel.from_pretrained(model, folder, config=config, autocast_adapter_dtype=method.use_dora).eval()

@@ -1,0 +1,70 @@
+"""Losses in slices against PyTorch's cross-entropy over all logits at once."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from finetune_exe.models import cross_entropy
+from finetune_exe.models.cross_entropy import token_losses
+
+TOKENS, HIDDEN, VOCABULARY = 23, 8, 50
+
+
+def plain(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(head(hidden).double(), targets, reduction="none")
+
+
+def given(*, trained: bool, bias: bool) -> tuple[torch.Tensor, torch.nn.Linear, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(HIDDEN, VOCABULARY, bias=bias).requires_grad_(trained)
+    hidden = (3 * torch.randn(TOKENS, HIDDEN)).requires_grad_()
+    return hidden, head, torch.randint(VOCABULARY, (TOKENS,)), torch.randn(TOKENS)
+
+
+@pytest.mark.parametrize("size", [1, 3 * VOCABULARY, 10**9])
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_losses_and_gradients_are_those_of_all_logits_at_once(
+    size: int, trained: bool, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_entropy, "SLICE_LOGITS", size)
+    monkeypatch.setattr(cross_entropy, "MOST_LOGITS", size)
+    hidden, head, targets, upstream = given(trained=trained, bias=bias)
+    other = copy.deepcopy(head)
+    expected = plain(hidden, other, targets)
+    (expected * upstream).sum().backward()
+    wanted, hidden.grad = hidden.grad, None
+    found = token_losses(hidden, head, targets)
+    (found * upstream).sum().backward()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(hidden.grad, wanted, rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(head.parameters(), other.parameters(), strict=True):
+        if trained:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+        assert trained or ours.grad is None
+
+
+def test_under_autocast_the_losses_are_those_of_logits_in_16_bit() -> None:
+    hidden, head, targets, _ = given(trained=False, bias=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = token_losses(hidden, head.bfloat16(), targets)
+        expected = torch.nn.functional.cross_entropy(head(hidden).float(), targets, reduction="none")
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_no_token_has_no_loss() -> None:
+    hidden, head, targets, _ = given(trained=False, bias=False)
+    assert token_losses(hidden[:0], head, targets[:0]).shape == (0,)
+
+
+def test_a_frozen_head_holds_a_slice_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, head, targets, _ = given(trained=False, bias=False)
+    monkeypatch.setattr(cross_entropy, "SLICE_LOGITS", 2 * VOCABULARY)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        token_losses(hidden, head, targets)
+    assert max(kept) == TOKENS * HIDDEN

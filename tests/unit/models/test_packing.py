@@ -1,0 +1,224 @@
+"""Packed rows against the same rows one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from finetune_exe.domain.plan import Precision
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models import attention
+from finetune_exe.models.attention import row_attention
+from finetune_exe.models.forward import LossFunction, Rows, collate, pack
+from finetune_exe.models.packing import ROW_ATTENTION, require_packing, use_row_attention
+
+SIZES = {
+    "vocab_size": 120, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "head_dim": 8, "initializer_range": 0.5,
+}  # fmt: skip
+LAYERS = ["sliding_attention", "full_attention"]
+
+
+def smollm() -> PreTrainedModel:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))
+
+
+def qwen2() -> PreTrainedModel:
+    return Qwen2ForCausalLM(Qwen2Config(**SIZES))
+
+
+def mistral() -> PreTrainedModel:
+    return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5))
+
+
+def gemma3() -> PreTrainedModel:
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=5, layer_types=LAYERS))
+
+
+def gemma2() -> PreTrainedModel:
+    config = Gemma2Config(**SIZES, sliding_window=5, final_logit_softcapping=2.0, attn_logit_softcapping=3.0)
+    return Gemma2ForCausalLM(config)
+
+
+MODELS = {make.__name__: make for make in (smollm, qwen2, mistral, gemma3, gemma2)}
+BACKENDS = ("eager", "sdpa", ROW_ATTENTION)
+UNSUPPORTED = {("gemma2", "sdpa"), ("gemma2", ROW_ATTENTION)}
+"""Scores that are capped: neither PyTorch's fused kernels nor ours do that."""
+
+
+def made(name: str, backend: str) -> PreTrainedModel:
+    if (name, backend) in UNSUPPORTED:
+        pytest.skip("this backend does not cap scores, and refuses to try")
+    torch.manual_seed(0)
+    model = MODELS[name]().train()
+    if backend == ROW_ATTENTION:
+        assert use_row_attention(model)
+    else:
+        model.set_attn_implementation(backend)
+    return model
+
+
+def random_rows(lengths: tuple[int, ...], seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(3, 120, length), rng.random(length) < 0.6) for length in lengths]
+
+
+def losses_and_gradients(model: PreTrainedModel, batches: list[Rows]) -> tuple[list[float], torch.Tensor]:
+    losses = LossFunction(model, Precision(), device="cpu")
+    model.zero_grad()
+    found: list[float] = []
+    for rows in batches:
+        nll_N = losses(rows).nll_N
+        nll_N.sum().backward()
+        found += nll_N.tolist()
+    return found, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_packed_rows_have_the_losses_and_gradients_of_rows_alone(name: str, backend: str) -> None:
+    model = made(name, backend)
+    require_packing(model)
+    rows = random_rows((9, 17, 2, 12))
+    alone = [collate([row], pad_token_id=0, device="cpu") for row in rows]
+    expected, expected_gradient = losses_and_gradients(model, alone)
+    found, gradient = losses_and_gradients(model, [pack(rows, pad_token_id=0, device="cpu")])
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert (gradient - expected_gradient).norm() <= 1e-4 * expected_gradient.norm()
+
+
+@pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning", "ignore:flex_attention called without")
+@pytest.mark.parametrize("name", MODELS)
+def test_packed_rows_have_the_losses_of_rows_alone_under_flex_attention(name: str) -> None:
+    """PyTorch has no gradient of it on a processor."""
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        losses = LossFunction(made(name, "flex_attention"), Precision(), device="cpu")
+        rows = random_rows((9, 17, 2, 12))
+        expected = [
+            loss for row in rows for loss in losses(collate([row], pad_token_id=0, device="cpu")).nll_N.tolist()
+        ]
+        found = losses(pack(rows, pad_token_id=0, device="cpu")).nll_N.tolist()
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_stands_in_one_packed_row_never_reaches_another(name: str, backend: str) -> None:
+    model = made(name, backend)
+    losses = LossFunction(model, Precision(), device="cpu")
+    rows = random_rows((9, 17, 5))
+    changed = [random_rows((9,), seed=1)[0], rows[1], random_rows((5,), seed=2)[0]]
+    one, other = (losses(pack(each, pad_token_id=0, device="cpu")) for each in (rows, changed))
+    middle = [found.nll_N[found.row_N == 1].tolist() for found in (one, other)]
+    assert middle[0] == middle[1]
+    assert len(middle[0]) == rows[1][1][1:].sum()
+
+
+@pytest.mark.parametrize("lengths", [(9,), (8, 8), (3, 1, 4, 1, 5)])
+def test_learned_tokens_keep_their_rows(lengths: tuple[int, ...]) -> None:
+    rows = random_rows(lengths, seed=3)
+    losses = LossFunction(made("smollm", "sdpa"), Precision(), device="cpu")
+    packed, padded = (losses(put(rows, pad_token_id=0, device="cpu")) for put in (pack, collate))
+    assert packed.row_N.tolist() == padded.row_N.tolist()
+    assert packed.nll_N.tolist() == pytest.approx(padded.nll_N.tolist(), rel=1e-4)
+
+
+def absolute() -> PreTrainedModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=120, n_positions=128, n_embd=16, n_layer=2, n_head=2))
+
+
+def state_space() -> PreTrainedModel:
+    return MambaForCausalLM(MambaConfig(vocab_size=120, hidden_size=16, state_size=4, num_hidden_layers=2))
+
+
+def biased() -> PreTrainedModel:
+    return BloomForCausalLM(BloomConfig(vocab_size=120, hidden_size=16, n_layer=2, n_head=2))
+
+
+@pytest.mark.parametrize("make", [state_space, biased])
+def test_a_model_that_lets_packed_rows_see_each_other_is_refused(make: Any) -> None:
+    torch.manual_seed(0)
+    model = make()
+    use_row_attention(model)
+    with pytest.raises(FineTuneError, match=r"batch\.packing=false") as raised:
+        require_packing(model)
+    assert raised.value.code == "T02"
+
+
+def test_a_model_with_learned_positions_may_be_packed() -> None:
+    torch.manual_seed(0)
+    require_packing(absolute())
+
+
+def test_capped_scores_keep_the_models_own_attention() -> None:
+    torch.manual_seed(0)
+    model = gemma2()
+    usual = model.config._attn_implementation
+    assert not use_row_attention(model)
+    assert model.config._attn_implementation == usual
+
+
+def dense(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: tuple[int, ...], window: int
+) -> torch.Tensor:
+    """Attention by its definition, with a mask over all positions, in float64."""
+    row = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    position = torch.arange(len(row))
+    ahead = position.unsqueeze(1) - position
+    seen = (row.unsqueeze(1) == row) & (ahead >= 0) & (ahead < window)
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+    return (torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1) @ value).transpose(1, 2)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple),
+    window=st.sampled_from([1, 3, 17, 1000]),
+    heads=st.sampled_from([(1, 1), (4, 2), (6, 2), (3, 3)]),
+    block=st.sampled_from([1, 7, 16, 256]),
+)
+@settings(max_examples=40, deadline=None)
+def test_row_attention_is_attention_by_its_definition(
+    lengths: tuple[int, ...], window: int, heads: tuple[int, int], block: int
+) -> None:
+    torch.manual_seed(sum(lengths))
+    inputs = [
+        torch.randn(1, count, sum(lengths), 4, dtype=torch.float64, requires_grad=True) for count in (*heads, heads[1])
+    ]
+    expected = dense(*inputs, lengths, window)
+    upstream = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, inputs, upstream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "BLOCK_QUERIES", block)
+        found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_lengths=lengths)
+        gradients = torch.autograd.grad(found, inputs, upstream)
+    torch.testing.assert_close(found, expected)
+    for gradient, want in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, want)
+    by_kernels = attention._fused(*inputs, lengths=lengths, window=window, scale=0.5)
+    torch.testing.assert_close(by_kernels, expected)
