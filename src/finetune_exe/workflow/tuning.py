@@ -225,7 +225,7 @@ class TrialRunner:
         except _StoppedError as stop:
             return stop.outcome
         except FineTuneError as fault:
-            if fault.code != "T01":
+            if fault.code not in ("T01", "T14"):
                 raise
             return observer.ended("pruned", fault.what, seconds=time.monotonic() - started)
         except (MemoryError, RuntimeError) as fault:
