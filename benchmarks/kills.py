@@ -37,7 +37,7 @@ from tests.tiny import write_model, write_rows
 
 SETTINGS = (
     "data.group_by=topic", "precision.base_dtype=float32", "batch.micro_batch_size=4",
-    "batch.gradient_accumulation_steps=2", "schedule.epochs=9", "optimizer.learning_rate=1e-3",
+    "batch.gradient_accumulation_steps=2", "schedule.epochs=4", "optimizer.learning_rate=1e-3",
     "method.lora_dropout=0.1", "checkpoints.evaluations_per_epoch=2", "checkpoints.save_every_steps=1",
     "checkpoints.early_stopping_patience=null",
 )  # fmt: skip
@@ -138,7 +138,7 @@ def main() -> None:
         while kills < given.kills:
             runs += 1
             killed = folder / f"killed-{runs}"
-            mine = kill_and_resume(plan, killed, rng, longest=0.5 * needed, most=given.kills - kills)
+            mine = kill_and_resume(plan, killed, rng, longest=0.4 * needed, most=given.kills - kills)
             kills += mine
             other, summary = differences(whole, killed), TrainingRun.read(killed / "run.json")
             wrong += bool(other)

@@ -262,7 +262,7 @@ def test_ctrl_c_saves_and_leaves_and_resume_goes_on(copy: Path, fine_tune: FineT
     assert second.status == EXISTS, second.err
     assert f"process {process.pid}" in second.err
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == RESUMABLE, err
     assert "Traceback" not in err
     assert "error[FT-T11]" in err

@@ -84,11 +84,14 @@ def train(
         asked = asked_to_stop()
         out_of_time = max_seconds is not None and clock() - begun > max_seconds
         due = step % course.every == 0 or step == num_steps or out_of_time
-        if due and not asked:
+        evaluated = not (due and asked)
+        if due and evaluated:
             course.evaluate(step)
-        if asked or course.save_due(step, evaluated=due):
-            course.save(step, evaluated=not (due and asked))
+        if course.save_due(step, evaluated=due and evaluated):
+            course.save(step, evaluated=evaluated)
+        asked = asked or asked_to_stop()
         if asked:
+            course.save(step, evaluated=evaluated)
             emit(RunStopped(seconds=course.seconds(), step=step, reason=asked))
             raise _stopped(asked, step, num_steps, run)
         if out_of_time:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune_exe.atomic import free_bytes
+from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
 from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.models.forward import batch_of, batches_by_length
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
@@ -131,6 +133,25 @@ def _step_and_look(
     with torch.no_grad():
         setup.losses(batch_of(validation, widest, pad_token_id=pad, device=setup.device))
     setup.model.train()
+
+
+def expected_cost(plan: Plan) -> CheckpointCost | None:
+    """Reckon what a checkpoint will take before anything is loaded; None where the model's dimensions are not known.
+
+    What is trained is written in float32 as other programs load it, and again to go on from; beside it, two states of
+    the optimizer in float32 or 8 bit.
+    """
+    if plan.model.shape is None or plan.model.num_parameters is None:
+        return None
+    match plan.method:
+        case Lora(lora_rank=rank) | Qlora(lora_rank=rank) if plan.method.target_modules == "all-linear":
+            trained = count_lora_parameters(plan.model.shape, rank=rank)
+        case Full():
+            trained = plan.model.num_parameters
+        case _:
+            return None
+    states = 2 if "8bit" in plan.optimizer.kind else 8
+    return CheckpointCost(trained * (8 + states), trained * 4, 0.0)
 
 
 def require_room(cost: CheckpointCost, *, run: Path, keep_last: int, there: int) -> None:

@@ -241,7 +241,12 @@ def _train_into(
     from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.training.loop import train
+    from finetune_exe.training.rehearsal import expected_cost, require_room
 
+    cost = expected_cost(plan)
+    if cost:
+        there = len(list(run.path.glob("checkpoints/step-*")))
+        require_room(cost, run=run.path, keep_last=plan.checkpoints.keep_last, there=there)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     note("loading the model")
     with event_log(run.events, note) as log, stop_on_signals(note) as asked_to_stop:

@@ -220,7 +220,12 @@ class TrialRunner:
         started = time.monotonic()
         try:
             summary = train(
-                plan, load_dataset(study.dataset, verify=False), base=self.base, run=run.path, emit=observer
+                plan,
+                load_dataset(study.dataset, verify=False),
+                base=self.base,
+                run=run.path,
+                emit=observer,
+                rehearse=False,
             )
         except _StoppedError as stop:
             return stop.outcome
