@@ -138,8 +138,8 @@ def _step_and_look(
 def expected_cost(plan: Plan) -> CheckpointCost | None:
     """Reckon what a checkpoint will take before anything is loaded; None where the model's dimensions are not known.
 
-    What is trained is written in float32 as other programs load it, and again to go on from; beside it, two states of
-    the optimizer in float32 or 8 bit.
+    What is trained is written as other programs load it, and again to go on from; beside it, the optimizer's states.
+    Where these are small they are left out, so that nothing is refused that would fit.
     """
     if plan.model.shape is None or plan.model.num_parameters is None:
         return None
@@ -150,8 +150,9 @@ def expected_cost(plan: Plan) -> CheckpointCost | None:
             trained = plan.model.num_parameters
         case _:
             return None
-    states = 2 if "8bit" in plan.optimizer.kind else 8
-    return CheckpointCost(trained * (8 + states), trained * 4, 0.0)
+    states = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}.get(plan.optimizer.kind, 0)
+    weight = 2 if isinstance(plan.method, Full) and plan.method.masters != "float32" else 4
+    return CheckpointCost(trained * (2 * weight + states), trained * weight, 0.0)
 
 
 def require_room(cost: CheckpointCost, *, run: Path, keep_last: int, there: int) -> None:

@@ -18,7 +18,7 @@ from finetune_exe.training import guards, rehearsal
 from finetune_exe.training.batches import plan_epoch
 from finetune_exe.training.guards import Guards
 from finetune_exe.training.loop import train
-from finetune_exe.training.rehearsal import CheckpointCost, require_room, run_rehearsal
+from finetune_exe.training.rehearsal import CheckpointCost, expected_cost, require_room, run_rehearsal
 from finetune_exe.training.setup import Setup, set_up
 from finetune_exe.training.state import save_state
 from finetune_exe.training.step import Learned, learn
@@ -101,6 +101,24 @@ def test_a_disk_too_small_is_said_before_the_first_step(
     assert "checkpoints.keep_last=1" in refused.value.fix
     assert not events
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("method.kind=full",), ("method.lora_rank=128", "optimizer.kind=adamw_8bit")], ids=["lora", "full", "8-bit"],
+)  # fmt: skip
+def test_the_size_reckoned_before_loading_is_what_is_then_written_but_for_names(
+    settings: tuple[str, ...], make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    plan = make(*settings)
+    setup, split, pad = set_up(plan, base), data.split("train"), data.manifest.pad_token_id
+    watch = Guards(setup=setup, split=split, pad=pad, micro_batch_size=4, shrunk=lambda *_: None)
+    epoch = plan_epoch(split.lengths, plan.batch, seed=0, epoch=0)
+    real = run_rehearsal(setup, watch, epoch, data.split("validation"), pad=pad, folder=tmp_path / "run", max_norm=1.0)
+    reckoned = expected_cost(plan)
+    assert reckoned is not None
+    assert reckoned.num_bytes <= real.num_bytes <= 1.2 * reckoned.num_bytes + 50_000
+    assert reckoned.model_bytes <= real.model_bytes <= 1.2 * reckoned.model_bytes + 50_000
 
 
 def test_the_room_is_for_the_best_the_last_and_the_one_being_written(
