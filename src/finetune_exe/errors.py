@@ -58,6 +58,8 @@ ERRORS: dict[str, ErrorKind] = {
     "M03": ErrorKind("The model folder is not complete", BAD_DATA),
     "M04": ErrorKind("The converted model does not compute what it should", BAD_DATA),
     "M05": ErrorKind("The model's dimensions are not known", USAGE),
+    "M11": ErrorKind("The rows hold tokens that the model does not have", BAD_DATA),
+    "M12": ErrorKind("A safetensors file is not sound", BAD_DATA),
     "O01": ErrorKind("The output exists already", EXISTS),
     "O02": ErrorKind("Another process is training into this run folder", EXISTS),
     "O03": ErrorKind("The plan cannot be written for that trainer", USAGE),

@@ -291,6 +291,8 @@ CASES: dict[str, Case] = {
     "parallelism.num_gpus": Case(value="2", phase=start, differs="refused", also=("parallelism.kind=fsdp",)),
     "checkpoints.evaluations_per_epoch": Case(value="1.0", phase=training, differs="evaluated", same=("losses",)),
     "checkpoints.keep_last": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
+    "checkpoints.save_every_minutes": Case(value="1e-6", phase=training, differs="kept", same=("losses", "evaluated")),
+    "checkpoints.save_every_steps": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
     "checkpoints.early_stopping_patience": Case(value="1", phase=training, differs="num_steps", beside=PATIENT),
     "evaluation.metrics": Case(value="[perplexity, rouge_l]", phase=evaluation, differs="metrics"),
     "evaluation.max_generations": Case(value="2", phase=evaluation, differs="answers", same=("metrics",)),

@@ -22,7 +22,7 @@ from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.events import StepFinished, read_events
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.errors import EXISTS, GATE, IO, OK, RESUMABLE, USAGE
+from finetune_exe.errors import EXISTS, GATE, IO, NO_ROOM, OK, RESUMABLE, USAGE
 
 TASK = "reply to short requests"
 OPTIONS = (
@@ -262,7 +262,7 @@ def test_ctrl_c_saves_and_leaves_and_resume_goes_on(copy: Path, fine_tune: FineT
     assert second.status == EXISTS, second.err
     assert f"process {process.pid}" in second.err
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == RESUMABLE, err
     assert "Traceback" not in err
     assert "error[FT-T11]" in err
@@ -305,6 +305,17 @@ def test_rows_that_changed_since_do_not_go_unnoticed(copy: Path, fine_tune: Fine
     over = fine_tune("train", "plan.yaml", *options, "--resume")
     assert over.status == OK
     assert "finished" in over.err
+
+
+def test_a_disk_too_small_is_said_before_the_model_is_loaded(
+    copy: Path, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_exe.training.rehearsal.free_bytes", lambda _: 1000)
+    refused = fine_tune("train", "plan.yaml", "--run", "short")
+    assert refused.status == NO_ROOM
+    assert "error[FT-I11]" in refused.err
+    assert "training" not in refused.err.split("error[")[0]
+    assert not (copy / "short").exists()
 
 
 def with_small_files(limit: int) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from finetune_exe.diagnosis.series import Point, Series
+from finetune_exe.domain.events import SPIKE
 
 RISE = 0.03
 """Validation loss this far above its minimum is overfitting; train loss that fell by less than this is flat."""
 MILD_RISE = 0.01
 DIVERGED = 1.3
-SPIKE = 2.5
 JUMP = 0.25
 MEMORISED = 0.1
 MEMORISING_EPOCHS = 2.9

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+SPIKE = 2.5
+"""Times the usual loss that count as a spike."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """One thing that happened; `seconds` counts from the start of the run."""

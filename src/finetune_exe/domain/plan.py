@@ -317,6 +317,10 @@ class Checkpoints(Value):
     """How often the validation loss is measured and a checkpoint considered."""
     keep_last: int = Field(default=2, ge=1)
     """Checkpoints kept besides the best one."""
+    save_every_minutes: float | None = Field(default=None, gt=0)
+    """Save between evaluations too, when the last checkpoint is so old; None saves after evaluations only."""
+    save_every_steps: int | None = Field(default=None, ge=1)
+    """The same, counted in steps."""
     early_stopping_patience: int | None = Field(default=3, ge=1)
     """Stop after so many evaluations without a better validation loss; None never does."""
 

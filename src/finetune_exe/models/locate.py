@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.models.headers import check_header
 
 EMBEDDED = "embedded"
+PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".distcp"})
+"""What weights that are pickles, and may run code, are called; beside them `.metadata` of distributed checkpoints."""
 Progress = Callable[[str], None]
 
 
@@ -40,6 +43,8 @@ def model_folder(reference: str, *, revision: str | None = None, progress: Progr
         return _checked(path)
     if path.suffix == ".gguf" and path.is_file():
         return _converted(path, progress)
+    if path.is_file() and path.suffix in PICKLED:
+        raise _pickled(path)
     if path.exists() or reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise _not_found(reference, "no folder, no .gguf file, and not of the form owner/name")
     return _downloaded(reference, revision, progress)
@@ -118,8 +123,10 @@ def _checked(folder: Path) -> Path:
         ("*.safetensors", any(folder.glob("*.safetensors"))),
     ) if not found]  # fmt: skip
     if not missing:
+        for file in sorted(folder.glob("*.safetensors")):
+            check_header(file)
         return folder
-    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED or path.name == ".metadata")
     raise FineTuneError(
         "M03",
         what=f"the model folder lacks {' and '.join(missing)}",
@@ -128,6 +135,16 @@ def _checked(folder: Path) -> Path:
         if pickled
         else "a model is its configuration and its weights together",
         fix="download the whole model again, with its safetensors weights",
+    )
+
+
+def _pickled(file: Path) -> FineTuneError:
+    return FineTuneError(
+        "M03",
+        what=f"{file.name} is a pickle, and those are never opened",
+        where=str(file),
+        why="opening a pickle runs whatever code its writer put into it",
+        fix="give the folder of a model with safetensors weights; most models on the hub have them",
     )
 
 

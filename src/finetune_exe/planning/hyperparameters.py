@@ -165,9 +165,9 @@ def _beta2_of_lion() -> Decision:
 
 
 def _checkpoint_bytes(model: BaseModelChoice, decisions: Mapping[str, Decision]) -> float | None:
-    """Size of what a checkpoint keeps: the adapter in float32, or the whole model."""
+    """Size of a checkpoint: what is trained, twice in float32, as others load it and to go on from, and its states."""
     if model.shape is None or model.num_parameters is None:
         return None
     if "method.lora_rank" in decisions:
-        return 4.0 * count_lora_parameters(model.shape, rank=int(_number(decisions["method.lora_rank"].value)))
-    return 4.0 * model.num_parameters
+        return 16.0 * count_lora_parameters(model.shape, rank=int(_number(decisions["method.lora_rank"].value)))
+    return 16.0 * model.num_parameters

@@ -129,6 +129,7 @@ def advise_checkpoints(
             source="the size of a checkpoint against the free disk",
             confidence="high",
         ),
+        "checkpoints.save_every_minutes": _cadence(checkpoint_bytes),
         "checkpoints.early_stopping_patience": Decision(
             value=usual.early_stopping_patience,
             reason="stops when so many looks in a row bring nothing better; the best checkpoint is kept in any case",
@@ -137,3 +138,18 @@ def advise_checkpoints(
             would_change="noisy validation (fewer than about 30 rows): more patience",
         ),
     }
+
+
+def _cadence(checkpoint_bytes: float | None) -> Decision:
+    """Decide how old the last checkpoint may get between evaluations."""
+    known = rule("checkpoint_cadence")
+    writing = (checkpoint_bytes or 0.0) / known["bytes_per_second"]
+    minutes = max(known["minutes"], float(math.ceil(writing / known["share"] / 60)))
+    return Decision(
+        value=minutes,
+        reason=f"a kill loses {minutes:g} minutes at most, and saving takes {known['share']:.0%} of the time at most",
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=1.0, mid=minutes, high=max(60.0, minutes)),
+        would_change="a machine that is often taken away: more often",
+    )

@@ -29,7 +29,8 @@ from finetune_exe.units import format_bytes
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
-_UNFINISHED = ".step-"
+UNFINISHED = ".step-"
+"""What the names of folders begin with that are not whole yet, or no longer."""
 
 
 class Checkpoint(NamedTuple):
@@ -145,7 +146,7 @@ def fault_of(path: Path) -> str | None:
 
 def remove_unfinished(run: Path) -> None:
     """Remove what a killed run left half written; call it only while the run is locked."""
-    for path in (run / "checkpoints").glob(f"{_UNFINISHED}*"):
+    for path in (run / "checkpoints").glob(f"{UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -186,7 +187,7 @@ def refusals(folder: Path) -> Iterator[None]:
 def _new_checkpoint(path: Path) -> Iterator[Path]:
     """Give a working folder that becomes `path`, on the disk, when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{_UNFINISHED}{path.name.removeprefix('step-')}-"))
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name.removeprefix('step-')}-"))
     try:
         with refusals(work):
             yield work
@@ -211,7 +212,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _remove(path: Path) -> None:
     """Take a checkpoint away in one step, so that nothing half removed carries its name."""
-    gone = path.with_name(f"{_UNFINISHED}{path.name}.gone")
+    gone = path.with_name(f"{UNFINISHED}{path.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(path, gone)
     shutil.rmtree(gone, ignore_errors=True)

@@ -1,34 +1,162 @@
-"""What a run does about numbers that are not finite."""
+"""What a run does about memory that runs out, numbers that are not finite, and losses out of the ordinary."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
 
+from finetune_exe.domain.events import SPIKE
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.forward import Rows, batch_of
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
+from finetune_exe.training.memory import is_out_of_memory, release_memory
+from finetune_exe.training.setup import Setup
+from finetune_exe.training.state import random_state, restore_random_state
+from finetune_exe.training.step import Learned, learn
+
+MOST_SKIPPED_IN_A_ROW = 5
+"""Steps in a row with numbers that are not finite after which the weights themselves are taken to be beyond help."""
+FEWEST_LOSSES = 10
+"""Losses without which what is usual cannot be said."""
 
 
+class Attempt(NamedTuple):
+    """What came of a step before the optimizer moves."""
+
+    rows: tuple[Rows, ...]
+    """Micro-batches with something to learn."""
+    learned: Learned | None
+    """None where no token was to be learned."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the optimizer may use the gradient."""
+        return self.learned is not None and all(map(math.isfinite, self.learned))
+
+
+@dataclass(slots=True, kw_only=True)
 class Guards:
     """Watches the steps of a run."""
 
-    def __init__(self, split: SplitData) -> None:
-        self._split = split
+    setup: Setup
+    split: SplitData
+    pad: int
+    micro_batch_size: int
+    """Rows of one pass; the plan's until memory runs out."""
+    packing: bool
+    """Whether the rows of a pass lie end to end."""
+    shrunk: Callable[[int, str], None]
+    """Told the new size and what the allocator said."""
 
-    def refuse_non_finite(self, loss: float, norm: float, step: int, micro_batches: Step) -> None:
-        """Stop where loss or gradient is not finite.
+    def attempt(self, micro_batches: Step, *, max_norm: float | None) -> Attempt:
+        """Leave the gradient of one step to the optimizer, with fewer rows at a time where memory runs out.
+
+        The rows of the step and what is learned from them stay the same.
 
         Raises:
-            FineTuneError: T01 naming the rows.
+            FineTuneError: T14 where memory runs out with one row at a time.
         """
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        rows = self._split.read_rows()
-        sources = sorted({rows[self._split.rows[index]].source for batch in micro_batches for index in batch})
-        raise FineTuneError(
-            "T01",
-            what=f"the loss is {loss} and the gradient norm {norm} at step {step}",
-            where=f"rows {', '.join(sources[:8])}" + (f" and {len(sources) - 8} more" if len(sources) > 8 else ""),
-            why="a step with such numbers would destroy the weights; the last checkpoint is intact",
-            fix="look at those rows; lower optimizer.learning_rate; or --set precision.base_dtype=float32",
-        )
+        random = random_state(self.setup.device)
+        while True:
+            rows = tuple(self._load(part) for part in self.passes(micro_batches))
+            rows = tuple(batch for batch in rows if batch.num_learned)
+            if not rows:
+                return Attempt(rows, None)
+            try:
+                return Attempt(rows, learn(self.setup, rows, max_norm=max_norm))
+            except (MemoryError, RuntimeError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                said = " ".join(str(fault).split())[:200]
+            self.setup.optimizer.zero_grad(set_to_none=True)
+            release_memory(self.setup.device)
+            restore_random_state(random)
+            self.shrink(said, micro_batches)
+
+    def passes(self, micro_batches: Step) -> Step:
+        """Split the plan's micro-batches into ones of the present size."""
+        size = self.micro_batch_size
+        return [part[start : start + size] for part in micro_batches for start in range(0, len(part), size)]
+
+    def shrink(self, said: str, micro_batches: Step) -> None:
+        """Halve the rows of a pass.
+
+        Raises:
+            FineTuneError: T14 where there is one only.
+        """
+        if self.micro_batch_size == 1:
+            longest = max((index for part in micro_batches for index in part), key=self._length)
+            raise FineTuneError(
+                "T14",
+                what=f"memory runs out with one row of {self._length(longest):,} tokens in a pass",
+                where=f"row {self.name([[longest]])[0]}",
+                why=said,
+                fix="--set precision.gradient_checkpointing=true; or a smaller data.max_length; or method.kind=qlora",
+            )
+        self.micro_batch_size //= 2
+        self.shrunk(self.micro_batch_size, said)
+
+    def name(self, micro_batches: Step) -> tuple[str, ...]:
+        """Say where the rows of a step stand: file:line."""
+        wanted = sorted({int(self.split.rows[index]) for part in micro_batches for index in part})
+        places = dict.fromkeys(wanted, "")
+        for number, row in enumerate(self.split.stream_rows()):
+            if number in places:
+                places[number] = row.source
+            if number >= wanted[-1]:
+                break
+        return tuple(places.values())
+
+    def suspects(self, micro_batches: Step) -> tuple[str, ...]:
+        """Name the rows whose own loss is not finite; all rows of the step where each for itself is."""
+        import torch
+
+        model = self.setup.model
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            bad = [index for part in micro_batches for index in part
+                   if not math.isfinite(float(self.setup.losses(self._load([index])).nll_N.sum()))]  # fmt: skip
+        model.train(training)
+        return self.name([bad] if bad else micro_batches)
+
+    def _load(self, indices: Sequence[int]) -> Rows:
+        return batch_of(self.split, indices, pad_token_id=self.pad, device=self.setup.device, packing=self.packing)
+
+    def _length(self, index: int) -> int:
+        return int(self.split.offsets[index + 1] - self.split.offsets[index])
+
+
+def refuse_many_skips(skipped_in_a_row: int, *, reason: str, step: int, rows: Sequence[str]) -> None:
+    """Stop where step after step is not finite.
+
+    Raises:
+        FineTuneError: T01 naming the rows of the last of them.
+    """
+    if skipped_in_a_row < MOST_SKIPPED_IN_A_ROW:
+        return
+    raise FineTuneError(
+        "T01",
+        what=f"{reason} at step {step}, the {skipped_in_a_row}th in a row that is not finite",
+        where=f"rows {', '.join(rows[:8])}" + (f" and {len(rows) - 8} more" if len(rows) > 8 else ""),
+        why="such a step would destroy the weights and was left out, but so many in a row mean that the weights "
+        "themselves have grown too large; the last checkpoint is intact",
+        fix="look at those rows; lower optimizer.learning_rate; or --set precision.base_dtype=float32",
+    )
+
+
+def usual_loss(recent: Sequence[float], *, initial: float) -> float | None:
+    """Give the loss above which a step's is a spike, over `SPIKE`; None where too few steps were made to say.
+
+    Where little is left of the loss, small scatter is no spike: at least a quarter of the initial one counts as usual.
+    """
+    return None if len(recent) < FEWEST_LOSSES else max(median(recent), 0.25 * initial)
+
+
+def is_spike(loss: float, usual: float | None) -> bool:
+    """Say whether a loss is far above what is usual."""
+    return usual is not None and loss > SPIKE * usual

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|unable to allocate|ALLOC_FAILED", re.IGNORECASE
+)
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Say whether a fault means that memory ran out, on the GPU or beside it."""
+    return isinstance(fault, MemoryError) or (
+        isinstance(fault, RuntimeError) and _OUT_OF_MEMORY.search(str(fault)) is not None
+    )
+
+
+def release_memory(device: str) -> None:
+    """Give back what is no longer used."""
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def start_measuring(device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FOLDER = "state"
 """Name of the folder in a checkpoint; what lies beside it is the model as other programs load it."""
 _TRAINED, _OPTIMIZER, _RANDOM, _REST = "trained.safetensors", "optimizer.safetensors", "random.safetensors", "rest.json"
+_BETWEEN = "/"
 
 
 def save_state(setup: Setup, folder: Path) -> None:
@@ -38,7 +39,7 @@ def save_state(setup: Setup, folder: Path) -> None:
     }
     save_file({name: parameter.detach().contiguous() for name, parameter in _trained(setup)}, folder / _TRAINED)
     save_file(tensors, folder / _OPTIMIZER)
-    save_file(_torch_random(setup.device), folder / _RANDOM)
+    save_file(random_state(setup.device), folder / _RANDOM)
     (folder / _REST).write_text(json.dumps(rest), encoding="ascii")
 
 
@@ -60,11 +61,27 @@ def restore_state(setup: Setup, folder: Path) -> None:
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *others = rest["numpy_random"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *others))
-    stored = load_file(folder / _RANDOM)
-    torch.set_rng_state(stored["cpu"])
-    for number in range(torch.cuda.device_count() if setup.device == "cuda" else 0):
-        if f"cuda.{number}" in stored:
-            torch.cuda.set_rng_state(stored[f"cuda.{number}"], number)
+    restore_random_state(load_file(folder / _RANDOM))
+
+
+def random_state(device: str) -> dict[str, torch.Tensor]:
+    """Copy the state of PyTorch's random numbers, those of each GPU too."""
+    import torch
+
+    states = {"cpu": torch.get_rng_state()}
+    if device == "cuda":
+        states |= {f"cuda.{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_random_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Let PyTorch's random numbers go on where they were; a GPU that is no longer there is passed over."""
+    import torch
+
+    torch.set_rng_state(states["cpu"])
+    for number in range(torch.cuda.device_count() if len(states) > 1 else 0):
+        if f"cuda.{number}" in states:
+            torch.cuda.set_rng_state(states[f"cuda.{number}"], number)
 
 
 def _trained(setup: Setup) -> Iterator[tuple[str, torch.nn.Parameter]]:
@@ -73,62 +90,53 @@ def _trained(setup: Setup) -> Iterator[tuple[str, torch.nn.Parameter]]:
     yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    """List the parameters in the order in which the optimizer holds them."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Take apart what the optimizer keeps: its tensors by number and name, and the numbers beside them.
+    """Take apart what the optimizer keeps: its tensors by their path, and the numbers beside them.
 
     Tensors that share their memory, as the tables of 8-bit optimizers do, are written once for each use.
     """
     import torch
 
+    found = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
-    devices: dict[str, str] = {}
+    numbers: dict[str, Any] = {}
     seen: set[int] = set()
-    numbers: dict[str, dict[str, Any]] = {}
-    for index, parameter in enumerate(_parameters(optimizer)):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, torch.Tensor):
-                name, memory = f"{index}.{key}", value.untyped_storage().data_ptr()
-                tensors[name] = (value.detach().clone() if memory in seen else value.detach()).contiguous()
-                devices[name] = value.device.type
-                seen.add(memory)
-            else:
-                numbers.setdefault(str(index), {})[key] = value
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    return tensors, {"numbers": numbers, "devices": devices, "groups": groups}
+    for path, value in _leaves("", found["state"]):
+        if isinstance(value, torch.Tensor):
+            memory = value.untyped_storage().data_ptr()
+            tensors[path] = (value.detach().clone() if memory in seen else value.detach()).contiguous()
+            seen.add(memory)
+        else:
+            numbers[path] = value
+    return tensors, {"numbers": numbers, "groups": found["param_groups"]}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Walk nested dictionaries, whose keys become a path."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{path}{_BETWEEN}{key}" if path else str(key), inner)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, file: Path, scalars: dict[str, Any]) -> None:
-    """Put the optimizer's tensors back where they were, without the casts of `load_state_dict`."""
+    """Put the optimizer's tensors and numbers back; what it did not keep then, it does not keep now."""
     from safetensors import safe_open
 
-    parameters = _parameters(optimizer)
-    optimizer.state.clear()
+    states: dict[Any, Any] = {}
     with safe_open(file, framework="pt") as saved:
-        for name, device in scalars["devices"].items():
-            index, key = name.split(".", 1)
-            parameter = parameters[int(index)]
-            place = "cpu" if device == "cpu" else parameter.device
-            optimizer.state[parameter][key] = saved.get_tensor(name).to(place)
-    for index, numbers in scalars["numbers"].items():
-        optimizer.state[parameters[int(index)]].update(numbers)
-    for group, saved in zip(optimizer.param_groups, scalars["groups"], strict=True):
-        group.update(
-            {key: tuple(value) if isinstance(group.get(key), tuple) else value for key, value in saved.items()}
-        )
-
-
-def _torch_random(device: str) -> dict[str, torch.Tensor]:
-    import torch
-
-    states = {"cpu": torch.get_rng_state()}
-    if device == "cuda":
-        states |= {f"cuda.{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+        tensors = ((name, saved.get_tensor(name)) for name in saved.keys())  # noqa: SIM118 - it is no mapping
+        for path, value in (*scalars["numbers"].items(), *tensors):
+            first, *between, last = path.split(_BETWEEN)
+            place = states.setdefault(int(first), {})
+            for key in between:
+                place = place.setdefault(key, {})
+            place[last] = value
+    groups: list[dict[str, Any]] = scalars["groups"]
+    for group, kept in zip(optimizer.param_groups, groups, strict=True):
+        kept.update({key: tuple(kept[key]) for key, value in group.items() if isinstance(value, tuple)})
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
 def _python_random() -> list[Any]:

@@ -22,6 +22,7 @@ from finetune_exe.workflow.event_log import event_log
 from finetune_exe.workflow.ledger import append_to_ledger
 from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.signals import stop_on_signals
+from finetune_exe.workflow.watching import Watcher
 
 if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
@@ -240,7 +241,12 @@ def _train_into(
     from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.training.loop import train
+    from finetune_exe.training.rehearsal import expected_cost, require_room
 
+    cost = expected_cost(plan)
+    if cost:
+        there = len(list(run.path.glob("checkpoints/step-*")))
+        require_room(cost, run=run.path, keep_last=plan.checkpoints.keep_last, there=there)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     note("loading the model")
     with event_log(run.events, note) as log, stop_on_signals(note) as asked_to_stop:
@@ -250,8 +256,8 @@ def _train_into(
             emit(event)
 
         summary = train(
-            plan, load_dataset(run.dataset), base=base, run=run.path, emit=record, max_seconds=max_seconds,
-            resumption=resumption, asked_to_stop=asked_to_stop,
+            plan, load_dataset(run.dataset), base=base, run=run.path, emit=Watcher(run.path, record),
+            max_seconds=max_seconds, resumption=resumption, asked_to_stop=asked_to_stop,
         )  # fmt: skip
     publish_model(run.path / summary.checkpoint, run.model)
     summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})

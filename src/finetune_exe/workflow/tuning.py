@@ -220,12 +220,17 @@ class TrialRunner:
         started = time.monotonic()
         try:
             summary = train(
-                plan, load_dataset(study.dataset, verify=False), base=self.base, run=run.path, emit=observer
+                plan,
+                load_dataset(study.dataset, verify=False),
+                base=self.base,
+                run=run.path,
+                emit=observer,
+                rehearse=False,
             )
         except _StoppedError as stop:
             return stop.outcome
         except FineTuneError as fault:
-            if fault.code != "T01":
+            if fault.code not in ("T01", "T14"):
                 raise
             return observer.ended("pruned", fault.what, seconds=time.monotonic() - started)
         except (MemoryError, RuntimeError) as fault:

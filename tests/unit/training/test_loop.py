@@ -19,7 +19,7 @@ from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
 from finetune_exe.models.load import choose_attention
 from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.prepared.store import PreparedFolder
-from finetune_exe.training import loop
+from finetune_exe.training import course
 from finetune_exe.training.loop import train
 from finetune_exe.training.setup import set_up
 
@@ -118,7 +118,7 @@ def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best(
     make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = itertools.chain([3.0, 2.0, 2.5], itertools.repeat(2.6))
-    monkeypatch.setattr(loop, "mean_loss", lambda *_args, **_rest: next(losses))
+    monkeypatch.setattr(course, "mean_loss", lambda *_args, **_rest: next(losses))
     summary, _ = run(make, data, base, tmp_path, "schedule.epochs=50", "checkpoints.early_stopping_patience=2",
                      "checkpoints.evaluations_per_epoch=1", "checkpoints.keep_last=1")  # fmt: skip
     assert summary.stop_reason == "early_stopping"

@@ -1,0 +1,193 @@
+"""Before the first step: everything the run will do, once, with its longest rows; then as if it had not been."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from finetune_exe.atomic import free_bytes
+from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
+from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.parameters import count_lora_parameters
+from finetune_exe.models.forward import batch_of, batches_by_length
+from finetune_exe.prepared.store import SplitData
+from finetune_exe.training.batches import Step
+from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
+from finetune_exe.training.guards import Guards
+from finetune_exe.training.memory import is_out_of_memory, release_memory
+from finetune_exe.training.setup import Setup
+from finetune_exe.training.state import FOLDER, restore_state
+from finetune_exe.units import format_bytes
+
+_BLOCK = 1 << 22
+
+
+class CheckpointCost(NamedTuple):
+    """What one checkpoint takes."""
+
+    num_bytes: int
+    model_bytes: int
+    """Of it, the model as other programs load it."""
+    seconds: float
+
+
+def check_vocabulary(setup: Setup, splits: Mapping[str, SplitData]) -> None:
+    """Make sure that every token of the rows is one of the model's.
+
+    On a GPU one that is not would end the process without saying which.
+
+    Raises:
+        FineTuneError: M11 naming the largest token and the model's number of tokens.
+    """
+    model = setup.accelerator.unwrap_model(setup.model)
+    head = model.get_output_embeddings()
+    known = model.get_input_embeddings().weight.shape[0]
+    known = known if head is None else min(known, head.weight.shape[0])
+    for name, split in splits.items():
+        for start in range(0, len(split.tokens), _BLOCK):
+            largest = int(split.tokens[start : start + _BLOCK].max(initial=0))
+            if largest >= known:
+                raise FineTuneError(
+                    "M11",
+                    what=f"the rows hold token {largest:,}, and the model's go from 0 to {known - 1:,}",
+                    where=f"the {name} rows; model.reference in the plan",
+                    why="the tokenizer knows tokens that the model has no weights for: they were added to it alone",
+                    fix="take the tokenizer that belongs to the model; or rows and a template without the added tokens",
+                )
+
+
+def run_rehearsal(
+    setup: Setup,
+    guards: Guards,
+    epoch: Sequence[Step],
+    validation: SplitData,
+    *,
+    pad: int,
+    folder: Path,
+    max_norm: float | None,
+) -> CheckpointCost:
+    """Save, learn from the longest rows, evaluate the longest, save again, and go back to what was saved first.
+
+    What would fail after hours fails here: memory, a disk that is full or closed to us, weights that do not come back.
+
+    Args:
+        setup: Model and optimizer, as the first step will find them; they are left so to the last bit.
+        guards: Shrinks the micro-batch where memory runs out.
+        epoch: The steps of an epoch.
+        validation: The validation rows.
+        pad: Token that fills up shorter rows.
+        folder: Where the run's checkpoints will lie.
+        max_norm: Longest gradient.
+
+    Raises:
+        FineTuneError: T14 where one row is too much for the memory; I01 or I12 where nothing can be saved.
+    """
+    with refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=f"{UNFINISHED}rehearsal-"))
+    try:
+        before, after = work / "before", work / "after"
+        with refusals(work):
+            before.mkdir()
+            write_learned(setup, before)
+        lengths = guards.split.lengths
+        longest = max((part for step in epoch for part in step), key=lambda part: _area(part, lengths))
+        while True:
+            try:
+                _step_and_look(setup, guards, longest, validation, pad=pad, max_norm=max_norm)
+                break
+            except (MemoryError, RuntimeError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                said = " ".join(str(fault).split())[:200]
+            release_memory(setup.device)
+            restore_state(setup, before / FOLDER)
+            guards.shrink(said, [longest])
+        started = time.monotonic()
+        with refusals(work):
+            after.mkdir()
+            write_learned(setup, after)
+        seconds = time.monotonic() - started
+        restore_state(setup, before / FOLDER)
+        whole = _size(after)
+        return CheckpointCost(whole, whole - _size(after / FOLDER), seconds)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _step_and_look(
+    setup: Setup, guards: Guards, longest: Sequence[int], validation: SplitData, *, pad: int, max_norm: float | None
+) -> None:
+    """Make one step with the longest rows, and measure the loss of the longest validation rows."""
+    import torch
+
+    guards.attempt([list(longest)], max_norm=max_norm)
+    setup.optimizer.step()
+    lengths = validation.lengths
+    widest = max(batches_by_length(validation), key=lambda part: _area(part, lengths))
+    setup.model.eval()
+    with torch.no_grad():
+        setup.losses(batch_of(validation, widest, pad_token_id=pad, device=setup.device))
+    setup.model.train()
+
+
+def expected_cost(plan: Plan) -> CheckpointCost | None:
+    """Reckon what a checkpoint will take before anything is loaded; None where the model's dimensions are not known.
+
+    What is trained is written as other programs load it, and again to go on from; beside it, the optimizer's states.
+    Where these are small they are left out, so that nothing is refused that would fit.
+    """
+    if plan.model.shape is None or plan.model.num_parameters is None:
+        return None
+    match plan.method:
+        case Lora(lora_rank=rank) | Qlora(lora_rank=rank) if plan.method.target_modules == "all-linear":
+            trained = count_lora_parameters(plan.model.shape, rank=rank)
+        case Full():
+            trained = plan.model.num_parameters
+        case _:
+            return None
+    states = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 2}.get(plan.optimizer.kind, 0)
+    weight = 2 if isinstance(plan.method, Full) and plan.method.masters != "float32" else 4
+    return CheckpointCost(trained * (2 * weight + states), trained * weight, 0.0)
+
+
+def require_room(cost: CheckpointCost, *, run: Path, keep_last: int, there: int) -> None:
+    """Make sure that the disk holds all checkpoints that will lie there at the same time.
+
+    Args:
+        cost: What one takes.
+        run: The run's folder.
+        keep_last: Checkpoints kept besides the best.
+        there: Checkpoints that lie there already.
+
+    Raises:
+        FineTuneError: I11 where it does not.
+    """
+
+    def needed(kept: int) -> int:
+        return max(1, kept + 2 - there) * cost.num_bytes + cost.model_bytes
+
+    free = free_bytes(run)
+    if needed(keep_last) <= free:
+        return
+    less = f"--set checkpoints.keep_last=1 ({format_bytes(needed(1))}); or " if keep_last > 1 else ""
+    raise FineTuneError(
+        "I11",
+        what=f"the run needs {format_bytes(needed(keep_last))}, and {format_bytes(free)} are free",
+        where=str(run),
+        why=f"up to {keep_last + 2} checkpoints of {format_bytes(cost.num_bytes)} each lie there at the same time, and "
+        "the model beside them",
+        fix=f"free some space; or {less}another disk with --run",
+    )
+
+
+def _area(part: Sequence[int], lengths: Sequence[int]) -> int:
+    return len(part) * max(lengths[index] for index in part)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
