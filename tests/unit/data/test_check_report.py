@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from finetune_exe.cli.dataset import command
 from finetune_exe.data.check import check
 from finetune_exe.domain.dataset import CheckReport
+from finetune_exe.errors import FineTuneError
 from finetune_exe.report.check import EXTRACTS_SHOWN, render_check
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -192,3 +193,24 @@ def test_special_tokens_of_the_very_model_are_found_wherever_they_stand(
     report = check([write(tmp_path / "rows.jsonl", rows)], tokenizer=tokenizer)
     assert found(report)["special_token"] == [3, 4]
     assert [finding.severity for finding in report.findings if finding.code == "special_token"] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("row", "target", "fix"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "chatml", "keep the row in preference"),
+        ({"prompt": "a", "completion": "b", "label": True}, "alpaca", "keep the row in kto"),
+        ({"text": "a b c"}, "alpaca", "convert to completion"),
+        ({"instruction": "a", "output": "b"}, "completion", "convert to chatml"),
+        ({"instruction": "a", "output": "b"}, "preference", "convert to chatml"),
+    ],
+)
+def test_a_conversion_that_carries_no_row_leaves_no_file_and_names_a_format_that_does(
+    row: dict[str, Any], target: str, fix: str, tmp_path: Path
+) -> None:
+    path, made = write(tmp_path / "rows.jsonl", [row] * 20), tmp_path / "made.jsonl"
+    with pytest.raises(FineTuneError) as caught:
+        command.main([target, path, "-o", str(made)], standalone_mode=False)
+    assert (caught.value.code, caught.value.exit_status) == ("D04", 65)
+    assert fix in caught.value.fix
+    assert not made.exists()
