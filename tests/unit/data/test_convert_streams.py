@@ -51,7 +51,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak < 10 << 20 < Path(path).stat().st_size
 
 
-@pytest.mark.parametrize("target", [name for name in WRITTEN_FORMATS if name not in ("preference", "kto", "completion")])
+@pytest.mark.parametrize(
+    "target", [name for name in WRITTEN_FORMATS if name not in ("preference", "kto", "completion")]
+)
 def test_there_and_back_through_every_format(tmp_path: Path, target: FormatName) -> None:
     path = write(tmp_path / "rows.jsonl", ALPACA)
     there, back = tmp_path / "there.jsonl", tmp_path / "back.jsonl"
