@@ -14,8 +14,10 @@ import click
 from finetune_exe.atomic import new_file, output_exists
 from finetune_exe.cli.surface import json_line, say, view, write_json
 from finetune_exe.domain.task import FormatName
+from finetune_exe.errors import FineTuneError
 
 if TYPE_CHECKING:
+    from finetune_exe.data.convert import Conversion
     from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.formats.format import Row
     from finetune_exe.text.tokenizer import ChatTokenizer
@@ -101,6 +103,8 @@ def convert_files(files: Files, target: FormatName, output: Path | None, *, over
                 say(json_line(row))
 
         conversion = convert(files.paths, target=target, columns=files.columns, write=write)
+        if not conversion.written:
+            raise _nothing_converted(conversion, target)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
@@ -111,6 +115,17 @@ def convert_files(files: Files, target: FormatName, output: Path | None, *, over
     )
     for drop in conversion.dropped:
         click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
+
+
+def _nothing_converted(conversion: Conversion, target: FormatName) -> FineTuneError:
+    worst = conversion.dropped[0]
+    return FineTuneError(
+        "D04",
+        what=f"none of the {conversion.seen:,} rows can be converted from {conversion.source_format} to {target}",
+        where=f"first at {worst.first}",
+        why=f"{worst.count:,} rows: {worst.message}",
+        fix=worst.fix,
+    )
 
 
 def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:

@@ -146,6 +146,16 @@ def _proof(tokenizer: ChatTokenizer | None, max_length: int) -> Prove | None:
     from finetune_exe.data.encoded import encode_conversations
 
     def prove(conversations: Sequence[Conversation]) -> list[RowFault | None]:
-        return [encoded.fault for encoded in encode_conversations(conversations, tokenizer, max_length=max_length)]
+        found = encode_conversations(conversations, tokenizer, max_length=max_length)
+        return [encoded.fault or (_written_out(tokenizer) if encoded.changes else None) for encoded in found]
 
     return prove
+
+
+def _written_out(tokenizer: ChatTokenizer) -> RowFault:
+    """Name a special token of the model that stands as text at the end of an answer."""
+    return RowFault(
+        code="special_token",
+        message=f"an answer ends with a special token of {tokenizer.folder.name}, written out",
+        fix="remove it, or leave it: preparing for this model removes it, and counts the row as altered",
+    )

@@ -35,6 +35,7 @@ def describe(
     work: Path,
     jobs: Sequence[ShardJob],
 ) -> PreparedDataset:
+    """Say what became of every row, token and mask; what decided the sides is added by the caller."""
     detection, account = opening.detection, rows.account
     drops = account.drops()
     num_kept = sum(split.num_rows for split in assembled.splits.values())

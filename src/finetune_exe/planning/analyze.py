@@ -9,7 +9,6 @@ from finetune_exe.domain.method_kinds import method_kind
 from finetune_exe.domain.plan import (
     BaseModelChoice,
     Candidate,
-    DataChoice,
     EvaluationChoice,
     Plan,
     Task,
@@ -21,6 +20,7 @@ from finetune_exe.estimate.duration import estimate_cost, estimate_duration, est
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.contradictions import refuse_contradictions
+from finetune_exe.planning.data_choice import choose_data
 from finetune_exe.planning.data_needs import data_needs
 from finetune_exe.planning.fit import fit_plan
 from finetune_exe.planning.hyperparameters import advise
@@ -92,7 +92,7 @@ def _draft(
     if profile is not None and isinstance(most, int):
         used = profile.model_copy(update={"num_rows": min(profile.num_rows, most)})
     advice = advise(spec, profile=used, model=model, hardware=hardware, wished=wished)
-    data, data_decisions = _data(spec, profile, model)
+    data, data_decisions = choose_data(spec, task=task.type, profile=used, model=model, wished=wished)
     evaluation, evaluation_decisions = _evaluation(task.type, profile)
     return Plan(
         inputs={"task": spec.digest()},
@@ -162,57 +162,6 @@ def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate]) -> 
         ),
         would_change="a measurement on your own test rows: train the first two and compare",
     )
-
-
-def _data(
-    spec: TaskSpec, profile: DataProfile | None, model: BaseModelChoice
-) -> tuple[DataChoice, dict[str, Decision]]:
-    """Say where rows come from, how long they may be and which belong together."""
-    decisions: dict[str, Decision] = {}
-    if spec.data_paths:
-        decisions["data.paths"] = Decision(
-            value=spec.data_paths, reason="the data you named", source="you", confidence="high"
-        )
-    if profile is None:
-        return DataChoice(paths=spec.data_paths), decisions
-    decisions["data.format"] = Decision(
-        value=profile.format,
-        reason="; ".join(profile.format_evidence) or "the rows look like it",
-        source="the rows themselves",
-        confidence="high",
-    )
-    usual = DataChoice().max_length
-    tokens = profile.tokens
-    if tokens is not None:
-        most = tokens.lengths[round(0.99 * (len(tokens.lengths) - 1))]
-        reason, source = (
-            f"99 of 100 rows have at most {most:,} tokens",
-            "counted with the model's tokenizer and template",
-        )
-    else:
-        most = math.ceil(profile.row_characters_p99 / 3)
-        reason = f"99 of 100 rows have at most {profile.row_characters_p99:,} characters, at three a token"
-        source = rule("characters_per_token").source
-    wanted = 64 * math.ceil(most / 64)
-    if profile.format == "completion":
-        wanted = min(wanted, usual)
-    longest = max(8, min(max(64, wanted), model.context_length or wanted))
-    decisions["data.max_length"] = Decision(
-        value=longest,
-        reason=reason,
-        source=source,
-        confidence="medium" if tokens is None else "high",
-    )
-    if profile.group_by is not None:
-        decisions["data.group_by"] = Decision(
-            value=profile.group_by,
-            reason=f"rows of one {profile.group_by} are alike: on both sides of the split they would flatter",
-            source="the rows themselves",
-            confidence="high",
-            alternatives=("null: split row by row",),
-        )
-    data = DataChoice(paths=spec.data_paths, format=profile.format, max_length=longest, group_by=profile.group_by)
-    return data, decisions
 
 
 def _evaluation(task: TaskType, profile: DataProfile | None) -> tuple[EvaluationChoice, dict[str, Decision]]:

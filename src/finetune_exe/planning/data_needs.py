@@ -43,7 +43,7 @@ def data_needs(task: TaskType, profile: DataProfile | None) -> DataNeeds:
         mid=max(least, wanted.floor, times * wanted.mid),
         high=max(least, 2 * wanted.floor, times * wanted.high),
     )
-    test_samples, test_reason = _test_rows(task)
+    test_samples, test_reason = wanted_test_rows(task)
     return DataNeeds(
         minimum_samples=least,
         recommended_samples=int(enough.mid),
@@ -66,7 +66,7 @@ def _reason(wanted: RowsWanted, profile: DataProfile | None, labels: int) -> str
     return wanted.because
 
 
-def _test_rows(task: TaskType) -> tuple[int, str]:
+def wanted_test_rows(task: TaskType) -> tuple[int, str]:
     """Count the rows that show a wanted effect, and say which."""
     if task in ("classification", "reasoning"):
         rows = rows_for_proportions(_BASE_SHARE, _WANTED_SHARE, correlation=_ALIKE)

@@ -84,6 +84,8 @@ def _enough_test_rows(plan: Plan) -> Check:
     name, known = "Enough test rows", rule("detectable_difference")
     if plan.profile is None:
         return Check(name=name, passed=None, detail="no data to split")
+    if plan.data.test_paths:
+        return Check(name=name, passed=None, detail=f"those of {', '.join(plan.data.test_paths)}, not counted yet")
     rows = split_sizes(plan, plan.profile).test
     if rows == 0:
         return Check(name=name, passed=False, detail="no row is left to test on", fix="collect more rows")
@@ -91,8 +93,12 @@ def _enough_test_rows(plan: Plan) -> Check:
     detail = f"{format_count(rows)} test rows find a difference of {smallest:.2f} standard deviations"
     if smallest <= known["enough"]:
         return Check(name=name, passed=True, detail=detail)
-    wanted = math.ceil((known["factor"] / known["enough"]) ** 2 / plan.data.test_fraction)
-    return Check(name=name, passed=False, detail=detail, fix=f"give {wanted} rows, or raise data.test_fraction")
+    if plan.data.detectable_difference is not None:
+        fix = f"--set data.detectable_difference={known['enough']:g}, or give more rows"
+    else:
+        wanted = math.ceil((known["factor"] / known["enough"]) ** 2 / plan.data.test_fraction)
+        fix = f"give {wanted} rows, or raise data.test_fraction"
+    return Check(name=name, passed=False, detail=detail, fix=fix)
 
 
 def _length_allowed(plan: Plan) -> Check:

@@ -52,7 +52,8 @@ def make_plan(
             training where its model is here, else by two seconds of matrix products.
 
     Raises:
-        FineTuneError: X01 where the probe lacks PyTorch; whatever the analysis raises.
+        FineTuneError: X01 where the probe lacks PyTorch; C02 for faults that `data.drop` may not name; whatever the
+            analysis raises.
     """
     from finetune_exe.planning.analyze import analyze
 
@@ -66,6 +67,7 @@ def make_plan(
     if probe and not hardware.gpus:
         hardware = _probed(hardware)
     plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
+    _refuse_unknown_faults(plan)
     tokenizer = _tokenizer_at_hand(plan)
     if profile is not None and tokenizer is not None:
         from finetune_exe.data.token_counts import count_tokens
@@ -154,11 +156,16 @@ def open_plan(path: Path, *, settings: Sequence[str] = ()) -> Plan:
         FineTuneError: C01, C02, C04 for what the file or the settings may not say.
     """
     plan = edit_plan(read_plan(path), settings)
+    _refuse_unknown_faults(plan)
+    return plan
+
+
+def _refuse_unknown_faults(plan: Plan) -> None:
+    """Refuse at once what `data.drop` may not name."""
     if plan.data.drop:
         from finetune_exe.data.cleaning.policy import read_policy
 
         read_policy(plan.data)
-    return plan
 
 
 def edit_plan(plan: Plan, settings: Sequence[str]) -> Plan:

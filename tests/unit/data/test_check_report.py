@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from finetune_exe.cli.dataset import command
 from finetune_exe.data.check import check
 from finetune_exe.domain.dataset import CheckReport
+from finetune_exe.errors import FineTuneError
 from finetune_exe.report.check import EXTRACTS_SHOWN, render_check
+from finetune_exe.text.tokenizer import ChatTokenizer
 
 SYLLABLES = ("ba", "ko", "ri", "mu", "te", "lo", "na", "si", "pe", "du", "fa", "go")
 
@@ -179,3 +181,36 @@ def test_a_column_that_sorts_rows_into_kinds_is_no_group(tmp_path: Path, values:
     rows = [{**row, "source": values[number % len(values)]} for number, row in enumerate(usual(72))]
     paths = [write(tmp_path / "train.jsonl", rows[:60]), write(tmp_path / "test.jsonl", rows[60:])]
     assert "leak_group" not in found(check(paths[:1], test=paths[1:]))
+
+
+def test_special_tokens_of_the_very_model_are_found_wherever_they_stand(
+    tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    mark = next(token for token in tokenizer.special_tokens if not token.startswith("<|im_"))
+    rows = usual(30)
+    rows[3]["instruction"] += f" Is it {mark} or not?"
+    rows[4]["output"] += mark
+    report = check([write(tmp_path / "rows.jsonl", rows)], tokenizer=tokenizer)
+    assert found(report)["special_token"] == [3, 4]
+    assert [finding.severity for finding in report.findings if finding.code == "special_token"] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("row", "target", "fix"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "chatml", "keep the row in preference"),
+        ({"prompt": "a", "completion": "b", "label": True}, "alpaca", "keep the row in kto"),
+        ({"text": "a b c"}, "alpaca", "convert to completion"),
+        ({"instruction": "a", "output": "b"}, "completion", "convert to chatml"),
+        ({"instruction": "a", "output": "b"}, "preference", "convert to chatml"),
+    ],
+)
+def test_a_conversion_that_carries_no_row_leaves_no_file_and_names_a_format_that_does(
+    row: dict[str, Any], target: str, fix: str, tmp_path: Path
+) -> None:
+    path, made = write(tmp_path / "rows.jsonl", [row] * 20), tmp_path / "made.jsonl"
+    with pytest.raises(FineTuneError) as caught:
+        command.main([target, path, "-o", str(made)], standalone_mode=False)
+    assert (caught.value.code, caught.value.exit_status) == ("D04", 65)
+    assert fix in caught.value.fix
+    assert not made.exists()

@@ -51,15 +51,14 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak < 10 << 20 < Path(path).stat().st_size
 
 
-@pytest.mark.parametrize("target", [name for name in WRITTEN_FORMATS if name not in ("preference", "kto")])
+@pytest.mark.parametrize(
+    "target", [name for name in WRITTEN_FORMATS if name not in ("preference", "kto", "completion")]
+)
 def test_there_and_back_through_every_format(tmp_path: Path, target: FormatName) -> None:
     path = write(tmp_path / "rows.jsonl", ALPACA)
     there, back = tmp_path / "there.jsonl", tmp_path / "back.jsonl"
     done = run(target, path, "-o", there, "--json")
     counts = json.loads(done.stdout)
-    if target == "completion":
-        assert (counts["written"], counts["dropped"][0]["code"]) == (0, "cannot_convert")
-        return
     assert (counts["seen"], counts["written"]) == (40, 40)
     run("alpaca", there, "-o", back)
     assert [json.loads(line) for line in back.read_text().splitlines()] == ALPACA

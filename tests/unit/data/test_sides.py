@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from tests.unit.data.duplicates.oracle import seeded
 from tests.unit.data.duplicates.test_find_duplicates import edited, text
 from tests.unit.data.plans import plan_for
 
+from finetune_exe.data import intake, spool
 from finetune_exe.data.duplicates.rows import RowText, words_of_rows
 from finetune_exe.data.families import families, find_strata
 from finetune_exe.data.manifest import dataset_key
 from finetune_exe.data.prepare import prepare
 from finetune_exe.data.sides import leaking_rows, plan_sources
+from finetune_exe.data.spool import SpooledRow, read_spooled
 from finetune_exe.domain.plan import DataChoice
 from finetune_exe.estimate.rows import test_share as share_of_test
 from finetune_exe.knowledge.rules import rule
@@ -210,3 +213,28 @@ def test_the_user_is_told_where_rows_of_one_mould_were_not_kept_together(
     assert "note: data.keep_similar_together was not followed" in render_dataset(made)
     without = prepare(plan_for(rows, keep_similar_together=False), tokenizer, tmp_path / "without")
     assert without.notes == ()
+
+
+def test_rows_that_leak_are_written_down_with_each_shard_read_once(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = seeded(11)
+    lines = [chat(text(rng, 12), text(rng, 20)) for _ in range(40)]
+    rows = write(tmp_path / "rows.jsonl", lines)
+    leaking = (3, 4, 5, 21, 39)
+    held_out = write(tmp_path / "test.jsonl", [chat(json.loads(lines[n])["messages"][0]["content"], text(rng, 20))
+                                              for n in leaking])  # fmt: skip
+    read: Counter[Path] = Counter()
+
+    def counted(path: Path) -> Iterator[SpooledRow]:
+        read[path] += 1
+        return read_spooled(path)
+
+    monkeypatch.setattr(spool, "SHARD_ROWS", 8)
+    monkeypatch.setattr(intake, "read_spooled", counted)
+    made = prepare(plan_for(rows, test_paths=(held_out,)), tokenizer, tmp_path / "made", num_workers=1)
+    assert {drop.code: drop.count for drop in made.dropped} == {"leak_prompt_only": 5}
+    rejected = [json.loads(line) for line in (tmp_path / "made" / "rejected.jsonl").read_text().splitlines()]
+    assert [entry["source"] for entry in rejected] == [f"{rows}:{number + 1}" for number in leaking]
+    assert [entry["row"] for entry in rejected] == [json.loads(lines[number]) for number in leaking]
+    assert set(read.values()) == {1}

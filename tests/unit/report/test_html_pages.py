@@ -128,7 +128,15 @@ def prepared(text: str = "train.jsonl") -> PreparedDataset:
     return sample.dataset().model_copy(update={
         "dropped": drops, "sources": (SourceFile(path=text, sha256="0" * 64, num_bytes=1, num_rows=5012),),
         "tokens": tokens.model_copy(update={"histogram": histogram, "template": text}),
+        "notes": (text,), "split_evidence": (text,),
+        "splits": {name: split.model_copy(update={"members": f"{name:a<64}"}) for name, split in sample.dataset().splits.items()},
     })  # fmt: skip
+
+
+def test_the_page_says_what_was_not_followed_and_which_rows_are_held_out() -> None:
+    read = Reading(PAGES["dataset"]("plain text")).text
+    assert "Note: plain text" in read
+    assert "validation validationaa, test testaaaaaaaa" in read
 
 
 def rows(text: str = " fox", length: int = 2) -> list[ShownRow]:

@@ -55,7 +55,7 @@ def dataset_page(
         sections = [
             section("Overview", _overview(dataset, certificate)),
             _accounting(dataset, detail),
-            section("Splits", *_splits(dataset)),
+            section("Splits", *_splits(dataset, detail)),
         ]
         if labels:
             sections.append(section("Labels", labels_figure(labels)))
@@ -139,7 +139,7 @@ def _of(part: int, whole: int) -> str:
     return format_percent(part / whole) if whole else ""
 
 
-def _splits(dataset: PreparedDataset) -> list[Child]:
+def _splits(dataset: PreparedDataset, detail: _Detail) -> list[Child]:
     present = [(name, dataset.splits[name]) for name in SPLITS if name in dataset.splits]
     cells = [
         (name, *map(format_count, (split.num_rows, split.num_groups, split.num_sequences, split.num_tokens,
@@ -149,7 +149,14 @@ def _splits(dataset: PreparedDataset) -> list[Child]:
     header = ("Split", "Rows", "Groups", "Sequences", "Tokens", "Learned", "Median length", "95 %", "Longest")
     bars = [(name, split.num_rows) for name, split in present]
     figure = [bars_figure("splits", bars, header=("Split", "Rows"), caption="Rows of each split")] if bars else []
-    return [*figure, table("The splits; lengths in tokens", header, cells, numbers=range(1, 9))]
+    said: list[Child] = [element("p", "Note: ", data_text(note, detail.characters)) for note in dataset.notes]
+    said += [element("p", data_text(reason, detail.characters)) for reason in dataset.split_evidence]
+    held_out = [f"{name} {split.members[:12]}" for name, split in present if name != "train" and split.members]
+    if held_out:
+        said.append(
+            element("p", f"Digest of the rows held out, equal as long as they are the same: {', '.join(held_out)}")
+        )
+    return [*figure, table("The splits; lengths in tokens", header, cells, numbers=range(1, 9)), *said]
 
 
 def _lengths(dataset: PreparedDataset, tokens: TokenReport) -> Markup:

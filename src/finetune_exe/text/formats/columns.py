@@ -197,7 +197,7 @@ class ColumnFormat:
 
     def _dialogue(self, conversation: Conversation, *, history: bool) -> _Dialogue | RowFault:
         if conversation.kind == "text":
-            return cannot_carry(self.name, "a text without turns")
+            return cannot_carry(self.name, "a text without turns", fix="convert to completion")
         messages = list(conversation.messages)
         if any(message.extra for message in messages):
             return cannot_carry(self.name, "what a turn has beside its text, such as tool calls")

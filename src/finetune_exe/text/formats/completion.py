@@ -85,7 +85,9 @@ class CompletionFormat:
         if lost:
             return lost
         if conversation.kind == "chat":
-            return cannot_carry(self.name, "turns")
+            return cannot_carry(
+                self.name, "turns", fix="convert to chatml: of a text all is learned, of turns the answers only"
+            )
         text = conversation.messages[0].content
         column = conversation.origin.get("column", "text")
         if column is None and not conversation.extra:

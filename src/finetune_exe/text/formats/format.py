@@ -104,13 +104,16 @@ def content_fault(column: str, value: object) -> RowFault:
     )
 
 
-def cannot_carry(target: FormatName, what: str) -> RowFault:
-    """Say that a target format has no place for part of a conversation."""
-    return RowFault(
-        code="cannot_convert",
-        message=f"{target} has no place for {what}",
-        fix="convert to chatml, which carries every chat, or leave the row as it is",
-    )
+def cannot_carry(target: FormatName, what: str, *, fix: str | None = None) -> RowFault:
+    """Say that a target format has no place for part of a conversation.
+
+    Args:
+        target: The format.
+        what: The part.
+        fix: Which format has a place for it; None for chatml, which has one for every chat.
+    """
+    usual = "leave the row as it is" if target == "chatml" else "convert to chatml, which carries every chat"
+    return RowFault(code="cannot_convert", message=f"{target} has no place for {what}", fix=fix or usual)
 
 
 def is_judged(row: dict[str, Any]) -> bool:
@@ -124,8 +127,12 @@ def is_judged(row: dict[str, Any]) -> bool:
 def judged(target: FormatName, conversation: Conversation) -> RowFault | None:
     """Say that a target for single answers has no place for what a judge said of them."""
     if conversation.rejected:
-        return cannot_carry(target, "a second, rejected answer")
-    return cannot_carry(target, "the mark of a judged answer") if conversation.label is not None else None
+        keep = "keep the row in preference, which carries both answers, or take the rejected one out"
+        return cannot_carry(target, "a second, rejected answer", fix=keep)
+    if conversation.label is None:
+        return None
+    keep = "keep the row in kto, which carries the mark, or take it out"
+    return cannot_carry(target, "the mark of a judged answer", fix=keep)
 
 
 def colliding(target: FormatName, own: Collection[str], extra: Collection[str]) -> RowFault | None:

@@ -226,7 +226,7 @@ class TurnFormat:
     def write(self, conversation: Conversation) -> Row | RowFault:
         """Write the turns; a row of this very format gets its own layout back."""
         if conversation.kind == "text":
-            return cannot_carry(self.name, "a text without turns")
+            return cannot_carry(self.name, "a text without turns", fix="convert to completion")
         lost = judged(self.name, conversation)
         if lost:
             return lost
