@@ -95,7 +95,10 @@ def run_rehearsal(
             before.mkdir()
             write_learned(setup, before)
         lengths = guards.split.lengths
-        longest = max((part for step in epoch for part in step), key=lambda part: _area(part, lengths))
+        longest = max(
+            (part for step in epoch for part in step),
+            key=lambda part: sum(lengths[row] for row in part) if guards.packing else _area(part, lengths),
+        )
         while True:
             try:
                 _step_and_look(setup, guards, longest, validation, pad=pad, max_norm=max_norm)

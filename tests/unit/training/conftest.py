@@ -36,7 +36,8 @@ def make(base: Path, rows_file: Path) -> MakePlan:
         spec = TaskSpec(description="answer", data_paths=(str(rows_file),), model=str(base))
         kind = next((value[12:] for value in settings if value.startswith("method.kind=")), "lora")
         low_rank = kind in ("lora", "qlora")
-        usual = ("data.group_by=topic", "precision.base_dtype=float32", *["method.lora_dropout=0.0"] * low_rank)
+        usual = ("data.group_by=topic", "precision.base_dtype=float32", "batch.packing=false",
+                 *["method.lora_dropout=0.0"] * low_rank)  # fmt: skip
         return make_plan(spec, hardware=SMALL, settings=(*usual, *settings))
 
     return made

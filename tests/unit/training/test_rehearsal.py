@@ -53,8 +53,9 @@ def test_nothing_of_it_stays(
     assert setup.model.training
 
 
+@pytest.mark.parametrize("packing", ["false", "true"])
 def test_the_longest_rows_are_tried_and_the_steps_are_those_without_it(
-    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packing: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
 
@@ -63,7 +64,7 @@ def test_the_longest_rows_are_tried_and_the_steps_are_those_without_it(
         return learn(setup, rows, max_norm=max_norm)
 
     monkeypatch.setattr(guards, "learn", watched)
-    plan, losses = make(*SHORT, "schedule.epochs=1"), []
+    plan, losses = make(*SHORT, "schedule.epochs=1", f"batch.packing={packing}"), []
     for rehearse in (True, False):
         events: list[AnyEvent] = []
         train(plan, data, base=base, run=tmp_path / str(rehearse), emit=events.append, rehearse=rehearse)
