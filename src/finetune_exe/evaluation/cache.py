@@ -17,6 +17,8 @@ from finetune_exe.atomic import new_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FORM = 1
+"""Raised whenever a part is measured another way: what older versions kept is then measured anew."""
 SAMPLED_BYTES = 2 << 30
 """Files larger than this are named by samples of their content."""
 _SAMPLE, _NUM_SAMPLES = 1 << 20, 64
@@ -77,7 +79,7 @@ class ResultCache:
     def _path(self, part: str, asked: str, suffix: str) -> Path | None:
         if self.folder is None:
             return None
-        return self.folder / self.model / f"{part}-{digest_of(asked)[:16]}{suffix}"
+        return self.folder / self.model / f"{part}-{digest_of(FORM, asked)[:16]}{suffix}"
 
 
 def digest_of(*parts: object) -> str:

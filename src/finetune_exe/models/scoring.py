@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 2048
 """Positions of one batch, padding included."""
+ROW_TOKENS = 384
+"""Groups share a row up to so many positions: longer rows pay more for attention than they save in padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,8 @@ def score_alternatives(
 ) -> list[tuple[Likelihood, ...]]:
     """Score every branch of every group.
 
-    A row holds the beginning once and all branches behind it; a mask keeps branches from seeing each other, and each
-    counts its positions from the beginning's end. Rows of like length make a batch.
+    Of each group the beginning stands once, and all branches behind it; several groups share a row, so that little is
+    padding. A mask keeps branches and groups from seeing each other; positions are counted within each sequence.
 
     Args:
         model: A causal language model in evaluation mode.
@@ -126,12 +128,31 @@ def score_alternatives(
     scorer = _Scorer.of(model, bf16=bf16)
     if scorer.prefix is not None:
         return _one_by_one(scorer, groups, pad_token_id=pad_token_id, max_tokens=max_tokens, progress=progress)
+    sizes = [group.num_positions for group in groups]
+    shelves = _shelves(sizes, min(ROW_TOKENS, max_tokens))
     found: dict[int, tuple[Likelihood, ...]] = {}
-    for batch in _batches([group.num_positions for group in groups], max_tokens):
-        rows = _rows([groups[index] for index in batch], pad_token_id=pad_token_id, device=device, dtype=dtype)
-        found |= dict(zip(batch, scorer.score(rows), strict=True))
+    for batch in _batches([sum(sizes[index] for index in shelf) for shelf in shelves], max_tokens):
+        held = [[groups[index] for index in shelves[row]] for row in batch]
+        scored = iter(scorer.score(_rows(held, pad_token_id=pad_token_id, device=device, dtype=dtype)))
+        for row in batch:
+            found |= {index: next(scored) for index in shelves[row]}
         progress(len(found))
     return [found[index] for index in range(len(groups))]
+
+
+def _shelves(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Put groups into rows of so much room, the largest first, each where it fits first; a larger one stands alone."""
+    shelves: list[list[int]] = []
+    left: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        place = next((place for place, free in enumerate(left) if free >= sizes[index]), None)
+        if place is None:
+            shelves.append([])
+            left.append(room)
+            place = len(shelves) - 1
+        shelves[place].append(index)
+        left[place] -= sizes[index]
+    return shelves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,14 +189,12 @@ class _Scorer:
         )  # fmt: skip
 
     def score(self, rows: _Rows) -> list[tuple[Likelihood, ...]]:
-        """Score the branches of each row of a batch."""
+        """Score the branches of each group of a batch."""
         import torch
 
         ids_BT = rows.inputs["input_ids"]
         past = None if self.prefix is None else self.prefix(len(ids_BT))
-        places = [
-            (row, column) for row, of_row in enumerate(rows.wanted) for columns, _ in of_row for column in columns
-        ]
+        places = [(group.row, column) for group in rows.wanted for columns, _ in group.branches for column in columns]
         at_N = torch.tensor([row for row, _ in places], dtype=torch.long, device=ids_BT.device)
         column_N = torch.tensor([column for _, column in places], dtype=torch.long, device=ids_BT.device)
         with torch.inference_mode(), torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=self.bf16):
@@ -185,9 +204,9 @@ class _Scorer:
             else:
                 logits_NV = self.inner(**rows.inputs, past_key_values=past, use_cache=False).logits[at_N, column_N]
         found, start = [], 0
-        for of_row in rows.wanted:
+        for group in rows.wanted:
             scores = []
-            for columns, targets in of_row:
+            for columns, targets in group.branches:
                 scores.append(_likelihood(logits_NV[start : start + len(columns)], targets))
                 start += len(columns)
             found.append(tuple(scores))
@@ -213,9 +232,8 @@ def _one_by_one(
     device = next(scorer.inner.parameters()).device
     found: dict[int, Likelihood] = {}
     for batch in _batches([group.num_positions for _, group in single], max_tokens):
-        rows = _rows(
-            [single[index][1] for index in batch], pad_token_id=pad_token_id, device=device, dtype=torch.float32
-        )
+        alone = [[single[index][1]] for index in batch]
+        rows = _rows(alone, pad_token_id=pad_token_id, device=device, dtype=torch.float32)
         found |= {index: scores[0] for index, scores in zip(batch, scorer.score(rows), strict=True)}
         progress(len(found) * len(groups) // len(single))
     scores: list[list[Likelihood]] = [[] for _ in groups]
@@ -224,10 +242,15 @@ def _one_by_one(
     return [tuple(of_group) for of_group in scores]
 
 
+class _Wanted(NamedTuple):
+    row: int
+    branches: list[tuple[list[int], list[int]]]
+    """For each branch, the columns that predict and the tokens they should."""
+
+
 class _Rows(NamedTuple):
     inputs: dict[str, torch.Tensor]
-    wanted: list[list[tuple[list[int], list[int]]]]
-    """For each row and branch, the columns that predict and the tokens they should."""
+    wanted: list[_Wanted]
 
 
 def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
@@ -241,33 +264,35 @@ def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _rows(groups: Sequence[Alternatives], *, pad_token_id: int, device: Any, dtype: Any) -> _Rows:
+def _rows(shelves: Sequence[Sequence[Alternatives]], *, pad_token_id: int, device: Any, dtype: Any) -> _Rows:
     import torch
 
-    width = max(group.num_positions for group in groups)
-    ids_BT = torch.full((len(groups), width), pad_token_id)
-    positions_BT = torch.zeros((len(groups), width), dtype=torch.long)
-    sees_BTT = torch.eye(width, dtype=torch.bool).repeat(len(groups), 1, 1)
+    width = max(sum(group.num_positions for group in shelf) for shelf in shelves)
+    ids_BT = torch.full((len(shelves), width), pad_token_id)
+    positions_BT = torch.zeros((len(shelves), width), dtype=torch.long)
+    sees_BTT = torch.eye(width, dtype=torch.bool).repeat(len(shelves), 1, 1)
+    triangle_TT = torch.ones((width, width), dtype=torch.bool).tril()
     wanted = []
-    for row, group in enumerate(groups):
-        start = len(group.prefix)
-        ids_BT[row, :start] = torch.tensor(group.prefix)
-        positions_BT[row, :start] = torch.arange(start)
-        sees_BTT[row, :start, :start] = torch.ones((start, start), dtype=torch.bool).tril()
-        of_row = []
-        end = start
-        for branch, num_scored in zip(group.branches, group.num_scored, strict=True):
-            begin, end = end, end + len(branch)
-            ids_BT[row, begin:end] = torch.tensor(branch, dtype=torch.long)
-            positions_BT[row, begin:end] = torch.arange(start, start + len(branch))
-            sees_BTT[row, begin:end, :start] = True
-            sees_BTT[row, begin:end, begin:end] = torch.ones((len(branch), len(branch)), dtype=torch.bool).tril()
-            columns = [start - 1, *range(begin, end - 1)][len(branch) - num_scored :] if num_scored else []
-            of_row.append((columns, list(branch[len(branch) - num_scored :])))
-        wanted.append(of_row)
-    plain = all(len(group.branches) == 1 for group in groups)
+    for row, shelf in enumerate(shelves):
+        end = 0
+        for group in shelf:
+            first, start = end, end + len(group.prefix)
+            end = start
+            ids_BT[row, first:start] = torch.tensor(group.prefix)
+            positions_BT[row, first:start] = torch.arange(start - first)
+            sees_BTT[row, first:start, first:start] = triangle_TT[: start - first, : start - first]
+            branches = []
+            for branch, num_scored in zip(group.branches, group.num_scored, strict=True):
+                begin, end, size = end, end + len(branch), len(branch)
+                ids_BT[row, begin:end] = torch.tensor(branch, dtype=torch.long)
+                positions_BT[row, begin:end] = torch.arange(start - first, start - first + size)
+                sees_BTT[row, begin:end, first:start] = True
+                sees_BTT[row, begin:end, begin:end] = triangle_TT[:size, :size]
+                columns = [start - 1, *range(begin, end - 1)][size - num_scored :] if num_scored else []
+                branches.append((columns, list(branch[size - num_scored :])))
+            wanted.append(_Wanted(row, branches))
     inputs = {"input_ids": ids_BT.to(device)}
-    if not plain:
+    if any(len(shelf) > 1 or len(shelf[0].branches) > 1 for shelf in shelves):
         hidden = torch.finfo(dtype).min
         mask_B1TT = torch.zeros(sees_BTT.shape, dtype=dtype).masked_fill(~sees_BTT, hidden).unsqueeze(1)
         inputs |= {"position_ids": positions_BT.to(device), "attention_mask": mask_B1TT.to(device)}

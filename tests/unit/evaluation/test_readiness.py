@@ -44,6 +44,14 @@ def suite(shift: float, **options: Any) -> SuiteResult:
     )
 
 
+def right_or_wrong(n: int) -> SuiteResult:
+    """A few items that both models have right: no loss was seen, and none is ruled out."""
+    found = compare_means([1.0] * n, [1.0] * n, range(n), metric="m", higher_is_better=True, margin=0.02)
+    return SuiteResult(
+        name="s", kind="multiple_choice", digest="d", comparison=found, p_adjusted=1.0, verdict=found.verdict
+    )
+
+
 def card(divergence: float) -> ForgettingCard:
     return ForgettingCard(num_prompt_tokens=9, divergence=divergence, divergence_p99=1.0, top1_agreement=0.9, num_generic_tokens=9,
                           generic_divergence=divergence, generic_cross_entropy=2.0, generic_entropy=2.0)  # fmt: skip
@@ -132,7 +140,8 @@ def test_a_planted_defect_fails_its_point_and_a_sound_state_passes(point: str) -
     "check",
     [readiness.gain([]), readiness.retention([], []), readiness.drift(None), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
      readiness.quantisation(), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
-     readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)])],
+     readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)]),
+     readiness.refusals(leaning(10, 1), leaning(7, 1)), readiness.retention([], [right_or_wrong(5)])],
 )  # fmt: skip
 def test_what_was_not_measured_does_not_count(check: Check) -> None:
     assert check.passed is None

@@ -88,3 +88,18 @@ def test_what_is_too_long_loses_its_beginning(tokenizer: ChatTokenizer) -> None:
 def test_sequences_that_share_no_token_stand_alone(tokenizer: ChatTokenizer) -> None:
     groups = encode_alternatives(["", "x"], ["the fox", "the fox"], tokenizer, max_length=20)
     assert [len(group.branches) for group in groups] == [1, 1]
+
+
+def test_a_learned_prefix_stands_before_every_row(folder: Path, tokenizer: ChatTokenizer) -> None:
+    from peft import PrefixTuningConfig, get_peft_model
+
+    torch.manual_seed(3)
+    base = load_model(folder, dtype="float32", device="cpu")
+    model = get_peft_model(base, PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)).eval()
+    groups = groups_of(tokenizer)
+    scores = score_alternatives(model, groups, pad_token_id=tokenizer.pad_token_id)
+    bare = score_alternatives(load_model(folder, dtype="float32", device="cpu").eval(), groups, pad_token_id=0)
+    for group, found, without in zip(groups, scores, bare, strict=True):
+        for likelihood, (expected, _), other in zip(found, plain(model, group), without, strict=True):
+            assert likelihood.log_likelihood == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            assert likelihood.log_likelihood != pytest.approx(other.log_likelihood, rel=1e-4)

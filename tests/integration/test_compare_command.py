@@ -1,0 +1,44 @@
+"""`fine-tune compare` as a user meets it: statuses, the JSON contract, and bad files."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from tests.integration.conftest import FineTune
+
+from finetune_exe.errors import BAD_DATA, GATE, OK, USAGE
+
+
+def write(path: Path, scores: list[float], **more: object) -> Path:
+    path.write_text("".join(json.dumps({"item": i, "score": s, **more}) + "\n" for i, s in enumerate(scores)))
+    return path
+
+
+def test_a_verdict_for_people_for_programs_and_for_a_gate(fine_tune: FineTune, tmp_path: Path) -> None:
+    rng = random.Random(1)  # noqa: S311 - test data
+    base = [rng.random() for _ in range(200)]
+    a, b = write(tmp_path / "a.jsonl", base), write(tmp_path / "b.jsonl", [s + 0.2 + rng.random() / 10 for s in base])
+    assert "IMPROVED" in fine_tune("compare", a, b).out
+    found = fine_tune("compare", a, b, "--json").json
+    assert (found["verdict"], found["n"], found["clusters"]) == ("improved", 200, 200)
+    assert found["ci95"][0] < found["difference"] < found["ci95"][1]
+    assert fine_tune("compare", a, b, "--gate").status == OK
+    assert fine_tune("compare", b, a, "--gate").status == GATE
+    assert fine_tune("compare", a, b, "--lower-is-better", "--json").json["verdict"] == "regressed"
+    assert "Smallest difference found" in fine_tune("compare", a).out
+
+
+def test_bad_files_are_refused(fine_tune: FineTune, tmp_path: Path) -> None:
+    a, other = write(tmp_path / "a.jsonl", [1.0, 0.0]), tmp_path / "other.jsonl"
+    other.write_text('{"item": "x", "score": 1}\n')
+    for bad, code in ((other, "E03"), (tmp_path / "gone.jsonl", "D07")):
+        done = fine_tune("compare", a, bad)
+        assert done.status == BAD_DATA
+        assert f"error[FT-{code}]" in done.err
+        assert done.out == ""
+    other.write_text('{"item": 0, "score": NaN}\n')
+    assert "FT-E04" in fine_tune("compare", a, other).err
+    assert fine_tune("compare", a, "--gate").status == USAGE
+    assert fine_tune("compare", a, a, "--margin", "-1").status == USAGE
