@@ -12,7 +12,15 @@ from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.diagnosis.diagnose import diagnose
 from finetune_exe.domain.diagnosis import Diagnosis
-from finetune_exe.domain.events import Evaluated, Event, Noticed, RunFinished, StepFinished
+from finetune_exe.domain.events import (
+    BatchShrunk,
+    Evaluated,
+    Event,
+    Noticed,
+    RunFinished,
+    StepFinished,
+    StepSkipped,
+)
 from finetune_exe.errors import FineTuneError
 
 CASES = Path(__file__).resolve().parents[3] / ".." / "shared" / "truth" / "cases.dev.jsonl"
@@ -112,6 +120,15 @@ def test_a_run_folder_is_read_from_its_events(tmp_path: Path) -> None:
     done = RunFinished(seconds=9.0, stop_reason="finished", best_step=1, best_validation_loss=1.0)
     write_events(tmp_path / "events.jsonl", [*falling, *measured, done])
     assert labels(diagnose([tmp_path])) == ["overfitting"]
+
+
+def test_what_the_run_itself_noticed_is_evidence(tmp_path: Path) -> None:
+    shrunk = BatchShrunk(seconds=3.0, step=7, micro_batch_size=2, gradient_accumulation_steps=4, reason="memory")
+    skipped = StepSkipped(seconds=3.0, step=9, num_steps=9, reason="not finite", rows=("a.jsonl:3",))
+    write_events(tmp_path / "events.jsonl", [*events([3 - i / 10 for i in range(20)]), shrunk, skipped])
+    found = {finding.label: finding.evidence[0].text for finding in diagnose([tmp_path]).findings if finding.evidence}
+    assert "2 rows at a time" in found["oom"]
+    assert "a.jsonl:3" in found["nan_loss"]
 
 
 def test_a_run_that_is_not_over_is_judged_and_said_to_be_so(tmp_path: Path) -> None:
