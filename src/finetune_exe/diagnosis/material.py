@@ -200,8 +200,15 @@ def _read_folder(folder: Path, material: Material) -> None:
     if not found:
         what = "the folder holds no events, trainer_state.json, log, configuration, adapter or answers"
         raise nothing_to_diagnose(what, where=str(folder))
+    faults = []
     for file in found[:_MOST_FILES]:
-        _read_file(file, material)
+        try:
+            _read_file(file, material)
+        except FineTuneError as fault:
+            faults.append(fault)
+            material.names[-1] += f" (left out: {fault.what})"
+    if faults and len(faults) == len(found[:_MOST_FILES]):
+        raise faults[0]
     if (folder / "plan.yaml").is_file():
         try:
             material.plan, material.plan_path = read_plan(folder / "plan.yaml"), folder / "plan.yaml"

@@ -11,11 +11,11 @@ from finetune_exe.report.page import (
     Blank,
     Block,
     Bullet,
-    Code,
     Field,
     Heading,
     Line,
     Title,
+    Verbatim,
     Words,
     render_markdown,
     render_text,
@@ -50,7 +50,7 @@ def _diagnosis_page(diagnosis: Diagnosis) -> list[Block]:
     blocks: list[Block] = [Title("DIAGNOSIS", tuple(head))]
     plot = plot_course(diagnosis.course)
     if plot:
-        blocks += [Code(text="\n".join(plot), language="text")]
+        blocks += [Blank(), Verbatim("\n".join(plot))]
     for finding in diagnosis.findings:
         blocks += _finding(finding)
     return (

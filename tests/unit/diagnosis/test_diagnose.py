@@ -142,6 +142,18 @@ def test_a_damaged_plan_beside_the_run_is_named_and_passed_over(tmp_path: Path) 
     assert "plan.yaml (left out" in diagnose([tmp_path]).subject
 
 
+def test_a_folder_of_another_program_is_read_whole_and_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights.log").write_bytes(b"\x00\x01" * 99)
+    (tmp_path / "train.log").write_text("KeyError: 'messages'\n")
+    (tmp_path / "config.yaml").write_text("stage: sft\nfinetuning_type: lora\nlearning_rate: 0.0002\n")
+    (tmp_path / "notes.yaml").write_text("a: 1\n")
+    made = diagnose([tmp_path])
+    assert labels(made)[0] == "dataset_format"
+    assert made.tool == "llamafactory"
+    assert "weights.log (left out" in made.subject
+    assert "notes" not in made.subject
+
+
 def test_the_newest_checkpoint_of_another_trainer_is_found(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint-40"
     checkpoint.mkdir()
