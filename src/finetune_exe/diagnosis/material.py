@@ -16,7 +16,15 @@ from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_
 from finetune_exe.diagnosis.sieve import Sieve
 from finetune_exe.diagnosis.tensorboard import read_event_file
 from finetune_exe.diagnosis.tools import tool_of_keys, tool_of_text, tools
-from finetune_exe.domain.events import Noticed, RunFinished, read_events
+from finetune_exe.domain.events import (
+    AnyEvent,
+    BatchShrunk,
+    LossSpiked,
+    Noticed,
+    RunFinished,
+    StepSkipped,
+    read_events,
+)
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.values import Scalar
@@ -140,6 +148,25 @@ def _read_own_events(path: Path, material: Material) -> None:
     material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
     notices = (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed))
     material.scan.read(notices, Sieve())
+    material.hits += _incidents(events)
+
+
+def _incidents(events: Sequence[AnyEvent]) -> Iterator[Hit]:
+    """Take what the run itself noticed as evidence."""
+    for number, event in enumerate(events, 1):
+        match event:
+            case BatchShrunk():
+                text = f"memory ran out at step {event.step}; {event.micro_batch_size} rows at a time from there on"
+                yield Hit(label="oom", strength=0.55, text=text, line=number)
+            case StepSkipped():
+                text = f"step {event.step} was left out: {event.reason}; rows {', '.join(event.rows[:3])}"
+                yield Hit(label="nan_loss", strength=0.55, text=text, line=number)
+            case LossSpiked():
+                text = f"loss {event.loss:.3g} at step {event.step}, usual was {event.usual:.3g}"
+                rows = ", ".join(event.rows[:3])
+                yield Hit(label="lr_divergence", strength=0.35, text=f"{text}; rows {rows}", line=number)
+            case _:
+                pass
 
 
 def _read_json(path: Path, material: Material) -> None:
@@ -173,8 +200,15 @@ def _read_folder(folder: Path, material: Material) -> None:
     if not found:
         what = "the folder holds no events, trainer_state.json, log, configuration, adapter or answers"
         raise nothing_to_diagnose(what, where=str(folder))
+    faults = []
     for file in found[:_MOST_FILES]:
-        _read_file(file, material)
+        try:
+            _read_file(file, material)
+        except FineTuneError as fault:
+            faults.append(fault)
+            material.names[-1] += f" (left out: {fault.what})"
+    if faults and len(faults) == len(found[:_MOST_FILES]):
+        raise faults[0]
     if (folder / "plan.yaml").is_file():
         try:
             material.plan, material.plan_path = read_plan(folder / "plan.yaml"), folder / "plan.yaml"

@@ -6,16 +6,16 @@ import json
 import shlex
 
 from finetune_exe.domain.diagnosis import Course, Diagnosis, Evidence, Finding
-from finetune_exe.report.boxes import clean, shorten
+from finetune_exe.report.boxes import NO_BREAK, clean, shorten
 from finetune_exe.report.page import (
     Blank,
     Block,
     Bullet,
-    Code,
     Field,
     Heading,
     Line,
     Title,
+    Verbatim,
     Words,
     render_markdown,
     render_text,
@@ -50,7 +50,7 @@ def _diagnosis_page(diagnosis: Diagnosis) -> list[Block]:
     blocks: list[Block] = [Title("DIAGNOSIS", tuple(head))]
     plot = plot_course(diagnosis.course)
     if plot:
-        blocks += [Code(text="\n".join(plot), language="text")]
+        blocks += [Blank(), Verbatim("\n".join(plot).replace(" ", NO_BREAK))]
     for finding in diagnosis.findings:
         blocks += _finding(finding)
     return (

@@ -12,7 +12,15 @@ from tests.unit.report.golden import GOLDEN, assert_golden
 
 from finetune_exe.diagnosis.diagnose import diagnose
 from finetune_exe.domain.diagnosis import Diagnosis
-from finetune_exe.domain.events import Evaluated, Event, Noticed, RunFinished, StepFinished
+from finetune_exe.domain.events import (
+    BatchShrunk,
+    Evaluated,
+    Event,
+    Noticed,
+    RunFinished,
+    StepFinished,
+    StepSkipped,
+)
 from finetune_exe.errors import FineTuneError
 
 CASES = Path(__file__).resolve().parents[3] / ".." / "shared" / "truth" / "cases.dev.jsonl"
@@ -114,6 +122,15 @@ def test_a_run_folder_is_read_from_its_events(tmp_path: Path) -> None:
     assert labels(diagnose([tmp_path])) == ["overfitting"]
 
 
+def test_what_the_run_itself_noticed_is_evidence(tmp_path: Path) -> None:
+    shrunk = BatchShrunk(seconds=3.0, step=7, micro_batch_size=2, gradient_accumulation_steps=4, reason="memory")
+    skipped = StepSkipped(seconds=3.0, step=9, num_steps=9, reason="not finite", rows=("a.jsonl:3",))
+    write_events(tmp_path / "events.jsonl", [*events([3 - i / 10 for i in range(20)]), shrunk, skipped])
+    found = {finding.label: finding.evidence[0].text for finding in diagnose([tmp_path]).findings if finding.evidence}
+    assert "2 rows at a time" in found["oom"]
+    assert "a.jsonl:3" in found["nan_loss"]
+
+
 def test_a_run_that_is_not_over_is_judged_and_said_to_be_so(tmp_path: Path) -> None:
     write_events(tmp_path / "events.jsonl", events([3 - i / 10 for i in range(20)]))
     assert labels(diagnose([tmp_path])) == ["train_only_falling", "interrupted"]
@@ -123,6 +140,18 @@ def test_a_damaged_plan_beside_the_run_is_named_and_passed_over(tmp_path: Path) 
     write_events(tmp_path / "events.jsonl", [*events([1.0, float(2), 9.0, 9.0]), Noticed(seconds=1.0, message="hello")])
     (tmp_path / "plan.yaml").write_text("task: [")
     assert "plan.yaml (left out" in diagnose([tmp_path]).subject
+
+
+def test_a_folder_of_another_program_is_read_whole_and_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "weights.log").write_bytes(b"\x00\x01" * 99)
+    (tmp_path / "train.log").write_text("KeyError: 'messages'\n")
+    (tmp_path / "config.yaml").write_text("stage: sft\nfinetuning_type: lora\nlearning_rate: 0.0002\n")
+    (tmp_path / "notes.yaml").write_text("a: 1\n")
+    made = diagnose([tmp_path])
+    assert labels(made)[0] == "dataset_format"
+    assert made.tool == "llamafactory"
+    assert "weights.log (left out" in made.subject
+    assert "notes" not in made.subject
 
 
 def test_the_newest_checkpoint_of_another_trainer_is_found(tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def test_the_losses_are_drawn(tmp_path: Path) -> None:
     assert drawn[0].rstrip().endswith((".", "o")) or "." in drawn[0]
     assert drawn[0].index(".") < drawn[7].rindex(".")
     assert plot_course(Course()) == []
-    assert "train ." in render_diagnosis(debug(files(tmp_path, train_log=JUMP)).diagnosis)
+    shown = render_diagnosis(debug(files(tmp_path, train_log=JUMP)).diagnosis).splitlines()
+    top = next(line for line in shown if line.lstrip().startswith("9 |"))
+    assert top.index(".") > 30, "the high losses of the second half stand on the right"
 
 
 def test_the_command_writes_one_thing_at_a_time(tmp_path: Path) -> None:
