@@ -210,6 +210,7 @@ def begin(
                                 found=resumption.found if resumption else None),
         tally=Tally(patience=plan.checkpoints.early_stopping_patience),
         guards=Guards(setup=setup, split=train_split, pad=pad, micro_batch_size=plan.batch.micro_batch_size,
+                      planned_size=plan.batch.micro_batch_size,
                       packing=plan.batch.packing, shrunk=shrunk),
         emit=emit, clock=clock, started=started, saved=(0, started),
     )  # fmt: skip

@@ -45,6 +45,8 @@ class Guards:
     setup: Setup
     split: SplitData
     pad: int
+    planned_size: int
+    """Rows of one pass in the plan."""
     micro_batch_size: int
     """Rows of one pass; the plan's until memory runs out."""
     packing: bool
@@ -78,9 +80,16 @@ class Guards:
             self.shrink(said, micro_batches)
 
     def passes(self, micro_batches: Step) -> Step:
-        """Split the plan's micro-batches into ones of the present size."""
-        size = self.micro_batch_size
-        return [part[start : start + size] for part in micro_batches for start in range(0, len(part), size)]
+        """Give the plan's micro-batches, each cut into as many as memory demands; packed ones may hold more rows."""
+        pieces = -(-self.planned_size // self.micro_batch_size)
+        if pieces == 1:
+            return micro_batches
+        sizes = [1 if self.micro_batch_size == 1 else -(-len(part) // pieces) for part in micro_batches]
+        return [
+            part[start : start + size]
+            for part, size in zip(micro_batches, sizes, strict=True)
+            for start in range(0, len(part), size)
+        ]
 
     def shrink(self, said: str, micro_batches: Step) -> None:
         """Halve the rows of a pass.

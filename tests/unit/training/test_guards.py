@@ -26,7 +26,7 @@ from finetune_exe.training.resume import find_resumption
 from finetune_exe.training.setup import Setup
 from finetune_exe.training.step import Learned, learn
 
-COMMON = ("batch.micro_batch_size=4", "batch.gradient_accumulation_steps=2", "schedule.max_steps=9",
+COMMON = ("batch.packing=false", "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=2", "schedule.max_steps=9",
           "checkpoints.evaluations_per_epoch=2", "optimizer.learning_rate=1e-2",
           "checkpoints.early_stopping_patience=null")  # fmt: skip
 CUDA = RuntimeError("CUDA out of memory. Tried to allocate 2.10 GiB. GPU 0 has a total capacity of 23.68 GiB")

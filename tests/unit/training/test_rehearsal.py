@@ -44,7 +44,9 @@ def test_nothing_of_it_stays(
     plan = make(*settings)
     setup, split, pad = set_up(plan, base), data.split("train"), data.manifest.pad_token_id
     before = state(setup, tmp_path / "before")
-    watch = Guards(setup=setup, split=split, pad=pad, micro_batch_size=4, packing=False, shrunk=lambda *_: None)
+    watch = Guards(
+        setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, packing=False, shrunk=lambda *_: None
+    )
     epoch = plan_epoch(split.lengths, plan.batch, seed=0, epoch=0)
     cost = run_rehearsal(setup, watch, epoch, data.split("validation"), pad=pad, folder=tmp_path / "run", max_norm=1.0)
     assert state(setup, tmp_path / "after") == before
@@ -113,7 +115,9 @@ def test_the_size_reckoned_before_loading_is_what_is_then_written_but_for_names(
 ) -> None:
     plan = make(*settings)
     setup, split, pad = set_up(plan, base), data.split("train"), data.manifest.pad_token_id
-    watch = Guards(setup=setup, split=split, pad=pad, micro_batch_size=4, packing=False, shrunk=lambda *_: None)
+    watch = Guards(
+        setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, packing=False, shrunk=lambda *_: None
+    )
     epoch = plan_epoch(split.lengths, plan.batch, seed=0, epoch=0)
     real = run_rehearsal(setup, watch, epoch, data.split("validation"), pad=pad, folder=tmp_path / "run", max_norm=1.0)
     reckoned = expected_cost(plan)
