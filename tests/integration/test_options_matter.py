@@ -160,6 +160,12 @@ def model(bench: Bench, plan: Plan) -> Seen:
     }
 
 
+def loss(bench: Bench, plan: Plan) -> Seen:
+    """What the loss is made of."""
+    found = set_up(plan, model_folder(plan.model.reference)).losses
+    return {"kind": type(found), "beta": getattr(found, "beta", None)}
+
+
 def training(bench: Bench, plan: Plan) -> Seen:
     """The course of a run."""
     events: list[AnyEvent] = []
@@ -220,6 +226,7 @@ PATIENT = ("optimizer.learning_rate=0.9", "schedule.max_steps=40", "schedule.epo
 WIDE_ENOUGH = ("method.lora_rank=128",)
 """States of fewer than 4,096 numbers stay in float32."""
 ALL_IN_HALF = ("method.kind=full", "precision.base_dtype=bfloat16")
+PAIRS = ("objective.kind=dpo", "data.format=preference")
 UNGROUPED = ("data.group_by=null",)
 HELD_OUT = ("data.group_by=null", "data.validation_paths={folder}/held_out.jsonl")
 CASES: dict[str, Case] = {
@@ -244,6 +251,8 @@ CASES: dict[str, Case] = {
     "data.validation_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
     "data.test_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
     "data.on_leak": Case(value="keep", phase=dataset, differs="dropped", same=("seen",), beside=HELD_OUT),
+    "objective.kind": Case(value="dpo", phase=loss, differs="kind", also=("data.format=preference",)),
+    "objective.beta": Case(value="0.5", phase=loss, differs="beta", same=("kind",), beside=PAIRS),
     "method.kind": Case(value="full", phase=model, differs="trainable"),
     "method.lora_rank": Case(value="4", phase=model, differs="trainable"),
     "method.lora_alpha": Case(value="8.0", phase=model, differs="scales", same=("trainable",)),
@@ -309,7 +318,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_every_setting_has_a_case(bench: Bench) -> None:
-    variants = [bench.plan("schedule.warmup.steps=3")]
+    variants = [bench.plan("schedule.warmup.steps=3"), bench.plan(*PAIRS)]
     variants += [bench.plan(f"method.kind={kind}") for kind in METHOD_NAMES]
     settings = {path for plan in variants for path, _, _ in plan.settings()}
     assert settings == set(CASES)

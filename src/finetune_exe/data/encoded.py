@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_exe.data.ingest import KeptRow, LostRow
 from finetune_exe.data.shorten import shorten
@@ -46,7 +46,12 @@ class EncodedRow:
 
 
 def encode_conversations(
-    conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, max_length: int, on_too_long: OnTooLong = "drop"
+    conversations: Rows[Conversation],
+    tokenizer: ChatTokenizer,
+    *,
+    max_length: int,
+    on_too_long: OnTooLong = "drop",
+    paired: bool = False,
 ) -> list[EncodedConversation]:
     """Encode conversations and prove their masks.
 
@@ -55,7 +60,10 @@ def encode_conversations(
         tokenizer: The base model's.
         max_length: Longest sequence, in tokens.
         on_too_long: What becomes of longer ones; "refuse" is left to the caller, who sees the fault.
+        paired: Make two sequences of each, with the better and with the worse answer; a longer pair is dropped.
     """
+    if paired:
+        return encode_pairs(conversations, tokenizer, max_length=max_length)
     stripped = [strip_end_markers(conversation, tokenizer) for conversation in conversations]
     encoded = encode_rows(stripped, tokenizer, max_length=max_length)
     results = []
@@ -70,6 +78,63 @@ def encode_conversations(
     return results
 
 
+def encode_pairs(
+    conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, max_length: int
+) -> list[EncodedConversation]:
+    """Encode each conversation twice, with its better and with its worse answer; nothing else is learned."""
+    pairs = [as_pair(conversation) for conversation in conversations]
+    both = [side for pair in pairs if not isinstance(pair, RowFault) for side in pair]
+    encoded = iter(encode_conversations(both, tokenizer, max_length=max_length))
+    results = []
+    for conversation, pair in zip(conversations, pairs, strict=True):
+        if isinstance(pair, RowFault):
+            results.append(EncodedConversation(conversation=conversation, sequences=(), num_learned=0, fault=pair))
+            continue
+        better, worse = next(encoded), next(encoded)
+        sequences = (*better.sequences, *worse.sequences)
+        fault = better.fault or worse.fault or (None if len(sequences) == 2 else _IN_PIECES)
+        results.append(
+            EncodedConversation(
+                conversation=replace(better.conversation, rejected=conversation.rejected),
+                sequences=sequences,
+                num_learned=better.num_learned + worse.num_learned,
+                changes=better.changes or worse.changes,
+                fault=fault,
+            )
+        )
+    return results
+
+
+def as_pair(conversation: Conversation) -> tuple[Conversation, Conversation] | RowFault:
+    """Part a row into the conversation with its better answer and the one with its worse answer."""
+    if not conversation.rejected:
+        return RowFault(
+            code="no_rejected_answer",
+            message="the row has no worse answer to hold the better one against",
+            fix="add it, or leave the row out of a training on preferences",
+        )
+    start = len(conversation.messages)
+    while start and conversation.messages[start - 1].role != "user":
+        start -= 1
+    shared, better, worse = conversation.messages[:start], conversation.messages[start:], conversation.rejected
+    if not start or any(message.role == "user" for message in worse):
+        return RowFault(
+            code="pair_without_prompt",
+            message="the two answers do not stand behind one question that both share",
+            fix="cut both conversations down to the first answer in which they differ",
+        )
+    if [message.content for message in better] == [message.content for message in worse]:
+        return RowFault(code="same_answers", message="better and worse answer are the same", fix="leave the row out")
+    before = tuple(replace(message, learn=False) if message.role == "assistant" else message for message in shared)
+    alone = replace(conversation, rejected=())
+    return replace(alone, messages=(*before, *better)), replace(alone, messages=(*before, *worse))
+
+
+_IN_PIECES = RowFault(
+    code="pair_in_pieces",
+    message="an answer of the pair is more than one sequence under this chat template",
+    fix="leave the row out",
+)
 MARKER_REMOVED = "an answer ended with a special token written out; it was removed, for the template writes its own"
 
 

@@ -100,7 +100,7 @@ def prepare(
 
 def _jobs(rows: Intake, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_name: Any) -> list[ShardJob]:
     """Draw at most `data.max_rows` rows before the costly encoding, and make a job of each shard."""
-    drawn = draw(rows, plan, work)
+    drawn, paired = draw(rows, plan, work), plan.objective.kind == "dpo"
     given = tokenizer.given_template
     template = given if given in (None, "plain") else str(Path(str(given)).resolve())
     jobs = []
@@ -114,11 +114,13 @@ def _jobs(rows: Intake, plan: Plan, tokenizer: ChatTokenizer, work: Path, format
         )  # fmt: skip
         jobs.append(ShardJob(
             rows=str(shard.path.resolve()), drawn=own, shards=str(work.resolve()),
-            address=address_of(shard.digest, own, condemned, tokenizer, plan.data.max_length, plan.data.on_too_long),
+            address=address_of(
+                shard.digest, own, condemned, tokenizer, plan.data.max_length, plan.data.on_too_long, paired=paired
+            ),
             model=str(tokenizer.folder.resolve()), chat_template=template,
             tokenizer_digest=tokenizer.tokenizer_digest, template_digest=tokenizer.template_digest,
             max_length=plan.data.max_length, on_too_long=plan.data.on_too_long, format_name=format_name,
-            condemned=condemned,
+            condemned=condemned, paired=paired,
         ))  # fmt: skip
     return jobs
 

@@ -53,6 +53,8 @@ class ShardJob:
     format_name: FormatName
     condemned: tuple[Condemned, ...] = ()
     """Rows that are encoded only to count what is lost with them."""
+    paired: bool = False
+    """Whether each row becomes two sequences, with the better and with the worse answer."""
 
     @property
     def target(self) -> Path:
@@ -79,10 +81,13 @@ def address_of(
     tokenizer: ChatTokenizer,
     max_length: int,
     on_too_long: OnTooLong,
+    *,
+    paired: bool = False,
 ) -> str:
     """Hash what a shard's content follows from: rows, draw, policy, tokenizer, template, settings and our version."""
     policy = [(number, fault.code, fault.message) for number, fault in condemned]
     parts = [rows_digest, drawn, policy, tokenizer.tokenizer_digest, tokenizer.template_digest, max_length, on_too_long]
+    parts += ["paired"] if paired else []
     return hashlib.sha256(json.dumps([*parts, __version__]).encode()).hexdigest()[:40]
 
 
@@ -103,6 +108,7 @@ def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
         tokenizer,
         max_length=job.max_length,
         on_too_long=job.on_too_long,
+        paired=job.paired,
     )
     condemned = dict(job.condemned)
     stages = _count_stages([rows[number] for number in numbers], tokenizer, job)
@@ -121,7 +127,8 @@ def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
 def _count_stages(rows: Sequence[SpooledRow], tokenizer: ChatTokenizer, job: ShardJob) -> list[list[int]]:
     """Count, for each row, the learned tokens it had before each of its repairs."""
     stages = [repair.before for row in rows for repair in row.repairs]
-    encoded = iter(encode_conversations(stages, tokenizer, max_length=job.max_length) if stages else ())
+    found = encode_conversations(stages, tokenizer, max_length=job.max_length, paired=job.paired) if stages else []
+    encoded = iter(found)
     return [[result.num_learned for result in islice(encoded, len(row.repairs))] for row in rows]
 
 

@@ -170,6 +170,8 @@ class PreparedDataset(Document):
     seen_learned_tokens: int | None = None
     """Learned tokens of all rows that were tokenised, before anything was dropped or cut; None where not counted."""
     on_too_long: OnTooLong = "drop"
+    paired: bool = False
+    """Whether each row is two sequences, one after the other: with the better answer, and with the worse."""
     tokens: TokenReport | None = None
     splits: dict[SplitName, Split]
     split_evidence: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -49,6 +50,18 @@ class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     epoch: float
     validation_loss: float
     best: bool
+
+
+class PairsJudged(Event, frozen=True, kw_only=True, tag="pairs"):
+    """How the model ranks pairs of answers, held against the model as it was."""
+
+    step: int
+    split: Literal["train", "validation"]
+    """Pairs of this step, or all that choose the checkpoint."""
+    accuracy: float
+    """Share of pairs whose better answer gained more."""
+    margin: float
+    """Mean gain of the better answer over the worse one, times beta, in nats."""
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint"):
@@ -142,6 +155,7 @@ AnyEvent = (
     | LossSpiked
     | BatchShrunk
     | Evaluated
+    | PairsJudged
     | CheckpointSaved
     | Noticed
     | Diagnosed

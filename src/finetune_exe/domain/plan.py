@@ -215,6 +215,25 @@ METHOD_TYPES: dict[MethodKind, type[Method]] = {
 }
 """The settings of each kind of method."""
 
+
+class Sft(Value):
+    """Learn the answers as they stand: the likelier each of their tokens, the lower the loss."""
+
+    kind: Literal["sft"] = "sft"
+    """What the loss asks for."""
+
+
+class Dpo(Value):
+    """Learn from pairs: raise the better answer over the worse one, held against the model as it was."""
+
+    kind: Literal["dpo"] = "dpo"
+    """What the loss asks for."""
+    beta: float = Field(default=0.1, gt=0)
+    """How dear it is to move away from the model as it was; more keeps it closer."""
+
+
+Objective = Annotated[Sft | Dpo, Field(discriminator="kind")]
+
 OptimizerName = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion", "adafactor"]
 
 
@@ -366,6 +385,7 @@ class Plan(Document):
     task: Task
     model: BaseModelChoice
     data: DataChoice = DataChoice()
+    objective: Objective = Sft()
     method: Method = Lora()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -426,7 +446,8 @@ class Plan(Document):
 
 
 SETTING_GROUPS = (
-    "data", "method", "optimizer", "schedule", "batch", "precision", "parallelism", "checkpoints", "evaluation",
+    "data", "objective", "method", "optimizer", "schedule", "batch", "precision", "parallelism", "checkpoints",
+    "evaluation",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def speed_key(plan: Plan) -> str:
         "batch": plan.batch.model_dump(mode="json"),
         "precision": plan.precision.model_dump(mode="json"),
         "optimizer": plan.optimizer.kind,
+        **({} if plan.objective.kind == "sft" else {"objective": plan.objective.kind}),
         "max_length": plan.data.max_length,
         "paths": plan.data.paths,
         "processor": plan.hardware.cpu,
@@ -65,6 +66,8 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     if speed is None or plan.profile is None:
         return None
     sizes, row = split_sizes(plan, plan.profile), row_tokens(plan, plan.profile)
+    if plan.objective.kind == "dpo":
+        row = Interval(low=2 * row.low, mid=2 * row.mid, high=2 * row.high)
     rows = sizes.train * plan.schedule.epochs
     if plan.schedule.max_steps is not None:
         rows = min(rows, plan.schedule.max_steps * plan.batch.effective)

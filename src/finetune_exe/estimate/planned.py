@@ -47,6 +47,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         return None
     half = plan.precision.base_dtype != "float32"
     single = isinstance(plan.method, Full) and plan.method.masters == "float32"
+    paired = plan.objective.kind == "dpo"
     longest = longest_row(plan)
     passes = arrange_passes(plan)
     return Workload(
@@ -57,7 +58,8 @@ def plan_workload(plan: Plan) -> Workload | None:
         stream_bytes=2 if half and not single else 4,
         training=_training(plan, shape),
         optimizer=_optimizer(plan, shape),
-        micro_batch_size=plan.batch.micro_batch_size,
+        micro_batch_size=plan.batch.micro_batch_size * (2 if paired else 1),
+        reference_passes=1.0 if paired else 0.0,
         longest_tokens=longest.mid,
         mean_tokens=row_tokens(plan, plan.profile).mid if plan.profile else longest.mid,
         padded_share=passes.padded_share if passes else _usual_padding(plan),

@@ -173,9 +173,9 @@ def operations_per_weight(workload: Workload) -> float:
 
 
 def recomputed(workload: Workload) -> float:
-    """Give the share of a forward pass that the backward pass repeats."""
+    """Give the share of a forward pass that a step makes besides: what the backward pass repeats, and a reference."""
     shares = {"no": 0.0, "selective": SELECTIVE_RECOMPUTE, "full": workload.recomputed_layers, "offload": 1.0}
-    return shares[workload.checkpointing]
+    return shares[workload.checkpointing] + workload.reference_passes
 
 
 def _weight_traffic(workload: Workload) -> float:

@@ -128,6 +128,8 @@ class Workload:
     checkpointing: Literal["no", "full", "selective", "offload"] = "no"
     recomputed_layers: float = 1.0
     """Share of the layers that full checkpointing computes again; the others keep everything."""
+    reference_passes: float = 0.0
+    """Forward passes without a backward pass that a step makes besides: of the model as it was, for pairs."""
     tf32: bool = True
     """Whether products of float32 may round their factors to 10 bits."""
     attention: Literal["fused", "eager"] = "fused"

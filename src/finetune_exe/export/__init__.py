@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.axolotl import AXOLOTL
 from finetune_exe.export.exporter import Exporter, File, Files
@@ -44,7 +44,8 @@ def config_excerpt(plan: Plan) -> str:
     schedule = plan.schedule
     length = [setting("num_train_epochs", schedule.epochs)]
     length += [] if schedule.max_steps is None else [setting("max_steps", schedule.max_steps)]
-    training = call("training = TrainingArguments", (*trainer_settings(plan), *length))
+    pairs = f"# the loss is DPO's, beta {plan.objective.beta:g}\n" if isinstance(plan.objective, Dpo) else ""
+    training = pairs + call("training = TrainingArguments", (*trainer_settings(plan), *length))
     peft, four_bit = adapter(plan), quantization(plan)
     if peft is None:
         return (

@@ -10,7 +10,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.yaml_text import Json, write_yaml
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
-from finetune_exe.export.source import left_out, literal
+from finetune_exe.export.source import left_out, literal, refuse_pairs
 
 TRAIN_ROWS, VALIDATION_ROWS = "dataset/train.rows.jsonl", "dataset/validation.rows.jsonl"
 PREPARE = "fine-tune dataset --plan plan.yaml -o dataset"
@@ -62,6 +62,7 @@ class ConfigurationFile:
         Raises:
             FineTuneError: O03 where the trainer does not know the plan's method.
         """
+        refuse_pairs(plan)
         if plan.method.kind not in self.methods:
             raise FineTuneError(
                 "O03",

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import PurePath
 
 from finetune_exe.domain.plan import Full, Ia3, OptimizerName, Parallelism, Plan, Prefix, Prompt, Qlora, WarmupFraction
+from finetune_exe.errors import FineTuneError
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
@@ -220,6 +221,7 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
         constants: The same as Python text.
         parts: Names of the parts below `scripts/` that follow.
     """
+    refuse_pairs(plan)
     if plan.method.kind == "qlora" or plan.optimizer.kind in ("adamw_8bit", "paged_adamw_8bit", "lion"):
         header = header.replace('"peft>=0.21"', '"peft>=0.21" "bitsandbytes>=0.50.2"')
     expressed = {path for item in settings for path in item.paths}
@@ -233,6 +235,22 @@ _ELSEWHERE = {
 }
 
 
+def refuse_pairs(plan: Plan) -> None:
+    """Refuse to write for a trainer of answers what learns from pairs.
+
+    Raises:
+        FineTuneError: O03.
+    """
+    if plan.objective.kind != "sft":
+        raise FineTuneError(
+            "O03",
+            what=f"no other trainer's form is written for objective.kind={plan.objective.kind}",
+            where="objective.kind in the plan",
+            why="it would train the better answers alone, which is something else",
+            fix="`fine-tune train` trains it; `config --to plan` writes the plan",
+        )
+
+
 def left_out(plan: Plan, expressed: Collection[str]) -> str:
     """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently.
 
@@ -241,6 +259,8 @@ def left_out(plan: Plan, expressed: Collection[str]) -> str:
     one_process = plan.parallelism == Parallelism()
     lines: list[str] = []
     for path, value, default in plan.settings():
+        if path.startswith("objective."):
+            continue  # anything but answers is refused
         elsewhere = "" if path == "data.chat_template" else _ELSEWHERE.get(path.split(".")[0], "")
         usual = (elsewhere and value == default) or (one_process and path.startswith("parallelism."))
         if path not in expressed and not usual:

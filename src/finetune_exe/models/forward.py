@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -139,6 +139,13 @@ class LossFunction:
             row_N = torch.searchsorted(ends, position_N, right=True)
         return RowLosses(nll_N, row_N)
 
+    def weight(self, rows: Rows) -> int:
+        """Count what the loss of a batch is a sum over."""
+        return rows.num_learned
+
+    def restart(self) -> None:
+        """Forget what was kept of earlier batches: nothing is."""
+
     def _inputs(self, rows: Rows) -> dict[str, Any]:
         """Give the rows with what is learned to stand before them: keys and values, or embeddings."""
         import torch
@@ -186,9 +193,10 @@ class LossFunction:
 def batch_of(
     split: SplitData, indices: Sequence[int], *, pad_token_id: int, device: str, packing: bool = False
 ) -> Rows:
-    """Put sequences of a split into one batch, side by side or end to end."""
+    """Put sequences of a split into one batch, side by side or end to end; the two of a pair follow each other."""
     put = pack if packing else collate
-    return put([split.sequence(index) for index in indices], pad_token_id=pad_token_id, device=device)
+    sequences = [sequence for index in indices for sequence in split.members(index)]
+    return put(sequences, pad_token_id=pad_token_id, device=device)
 
 
 def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) -> Iterator[list[int]]:
@@ -204,10 +212,27 @@ def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) 
         yield batch
 
 
-def mean_loss(losses: LossFunction, split: SplitData, *, pad_token_id: int) -> float:
-    """Measure the mean negative log-likelihood of a split's learned tokens, in nats, leaving the model as it was."""
+class Losses(Protocol):
+    """Losses of batches under one model, each a sum over what `weight` counts."""
+
+    model: Any
+    device: str
+
+    def __call__(self, rows: Rows) -> RowLosses:
+        """Compute the losses of a batch."""
+
+    def weight(self, rows: Rows) -> int:
+        """Count what the loss of a batch is a sum over."""
+
+    def restart(self) -> None:
+        """Forget what was kept of earlier batches."""
+
+
+def mean_loss(losses: Losses, split: SplitData, *, pad_token_id: int) -> float:
+    """Measure the mean loss of a split, of its learned tokens or pairs, in nats, leaving the model as it was."""
     import torch
 
+    losses.restart()
     training = losses.model.training
     losses.model.eval()
     total, count = 0.0, 0

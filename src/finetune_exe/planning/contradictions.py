@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from finetune_exe.domain.plan import Plan, Prefix, Prompt, WarmupSteps
+from finetune_exe.domain.plan import Full, Plan, Prefix, Prompt, WarmupSteps
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.rows import split_sizes
@@ -81,10 +81,28 @@ def _stopping(plan: Plan) -> Iterator[Pair]:
         )
 
 
+def _pairs(plan: Plan) -> Iterator[Pair]:
+    if plan.objective.kind == "dpo" and plan.data.format != "preference":
+        yield (
+            "objective.kind",
+            "data.format",
+            "pairs are learned from rows in the layout preference, named as such",
+        )
+    if plan.objective.kind == "dpo" and plan.data.on_too_long == "truncate_prompt":
+        yield "objective.kind", "data.on_too_long", "a pair that is too long can be dropped or refused, not cut"
+    if plan.objective.kind == "dpo" and plan.batch.packing:
+        yield "objective.kind", "batch.packing", "the two rows of a pair are computed side by side, not end to end"
+
+
 def _answers(plan: Plan) -> Iterator[Pair]:
     asked = [metric for metric in plan.evaluation.metrics if metric in ("chrf", "rouge_l", "exact_match")]
     if asked and plan.evaluation.max_generations == 0:
         yield "evaluation.max_generations", "evaluation.metrics", f"{', '.join(asked)} need generated answers"
+
+
+def _masters(plan: Plan) -> Iterator[Pair]:
+    if isinstance(plan.method, Full) and plan.method.masters != "float32" and plan.precision.base_dtype != "bfloat16":
+        yield "method.masters", "precision.base_dtype", f"{plan.method.masters} keeps the weights in bfloat16"
 
 
 def _steps(plan: Plan) -> Iterator[Pair]:
@@ -96,7 +114,7 @@ def _steps(plan: Plan) -> Iterator[Pair]:
 
 
 CONTRADICTIONS: tuple[Callable[[Plan], Iterator[Pair]], ...] = (
-    _gpus, _packing, _warmup, _stopping, _answers, _steps,
+    _gpus, _packing, _warmup, _stopping, _pairs, _answers, _masters, _steps,
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_adapter
-from finetune_exe.planning.learning_rate import advise_learning_rate
+from finetune_exe.planning.learning_rate import advise_learning_rate, advise_preference_rate
 from finetune_exe.planning.method import advise_method, chosen_kind
 from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
 from finetune_exe.planning.precision import advise_masters, advise_precision
@@ -88,6 +88,9 @@ def advise(
         decisions["method.num_virtual_tokens"] = _prefix_length()
     if kind == "full":
         decisions |= advise_masters(hardware, base_dtype=wished.get("precision.base_dtype"))
+    if wished.get("objective.kind") == "dpo":
+        decisions["optimizer.learning_rate"] = advise_preference_rate()
+        decisions["objective.beta"] = _beta()
     if wished.get("optimizer.kind") == "lion":
         decisions["optimizer.beta2"] = _beta2_of_lion()
     decisions |= advise_checkpoints(
@@ -151,6 +154,17 @@ def _prefix_length() -> Decision:
         source=known.source,
         confidence=known.confidence,
         interval=Interval(low=known["low"], mid=float(usual.num_virtual_tokens), high=known["high"]),
+    )
+
+
+def _beta() -> Decision:
+    known = rule("dpo")
+    return Decision(
+        value=known["beta"],
+        reason="customary; less lets the model move further from what it was, for better and worse",
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=known["beta_low"], mid=known["beta"], high=known["beta_high"]),
     )
 
 

@@ -55,6 +55,19 @@ def _of_weights(model: BaseModelChoice, *, full: bool) -> Decision:
     )
 
 
+def advise_preference_rate() -> Decision:
+    """Give the rate of adapters that learn from pairs: far below that of answers."""
+    known = rule("dpo")
+    return Decision(
+        value=known["value"],
+        reason="pairs need far smaller steps than answers do: larger ones make both answers unlikely",
+        source=known.source,
+        confidence=known.confidence,
+        interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+        would_change="a reward margin that hardly rises (more), or a validation loss that rises (less)",
+    )
+
+
 def _with_signs(advice: Decision) -> Decision:
     """Lower a rate of AdamW for Lion, whose every step is as long as the rate."""
     known = rule("lion")

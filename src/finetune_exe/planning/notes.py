@@ -88,6 +88,11 @@ def _about_run(plan: Plan) -> Iterator[str]:
     if rate is not None and rate.interval is not None and rate.confidence == "low":
         low, high = format_number(rate.interval.low), format_number(rate.interval.high)
         yield f"The best learning rate may lie anywhere from {low} to {high}: try two or three values."
+    if plan.objective.kind == "dpo" and plan.optimizer.learning_rate > rule("dpo")["high"]:
+        yield (
+            f"A learning rate of {format_number(plan.optimizer.learning_rate)} suits answers; pairs usually want "
+            f"{format_number(rule('dpo')['value'])}."
+        )
     if plan.method.kind == "full" and plan.optimizer.learning_rate >= 2e-4:
         yield (
             f"A learning rate of {format_number(plan.optimizer.learning_rate)} suits LoRA; "

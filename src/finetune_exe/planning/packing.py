@@ -27,6 +27,7 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
         passes is None
         or plan.model.shape is None
         or plan.batch.packing
+        or plan.objective.kind == "dpo"
         or isinstance(plan.method, Prefix | Prompt)
         or {"batch.packing", "batch.group_by_length"} & set(fixed)
         or passes.padded_share <= WORTH["gpu" if plan.hardware.gpus else "cpu"]

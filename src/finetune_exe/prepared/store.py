@@ -65,21 +65,35 @@ class SplitData:
     offsets: NDArray[np.int64]
     rows: NDArray[np.int32]
     rows_path: Path
+    paired: bool = False
+    """Whether sequences come in pairs, with the better and with the worse answer; a pair then counts as one."""
 
     def __len__(self) -> int:
-        """Count the sequences."""
-        return len(self.offsets) - 1
+        """Count the sequences, or pairs."""
+        return len(self.rows)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each sequence."""
+        """Tokens of each sequence; of a pair, twice those of its longer one, which is what it takes in a batch."""
         import numpy as np
 
-        return [int(length) for length in np.diff(self.offsets)]
+        lengths = np.diff(self.offsets)
+        if self.paired:
+            lengths = 2 * lengths.reshape(-1, 2).max(axis=1)
+        return [int(length) for length in lengths]
 
     def sequence(self, index: int) -> SequenceView:
-        """Give sequence `index`, without copying it."""
-        start, end = self.offsets[index], self.offsets[index + 1]
+        """Give sequence `index`, of a pair the one with the better answer, without copying it."""
+        return self._view(2 * index if self.paired else index)
+
+    def members(self, index: int) -> tuple[SequenceView, ...]:
+        """Give sequence `index`, of a pair both."""
+        if not self.paired:
+            return (self._view(index),)
+        return self._view(2 * index), self._view(2 * index + 1)
+
+    def _view(self, number: int) -> SequenceView:
+        start, end = self.offsets[number], self.offsets[number + 1]
         return SequenceView(self.tokens[start:end], self.learned[start:end])
 
     def read_rows(self) -> tuple[StoredRow, ...]:
@@ -115,7 +129,9 @@ class PreparedFolder:
                 arrays[array] = np.load(file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as fault:
                 raise damaged(file, str(fault)) from fault
-        return SplitData(**arrays, rows_path=self.path / f"{name}.rows.jsonl")
+        if self.manifest.paired:
+            arrays["rows"] = arrays["rows"][::2]
+        return SplitData(**arrays, rows_path=self.path / f"{name}.rows.jsonl", paired=self.manifest.paired)
 
 
 class SplitWriter:
@@ -247,7 +263,7 @@ def load_dataset(folder: Path, *, key: str | None = None, verify: bool = True) -
     prepared = PreparedFolder(path=folder, manifest=manifest)
     for name, split in manifest.splits.items():
         data = prepared.split(name)
-        if len(data) != split.num_sequences or len(data.tokens) != split.num_tokens != len(data.learned):
+        if len(data.offsets) - 1 != split.num_sequences or len(data.tokens) != split.num_tokens != len(data.learned):
             raise damaged(folder / f"{name}.offsets.npy", "it does not have the length the manifest says")
         if verify and _digest(folder, name) != split.digest:
             raise damaged(folder / f"{name}.tokens.npy", "its content is not what the manifest says")

@@ -16,6 +16,7 @@ from finetune_exe.domain.events import (
     Evaluated,
     LossSpiked,
     Noticed,
+    PairsJudged,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -75,6 +76,13 @@ class LiveView:
                 self._validation = event.validation_loss
                 best = ", the best so far" if event.best else ""
                 self.note(f"step {event.step}: validation loss {event.validation_loss:.4f}{best}")
+            case PairsJudged(split="validation"):
+                self.note(
+                    f"step {event.step}: {event.accuracy:.0%} of the validation pairs ranked right, "
+                    f"margin {event.margin:.3f}"
+                )
+            case PairsJudged():
+                pass
             case CheckpointSaved():
                 self.note(f"step {event.step}: checkpoint {event.path}")
             case Noticed():

@@ -31,6 +31,7 @@ from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
 from finetune_exe.training.memory import start_measuring
+from finetune_exe.training.pairs import judge_pairs
 from finetune_exe.training.rehearsal import check_vocabulary, require_room, run_rehearsal
 from finetune_exe.training.resume import Resumption, fingerprint, verified_best, version_changes
 from finetune_exe.training.setup import Setup, set_up, versions
@@ -92,6 +93,7 @@ class Course:
         self.tally.add(step)
         self.tally.empty_passes += len(self.guards.passes(micro_batches)) - len(attempt.rows)
         self.emit(step)
+        judge_pairs(self.setup, "train", step.step, self.emit, seconds=self.seconds())
         if usual is not None and is_spike(step.loss, usual):
             self.emit(LossSpiked(seconds=self.seconds(), step=step.step, loss=step.loss, usual=usual,
                                  rows=self.guards.name(micro_batches)))  # fmt: skip
@@ -128,6 +130,7 @@ class Course:
                 why="the best checkpoint cannot be told by such a number; those that are there are intact",
                 fix="lower optimizer.learning_rate; or --set precision.base_dtype=float32",
             )
+        judge_pairs(self.setup, "validation", step, self.emit, seconds=self.seconds())
         point = EvaluationPoint(step=step, epoch=self.epoch(step), validation_loss=loss)
         best = self.tally.judge(point)
         self.emit(Evaluated(seconds=self.seconds(), step=step, epoch=point.epoch,
@@ -235,6 +238,7 @@ def _announce(course: Course) -> None:
         num_trainable_parameters=setup.num_trainable_parameters, device=setup.device,
     ))  # fmt: skip
     loss = course.tally.initial_loss = mean_loss(setup.losses, course.validation, pad_token_id=course.pad)
+    judge_pairs(setup, "validation", 0, course.emit, seconds=course.seconds())
     course.emit(Evaluated(seconds=course.seconds(), step=0, epoch=0.0, validation_loss=loss, best=False))
 
 

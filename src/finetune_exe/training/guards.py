@@ -137,7 +137,7 @@ class Guards:
         return batch_of(self.split, indices, pad_token_id=self.pad, device=self.setup.device, packing=self.packing)
 
     def _length(self, index: int) -> int:
-        return int(self.split.offsets[index + 1] - self.split.offsets[index])
+        return sum(len(sequence.tokens) for sequence in self.split.members(index))
 
 
 def refuse_many_skips(skipped_in_a_row: int, *, reason: str, step: int, rows: Sequence[str]) -> None:

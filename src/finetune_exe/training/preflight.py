@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import Parallelism, Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.load import pick_device, require_training_packages
 from finetune_exe.training.optimizers import FROM_BITSANDBYTES
+
+SWITCHABLE: tuple[MethodKind, ...] = ("lora", "qlora", "ia3")
+"""Methods that can be switched off in the model they are part of."""
 
 
 def check_trainable(plan: Plan) -> None:
@@ -32,6 +36,14 @@ def check_trainable(plan: Plan) -> None:
             why="layers that are computed again drop the keys and values before the row: nothing would be learned",
             fix="--set precision.gradient_checkpointing=false with a smaller batch.micro_batch_size; "
             "or --set method.kind=lora",
+        )
+    if plan.objective.kind == "dpo" and plan.method.kind not in SWITCHABLE:
+        raise FineTuneError(
+            "T02",
+            what=f"pairs cannot be learned with method.kind={plan.method.kind}",
+            where="objective.kind and method.kind in the plan",
+            why="the model as it was is the reference, which an adapter leaves beside it and this method does not",
+            fix=f"--set method.kind=lora (or {', '.join(kind for kind in SWITCHABLE if kind != 'lora')})",
         )
     packages = ("bitsandbytes",) if needs_bitsandbytes(plan) else ()
     require_training_packages(*packages)

@@ -8,11 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.models.forward import LossFunction
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.models.packing import require_packing
+from finetune_exe.models.preference import PreferenceLoss
 from finetune_exe.training.optimizers import make_optimizer, parameter_groups
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 
@@ -29,7 +30,7 @@ class Setup:
     method: TrainingMethod
     optimizer: torch.optim.Optimizer
     trainable: list[torch.nn.Parameter]
-    losses: LossFunction
+    losses: LossFunction | PreferenceLoss
     scaler: torch.amp.GradScaler
     """Keeps gradients of float16 from vanishing; in other formats it does nothing."""
     accelerator: Accelerator
@@ -80,7 +81,8 @@ def set_up(plan: Plan, base: Path) -> Setup:
     groups = parameter_groups(model.named_parameters(), plan.method, weight_decay=plan.optimizer.weight_decay)
     optimizer = make_optimizer(plan.optimizer, groups, plan.method)
     scaler = torch.amp.GradScaler(device, enabled=plan.precision.base_dtype == "float16")
-    losses = LossFunction(model, plan.precision, device=device)
+    plain = LossFunction(model, plan.precision, device=device)
+    losses = PreferenceLoss(plain, beta=plan.objective.beta) if isinstance(plan.objective, Dpo) else plain
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     return Setup(

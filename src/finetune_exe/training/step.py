@@ -27,7 +27,7 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
 
     Args:
         setup: The model, whose earlier gradient is forgotten.
-        rows: The step's micro-batches; the loss is one mean over all their learned tokens.
+        rows: The step's micro-batches; the loss is one mean over all their learned tokens, or pairs.
         max_norm: Longest gradient; None does not clip.
     """
     import torch
@@ -47,10 +47,11 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
 def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
     """Leave the gradient of the step's mean loss, scaled where there is a scaler, and return the loss."""
     setup.optimizer.zero_grad(set_to_none=True)
-    num_learned = sum(batch.num_learned for batch in rows)
+    setup.losses.restart()
+    whole = sum(setup.losses.weight(batch) for batch in rows)
     loss = 0.0
     for batch in rows:
-        share = setup.losses(batch).nll_N.sum() / num_learned
+        share = setup.losses(batch).nll_N.sum() / whole
         setup.accelerator.backward(setup.scaler.scale(share))
         loss += float(share.detach())
     return loss

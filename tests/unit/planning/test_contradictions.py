@@ -10,15 +10,14 @@ from finetune_exe.planning.contradictions import CONTRADICTIONS
 
 CASES = {
     "_gpus": ("parallelism.kind=ddp", "parallelism.num_gpus"),
-    "_packing": ("batch.packing=true", "method.kind"),
+    "_packing": ("batch.packing=true", "method.kind", "method.kind=prefix"),
     "_warmup": ("schedule.warmup.steps=100000", "schedule.epochs"),
     "_stopping": ("checkpoints.early_stopping_patience=50", "checkpoints.evaluations_per_epoch"),
+    "_pairs": ("objective.kind=dpo", "data.format"),
+    "_masters": ("method.masters=split", "precision.base_dtype", "method.kind=full", "precision.base_dtype=float32"),
     "_answers": ("evaluation.max_generations=0", "evaluation.metrics"),
     "_steps": ("schedule.max_steps=1000000", "schedule.epochs"),
 }
-
-
-BESIDE = {"batch.packing=true": ("method.kind=prefix",)}
 
 
 def plan(*settings: str) -> None:
@@ -30,10 +29,11 @@ def test_every_rule_has_a_case() -> None:
     assert {rule.__name__ for rule in CONTRADICTIONS} == set(CASES)
 
 
-@pytest.mark.parametrize(("setting", "other"), CASES.values(), ids=CASES)
-def test_both_settings_are_named(setting: str, other: str) -> None:
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_both_settings_are_named(case: tuple[str, ...]) -> None:
+    setting, other, *beside = case
     with pytest.raises(FineTuneError) as caught:
-        plan(setting, *BESIDE.get(setting, ()))
+        plan(*beside, setting)
     assert caught.value.code == "C11"
     assert setting.split("=", maxsplit=1)[0] in caught.value.where
     assert other in caught.value.where

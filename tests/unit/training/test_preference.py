@@ -1,0 +1,198 @@
+"""Learning from pairs of answers, from rows to a model that ranks them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import write_model
+from tests.unit.training.conftest import SMALL
+
+from finetune_exe.data.prepare import prepare
+from finetune_exe.domain.events import AnyEvent, Evaluated, PairsJudged, StepFinished
+from finetune_exe.domain.plan import Lora, Plan, Precision
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
+from finetune_exe.models.load import load_base, load_model
+from finetune_exe.models.merge import merge_checkpoint
+from finetune_exe.models.methods import training_method
+from finetune_exe.models.preference import PreferenceLoss
+from finetune_exe.prepared.store import PreparedFolder, load_dataset
+from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.training.loop import train
+from finetune_exe.training.preflight import check_trainable
+from finetune_exe.workflow.plans import make_plan
+
+BETA = 0.3
+FAULTS = {
+    "no_rejected_answer": {"prompt": "say fox", "chosen": "the fox", "rejected": ""},
+    "same_answers": {"prompt": "say dog now", "chosen": "the dog", "rejected": "the dog"},
+}
+
+
+def write_pairs(path: Path, *, count: int = 60) -> Path:
+    """Rows whose better answer names the topic, and whose worse one is about the end."""
+    topics = ("fox", "dog", "user", "lazy", "quick", "brown", "over", "jump")
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"say {topics[n % 8]} {n}", "chosen": f"the {topics[n % 8]} said {n % 7}",
+         "rejected": f"the end of {n % 5}" + " lazy" * (n % 3)}
+        for n in range(count)
+    ]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, [*rows, *FAULTS.values()])) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pairs_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("pairs-model") / "tiny", seed=2)
+
+
+@pytest.fixture(scope="module")
+def plan(pairs_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    file = write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.jsonl")
+    spec = TaskSpec(description="answer well", data_paths=(str(file),), model=str(pairs_base))
+    settings = ("data.format=preference", "objective.kind=dpo", f"objective.beta={BETA}", "batch.micro_batch_size=4",
+                "precision.base_dtype=float32", "method.lora_dropout=0.0", "schedule.max_steps=20",
+                "optimizer.learning_rate=5e-3", "checkpoints.evaluations_per_epoch=1")  # fmt: skip
+    return make_plan(spec, hardware=SMALL, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def pairs(plan: Plan, pairs_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
+    folder = tmp_path_factory.mktemp("prepared-pairs") / "dataset"
+    prepare(plan, load_tokenizer(pairs_base, chat_template=None), folder)
+    return load_dataset(folder)
+
+
+def test_each_row_is_its_better_and_then_its_worse_answer(pairs: PreparedFolder, pairs_base: Path) -> None:
+    tokenizer = load_tokenizer(pairs_base, chat_template=None)
+    split = pairs.split("train")
+    rows = split.read_rows()
+    assert len(split) == len(rows) == pairs.manifest.splits["train"].num_rows
+    for index in range(len(split)):
+        conversation = rows[split.rows[index]].conversation
+        better, worse = split.members(index)
+        assert (better.tokens == split.sequence(index).tokens).all()
+        said = [tokenizer.decode_answer(view.tokens[view.learned].tolist()) for view in (better, worse)]
+        assert said[0].startswith(conversation["messages"][-1]["content"])
+        assert said[1].startswith(conversation["rejected"][-1]["content"])
+        start = int(better.learned.argmax())
+        assert start == int(worse.learned.argmax())
+        assert (better.tokens[:start] == worse.tokens[:start]).all()
+
+
+def test_rows_that_are_no_pair_are_counted(pairs: PreparedFolder) -> None:
+    found = {drop.code: drop.count for drop in pairs.manifest.dropped}
+    assert found["same_answers"] == 1
+    assert sum(found.values()) == 2
+    assert pairs.manifest.seen == 62
+
+
+def adapted(base: Path) -> tuple[Any, LossFunction]:
+    """A model whose adapter changes what it says."""
+    method = Lora(lora_rank=4)
+    torch.manual_seed(0)
+    model = load_base(base, method, dtype="float32", device="cpu")
+    model = training_method(method).attach(model, method, base=base, base_name="x")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval(), LossFunction(model, Precision(), device="cpu")
+
+
+def answers_likelihood(model: Any, view: Any) -> float:
+    """Sum of log-probabilities of the learned tokens, through transformers' own forward pass."""
+    ids = torch.tensor(view.tokens.tolist())[None]
+    with torch.no_grad():
+        logs = torch.log_softmax(model(input_ids=ids).logits[0, :-1].double(), dim=-1)
+    chosen = logs.gather(1, ids[0, 1:, None])[:, 0]
+    return float(chosen[torch.tensor(view.learned.tolist())[1:]].sum())
+
+
+def test_the_loss_is_the_paper_s(pairs: PreparedFolder, pairs_base: Path, tmp_path: Path) -> None:
+    """Equation 7, with a second whole model as the reference and the adapter folded into the first."""
+    model, losses = adapted(pairs_base)
+    split, pad = pairs.split("train"), pairs.manifest.pad_token_id
+    preference = PreferenceLoss(losses, beta=BETA)
+    indices = [0, 3, 5]
+    with torch.no_grad():
+        ours = preference(batch_of(split, indices, pad_token_id=pad, device="cpu")).nll_N.tolist()
+    margins = preference.take_margins()
+    training_method(Lora()).save(model, tmp_path / "saved")
+    now = merge_checkpoint(tmp_path / "saved", pairs_base, Lora(lora_rank=4), dtype="float32", device="cpu")
+    then = load_model(pairs_base, dtype="float32", device="cpu").eval()
+    gains = []
+    for index in indices:
+        better, worse = split.members(index)
+        ahead = [answers_likelihood(each, better) - answers_likelihood(each, worse) for each in (now, then)]
+        gains.append(BETA * (ahead[0] - ahead[1]))
+    assert ours == pytest.approx([math.log1p(math.exp(-gain)) for gain in gains], rel=1e-4)
+    assert margins is not None
+    assert margins.margin == pytest.approx(sum(gains) / 3, rel=1e-3, abs=1e-5)
+    assert margins.accuracy == pytest.approx(sum(gain > 0 for gain in gains) / 3)
+    assert preference.take_margins() is None
+
+
+def test_an_adapter_that_has_learned_nothing_is_undecided(pairs: PreparedFolder, pairs_base: Path) -> None:
+    method = Lora(lora_rank=4)
+    model = load_base(pairs_base, method, dtype="float32", device="cpu")
+    model = training_method(method).attach(model, method, base=pairs_base, base_name="x")
+    preference = PreferenceLoss(LossFunction(model, Precision(), device="cpu"), beta=BETA)
+    loss = mean_loss(preference, pairs.split("validation"), pad_token_id=pairs.manifest.pad_token_id)
+    assert loss == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_training_on_pairs_ranks_them(plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path) -> None:
+    events: list[AnyEvent] = []
+    summary = train(plan, pairs, base=pairs_base, run=tmp_path, emit=events.append)
+    assert summary.initial_validation_loss == pytest.approx(math.log(2), rel=1e-6)
+    assert summary.best_validation_loss < 0.5 * summary.initial_validation_loss
+    judged = [event for event in events if isinstance(event, PairsJudged)]
+    validated = [event for event in judged if event.split == "validation"]
+    assert len(validated) == sum(isinstance(event, Evaluated) for event in events)
+    assert len(judged) - len(validated) == sum(isinstance(event, StepFinished) for event in events) == 20
+    assert validated[-1].accuracy > 0.9
+    assert validated[-1].margin > 0.5 > validated[0].margin
+
+
+@pytest.mark.parametrize("sizes", [(1, 4), (2, 2)])
+def test_pairs_at_once_or_one_after_another_learn_the_same(
+    sizes: tuple[int, int], plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    def losses(micro: int, passes: int) -> list[float]:
+        batch = plan.batch.model_copy(update={"micro_batch_size": micro, "gradient_accumulation_steps": passes})
+        schedule = plan.schedule.model_copy(update={"max_steps": 3})
+        changed = plan.model_copy(update={"batch": batch, "schedule": schedule})
+        events: list[AnyEvent] = []
+        train(changed, pairs, base=pairs_base, run=tmp_path / f"{micro}", emit=events.append)
+        return [event.loss for event in events if isinstance(event, StepFinished)]
+
+    assert losses(*sizes) == pytest.approx(losses(4, 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["full", "prefix", "prompt"])
+def test_a_method_without_a_reference_is_refused(kind: str, plan: Plan) -> None:
+    from finetune_exe.domain.plan import METHOD_TYPES
+
+    with pytest.raises(FineTuneError, match=rf"error\[FT-T02\].*method\.kind={kind}"):
+        check_trainable(plan.model_copy(update={"method": METHOD_TYPES[kind]()}))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("setting", ["data.format=null", "data.on_too_long=truncate_prompt"])
+def test_settings_that_leave_no_pairs_are_refused(setting: str, plan: Plan) -> None:
+    from finetune_exe.workflow.plans import edit_plan
+
+    with pytest.raises(FineTuneError, match=r"error\[FT-C11\].*pair"):
+        edit_plan(plan, (setting,))
+
+
+def test_the_learning_rate_for_pairs_is_advised(pairs_base: Path, plan: Plan) -> None:
+    spec = TaskSpec(description="answer well", data_paths=plan.data.paths, model=str(pairs_base))
+    advised = make_plan(spec, hardware=SMALL, settings=("data.format=preference", "objective.kind=dpo"))
+    assert advised.optimizer.learning_rate == 1e-5
+    assert advised.decisions["objective.beta"].value == 0.1
