@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 from finetune_exe.domain.plan import Optimizer
 from finetune_exe.models.forward import LossFunction
-from finetune_exe.models.generate import merged
 from finetune_exe.models.load import choose_attention
+from finetune_exe.models.merge import merged
 from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.training.selftests.bench import NUM_ROWS, Bench
 from finetune_exe.training.selftests.learning import FLOAT32
@@ -43,7 +43,7 @@ def saved_is_loaded(bench: Bench) -> Measured:
         setup.method.save(setup.accelerator.unwrap_model(setup.model), folder)
         plan = bench.plan(name)
         model = training_method(plan.method).load(folder, bench.base, plan.method, dtype="float32", device=bench.device)
-        choose_attention(model, max_length=plan.data.max_length, device=bench.device)
+        choose_attention(model, device=bench.device)
         with torch.no_grad():
             before = setup.losses(rows).nll_N
             after = LossFunction(model, FLOAT32, device=bench.device)(rows).nll_N
