@@ -24,16 +24,26 @@ from finetune_exe.models.rank_watch import RankWatch
 from finetune_exe.models.ranks import ALONE, Ranks, find_place, free_port
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.training.loop import train
+from finetune_exe.training.resume import find_resumption
 
 COMMON = ("schedule.max_steps=4", "optimizer.learning_rate=1e-3", "checkpoints.evaluations_per_epoch=2")
 
 
-def learn_share(ranks: Ranks, *, plan: str, data: str, base: str, run: str) -> dict[str, Any]:
-    """Train as one of several processes, and tell what this one saw."""
+def learn_share(
+    ranks: Ranks, *, plan: str, data: str, base: str, run: str, stop_after: int | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train as one of several processes, and tell what this one saw; the last one may be asked to stop on the way."""
     events: list[AnyEvent] = []
     made = Plan.model_validate_json(plan)
     folder = load_dataset(Path(data), verify=False)
-    summary = train(made, folder, base=Path(base), run=Path(run), emit=events.append)
+
+    def asked_to_stop() -> str | None:
+        done = len(seen(events)["losses"])
+        return "SIGTERM" if done == stop_after and ranks.index == ranks.count - 1 else None
+
+    resumption = find_resumption(Path(run)) if resume else None
+    summary = train(made, folder, base=Path(base), run=Path(run), emit=events.append, resumption=resumption,
+                    asked_to_stop=asked_to_stop)  # fmt: skip
     return seen(events) | {"checkpoint": summary.checkpoint, "learned": summary.learned_tokens}
 
 
@@ -89,6 +99,26 @@ def test_processes_learn_together_what_one_learns_alone(
     assert (one - many).norm() <= 1e-5 * one.norm()
 
 
+@pytest.mark.parametrize(("kind", "method"), [("ddp", "lora"), ("fsdp", "full")])
+def test_processes_that_were_stopped_go_on_as_if_they_had_not_been(
+    kind: str, method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    """To the last bit, dropout of each process included; one of them asked to stop stops all."""
+    dropout = ("method.lora_dropout=0.2",) if method == "lora" else ()
+    plan = make(*COMMON, f"method.kind={method}", *dropout, "schedule.max_steps=6", "batch.micro_batch_size=2",
+                f"parallelism.kind={kind}", "parallelism.num_gpus=2")  # fmt: skip
+    given = {"plan": plan.model_dump_json(by_alias=True), "data": str(data.path), "base": str(base)}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    wanted = together(learn_share, tmp_path / "a", count=2, run=str(whole), **given)
+    for stopped in together(learn_share, tmp_path / "b", count=2, run=str(parts), stop_after=3, **given):
+        assert stopped["code"] == "T11"
+    found = together(learn_share, tmp_path / "c", count=2, run=str(parts), resume=True, **given)
+    for one, other in zip(found, wanted, strict=True):
+        assert one["losses"] == other["losses"][3:]
+        assert one["learned"] == other["learned"]
+    assert torch.equal(weights(parts, found[0]["checkpoint"]), weights(whole, wanted[0]["checkpoint"]))
+
+
 def sums(ranks: Ranks) -> dict[str, Any]:
     parameters = [torch.nn.Parameter(torch.zeros(size)) for size in (3, 5)]
     parameters[0].grad = torch.full((3,), float(ranks.index + 1))  # the other has no gradient, in no process
@@ -123,8 +153,9 @@ def test_alone_everything_is_given_back() -> None:
     assert ALONE.totals(1.0, 2.0) == (1.0, 2.0)
     assert (ALONE.largest(-1.0), ALONE.any(True), ALONE.any(False)) == (-1.0, True, False)
     assert (ALONE.share([1, 2]), ALONE.idle_passes(2), ALONE.is_first) == ([1, 2], 0, True)
-    ALONE.announce()
-    ALONE.wait_for_first()
+    ALONE.announce(True)
+    assert ALONE.wait_for_first()
+    assert (ALONE.agree(None), ALONE.agree("SIGTERM")) == (None, "SIGTERM")
 
 
 def die_at_three(ranks: Ranks, *, how: str) -> str:

@@ -80,9 +80,10 @@ def recomputing_that_loses_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None
 
 def decay_inside_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        setup, "_optimizer",
-        lambda settings, trainable: torch.optim.Adam(
-            trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        setup, "make_optimizer",
+        lambda settings, groups, *_: torch.optim.Adam(
+            [p for group in groups for p in group["params"]], lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
         ),
     )  # fmt: skip
 
@@ -98,6 +99,16 @@ def weights_saved_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         type(METHODS["full"]), "save", lambda self, model, folder: real(self, model.to(torch.bfloat16), folder)
     )
+
+
+def states_that_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = storing.restore_state
+
+    def restore(made: Any, folder: Path) -> None:
+        real(made, folder)
+        made.optimizer.state.clear()
+
+    monkeypatch.setattr(storing, "restore_state", restore)
 
 
 def adapters_that_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +179,7 @@ BREAKS: dict[str, Break] = {
     "optimizer": decay_inside_the_gradient,
     "same seed": a_seed_nobody_sets,
     "saved = loaded": weights_saved_in_bfloat16,
+    "resumed": states_that_are_left_behind,
     "merged = adapter": adapters_that_are_dropped,
     "4-bit gradients": four_bit_layers_that_learn_wrong,
     "float32 products": products_in_bfloat16,

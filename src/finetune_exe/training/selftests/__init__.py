@@ -36,6 +36,7 @@ SELF_TESTS = (
     Measurement("optimizer", "AdamW moves weights by its formula", 1e-3, learning.optimizer),
     Measurement("same seed", "one seed gives one run", 1e-6, precision.same_seed),
     Measurement("saved = loaded", "what was saved comes back", 1e-6, storing.saved_is_loaded),
+    Measurement("resumed", "a run that was stopped goes on as if it had not been", 0.0, storing.resumed),
     Measurement("merged = adapter", "folded adapters compute as adapters beside", 1e-5, storing.merged_is_adapter),
     Measurement("4-bit gradients", "4-bit weights learn as the weights they stand for", 0.05, learning.four_bit),
     Measurement("float32 products", "float32 is float32", 1e-5, precision.float32_products),

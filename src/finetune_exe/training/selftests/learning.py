@@ -91,13 +91,14 @@ def optimizer(bench: Bench) -> Measured:
     settings = Optimizer(learning_rate=1e-3, weight_decay=0.1)
     setup = set_up(bench.plan(precision=FLOAT32, optimizer=settings), bench.base)
     learn(setup, [bench.rows(range(NUM_ROWS))], max_norm=None)
-    before = [parameter.detach().double().clone() for parameter in setup.trainable]
-    slopes = [slope.double() for slope in gradients(setup)]
+    weights = [(weight, group["weight_decay"]) for group in setup.optimizer.param_groups for weight in group["params"]]
+    before = [weight.detach().double().clone() for weight, _ in weights]
+    slopes = [weight.grad.double().clone() for weight, _ in weights]
     setup.optimizer.step()
-    moved = [after.detach().double() - old for after, old in zip(setup.trainable, before, strict=True)]
+    moved = [weight.detach().double() - old for (weight, _), old in zip(weights, before, strict=True)]
     formula = [
-        -settings.learning_rate * (slope / (slope.abs() + 1e-8) + settings.weight_decay * old)
-        for slope, old in zip(slopes, before, strict=True)
+        -settings.learning_rate * (slope / (slope.abs() + 1e-8) + decay * old)
+        for slope, old, (_, decay) in zip(slopes, before, weights, strict=True)
     ]
     return Measured(distance(moved, formula), "movement of the weights, relative")
 

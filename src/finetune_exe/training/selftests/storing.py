@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from finetune_exe.domain.plan import Optimizer
+from finetune_exe.domain.plan import Lora, Optimizer
 from finetune_exe.models.forward import LossFunction
 from finetune_exe.models.load import choose_attention
 from finetune_exe.models.merge import merged
@@ -13,6 +13,7 @@ from finetune_exe.training.selftests.bench import NUM_ROWS, Bench
 from finetune_exe.training.selftests.learning import FLOAT32
 from finetune_exe.training.selftests.measure import Measured, distance
 from finetune_exe.training.setup import Setup, set_up
+from finetune_exe.training.state import restore_state, save_state
 from finetune_exe.training.step import learn
 
 FAST = Optimizer(learning_rate=1e-2)
@@ -50,6 +51,29 @@ def saved_is_loaded(bench: Bench) -> Measured:
         found[name] = distance([after], [before])
     worst = max(found, key=lambda name: found[name])
     return Measured(found[worst], f"losses, relative; {', '.join(found)}, the largest of {worst}")
+
+
+def resumed(bench: Bench) -> Measured:
+    """Compare the weights of four steps with those of two steps, a saved and restored state, and two more."""
+    found, folder = [], bench.folder / "resumed"
+    folder.mkdir()
+    plan = bench.plan(precision=FLOAT32, optimizer=FAST).model_copy(update={"method": Lora(lora_dropout=0.1)})
+
+    def steps(setup: Setup) -> None:
+        for _ in range(2):
+            learn(setup, [bench.rows(range(NUM_ROWS))], max_norm=1.0)
+            setup.optimizer.step()
+
+    setup = set_up(plan, bench.base)
+    steps(setup)
+    save_state(setup, folder)
+    steps(setup)
+    found.append([parameter.detach() for parameter in setup.trainable])
+    again = set_up(plan, bench.base)
+    restore_state(again, folder)
+    steps(again)
+    found.append([parameter.detach() for parameter in again.trainable])
+    return Measured(distance(*found), "weights learned, relative")
 
 
 def merged_is_adapter(bench: Bench) -> Measured:
