@@ -22,6 +22,7 @@ from finetune_exe.errors import OK
 if TYPE_CHECKING:
     from finetune_exe.domain.plan import Plan
 
+TRACKER_NAMES = ("tensorboard", "wandb", "trackio")
 LAUNCHES = ("local", "torchrun", "slurm", "ray", "skypilot")
 OF_THE_LAUNCH = {"plan_path", "run_path", "launch", "processes", "machines", "dry_run"}
 """Parameters that are for the launch, and not handed on to the processes it starts."""
@@ -48,6 +49,13 @@ OF_THE_LAUNCH = {"plan_path", "run_path", "launch", "processes", "machines", "dr
 @click.option(
     "--machines", type=click.IntRange(min=1), default=1, metavar="M", help="Share the processes out to M machines."
 )
+@click.option(
+    "--track",
+    "trackers",
+    type=click.Choice(TRACKER_NAMES),
+    multiple=True,
+    help="Show the run in this program too. May be given again.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what the launch would run.")
 @set_option
 @overwrite_option
@@ -64,6 +72,7 @@ def command(
     launch: str | None,
     processes: int | None,
     machines: int,
+    trackers: tuple[str, ...],
     dry_run: bool,
     settings: tuple[str, ...],
     overwrite: bool,
@@ -90,7 +99,7 @@ def command(
     path = run_path or default_run(plan_path)
 
     def here() -> int:
-        _train(plan, path, as_json=as_json, overwrite=overwrite, resume=resume,
+        _train(plan, path, as_json=as_json, trackers=trackers, overwrite=overwrite, resume=resume,
                allowed_changes=[flag for flag, given in allowed.items() if given],
                max_seconds=None if max_minutes is None else 60 * max_minutes)  # fmt: skip
         return OK
@@ -124,16 +133,20 @@ def command(
     context.exit(status)
 
 
-def _train(plan: Plan, path: Path, *, as_json: bool, **options: Any) -> None:
+def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], **options: Any) -> None:
     from finetune_exe.report.run import render_run
     from finetune_exe.workflow.together import train_together
+    from finetune_exe.workflow.trackers import tracked
 
-    with view(as_json=as_json) as live:
+    with (
+        view(as_json=as_json) as live,
+        tracked(trackers, plan, path, emit=write_event if as_json else live, note=live.note) as emit,
+    ):
         summary = train_together(
             plan,
             path,
             **options,
-            emit=write_event if as_json else live,
+            emit=emit,
             progress=live.progress,
             note=live.note,
         )
