@@ -71,6 +71,9 @@ ERRORS: dict[str, ErrorKind] = {
     "T12": ErrorKind("None of the run's checkpoints can be trusted", BAD_DATA),
     "T13": ErrorKind("The run cannot go on: something changed since", USAGE),
     "T14": ErrorKind("The memory is too small for one row", USAGE),
+    "T21": ErrorKind("Another process of the training is gone or hangs", RESUMABLE),
+    "T22": ErrorKind("The processes do not know where they meet", USAGE),
+    "T23": ErrorKind("The job was not taken", USAGE),
     "X01": ErrorKind("A component is not installed", MISSING),
 }
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "Compare two models' scores on the same items",
     "forecast": "What more rows would bring, from runs on fewer",
     "debug": "Find out why a run went wrong",
+    "doctor": "What is installed and can be done here; self-tests of the training stack's numbers",
     "demo": "The whole job on real data, in six minutes on two cores",
 }
 

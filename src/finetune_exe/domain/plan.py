@@ -326,7 +326,7 @@ class Parallelism(Value):
     kind: Literal["none", "ddp", "fsdp"] = "none"
     """One GPU; a whole copy of the model on each (ddp); or weights, gradients and states cut up among them (fsdp)."""
     num_gpus: int = Field(default=1, ge=1)
-    """GPUs that train together; each step learns from that many times more rows."""
+    """GPUs, or processes without one, that train together; each step learns from that many times more rows."""
 
 
 class Checkpoints(Value):
@@ -428,6 +428,12 @@ class Plan(Document):
         for group in SETTING_GROUPS:
             yield from _leaves(group, getattr(self, group), type(self).model_fields[group].default)
         yield "seed", self.seed, 0
+
+    @property
+    def batch_of_step(self) -> Batch:
+        """How the rows of a step are put together, those of all processes."""
+        passes = self.batch.gradient_accumulation_steps * self.parallelism.num_gpus
+        return self.batch.model_copy(update={"gradient_accumulation_steps": passes})
 
     def undefended(self) -> list[tuple[str, Leaf]]:
         """List the settings that differ from their default and have no decision."""

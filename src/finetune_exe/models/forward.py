@@ -17,6 +17,7 @@ from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import padded_length
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.packing import packing_inputs
+from finetune_exe.models.ranks import ALONE, Ranks
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -98,11 +99,12 @@ class LossFunction:
     models that scale or cap their logits get the model's own head.
     """
 
-    def __init__(self, model: Any, precision: Precision, *, device: str) -> None:
+    def __init__(self, model: Any, precision: Precision, *, device: str, ranks: Ranks = ALONE) -> None:
         from peft import LoraConfig, PeftModel, PromptTuningConfig
 
         self.model = model
         self.device = device
+        self.ranks = ranks
         self.half = None if precision.base_dtype == "float32" else torch_dtype(precision.base_dtype)
         self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
         self._decoder = self._inner.get_decoder()
@@ -212,11 +214,20 @@ def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) 
         yield batch
 
 
+def idle_rows(device: str) -> Rows:
+    """Make a batch that a process computes, and whose loss it forgets, while others have more to do than it."""
+    import torch
+
+    learned_BT = torch.tensor([[False, True]], device=device)
+    return Rows(ids_BT=torch.zeros_like(learned_BT, dtype=torch.long), learned_BT=learned_BT, num_tokens=0)
+
+
 class Losses(Protocol):
-    """Losses of batches under one model, each a sum over what `weight` counts."""
+    """Losses of batches, each a sum over what `weight` counts, under a model that is whole or cut up."""
 
     model: Any
     device: str
+    ranks: Ranks
 
     def __call__(self, rows: Rows) -> RowLosses:
         """Compute the losses of a batch."""
@@ -229,17 +240,23 @@ class Losses(Protocol):
 
 
 def mean_loss(losses: Losses, split: SplitData, *, pad_token_id: int) -> float:
-    """Measure the mean loss of a split, of its learned tokens or pairs, in nats, leaving the model as it was."""
+    """Measure the mean loss of a split, of its learned tokens or pairs, in nats, leaving the model as it was.
+
+    Several processes share the batches out; the sums are those of all.
+    """
     import torch
 
     losses.restart()
     training = losses.model.training
     losses.model.eval()
-    total, count = 0.0, 0
+    total, count, batches = 0.0, 0.0, list(batches_by_length(split))
     with torch.no_grad():
-        for indices in batches_by_length(split):
+        for indices in losses.ranks.share(batches):
             nll_N = losses(batch_of(split, indices, pad_token_id=pad_token_id, device=losses.device)).nll_N
             total += float(nll_N.double().sum())
             count += len(nll_N)
+        for _ in range(losses.ranks.idle_passes(len(batches))):
+            losses(idle_rows(losses.device))
     losses.model.train(training)
+    total, count = losses.ranks.totals(total, count)
     return total / count

@@ -34,6 +34,7 @@ class PreferenceLoss:
         self.losses = losses
         self.model: Any = losses.model
         self.device = losses.device
+        self.ranks = losses.ranks
         self.beta = beta
         self._gains: list[torch.Tensor] = []
 

@@ -102,4 +102,4 @@ def _about_run(plan: Plan) -> Iterator[str]:
     if idle > 0:
         yield f"Training uses {used} of {used + idle} GPUs; the other {idle} stay idle."
     if used > 1:
-        yield f"`fine-tune train` runs on one device; for {used} GPUs write a script: fine-tune config --to trl."
+        yield f"`fine-tune train` starts {used} processes, one for each GPU of the machine it runs on."

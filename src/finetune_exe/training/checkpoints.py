@@ -24,6 +24,7 @@ from finetune_exe.atomic import free_bytes, io_faults
 from finetune_exe.domain.checkpoint import CheckpointFile, CheckpointManifest
 from finetune_exe.errors import FineTuneError
 from finetune_exe.training.setup import Setup
+from finetune_exe.training.sharding import whole_state
 from finetune_exe.training.state import FOLDER, save_state
 from finetune_exe.units import format_bytes
 
@@ -75,6 +76,8 @@ class Checkpoints:
     def save(self, setup: Setup, manifest: CheckpointManifest, *, best_step: int) -> Path:
         """Write a checkpoint in one piece, then remove those that are neither best nor recent.
 
+        Of several processes, which must all call it, the first alone writes.
+
         Args:
             setup: What is saved.
             manifest: All that is said of it but its files and its parent.
@@ -84,6 +87,13 @@ class Checkpoints:
             FineTuneError: I12 where the disk is full, I01 where it cannot be written for another reason; the earlier
                 checkpoints are then as they were.
         """
+        with whole_state(setup):
+            if setup.ranks.is_first:
+                return self._write(setup, manifest, best_step=best_step)
+        self.steps = [*(kept for kept in self.steps if kept != manifest.step), manifest.step]
+        return self.path(manifest.step)
+
+    def _write(self, setup: Setup, manifest: CheckpointManifest, *, best_step: int) -> Path:
         begun, step = self._clock(), manifest.step
         with _new_checkpoint(self.path(step)) as work:
             write_learned(setup, work)

@@ -84,7 +84,10 @@ class Course:
     def _all_steps(self) -> Iterator[tuple[int, Step]]:
         """Number the steps of as many epochs as it takes."""
         lengths = self.train_split.lengths
-        epochs = (plan_epoch(lengths, self.plan.batch, seed=self.plan.seed, epoch=epoch) for epoch in itertools.count())
+        epochs = (
+            plan_epoch(lengths, self.plan.batch_of_step, seed=self.plan.seed, epoch=epoch)
+            for epoch in itertools.count()
+        )
         yield from enumerate(itertools.islice(itertools.chain.from_iterable(epochs), self.num_steps), start=1)
 
     def count(self, step: StepFinished, micro_batches: Step, attempt: Attempt) -> None:
@@ -165,6 +168,7 @@ class Course:
                               micro_batch_size=self.guards.micro_batch_size),
             settings={path: value for path, value, _ in self.plan.settings()},
             versions=versions(self.plan), num_threads=torch.get_num_threads(),
+            num_processes=self.setup.ranks.count,
             progress=self.tally.progress(total_seconds=self.seconds(), device=self.setup.device),
         )  # fmt: skip
         path = self.checkpoints.save(self.setup, manifest, best_step=self.tally.best_step)
@@ -194,7 +198,7 @@ def begin(
     splits = {name: read_by_calls(data.split(name)) for name in ("train", "validation")}
     check_vocabulary(setup, splits)
     train_split, pad = splits["train"], data.manifest.pad_token_id
-    steps_per_epoch = math.ceil(len(train_split) / plan.batch.effective)
+    steps_per_epoch = math.ceil(len(train_split) / plan.batch_of_step.effective)
 
     def shrunk(size: int, said: str) -> None:
         passes = -(-plan.batch.effective // size)
@@ -207,7 +211,7 @@ def begin(
     course = Course(
         plan=plan, setup=setup, train_split=train_split, validation=splits["validation"], pad=pad,
         inputs={"plan": plan.digest(), "dataset": data.manifest.digest(), "base": fingerprint(base)},
-        num_steps=count_steps(len(train_split), plan.batch, plan.schedule), steps_per_epoch=steps_per_epoch,
+        num_steps=count_steps(len(train_split), plan.batch_of_step, plan.schedule), steps_per_epoch=steps_per_epoch,
         every=max(1, round(steps_per_epoch / plan.checkpoints.evaluations_per_epoch)),
         checkpoints=Checkpoints(run, keep_last=plan.checkpoints.keep_last,
                                 found=resumption.found if resumption else None),
@@ -219,8 +223,8 @@ def begin(
     )  # fmt: skip
     if resumption is not None:
         _take_up(course, resumption, run)
-    if rehearse:
-        epoch = plan_epoch(train_split.lengths, plan.batch, seed=plan.seed, epoch=0)
+    if rehearse and setup.ranks.count == 1:
+        epoch = plan_epoch(train_split.lengths, plan.batch_of_step, seed=plan.seed, epoch=0)
         cost = run_rehearsal(setup, course.guards, epoch, course.validation, pad=pad, folder=course.checkpoints.folder,
                              max_norm=plan.optimizer.max_grad_norm)  # fmt: skip
         require_room(cost, run=run, keep_last=plan.checkpoints.keep_last, there=len(course.checkpoints.steps))

@@ -64,14 +64,15 @@ class Guards:
         """
         random = random_state(self.setup.device)
         while True:
-            rows = tuple(self._load(part) for part in self.passes(micro_batches))
+            mine = self.setup.ranks.share(micro_batches)
+            rows = tuple(self._load(part) for part in self.passes(mine))
             rows = tuple(batch for batch in rows if batch.num_learned)
-            if not rows:
+            if not self.setup.ranks.any(bool(rows)):
                 return Attempt(rows, None)
             try:
                 return Attempt(rows, learn(self.setup, rows, max_norm=max_norm))
             except (MemoryError, RuntimeError) as fault:
-                if not is_out_of_memory(fault):
+                if self.setup.ranks.count > 1 or not is_out_of_memory(fault):
                     raise
                 said = " ".join(str(fault).split())[:200]
             self.setup.optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ from finetune_exe.training.course import begin
 from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.resume import Resumption, resume_command
 from finetune_exe.training.schedule import learning_rate
+from finetune_exe.training.step import count_tokens
 
 
 def train(
@@ -66,30 +67,30 @@ def train(
             step_started = clock()
             rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
             set_learning_rate(setup.optimizer, rate)
+            setup.ranks.reseed(plan.seed, step)
             attempt = course.guards.attempt(micro_batches, max_norm=plan.optimizer.max_grad_norm)
             if attempt.learned is None or not attempt.is_finite:
                 course.skip(step, micro_batches, attempt)
             else:
                 setup.optimizer.step()
+                learned, processed, padded = setup.ranks.totals(*count_tokens(attempt.rows))
                 finished = StepFinished(
                     seconds=course.seconds(), step=step, num_steps=num_steps, epoch=course.epoch(step),
                     loss=attempt.learned.loss, learning_rate=rate, gradient_norm=attempt.learned.gradient_norm,
-                    learned_tokens=sum(batch.num_learned for batch in attempt.rows),
-                    processed_tokens=sum(batch.num_tokens for batch in attempt.rows),
-                    padded_tokens=sum(batch.ids_BT.numel() for batch in attempt.rows),
+                    learned_tokens=round(learned), processed_tokens=round(processed), padded_tokens=round(padded),
                     step_seconds=clock() - step_started,
                 )  # fmt: skip
                 course.count(finished, micro_batches, attempt)
 
-        asked = asked_to_stop()
-        out_of_time = max_seconds is not None and clock() - begun > max_seconds
+        asked = setup.ranks.agree(asked_to_stop())
+        out_of_time = setup.ranks.any(max_seconds is not None and clock() - begun > max_seconds)
         due = step % course.every == 0 or step == num_steps or out_of_time
         evaluated = not (due and asked)
         if due and evaluated:
             course.evaluate(step)
         if course.save_due(step, evaluated=due and evaluated):
             course.save(step, evaluated=evaluated)
-        asked = asked or asked_to_stop()
+        asked = asked or setup.ranks.agree(asked_to_stop())
         if asked:
             course.save(step, evaluated=evaluated)
             emit(RunStopped(seconds=course.seconds(), step=step, reason=asked))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.plan import Parallelism, Plan
+from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.load import pick_device, require_training_packages
+from finetune_exe.models.ranks import current_ranks
 from finetune_exe.training.optimizers import FROM_BITSANDBYTES
 
 SWITCHABLE: tuple[MethodKind, ...] = ("lora", "qlora", "ia3")
@@ -18,15 +19,24 @@ def check_trainable(plan: Plan) -> None:
     Raises:
         FineTuneError: T02 for settings that cannot be honoured, X01 for a missing package.
     """
-    if plan.parallelism != Parallelism():
+    wanted, there = plan.parallelism.num_gpus, current_ranks().count
+    if wanted != there:
         raise FineTuneError(
             "T02",
-            what=f"the plan spreads the training over {plan.parallelism.num_gpus} GPUs "
-            f"(parallelism.kind={plan.parallelism.kind})",
+            what=f"the plan spreads the training over {wanted} processes (parallelism.kind={plan.parallelism.kind}), "
+            f"and {there} {'was' if there == 1 else 'were'} started",
             where="parallelism in the plan",
-            why="`fine-tune train` is one process on one device; the other GPUs would stand idle without a word",
-            fix="`fine-tune config --to trl` writes a script for all of them; for one device: "
+            why="each step would learn from another number of rows than the plan says",
+            fix=f"fine-tune train PLAN --launch torchrun --processes {wanted}; for one device: "
             "--set parallelism.kind=none --set parallelism.num_gpus=1",
+        )
+    if plan.parallelism.kind == "fsdp" and (plan.method.kind not in ("full", "lora") or plan.optimizer.kind != "adamw"):
+        raise FineTuneError(
+            "T02",
+            what=f"{plan.method.kind} with {plan.optimizer.kind} cannot be cut up among processes",
+            where="parallelism.kind, method.kind and optimizer.kind in the plan",
+            why="only full training and LoRA with AdamW's float32 states are known to stay exact when cut up",
+            fix="--set parallelism.kind=ddp; or --set method.kind=lora --set optimizer.kind=adamw",
         )
     if plan.method.kind == "prefix" and plan.precision.gradient_checkpointing:
         raise FineTuneError(
@@ -44,6 +54,14 @@ def check_trainable(plan: Plan) -> None:
             where="objective.kind and method.kind in the plan",
             why="the model as it was is the reference, which an adapter leaves beside it and this method does not",
             fix=f"--set method.kind=lora (or {', '.join(kind for kind in SWITCHABLE if kind != 'lora')})",
+        )
+    if plan.objective.kind == "dpo" and wanted > 1:
+        raise FineTuneError(
+            "T02",
+            what=f"pairs cannot be learned by {wanted} processes together",
+            where="objective.kind and parallelism.num_gpus in the plan",
+            why="what the pairs gained is summed up in one process only",
+            fix="--set parallelism.kind=none --set parallelism.num_gpus=1",
         )
     packages = ("bitsandbytes",) if needs_bitsandbytes(plan) else ()
     require_training_packages(*packages)

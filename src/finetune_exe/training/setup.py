@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from finetune_exe.models.load import choose_attention, load_base, pick_device, s
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.models.packing import require_packing
 from finetune_exe.models.preference import PreferenceLoss
+from finetune_exe.models.ranks import ALONE, Ranks, current_ranks
 from finetune_exe.training.optimizers import make_optimizer, parameter_groups
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
+from finetune_exe.training.sharding import ShardedLosses
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +32,12 @@ class Setup:
     method: TrainingMethod
     optimizer: torch.optim.Optimizer
     trainable: list[torch.nn.Parameter]
-    losses: LossFunction | PreferenceLoss
+    losses: LossFunction | PreferenceLoss | ShardedLosses
     scaler: torch.amp.GradScaler
     """Keeps gradients of float16 from vanishing; in other formats it does nothing."""
     accelerator: Accelerator
     device: str
+    ranks: Ranks = ALONE
 
     @property
     def num_trainable_parameters(self) -> int:
@@ -70,25 +73,34 @@ def set_up(plan: Plan, base: Path) -> Setup:
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
     method = training_method(plan.method)
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
-    model = load_base(base, plan.method, dtype=dtype, device=device)
-    choose_attention(model, device=device, packing=plan.batch.packing)
+    ranks = replace(current_ranks(), is_sharded=plan.parallelism.kind == "fsdp")
+    at_first = "cpu" if ranks.is_sharded else device  # the whole of it may fit no GPU
+    model = load_base(base, plan.method, dtype=dtype, device=at_first)
+    choose_attention(model, device=at_first, packing=plan.batch.packing)
     if plan.batch.packing:
         require_packing(model)
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)
+    losses = _losses(plan, LossFunction(model, plan.precision, device=at_first, ranks=ranks))
+    ranks.begin_alike(parameter for parameter in model.parameters() if parameter.requires_grad)
+    if isinstance(losses, LossFunction) and ranks.is_sharded:
+        losses = ShardedLosses(losses, device=device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = parameter_groups(model.named_parameters(), plan.method, weight_decay=plan.optimizer.weight_decay)
     optimizer = make_optimizer(plan.optimizer, groups, plan.method)
     scaler = torch.amp.GradScaler(device, enabled=plan.precision.base_dtype == "float16")
-    plain = LossFunction(model, plan.precision, device=device)
-    losses = PreferenceLoss(plain, beta=plan.objective.beta) if isinstance(plan.objective, Dpo) else plain
-    model, optimizer = accelerator.prepare(model, optimizer)
+    if ranks.count == 1:
+        model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     return Setup(
         model=model, method=method, optimizer=optimizer, trainable=trainable,
-        losses=losses, scaler=scaler, accelerator=accelerator, device=device,
+        losses=losses, scaler=scaler, accelerator=accelerator, device=device, ranks=ranks,
     )  # fmt: skip
+
+
+def _losses(plan: Plan, plain: LossFunction) -> LossFunction | PreferenceLoss | ShardedLosses:
+    return PreferenceLoss(plain, beta=plan.objective.beta) if isinstance(plan.objective, Dpo) else plain
 
 
 def versions(plan: Plan) -> dict[str, str]:

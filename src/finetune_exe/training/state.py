@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune_exe.training.setup import Setup
+from finetune_exe.training.sharding import cut_like
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,7 @@ def restore_state(setup: Setup, folder: Path) -> None:
 
     with safe_open(folder / _TRAINED, framework="pt") as saved, torch.no_grad():
         for name, parameter in _trained(setup):
-            parameter.copy_(saved.get_tensor(name))
+            parameter.copy_(cut_like(saved.get_tensor(name), parameter))
             parameter.grad = None
     rest = json.loads((folder / _REST).read_text(encoding="ascii"))
     _restore_optimizer(setup.optimizer, folder / _OPTIMIZER, rest["optimizer"])
@@ -122,8 +123,10 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, file: Path, scalars: dict[str, Any]) -> None:
     """Put the optimizer's tensors and numbers back; what it did not keep then, it does not keep now."""
+    import torch
     from safetensors import safe_open
 
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[Any, Any] = {}
     with safe_open(file, framework="pt") as saved:
         tensors = ((name, saved.get_tensor(name)) for name in saved.keys())  # noqa: SIM118 - it is no mapping
@@ -132,7 +135,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, file: Path, scalars: di
             place = states.setdefault(int(first), {})
             for key in between:
                 place = place.setdefault(key, {})
-            place[last] = value
+            place[last] = cut_like(value, parameters[int(first)]) if isinstance(value, torch.Tensor) else value
     groups: list[dict[str, Any]] = scalars["groups"]
     for group, kept in zip(optimizer.param_groups, groups, strict=True):
         kept.update({key: tuple(kept[key]) for key, value in group.items() if isinstance(value, tuple)})

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from finetune_exe.models.forward import Rows
+from finetune_exe.models.forward import Rows, idle_rows
 from finetune_exe.training.setup import Setup
+from finetune_exe.training.sharding import plain_number
 
 
 class Learned(NamedTuple):
@@ -19,6 +20,23 @@ class Learned(NamedTuple):
     """Before clipping."""
 
 
+class TokenCounts(NamedTuple):
+    """Tokens of one process in one step."""
+
+    learned: int
+    processed: int
+    padded: int
+
+
+def count_tokens(rows: Sequence[Rows]) -> TokenCounts:
+    """Count the tokens of micro-batches: the learned ones, all, and all with padding."""
+    return TokenCounts(
+        sum(batch.num_learned for batch in rows),
+        sum(batch.num_tokens for batch in rows),
+        sum(batch.ids_BT.numel() for batch in rows),
+    )
+
+
 def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
     """Leave the clipped gradient of one step to the optimizer.
 
@@ -27,7 +45,8 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
 
     Args:
         setup: The model, whose earlier gradient is forgotten.
-        rows: The step's micro-batches; the loss is one mean over all their learned tokens, or pairs.
+        rows: This process's micro-batches of the step; the loss is one mean over the learned tokens, or pairs, of all
+            processes.
         max_norm: Longest gradient; None does not clip.
     """
     import torch
@@ -36,9 +55,9 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
     while True:
         loss = _backward(setup, rows)
         if not setup.scaler.is_enabled():
-            return Learned(loss, float(torch.nn.utils.clip_grad_norm_(setup.trainable, longest)))
+            return Learned(loss, plain_number(torch.nn.utils.clip_grad_norm_(setup.trainable, longest)))
         setup.scaler.unscale_(setup.optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(setup.trainable, longest))
+        norm = plain_number(torch.nn.utils.clip_grad_norm_(setup.trainable, longest))
         setup.scaler.update()
         if math.isfinite(norm) or not math.isfinite(loss) or setup.scaler.get_scale() < 1:
             return Learned(loss, norm)
@@ -48,10 +67,15 @@ def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
     """Leave the gradient of the step's mean loss, scaled where there is a scaler, and return the loss."""
     setup.optimizer.zero_grad(set_to_none=True)
     setup.losses.restart()
-    whole = sum(setup.losses.weight(batch) for batch in rows)
+    num_idle = setup.ranks.most(len(rows)) - len(rows) if setup.ranks.is_sharded else 0
+    (whole,) = setup.ranks.totals(sum(setup.losses.weight(batch) for batch in rows))
     loss = 0.0
     for batch in rows:
         share = setup.losses(batch).nll_N.sum() / whole
         setup.accelerator.backward(setup.scaler.scale(share))
         loss += float(share.detach())
+    for _ in range(num_idle):
+        setup.accelerator.backward(0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum())
+    setup.ranks.add_gradients(setup.trainable)
+    (loss,) = setup.ranks.totals(loss)
     return loss

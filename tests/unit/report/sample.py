@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetune_exe.domain.checkup import Checkup, Package, Part, RunState, SelfTest
 from finetune_exe.domain.dataset import (
     Alteration,
     Drop,
@@ -31,7 +32,7 @@ from finetune_exe.domain.plan import (
 )
 from finetune_exe.domain.run import EvaluationPoint, Score, TrainingRun
 from finetune_exe.domain.task import DataProfile
-from finetune_exe.domain.values import Check, Decision, Estimate, Hardware, Interval
+from finetune_exe.domain.values import Check, Decision, Estimate, Gpu, Hardware, Interval
 
 GIB = float(1 << 30)
 MACHINE = Hardware(cpu="AMD EPYC 9B14", num_cores=2, memory_bytes=16 << 30, cpu_features=("avx2", "avx512_bf16"))
@@ -476,3 +477,44 @@ def diagnosis() -> Diagnosis:
             ),
         ),
     )
+
+
+def checkup() -> Checkup:
+    """An old package, a GPU that is not seen, a damaged run and a self-test that failed."""
+    packages = (
+        Package(name="click", version="8.3.0", wanted=">=8.1", suffices=True),
+        Package(name="numpy", version="1.26.4", wanted=">=2.0", suffices=False),
+    )
+    ray = Package(name="ray", version=None, wanted=">=2.50", suffices=False)
+    gpu = Gpu(name="NVIDIA L4", memory_bytes=24 << 30, bf16=True)
+    return Checkup(
+        program="0.1.0",
+        python="3.12.1",
+        system="Linux-6.8-x86_64",
+        hardware=MACHINE.model_copy(update={"gpus": (gpu,)}),
+        parts=(Part(name="core", packages=packages), Part(name="ray", packages=(ray,))),
+        abilities=(
+            Check(name="room for runs", passed=True, detail="67.5 GiB free in /home/ann"),
+            Check(name="PyTorch sees the GPUs", passed=False, detail="0 of 1; built for processors alone",
+                  fix="pip install torch --index-url https://download.pytorch.org/whl/cu128"),
+            Check(name="4-bit weights and 8-bit states", passed=None, detail="bitsandbytes is not installed",
+                  fix='pip install "finetune-exe[train]"'),
+        ),
+        runs=(
+            RunState(folder="runs/first", state="finished", num_checkpoints=3),
+            RunState(folder="runs/second", state="unfinished", num_checkpoints=1,
+                     problems=("it ended after step 8 of 30",), fix="fine-tune debug runs/second"),
+            RunState(folder="runs/third", state="damaged", num_checkpoints=0,
+                     problems=("checkpoints/step-8/model.safetensors: it has 100 bytes and should have 400",),
+                     fix="fine-tune train runs/third/plan.yaml --run runs/third --overwrite"),
+        ),
+        self_tests=(
+            SelfTest(name="accumulation", claim="8 passes of 1 row learn as 1 pass of 8", figure=1.7e-7,
+                     tolerance=1e-5, verdict="passed", detail="gradient and loss, relative", seconds=0.5),
+            SelfTest(name="padding", claim="a padded batch reads as its rows alone", figure=0.31, tolerance=1e-5,
+                     verdict="FAILED", detail="losses of all learned tokens, relative", seconds=0.2),
+            SelfTest(name="4-bit gradients", claim="4-bit weights learn as the weights they stand for", figure=None,
+                     tolerance=0.05, verdict="not measured", detail="bitsandbytes is not installed", seconds=0.0),
+        ),
+        seconds=21.0,
+    )  # fmt: skip

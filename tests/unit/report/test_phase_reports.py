@@ -16,6 +16,7 @@ from finetune_exe.domain.values import Interval
 from finetune_exe.report.boxes import display_width
 from finetune_exe.report.dataset import render_dataset, render_dataset_markdown
 from finetune_exe.report.diagnosis import render_diagnosis, render_diagnosis_markdown
+from finetune_exe.report.doctor import render_checkup
 from finetune_exe.report.evaluation import render_evaluation, render_evaluation_markdown
 from finetune_exe.report.numbers import format_interval, format_p, format_quantity, format_setting
 from finetune_exe.report.run import render_run, render_run_markdown
@@ -29,6 +30,7 @@ REPORTS: dict[str, Callable[[], str]] = {
     "evaluation.txt": lambda: render_evaluation(sample.evaluation()),
     "evaluation.md": lambda: render_evaluation_markdown(sample.evaluation()),
     "diagnosis.txt": lambda: render_diagnosis(sample.diagnosis()),
+    "doctor.txt": lambda: render_checkup(sample.checkup()),
     "diagnosis.md": lambda: render_diagnosis_markdown(sample.diagnosis()),
 }
 

@@ -16,7 +16,7 @@ from finetune_exe.training.loop import train
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (("parallelism.kind=ddp", "parallelism.num_gpus=4"), "4 GPUs"),
+        (("parallelism.kind=ddp", "parallelism.num_gpus=4"), "4 processes"),
         (("parallelism.kind=fsdp", "parallelism.num_gpus=2"), "parallelism.kind=fsdp"),
         (("method.kind=prefix", "precision.gradient_checkpointing=true"), "prefix"),
     ],
@@ -31,7 +31,7 @@ def test_settings_that_would_not_be_in_force_are_refused(
     assert not events
     assert not (tmp_path / "run").exists()
     if settings[0].startswith("parallelism"):
-        assert "--to trl" in caught.value.fix
+        assert "--launch torchrun --processes" in caught.value.fix
 
 
 @pytest.mark.parametrize("setting", ["method.kind=qlora", "optimizer.kind=adamw_8bit"])

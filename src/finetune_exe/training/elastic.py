@@ -1,0 +1,109 @@
+"""Start processes that train together on this machine, watch them, and say which one ended the training."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from finetune_exe.errors import OK, RESUMABLE, FineTuneError
+from finetune_exe.models.ranks import free_port
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+PORT_VARIABLE = "MASTER_PORT"
+
+
+class Ended(NamedTuple):
+    """How one process ended: its number, and its exit status, negative for a signal."""
+
+    rank: int
+    status: int
+
+
+def run_processes(command: Sequence[str], *, num_processes: int, note: Callable[[str], object]) -> int:
+    """Run a command in several processes through torchrun's own agent until all have ended.
+
+    Where one ends badly the others are ended too.
+
+    Args:
+        command: Program and arguments; what each process is, it reads from the environment.
+        num_processes: How many.
+        note: Told of a port that was in use.
+
+    Returns:
+        The exit status of the training: that of the process that failed, with its message on stderr; 0 where all went
+        well; 75 where a signal asked for the end.
+
+    Raises:
+        FineTuneError: T21 where a process was killed.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=num_processes, max_restarts=0, rdzv_backend="c10d", run_id="fine-tune",
+        rdzv_endpoint=f"127.0.0.1:{choose_port(os.environ, note)}", virtual_local_rank=True,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
+    )  # fmt: skip
+    program, *arguments = command
+    try:
+        elastic_launch(config, program)(*arguments)
+    except ChildFailedError as fault:
+        return judge([Ended(index, failure.exitcode) for index, failure in _by_time(fault.failures)])
+    except SignalException:
+        return RESUMABLE
+    return OK
+
+
+def choose_port(environment: Mapping[str, str], note: Callable[[str], object]) -> int:
+    """Give a free port: the one that $MASTER_PORT wishes for, or another where that is in use."""
+    text = environment.get(PORT_VARIABLE, "0")
+    wanted = int(text) if text.isdigit() and int(text) < 65536 else 0
+    port = free_port(wanted)
+    if wanted and port != wanted:
+        note(f"port {wanted} is in use; the processes meet at {port}")
+    return port
+
+
+def judge(ended: Sequence[Ended]) -> int:
+    """Find the cause among processes that ended badly, in the order in which they did.
+
+    A process that lost the others says 75, and one that was ended because of another was ended by SIGTERM: they are the
+    cause only where no other was.
+
+    Raises:
+        FineTuneError: T21 where one was killed by a signal.
+    """
+    killed = [process for process in ended if process.status < 0]
+    hard = [process for process in killed if process.status != -signal.SIGTERM]
+    statuses = [process.status for process in ended if process.status > 0]
+    if hard or not statuses:
+        raise _killed(hard or killed)
+    return next((status for status in statuses if status != RESUMABLE), RESUMABLE)
+
+
+def _killed(processes: Sequence[Ended]) -> FineTuneError:
+    names = ", ".join(f"process {process.rank} by {signal.Signals(-process.status).name}" for process in processes)
+    out_of_memory = " (the system kills so where memory runs out: dmesg | tail)" if _sigkill(processes) else ""
+    return FineTuneError(
+        "T21",
+        what=f"the training was ended from outside: {names}",
+        where="this machine" + out_of_memory,
+        why="the other processes cannot go on without it and were ended; the last checkpoint is intact",
+        fix="start the training again",
+    )
+
+
+def _sigkill(processes: Sequence[Ended]) -> bool:
+    return any(process.status == -signal.SIGKILL for process in processes) and Path("/proc/meminfo").exists()
+
+
+def _by_time(failures: Mapping[int, ProcessFailure]) -> list[tuple[int, ProcessFailure]]:
+    return sorted(failures.items(), key=lambda item: (item[1].timestamp, item[0]))

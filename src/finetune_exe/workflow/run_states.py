@@ -1,0 +1,155 @@
+"""Say of run folders whether they are finished, can go on, or are damaged, without loading a tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetune_exe.domain.checkup import RunState
+from finetune_exe.domain.events import read_events
+from finetune_exe.domain.plan_yaml import read_plan
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.errors import FineTuneError
+from finetune_exe.prepared.store import load_dataset
+from finetune_exe.workflow.runs import RunFolder
+
+DEEPEST = 3
+"""Levels below the given folder that are searched for runs."""
+LARGEST_HEADER = 100_000_000
+"""Bytes; safetensors itself refuses a longer one."""
+
+
+def find_runs(path: Path) -> list[Path]:
+    """List the run folders at or below a path, sorted.
+
+    Raises:
+        FineTuneError: L01 where there is none.
+    """
+    found = sorted(_runs_below(path, DEEPEST))
+    if found:
+        return found
+    raise FineTuneError(
+        "L01",
+        what="there is no run here",
+        where=str(path),
+        why="a run folder holds plan.yaml beside events.jsonl, checkpoints or dataset" if path.exists()
+        else "there is nothing at this path",
+        fix="give the folder of a run, or one that holds runs, as in: fine-tune doctor runs",
+    )  # fmt: skip
+
+
+def _runs_below(path: Path, levels: int) -> Iterator[Path]:
+    if not path.is_dir() or path.is_symlink():
+        return
+    run = RunFolder(path)
+    if run.summary.is_file() or run.events.is_file() or (run.plan.is_file() and run.dataset.is_dir()):
+        yield path
+    elif levels:
+        for folder in path.iterdir():
+            yield from _runs_below(folder, levels - 1)
+
+
+def run_state(path: Path) -> RunState:
+    """Look at every document, checkpoint and leftover of a run folder."""
+    run = RunFolder(path)
+    problems = [*_document_faults(run), *_dataset_faults(run)]
+    whole, bad = _checkpoints(path)
+    problems += bad
+    finished = run.summary.is_file()
+    if finished and not _has_weights(run.model):
+        problems.append("model: the run ended in good order, but what it learned is gone")
+    leftovers = _leftovers(path)
+    if problems:
+        fix = f"fine-tune train {run.plan} --run {path} --overwrite" if run.plan.is_file() else "restore it from a copy"
+        return RunState(folder=str(path), state="damaged", num_checkpoints=len(whole),
+                        problems=(*problems, *leftovers), fix=fix)  # fmt: skip
+    if finished:
+        return RunState(folder=str(path), state="finished", num_checkpoints=len(whole), problems=leftovers)
+    return RunState(
+        folder=str(path), state="unfinished", num_checkpoints=len(whole), problems=(_progress(run), *leftovers),
+        fix=f"fine-tune debug {path}",
+    )  # fmt: skip
+
+
+def _document_faults(run: RunFolder) -> Iterator[str]:
+    try:
+        read_plan(run.plan)
+    except FineTuneError as fault:
+        yield f"plan.yaml: {fault.what}"
+    if run.summary.is_file():
+        try:
+            TrainingRun.read(run.summary)
+        except FineTuneError as fault:
+            yield f"run.json: {fault.what} ({fault.why})"
+
+
+def _dataset_faults(run: RunFolder) -> Iterator[str]:
+    if not run.dataset.is_dir():
+        return
+    try:
+        load_dataset(run.dataset)
+    except FineTuneError as fault:
+        yield f"dataset: {fault.why}"
+
+
+def _checkpoints(path: Path) -> tuple[list[Path], list[str]]:
+    """Sort checkpoints into those whose weights can be read, and what is wrong with the others."""
+    whole, bad = [], []
+    for folder in sorted((path / "checkpoints").glob("step-*")):
+        files = sorted(folder.glob("*.safetensors"))
+        faults = [f"{file.relative_to(path)}: {fault}" for file in files if (fault := safetensors_fault(file))]
+        if not files:
+            faults = [f"{folder.relative_to(path)}: it holds no weights"]
+        if faults:
+            bad += faults
+        else:
+            whole.append(folder)
+    return whole, bad
+
+
+def safetensors_fault(file: Path) -> str | None:
+    """Say why a file of tensors cannot be whole, by its header and its length alone; None where it can be."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if size < 8 or length > min(size - 8, LARGEST_HEADER):
+            return f"its {size} bytes end before its header does"
+        try:
+            header = json.loads(opened.read(length))
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            end = max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+        except (ValueError, AttributeError, TypeError, LookupError):
+            return "its header is not one of safetensors"
+    wanted = 8 + length + end
+    return None if size == wanted else f"it has {size} bytes and should have {wanted}"
+
+
+def _has_weights(folder: Path) -> bool:
+    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return bool(files) and not any(map(safetensors_fault, files))
+
+
+def _leftovers(path: Path) -> tuple[str, ...]:
+    """Name working folders and files that a killed process left, and how much room they take."""
+    found = [entry for folder in (path, path / "checkpoints") if folder.is_dir()
+             for entry in sorted(folder.glob(".*.*"))]  # fmt: skip
+    return tuple(f"{entry.relative_to(path)}: left by a process that was killed, {_size(entry) / 1e6:,.1f} MB"
+                 for entry in found)  # fmt: skip
+
+
+def _size(entry: Path) -> int:
+    if not entry.is_dir():
+        return entry.lstat().st_size
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(entry) for name in names)
+
+
+def _progress(run: RunFolder) -> str:
+    events = read_events(run.events) if run.events.is_file() else []
+    steps = [(step, event.num_steps) for event in events if (step := getattr(event, "step", None)) is not None
+             and hasattr(event, "num_steps")]  # fmt: skip
+    if not steps:
+        return "it ended before its first step"
+    done, planned = steps[-1]
+    return f"it ended after step {done} of {planned}"

@@ -1,0 +1,54 @@
+"""Which process ended a training, and with what status the command leaves."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from finetune_exe.errors import BAD_DATA, BUG, RESUMABLE, FineTuneError
+from finetune_exe.training.elastic import Ended, choose_port, judge
+
+
+@pytest.mark.parametrize(
+    ("ended", "status"),
+    [
+        ([(0, BAD_DATA), (1, RESUMABLE)], BAD_DATA),
+        ([(1, RESUMABLE), (0, BUG)], BUG),
+        ([(0, RESUMABLE), (1, RESUMABLE)], RESUMABLE),
+        ([(0, BAD_DATA), (1, -signal.SIGTERM)], BAD_DATA),
+    ],
+)
+def test_the_cause_is_told_from_those_that_followed(ended: list[tuple[int, int]], status: int) -> None:
+    assert judge([Ended(*process) for process in ended]) == status
+
+
+@pytest.mark.parametrize(
+    ("ended", "named"),
+    [
+        ([(0, RESUMABLE), (1, -signal.SIGKILL)], "process 1 by SIGKILL"),
+        ([(0, -signal.SIGTERM), (2, -signal.SIGSEGV), (1, BUG)], "process 2 by SIGSEGV"),
+        ([(3, -signal.SIGTERM)], "process 3 by SIGTERM"),
+    ],
+)
+def test_one_that_was_killed_is_named(ended: list[tuple[int, int]], named: str) -> None:
+    with pytest.raises(FineTuneError, match=r"error\[FT-T21\]") as caught:
+        judge([Ended(*process) for process in ended])
+    assert caught.value.what.endswith(f": {named}")
+    assert caught.value.exit_status == RESUMABLE
+    assert ("memory runs out" in caught.value.where) == ("SIGKILL" in named)
+
+
+def test_a_port_in_use_is_left_for_another_and_said() -> None:
+    notes: list[str] = []
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        port = choose_port({"MASTER_PORT": str(wanted)}, notes.append)
+    assert port != wanted
+    assert notes == [f"port {wanted} is in use; the processes meet at {port}"]
+    assert choose_port({"MASTER_PORT": str(wanted)}, notes.append) == wanted
+    assert choose_port({"MASTER_PORT": "many"}, notes.append) > 0
+    assert len(notes) == 1

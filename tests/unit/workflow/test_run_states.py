@@ -1,0 +1,127 @@
+"""Run folders as they are left by good runs, by killed ones and by failing disks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save, save_file
+from tests.tiny import write_model, write_rows
+
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.values import Hardware
+from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow.plans import make_plan
+from finetune_exe.workflow.run_states import find_runs, run_state, safetensors_fault
+from finetune_exe.workflow.runs import train_plan
+
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    spec = TaskSpec(description="answer", data_paths=(str(write_rows(folder / "rows.jsonl")),),
+                    model=str(write_model(folder / "tiny")))  # fmt: skip
+    plan = make_plan(
+        spec, hardware=Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30),
+        settings=("schedule.max_steps=3", "precision.base_dtype=float32"),
+    )  # fmt: skip
+    train_plan(plan, folder / "good", emit=lambda _: None, progress=lambda *_: None, note=lambda _: None)
+    return folder / "good"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def weights(run: Path) -> Path:
+    return next((run / "checkpoints").glob("*/*.safetensors"))
+
+
+def truncate(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+def test_a_good_run_is_finished_and_nothing_is_wrong(run: Path) -> None:
+    state = run_state(run)
+    assert (state.state, state.problems, state.fix) == ("finished", (), None)
+    assert state.num_checkpoints == len(list((run / "checkpoints").iterdir()))
+
+
+def test_a_killed_run_is_unfinished_and_says_how_far_it_came(run: Path) -> None:
+    (run / "run.json").unlink()
+    shutil.rmtree(run / "model")
+    (run / "checkpoints" / ".step-3.ab12").mkdir()
+    (run / "checkpoints" / ".step-3.ab12" / "x").write_bytes(b"0" * 2_000_000)
+    state = run_state(run)
+    assert state.state == "unfinished"
+    assert state.problems == (
+        "it ended after step 3 of 3",
+        "checkpoints/.step-3.ab12: left by a process that was killed, 2.0 MB",
+    )
+    assert state.fix == f"fine-tune debug {run}"
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda run: truncate(weights(run), 100), "safetensors"),
+        (lambda run: truncate(weights(run), 0), "end before its header"),
+        (lambda run: weights(run).unlink(), "holds no weights"),
+        (lambda run: (run / "run.json").write_text("{"), "run.json"),
+        (lambda run: (run / "plan.yaml").write_text("task: ["), "plan.yaml"),
+        (lambda run: truncate(run / "dataset" / "train.tokens.npy", 200), "dataset"),
+        (lambda run: shutil.rmtree(run / "model"), "model"),
+    ],
+)
+def test_what_is_damaged_is_named(run: Path, damage: Damage, named: str) -> None:
+    damage(run)
+    state = run_state(run)
+    assert state.state == "damaged"
+    assert named in state.problems[0]
+
+
+def test_runs_are_found_below_a_folder_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "more" / "deeper" / "second")
+    (tmp_path / "empty").mkdir()
+    assert find_runs(tmp_path) == [tmp_path / "more" / "deeper" / "second", run]
+    assert find_runs(run) == [run]
+    for path in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(FineTuneError, match=r"error\[FT-L01\]"):
+            find_runs(path)
+
+
+WHOLE = save({"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float32)})
+
+
+@given(cut=st.integers(0, len(WHOLE) - 1))
+def test_every_shorter_file_is_seen_as_safetensors_itself_sees_it(
+    cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("cut") / "x.safetensors"
+    file.write_bytes(WHOLE[:cut])
+    assert safetensors_fault(file)
+    with pytest.raises(SafetensorError), safe_open(file, framework="numpy"):
+        pass
+
+
+def test_whole_files_have_no_fault_and_lying_headers_do(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file({"a": np.arange(6)}, file, metadata={"format": "pt"})
+    assert safetensors_fault(file) is None
+    save_file({}, file)
+    assert safetensors_fault(file) is None
+    for header in (b"[]", b"{", json.dumps({"a": {"data_offsets": "x"}}).encode(), json.dumps({"a": 1}).encode()):
+        file.write_bytes(len(header).to_bytes(8, "little") + header)
+        assert safetensors_fault(file) == "its header is not one of safetensors"
+    file.write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
+    assert "end before its header" in (safetensors_fault(file) or "")
