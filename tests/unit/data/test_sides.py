@@ -236,5 +236,6 @@ def test_rows_that_leak_are_written_down_with_each_shard_read_once(
     assert {drop.code: drop.count for drop in made.dropped} == {"leak_prompt_only": 5}
     rejected = [json.loads(line) for line in (tmp_path / "made" / "rejected.jsonl").read_text().splitlines()]
     assert [entry["source"] for entry in rejected] == [f"{rows}:{number + 1}" for number in leaking]
-    assert [entry["row"] for entry in rejected] == [json.loads(lines[number]) for number in leaking]
+    messages = [json.loads(lines[number])["messages"] for number in leaking]
+    assert [entry["row"]["messages"] for entry in rejected] == messages
     assert set(read.values()) == {1}
