@@ -56,7 +56,7 @@ def found(fine_tune: FineTune, *arguments: str | Path) -> list[str]:
 
 
 def test_learning_by_heart_is_seen_and_the_patch_stops_in_time(fine_tune: FineTune, plan: Path) -> None:
-    path = edited(plan, learning_rate="0.01", epochs="40.0", evaluations_per_epoch="0.5")
+    path = edited(plan, learning_rate="0.02", epochs="24.0", evaluations_per_epoch="0.5")
     assert fine_tune("train", path, "--run", "runs/over").status == OK
     assert found(fine_tune, "runs/over")[0] == "overfitting"
     done = fine_tune("debug", "runs/over", "--apply", "mended.yaml")
@@ -66,7 +66,7 @@ def test_learning_by_heart_is_seen_and_the_patch_stops_in_time(fine_tune: FineTu
     assert "overfitting" not in found(fine_tune, "runs/mended")
     diff = fine_tune("debug", "runs/over", "--patch").out
     assert diff.startswith("--- a/plan.yaml")
-    assert "\n-  epochs: 40.0" in diff
+    assert "\n-  epochs: 24.0" in diff
 
 
 def test_a_rate_a_hundred_times_too_high_is_seen_and_mended(fine_tune: FineTune, plan: Path) -> None:
