@@ -27,7 +27,7 @@ def test_a_verdict_for_people_for_programs_and_for_a_gate(fine_tune: FineTune, t
     assert fine_tune("compare", a, b, "--gate").status == OK
     assert fine_tune("compare", b, a, "--gate").status == GATE
     assert fine_tune("compare", a, b, "--lower-is-better", "--json").json["verdict"] == "regressed"
-    assert "Smallest difference found" in fine_tune("compare", a).out
+    assert "WHAT A COMPARISON COULD FIND" in fine_tune("compare", a).out
 
 
 def test_bad_files_are_refused(fine_tune: FineTune, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from finetune_exe.errors import GATE
 @click.command("compare")
 @click.argument("path_a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("path_b", metavar="[B]", required=False, type=click.Path(path_type=Path))
-@click.option("--margin", type=click.FloatRange(min=0), help="Loss that would be harmless, on the scale of the scores.  [default: a hundredth of the scale]")  # fmt: skip
+@click.option("--margin", type=click.FloatRange(min=0), help="Loss that would be harmless, on the scale of the scores.  [default: a hundredth of the scale, or less]")  # fmt: skip
 @click.option("--lower-is-better", is_flag=True, help="The score is a loss.")
 @click.option("--metric", type=click.Choice(["score", "chrf", "bleu"]), default="score", show_default=True, help="chrf and bleu are computed from the fields answer and reference, over all items together.")  # fmt: skip
 @click.option("--slice", "slice_key", metavar="KEY", help="Compare also within each value of this field.")

@@ -108,11 +108,12 @@ def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:
     if question.corpus is not None:
         return 1.0, "one point of a hundred"
     scores = np.array([score for pair in pairs for score in (pair.a.score, pair.b.score)], dtype=np.float64)
-    if scores.min() >= 0 and scores.max() <= 1:
-        return 0.01, "a hundredth of the scale from 0 to 1"
-    if scores.min() >= 0 and scores.max() <= 100:
-        return 1.0, "a hundredth of the scale from 0 to 100"
-    return 0.05 * float(np.std(scores)), "a twentieth of the scores' standard deviation"
+    deviation = float(np.std(scores))
+    least, most = float(scores.min()), float(scores.max())
+    scale = 1 if least >= 0 and most <= 1 else 100 if least >= 0 and 50 < most <= 100 else None
+    if scale is None or 0 < deviation < scale / 10:
+        return 0.05 * deviation, "a twentieth of the scores' standard deviation"
+    return scale / 100, f"a hundredth of the scale from 0 to {scale}"
 
 
 def _compare(pairs: Sequence[Pair], question: Question, margin: float) -> Comparison:

@@ -303,3 +303,17 @@ def test_texts_of_items_cannot_steer_a_terminal_or_a_page(tmp_path: Path) -> Non
     assert "\x1b" not in render_comparison(found)
     assert "<b>" not in render_comparison_markdown(found)
     assert "&lt;b&gt;" in render_comparison_markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("scores", "margin"),
+    [([0.0, 1.0, 1.0, 0.0], 0.01), ([0.0, 100.0, 80.0, 20.0], 1.0), ([0.0, 1.2, 0.4, 0.8], None), ([0.50, 0.51, 0.52, 0.51], None),
+     ([1.0, 9.0, 5.0, 7.0], None), ([-1.0, 0.5, 0.2, 1.0], None)],
+)  # fmt: skip
+def test_the_margin_is_small_beside_the_spread_of_the_scores(
+    tmp_path: Path, scores: list[float], margin: float | None
+) -> None:
+    a = results(tmp_path / "a", scores)
+    found = compare_results("a", "b", a, a, Question()).comparison.margin
+    assert found == pytest.approx(margin if margin is not None else 0.05 * float(np.std(scores)))
+    assert found <= 0.11 * float(np.std(scores))
