@@ -101,15 +101,10 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
         pytest.param(("method.lora_rank=128", "optimizer.kind=adamw_8bit", "precision.base_dtype=bfloat16"),
                      id="8-bit states, bfloat16"),
         pytest.param(("method.kind=prefix",), id="prefix"),
-<<<<<<< HEAD
         pytest.param(("batch.packing=true",), id="packed"),
-        pytest.param(("method.kind=full", "method.masters=split"), id="full in bfloat16"),
-        pytest.param(("method.kind=full", "method.masters=stochastic"), id="full, rounded at random"),
-=======
         pytest.param(("method.kind=full", "method.masters=split", "precision.base_dtype=bfloat16"), id="full in bfloat16"),
         pytest.param(("method.kind=full", "method.masters=stochastic", "precision.base_dtype=bfloat16"),
                      id="full, rounded at random"),
->>>>>>> methods
         pytest.param(("optimizer.kind=adafactor", "method.kind=full"), id="adafactor"),
         pytest.param(("optimizer.kind=lion", "method.lora_plus_ratio=8"), id="lion, LoRA+"),
     ],
