@@ -107,7 +107,7 @@ class MasterWeights:
                 near, self.missing[index] = split(stand_in.data)
                 weight.data.copy_(near)
             stand_in.grad = None
-            stand_in.data = weight.new_empty(0)
+            stand_in.data = stand_in.data.new_empty(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the states of the optimizer within, each with the missing bits of its weight."""
