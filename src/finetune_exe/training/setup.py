@@ -82,10 +82,9 @@ def set_up(plan: Plan, base: Path) -> Setup:
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)
-    losses = _losses(plan, LossFunction(model, plan.precision, device=at_first, ranks=ranks))
+    plain = LossFunction(model, plan.precision, device=at_first, ranks=ranks)
     ranks.begin_alike(parameter for parameter in model.parameters() if parameter.requires_grad)
-    if isinstance(losses, LossFunction) and ranks.is_sharded:
-        losses = ShardedLosses(losses, device=device)
+    losses = _losses(plan, plain, device=device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = parameter_groups(model.named_parameters(), plan.method, weight_decay=plan.optimizer.weight_decay)
     optimizer = make_optimizer(plan.optimizer, groups, plan.method)
@@ -99,8 +98,11 @@ def set_up(plan: Plan, base: Path) -> Setup:
     )  # fmt: skip
 
 
-def _losses(plan: Plan, plain: LossFunction) -> LossFunction | PreferenceLoss | ShardedLosses:
-    return PreferenceLoss(plain, beta=plan.objective.beta) if isinstance(plan.objective, Dpo) else plain
+def _losses(plan: Plan, plain: LossFunction, *, device: str) -> LossFunction | PreferenceLoss | ShardedLosses:
+    """Put around the losses of tokens what the plan's objective, or a model cut up among processes, needs."""
+    if isinstance(plan.objective, Dpo):
+        return PreferenceLoss(plain, beta=plan.objective.beta)
+    return ShardedLosses(plain, device=device) if plain.ranks.is_sharded else plain
 
 
 def versions(plan: Plan) -> dict[str, str]:

@@ -135,6 +135,8 @@ def test_states_go_on_where_they_were(masters: Any, optimizer: Any) -> None:
         key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in state["state"][0].items()
     }
     again, resumed = fresh(at.float())
+    learn(again, resumed, gradients[:1], 9)
+    again.data = at.clone()
     resumed.load_state_dict({**state, "state": {0: copied}})
     learn(weight, found, gradients[3:], 8)
     learn(again, resumed, gradients[3:], 8)
