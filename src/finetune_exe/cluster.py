@@ -1,4 +1,4 @@
-"""A Ray cluster for as long as work goes on: the one that is connected, or one of this machine alone."""
+"""A Ray cluster for as long as work goes on: one that is there, or one of this machine alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from finetune_exe.errors import missing_component
 
 @contextmanager
 def ray_cluster(*, needed_for: str) -> Iterator[Any]:
-    """Give the module `ray`, connected; a cluster started here ends with the block, one that was there stays.
+    """Give the module `ray`, connected: to what it is connected to already, to RAY_ADDRESS, or to a new cluster here.
+
+    A cluster started here ends with the block, one that was there stays.
 
     Args:
         needed_for: What the user asked for, as in "searching on a cluster".
@@ -28,7 +30,8 @@ def ray_cluster(*, needed_for: str) -> Iterator[Any]:
         yield ray
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    ray.init(address, log_to_driver=False, include_dashboard=False, configure_logging=False)
     try:
         yield ray
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from tests.tiny import write_model, write_rows
 
@@ -66,12 +67,17 @@ class Bench:
             "messages": [{"role": "user", "content": "jump over it"}, {"role": "assistant", "content": "said the fox"}]
         }
         (folder / "held_out.jsonl").write_text(f"{json.dumps(leaking)}\n{json.dumps(new)}\n")
+        self.pairs = folder / "pairs.jsonl"
+        sound = [json.loads(line)["messages"] for line in lines]
+        pairs = [{"prompt": one["content"], "chosen": two["content"], "rejected": "no"} for one, two in sound]
+        self.pairs.write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
         self._seen: dict[tuple[str, tuple[str, ...]], Seen] = {}
         self._data: PreparedFolder | None = None
         self._count = 0
 
     def plan(self, *settings: str) -> Plan:
-        spec = TaskSpec(description="answer", data_paths=(str(self.rows),), model=str(self.models[0]))
+        rows = self.pairs if "data.format=preference" in settings else self.rows
+        spec = TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.models[0]))
         hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
         kind = next((value[12:] for value in settings if value.startswith("method.kind=")), "lora")
         low_rank = kind in ("lora", "qlora")
@@ -143,11 +149,7 @@ def model(bench: Bench, plan: Plan) -> Seen:
     setup = set_up(plan, model_folder(plan.model.reference))
     moving = {str(parameter.dtype) for parameter in setup.model.parameters() if parameter.requires_grad}
     frozen = {str(parameter.dtype) for parameter in setup.model.parameters() if not parameter.requires_grad}
-    scales = {
-        module.scaling["default"]
-        for module in setup.model.modules()
-        if type(module).__module__.startswith("peft.tuners.lora") and "scaling" in vars(module)
-    }
+    scales = {module.scaling["default"] for module in setup.model.modules() if isinstance(module, LoraLayer)}
     inner = setup.model if plan.method.kind == "full" else setup.model.get_base_model()
     return {
         "trainable": setup.num_trainable_parameters,

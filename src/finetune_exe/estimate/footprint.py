@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import (
+    LOGIT_BYTES,
     backward_bytes,
     block_bytes,
     checkpoint_bytes,
@@ -68,7 +69,7 @@ def footprint(workload: Workload) -> Footprint:
 
     The peak is the largest of five phases: the loss, with everything kept for the backward pass alive; the backward
     pass of the last block, right after; that of the first block, when all gradients are there; the optimizer's step;
-    and the validation pass, which keeps nothing but computes all logits of a batch.
+    and the validation pass, which keeps nothing but computes logits as the loss does: all of a batch, or in slices.
     """
     weights, adapters = weight_bytes(workload), _adapter_bytes(workload)
     states = _state_bytes(workload)
@@ -163,7 +164,8 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
 
 def _validation_phase(workload: Workload) -> _Phase:
     tokens = workload.validation_tokens
-    logits = VALIDATION_LOGIT_BYTES * workload.shape.vocab_size * tokens * workload.learned_share
+    width = LOGIT_BYTES["sliced"] if workload.loss == "sliced" else VALIDATION_LOGIT_BYTES
+    logits = width * workload.shape.vocab_size * tokens * workload.learned_share
     return _Phase(name="validation", activations=backward_bytes(workload) * tokens, logits=logits)
 
 

@@ -34,7 +34,7 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     path = run.with_name(f".{run.name}.lock")
-    with io_faults(path):
+    with io_faults(run):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _acquire(path, run)
         earlier = _holder(handle)
@@ -55,7 +55,11 @@ def _acquire(path: Path, run: Path) -> int:
     import fcntl
 
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as fault:
+            fault.filename = str(run)  # what the user named
+            raise
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:

@@ -57,11 +57,14 @@ def test_every_setting_moves_it_the_right_way(
 
 
 def test_llama_8b_with_checkpointing_holds_what_a_traced_step_holds(plan_of: Callable[..., Plan]) -> None:
-    """A dispatch-mode count of live bytes on meta tensors, 1 x 2048 tokens, rank 16, all logits: 19,348 MiB."""
+    """A dispatch-mode count of live bytes on meta tensors, 1 x 2048 tokens, rank 16, all logits: 19,348 MiB.
+
+    Here logits come in slices: 12 bytes each are not held, for 128,256 words.
+    """
     plan = plan_of("llama 3.1 8b", hardware=parse_hardware("A100"), checkpointing=True, rows=1, max_length=2048)
     memory = estimate_memory(plan.model_copy(update={"profile": None}))
     assert memory is not None
-    assert memory.value.contains(19_348 * MIB)
+    assert memory.value.contains(19_348 * MIB - 12 * 128_256 * 2_048)
 
 
 def test_only_a_processor_counts_the_program_itself(plan_of: Callable[..., Plan]) -> None:

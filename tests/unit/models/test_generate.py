@@ -8,8 +8,9 @@ import pytest
 import torch
 from tests.tiny import write_model
 
-from finetune_exe.models.generate import generate, merged
+from finetune_exe.models.generate import generate
 from finetune_exe.models.load import load_model
+from finetune_exe.models.merge import merged
 from finetune_exe.text.tokenizer import load_tokenizer
 
 
