@@ -35,8 +35,12 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
         return
     path = run.with_name(f".{run.name}.lock")
     with io_faults(run):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(path, run)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = _acquire(path, run)
+        except OSError as fault:
+            fault.filename = str(run)  # what the user named, not the lock
+            raise
         earlier = _holder(handle)
         if earlier:
             note(f"{earlier} left its lock on this run behind; it is taken over")
@@ -55,11 +59,7 @@ def _acquire(path: Path, run: Path) -> int:
     import fcntl
 
     while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as fault:
-            fault.filename = str(run)  # what the user named
-            raise
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
