@@ -270,3 +270,10 @@ def test_a_template_that_is_not_served_is_found(folders: tuple[Path, Path]) -> N
     assert tokenizer.template is not None
     other = replace(tokenizer, template=replace(tokenizer.template, source="{{ messages[0]['content'] }}"))
     assert template_parity(data, other, base).passed is False
+
+
+def test_rounding_to_16_bit_is_no_bad_merge_and_hides_none() -> None:
+    assert readiness.merge_parity(merged(2e-3), "lora").passed is False
+    assert readiness.merge_parity(merged(2e-3), "lora", rounded=True).passed is None
+    assert readiness.merge_parity(merged(0.2), "lora", rounded=True).passed is False
+    assert readiness.merge_parity(merged(1e-6), "lora", rounded=True).passed is True

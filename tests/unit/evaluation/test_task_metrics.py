@@ -207,6 +207,13 @@ def test_programs_are_run_against_their_tests() -> None:
     assert found.items["compiles"] == [1, 1, 1, 0]
 
 
+def test_words_about_a_program_are_not_compiled() -> None:
+    words = [("def f(): pass", "Do nothing."), ("Stop.", "Return")]
+    assert TASK_METRICS["code"].score(items(*words)).items == {}
+    programs = [("def f(): pass", "def f():\n    return 1"), ("def f(:", "x = 1")]
+    assert TASK_METRICS["code"].score(items(*programs)).items["compiles"] == [1, 0]
+
+
 def test_the_sandbox_stops_what_runs_on_and_keeps_out_of_the_way(tmp_path: Path) -> None:
     assert run_python("print(1)").ok
     assert "longer than" in run_python("while True: pass", seconds=1).reason

@@ -6,6 +6,7 @@ import ast
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from finetune_exe.evaluation.sandbox import run_python
@@ -21,8 +22,12 @@ class Code:
 
     def score(self, items: Sequence[Answered]) -> TaskScores:
         """Score passed tests where rows have any (`test`, `tests` or `test_list`), and whether answers compile."""
-        compiled = [float(compiles(program(item))) for item in items]
         tests = [tests_of(item) for item in items]
+        if not any(tests) and not _are_programs(items):
+            return TaskScores(
+                items={}, figures={}, notes=("the references are no programs: nothing to compile or run",)
+            )
+        compiled = [float(compiles(program(item))) for item in items]
         figures = {"compiles": mean(compiled)}
         if any(tests):
             passed = [float(bool(test) and run_python(f"{program(item)}\n\n{test}\n").ok)
@@ -35,6 +40,12 @@ class Code:
             items={"likeness": alike, "compiles": compiled}, figures=figures,
             notes=("the rows have no tests: likeness says little about whether programs work",),
         )  # fmt: skip
+
+
+def _are_programs(items: Sequence[Answered]) -> bool:
+    """Say whether most references are programs, not words about one; a single word compiles, too."""
+    written = [program(replace(item, answer=item.reference)) for item in items]
+    return 2 * sum(compiles(code) and not code.strip().isidentifier() for code in written) > len(items)
 
 
 def program(item: Answered) -> str:
