@@ -78,9 +78,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         drift(evidence.forgetting),
         stops(evidence.generation, evidence.collapse),
         template_parity(evidence.data, tokenizer, base),
-        merge_parity(
-            evidence.merge, evidence.plan.method.kind, rounded=evidence.plan.precision.base_dtype != "float32"
-        ),
+        merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
         quantisation(),
         refusals(*evidence.leanings),
         memory(evidence.memorisation),
