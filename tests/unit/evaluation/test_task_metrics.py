@@ -209,7 +209,7 @@ def test_programs_are_run_against_their_tests() -> None:
 
 def test_words_about_a_program_are_not_compiled() -> None:
     words = [("def f(): pass", "Do nothing."), ("Stop.", "Return")]
-    assert TASK_METRICS["code"].score(items(*words)).items == {}
+    assert set(TASK_METRICS["code"].score(items(*words)).items) == {"likeness"}
     programs = [("def f(): pass", "def f():\n    return 1"), ("def f(:", "x = 1")]
     assert TASK_METRICS["code"].score(items(*programs)).items["compiles"] == [1, 0]
 

@@ -24,22 +24,24 @@ class Code:
         """Score passed tests where rows have any (`test`, `tests` or `test_list`), and whether answers compile."""
         tests = [tests_of(item) for item in items]
         if not any(tests) and not _are_programs(items):
-            return TaskScores(
-                items={}, figures={}, notes=("the references are no programs: nothing to compile or run",)
-            )
+            note = "the references are no programs: nothing is compiled or run"
+            return TaskScores(items={"likeness": _likeness(items)}, notes=(note,))
         compiled = [float(compiles(program(item))) for item in items]
         figures = {"compiles": mean(compiled)}
         if any(tests):
             passed = [float(bool(test) and run_python(f"{program(item)}\n\n{test}\n").ok)
                       for item, test in zip(items, tests, strict=True)]  # fmt: skip
             return TaskScores(items={"passed": passed, "compiles": compiled}, figures=figures)
-        from difflib import SequenceMatcher
-
-        alike = [SequenceMatcher(None, item.reference, item.answer, autojunk=False).ratio() for item in items]
         return TaskScores(
-            items={"likeness": alike, "compiles": compiled}, figures=figures,
+            items={"likeness": _likeness(items), "compiles": compiled}, figures=figures,
             notes=("the rows have no tests: likeness says little about whether programs work",),
         )  # fmt: skip
+
+
+def _likeness(items: Sequence[Answered]) -> list[float]:
+    from difflib import SequenceMatcher
+
+    return [SequenceMatcher(None, item.reference, item.answer, autojunk=False).ratio() for item in items]
 
 
 def _are_programs(items: Sequence[Answered]) -> bool:
