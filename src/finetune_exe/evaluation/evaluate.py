@@ -112,15 +112,7 @@ def evaluate(
     started = time.monotonic()
     settle_libraries()
     device = pick_device()
-    checkpoint = run / training.checkpoint
-    if not checkpoint.is_dir():
-        raise FineTuneError(
-            "E01",
-            what="the run has no checkpoint",
-            where=str(checkpoint),
-            why="there is no tuned model to compare with the base",
-            fix="train again, or restore the folder",
-        )
+    checkpoint = _checkpoint(run, training)
     split = data.split("test")
     rows = split.read_rows()
     questions = _questions(rows, plan, tokenizer)
@@ -169,6 +161,24 @@ def evaluate(
         collapse=collapse,
         memorisation=memorisation,
     )
+
+
+def _checkpoint(run: Path, training: TrainingRun) -> Path:
+    """Find the folder of what was learned.
+
+    Raises:
+        FineTuneError: E01 where it is gone.
+    """
+    checkpoint = run / training.checkpoint
+    if not checkpoint.is_dir():
+        raise FineTuneError(
+            "E01",
+            what="the run has no checkpoint",
+            where=str(checkpoint),
+            why="there is no tuned model to compare with the base",
+            fix="train again, or restore the folder",
+        )
+    return checkpoint
 
 
 def _measure_both(

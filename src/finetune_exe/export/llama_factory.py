@@ -9,18 +9,10 @@ from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import model_source
-from finetune_exe.export.trainer_keys import (
-    TRAINER_DIFFERS,
-    low_rank_keys,
-    optimizer_key,
-    schedule_key,
-    trainer_keys,
-    warmup_keys,
-)
+from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
-    batch = plan.batch
     yield key("stage", "sft")
     yield key("do_train", True)
     yield key("model_name_or_path", model_source(plan), "model.reference")
@@ -35,22 +27,14 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("packing", False)
     yield key("train_on_prompt", False)
     yield key("mask_history", False)
-    yield key("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
-    yield key("per_device_eval_batch_size", batch.micro_batch_size)
-    sampling = "group_by_length" if batch.group_by_length else "random"
+    sampling = "group_by_length" if plan.batch.group_by_length else "random"
     yield key("train_sampling_strategy", sampling, "batch.group_by_length")
-    yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
-    yield from optimizer_key(plan, name="optim")
-    yield from schedule_key(plan, name="lr_scheduler_type")
-    yield from warmup_keys(plan, share="warmup_ratio")
     checkpointing = plan.precision.gradient_checkpointing
     yield key("disable_gradient_checkpointing", not checkpointing, "precision.gradient_checkpointing")
-    yield key("use_cpu", None if plan.hardware.gpus else True)
     patience = plan.checkpoints.early_stopping_patience
     yield key("early_stopping_steps", patience, "checkpoints.early_stopping_patience")
-    yield key("logging_steps", 1)
     yield key("report_to", "none")
-    yield from trainer_keys(plan)
+    yield from transformers_keys(plan)
 
 
 def _method(plan: Plan) -> Iterator[Key]:

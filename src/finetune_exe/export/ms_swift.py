@@ -7,18 +7,10 @@ from collections.abc import Iterator
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
 from finetune_exe.export.source import model_source
-from finetune_exe.export.trainer_keys import (
-    TRAINER_DIFFERS,
-    low_rank_keys,
-    optimizer_key,
-    schedule_key,
-    trainer_keys,
-    warmup_keys,
-)
+from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
-    batch = plan.batch
     yield key("model", model_source(plan), "model.reference")
     yield key("use_hf", True)
     yield key("model_revision", plan.model.revision)
@@ -34,21 +26,13 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("truncation_strategy", "delete", note="the prepared rows are no longer")
     yield key("packing", False)
     yield key("padding_free", False)
-    yield key("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
-    yield key("per_device_eval_batch_size", batch.micro_batch_size)
-    yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
-    yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
-    yield from optimizer_key(plan, name="optim")
-    yield from schedule_key(plan, name="lr_scheduler_type")
-    yield from warmup_keys(plan, share="warmup_ratio")
+    yield key("group_by_length", plan.batch.group_by_length, "batch.group_by_length")
     yield key("gradient_checkpointing", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing")
-    yield key("use_cpu", None if plan.hardware.gpus else True)
     patience = plan.checkpoints.early_stopping_patience
     yield key("early_stop_interval", patience, "checkpoints.early_stopping_patience")
-    yield key("logging_steps", 1)
     yield key("report_to", ["none"])
     yield key("data_seed", plan.seed)
-    yield from trainer_keys(plan)
+    yield from transformers_keys(plan)
 
 
 def _method(plan: Plan) -> Iterator[Key]:

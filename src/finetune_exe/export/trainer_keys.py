@@ -62,6 +62,20 @@ def warmup_keys(plan: Plan, *, share: str) -> Iterator[Key]:
         yield key("warmup_steps", warmup.steps, "schedule.warmup.kind", "schedule.warmup.steps")
 
 
+def transformers_keys(plan: Plan) -> Iterator[Key]:
+    """Give what trainers that pass on the arguments of transformers name as it does: rows, epochs, optimizer."""
+    rows = plan.batch.micro_batch_size
+    yield key("per_device_train_batch_size", rows, "batch.micro_batch_size")
+    yield key("per_device_eval_batch_size", rows)
+    yield key("num_train_epochs", plan.schedule.epochs, "schedule.epochs")
+    yield from optimizer_key(plan, name="optim")
+    yield from schedule_key(plan, name="lr_scheduler_type")
+    yield from warmup_keys(plan, share="warmup_ratio")
+    yield key("use_cpu", None if plan.hardware.gpus else True)
+    yield key("logging_steps", 1)
+    yield from trainer_keys(plan)
+
+
 def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[Key]:
     """Give the adapter's numbers; a scale that is no whole number is left out where the trainer takes none."""
     yield key(rank, method.lora_rank, "method.lora_rank")
