@@ -59,7 +59,7 @@ def command(
     fine-tune config --plan plan.yaml --to trl -o train_trl.py
     fine-tune config embedded --data rows.jsonl --to python > train.py
     """
-    from finetune_exe.export import find_exporter
+    from finetune_exe.export.targets import find_exporter
 
     exporter = find_exporter(target)
     plan = _plan(model, plan_path, task, data, wished_hardware(gpu=gpu, vram=vram, cpu=cpu), settings)

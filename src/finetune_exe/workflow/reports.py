@@ -19,7 +19,7 @@ def show_plan(
         markdown: Write Markdown instead of boxes.
         explain: Show also what was weighed and rejected, and what would change each decision.
     """
-    from finetune_exe.export import config_excerpt
+    from finetune_exe.export.excerpt import config_excerpt
     from finetune_exe.report.plan import render_plan, render_plan_markdown
 
     render = render_plan_markdown if markdown else render_plan

@@ -33,9 +33,11 @@ from finetune_exe.domain.plan import (
 )
 from finetune_exe.domain.values import Decision, Hardware, Leaf
 from finetune_exe.errors import FineTuneError
-from finetune_exe.export import EXPORTERS, Exporter, config_excerpt, find_exporter
 from finetune_exe.export.configuration_file import ConfigurationFile
+from finetune_exe.export.excerpt import config_excerpt
+from finetune_exe.export.exporter import Exporter
 from finetune_exe.export.source import literal
+from finetune_exe.export.targets import EXPORTERS, find_exporter
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
 SCRIPTS = [entry for entry in EXPORTERS if entry.name in ("python", "trl")]

@@ -17,7 +17,7 @@ from tests.unit.report import sample
 
 from finetune_exe.domain.plan import Batch, Full, Ia3, Lora, Optimizer, Plan, Precision, Prefix, Prompt, Qlora, Schedule
 from finetune_exe.domain.values import Decision
-from finetune_exe.export import find_exporter
+from finetune_exe.export.targets import find_exporter
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode
 from finetune_exe.text.tokenizer import load_tokenizer
