@@ -9,7 +9,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.estimate.planned import plan_workload, planned_gpu
 from finetune_exe.estimate.processor import processor_throughput
-from finetune_exe.estimate.rows import row_tokens, split_sizes
+from finetune_exe.estimate.rows import arrange_passes, row_tokens, split_sizes
 from finetune_exe.estimate.throughput import Refusal, operations_per_weight, throughput
 
 
@@ -53,14 +53,14 @@ def speed_key(plan: Plan) -> str:
 
 
 def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate | None:
-    """Estimate the wall time of the whole run: loading, training steps and the validation passes between them.
+    """Estimate the wall time of the whole run: loading, the rehearsal, training steps and validation between them.
 
     Args:
         plan: The plan, with a profile of its data.
         speed: Training tokens a second where they were measured; otherwise they are estimated.
 
     Returns:
-        Seconds, whose parts are loading, training and validation; None where speed or data are unknown.
+        Seconds, whose parts are loading, rehearsal, training and validation; None where speed or data are unknown.
     """
     speed = speed or estimate_speed(plan)
     if speed is None or plan.profile is None:
@@ -77,11 +77,13 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     forward = 2 / operations_per_weight(workload) if workload else 0.5
     validation = sizes.validation * passes * forward
     loading = Interval(low=2.0, mid=8.0, high=60.0)
+    rehearsal = _rehearsed_tokens(plan, row.mid) * (1 + forward)
     stops_early = plan.checkpoints.early_stopping_patience is not None and epochs > 1
-    low = (0.5 if stops_early else 1.0) * (rows + validation) * row.low / speed.value.high
-    high = (rows + validation) * row.high / speed.value.low
+    low = ((0.5 if stops_early else 1.0) * (rows + validation) * row.low + rehearsal) / speed.value.high
+    high = ((rows + validation) * row.high + rehearsal) / speed.value.low
     parts = {
         "loading": loading.mid,
+        "rehearsal": round(rehearsal / speed.value.mid, 1),
         "training": round(rows * row.mid / speed.value.mid, 1),
         "validation": round(validation * row.mid / speed.value.mid, 1),
     }
@@ -93,6 +95,12 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         source=speed.source,
         parts=parts,
     )
+
+
+def _rehearsed_tokens(plan: Plan, mean: float) -> float:
+    """Give the tokens of the longest pass, which is learned from and read once before the first step."""
+    passes = arrange_passes(plan)
+    return plan.batch.micro_batch_size * (passes.longest_tokens if passes else mean)
 
 
 def estimate_cost(plan: Plan, duration: Estimate | None) -> Estimate | None:

@@ -20,7 +20,6 @@ from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.setup import Setup, set_up
 from finetune_exe.training.step import learn
 
-WARM_UP_STEPS = 2
 ANSWER_TOKENS = 8
 MAX_SECONDS = 40.0
 """Timing steps ends after so long, however few they are."""
@@ -130,14 +129,17 @@ def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTo
 
 
 def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int, plan: Plan) -> TrainingPace:
-    """Time steps on batches spread evenly over the lengths there are, and allow for the padding there will be."""
+    """Time steps on batches spread evenly over the lengths there are, and allow for the padding there will be.
+
+    Two steps warm up: the first is of the longest rows, as in the rehearsal before a run, so that the heap has grown.
+    """
     max_norm = plan.optimizer.max_grad_norm
     seconds, tokens, timed_batches = [], [], []
     started = time.monotonic()
-    for step in range(WARM_UP_STEPS + num_steps):
-        timed = step - WARM_UP_STEPS
-        position = timed if timed >= 0 else num_steps // 2
-        batch = batches[min(len(batches) - 1, int((position + 0.5) * len(batches) / num_steps))]
+    spread = [min(len(batches) - 1, int((step + 0.5) * len(batches) / num_steps)) for step in range(num_steps)]
+    warm_up = [len(batches) - 1, spread[num_steps // 2]]
+    for timed, position in enumerate(warm_up + spread, start=-len(warm_up)):
+        batch = batches[position]
         begun = time.monotonic()
         learn(setup, [batch], max_norm=max_norm)
         setup.optimizer.step()

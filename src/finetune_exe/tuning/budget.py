@@ -48,7 +48,7 @@ def bound_budget(plan: Plan, *, num_trials: int, seconds: float | None, share: f
         words += ", the clock ends the study" if seconds is not None else ""
         return Budget(num_trials=num_trials, share=share or 1.0, seconds=None, words=words)
     fixed = duration.parts.get("loading", 0.0)
-    working = max(1e-9, duration.value.mid - fixed)
+    working = max(1e-9, duration.value.mid - fixed - duration.parts.get("rehearsal", 0.0))
     runs = num_trials + EXTRA_RUNS
     if share is None:
         fits = 1.0 if seconds is None else (seconds / runs - fixed) / working

@@ -57,6 +57,15 @@ def test_a_measured_speed_is_used_as_it_is(plan_of: Callable[..., Plan]) -> None
     assert sum(duration.parts.values()) == pytest.approx(duration.value.mid)
 
 
+def test_the_rehearsal_is_one_pass_of_the_longest_rows(plan_of: Callable[..., Plan]) -> None:
+    one, four = (estimate_duration(plan_of(rows=size)) for size in (1, 4))
+    assert one is not None
+    assert four is not None
+    speeds = [speed_of(plan_of(rows=size)).mid for size in (1, 4)]
+    assert four.parts["rehearsal"] * speeds[1] == pytest.approx(4 * one.parts["rehearsal"] * speeds[0], rel=0.05)
+    assert 1 < one.parts["rehearsal"] * speeds[0] / 225 < 2  # learned from once, and read once
+
+
 def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) -> None:
     one, two = (estimate_duration(plan_of(schedule=Schedule(epochs=epochs))) for epochs in (1.0, 2.0))
     assert one is not None
