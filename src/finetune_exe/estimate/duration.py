@@ -11,6 +11,7 @@ from finetune_exe.estimate.planned import plan_workload, planned_gpu
 from finetune_exe.estimate.processor import processor_throughput
 from finetune_exe.estimate.rows import arrange_passes, row_tokens, split_sizes
 from finetune_exe.estimate.throughput import Refusal, operations_per_weight, throughput
+from finetune_exe.knowledge.rules import rule
 
 
 def estimate_speed(plan: Plan) -> Estimate | None:
@@ -60,10 +61,11 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         speed: Training tokens a second where they were measured; otherwise they are estimated.
 
     Returns:
-        Seconds, whose parts are loading, rehearsal, training and validation; None where speed or data are unknown.
+        Seconds, whose parts are loading, rehearsal, training, validation and saving; None where speed or data are
+        unknown.
     """
-    speed = speed or estimate_speed(plan)
-    if speed is None or plan.profile is None:
+    speed, workload = speed or estimate_speed(plan), plan_workload(plan)
+    if speed is None or workload is None or plan.profile is None:
         return None
     sizes, row = split_sizes(plan, plan.profile), row_tokens(plan, plan.profile)
     if plan.objective.kind == "dpo":
@@ -73,12 +75,12 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         rows = min(rows, plan.schedule.max_steps * plan.batch.effective)
     epochs = rows / max(1, sizes.train)
     passes = 1 + plan.checkpoints.evaluations_per_epoch * epochs
-    workload = plan_workload(plan)
-    forward = 2 / operations_per_weight(workload) if workload else 0.5
+    forward = 2 / operations_per_weight(workload)
     validation = sizes.validation * passes * forward
     loading = Interval(low=2.0, mid=8.0, high=60.0)
     rehearsal = _rehearsed_tokens(plan, row.mid) * (1 + forward)
     stops_early = plan.checkpoints.early_stopping_patience is not None and epochs > 1
+    saving = passes * saved_bytes(workload.num_trained) / rule("checkpoint_cadence")["bytes_per_second"]
     low = ((0.5 if stops_early else 1.0) * (rows + validation) * row.low + rehearsal) / speed.value.high
     high = ((rows + validation) * row.high + rehearsal) / speed.value.low
     parts = {
@@ -86,15 +88,22 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         "rehearsal": round(rehearsal / speed.value.mid, 1),
         "training": round(rows * row.mid / speed.value.mid, 1),
         "validation": round(validation * row.mid / speed.value.mid, 1),
+        "saving": round(saving, 1),
     }
+    low, high = low + loading.low + 0.2 * saving, high + loading.high + 2 * saving
     return Estimate(
-        value=Interval(low=round(loading.low + low, 1), mid=sum(parts.values()), high=round(loading.high + high, 1)),
+        value=Interval(low=round(low, 1), mid=sum(parts.values()), high=round(high, 1)),
         unit="seconds",
         reason=f"{rows:,.0f} rows of about {row.mid:,.0f} tokens at {speed.value.mid:,.0f} tokens/s, and {passes:.0f} "
         f"validation passes{'; early stopping may end it sooner' if stops_early else ''}",
         source=speed.source,
         parts=parts,
     )
+
+
+def saved_bytes(num_trained: float) -> float:
+    """Size of a checkpoint: what is trained, twice in float32, as others load it and to go on from, and its states."""
+    return 16.0 * num_trained
 
 
 def _rehearsed_tokens(plan: Plan, mean: float) -> float:

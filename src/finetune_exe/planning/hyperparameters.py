@@ -21,6 +21,7 @@ from finetune_exe.domain.plan import (
 )  # fmt: skip
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Decision, Hardware, Interval, Leaf
+from finetune_exe.estimate.duration import saved_bytes
 from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
@@ -179,9 +180,8 @@ def _beta2_of_lion() -> Decision:
 
 
 def _checkpoint_bytes(model: BaseModelChoice, decisions: Mapping[str, Decision]) -> float | None:
-    """Size of a checkpoint: what is trained, twice in float32, as others load it and to go on from, and its states."""
     if model.shape is None or model.num_parameters is None:
         return None
     if "method.lora_rank" in decisions:
-        return 16.0 * count_lora_parameters(model.shape, rank=int(_number(decisions["method.lora_rank"].value)))
-    return 16.0 * model.num_parameters
+        return saved_bytes(count_lora_parameters(model.shape, rank=int(_number(decisions["method.lora_rank"].value))))
+    return saved_bytes(model.num_parameters)

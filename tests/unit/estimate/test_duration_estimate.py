@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from finetune_exe.domain.plan import Plan, Schedule
+from finetune_exe.domain.plan import Checkpoints, Plan, Schedule
 from finetune_exe.domain.values import Estimate, Hardware, Interval
 from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.planning.hardware import parse_hardware
@@ -64,6 +64,14 @@ def test_the_rehearsal_is_one_pass_of_the_longest_rows(plan_of: Callable[..., Pl
     speeds = [speed_of(plan_of(rows=size)).mid for size in (1, 4)]
     assert four.parts["rehearsal"] * speeds[1] == pytest.approx(4 * one.parts["rehearsal"] * speeds[0], rel=0.05)
     assert 1 < one.parts["rehearsal"] * speeds[0] / 225 < 2  # learned from once, and read once
+
+
+def test_a_full_checkpoint_was_measured_with_its_time(plan_of: Callable[..., Plan]) -> None:
+    """SmolLM2-135M, AdamW, two EPYC cores: 1.8 GB written, hashed and synced in 5.75 s."""
+    plan = plan_of(full=True, schedule=Schedule(epochs=1.0), checkpoints=Checkpoints(evaluations_per_epoch=1.0))
+    duration = estimate_duration(plan)
+    assert duration is not None
+    assert duration.parts["saving"] / 2 == pytest.approx(5.75, rel=0.3)  # in the rehearsal, and the best
 
 
 def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) -> None:
