@@ -78,11 +78,15 @@ def _not_finite(series: Series) -> Judgement | None:
     if bad:
         counts = f"{len(bad)} of {len(series.train)} train losses are not finite, the first at {_at(bad[0])}"
         return Judgement(label="nan_loss", confidence=0.95, evidence=(counts,))
-    num_bad = sum(not math.isfinite(loss) for loss in series.evaluation)
-    if not num_bad:
+    num_bad = _num_bad_evaluations(series)
+    if not num_bad or _zero(series):
         return None
     counts = f"{num_bad} of {len(series.evaluation)} validation losses are not finite while every train loss is"
     return Judgement(label="nan_eval", confidence=0.9, evidence=(counts,))
+
+
+def _num_bad_evaluations(series: Series) -> int:
+    return sum(not math.isfinite(loss) for loss in series.evaluation)
 
 
 def _zero(series: Series) -> Judgement | None:
@@ -99,7 +103,7 @@ def _zero(series: Series) -> Judgement | None:
         return _policy(points)
     dead = f"train loss is exactly 0 at {len(zeros)} of the last {len(tail)} points"
     norm = f", gradient norm {norms[0]:g}" if norms else ""
-    confidence = 0.9 if norms else 0.6
+    confidence = 0.9 if norms or _num_bad_evaluations(series) else 0.6
     return Judgement(label="loss_zero_masked", confidence=confidence, evidence=(dead + norm,))
 
 

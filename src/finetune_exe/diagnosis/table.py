@@ -142,7 +142,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     known = _vocabulary()
     for _ in range(3):
         pattern = re.sub(r"\{([a-z_]+)\}", lambda name: f"(?:{known[name[1]]})", pattern)
-    spaced = re.sub(r"<(\d+)>", lambda most: rf"(?:[^.\u3002]|\.(?=\w)){{0,{most[1]}}}", pattern)
+    spaced = re.sub(r"<(\d+)>", lambda most: rf"(?:[^.\u3002]|\.(?=\S)){{0,{most[1]}}}", pattern)
     return re.compile(spaced, re.IGNORECASE | re.DOTALL | re.ASCII)  # ASCII: a Chinese sign ends an English word
 
 
