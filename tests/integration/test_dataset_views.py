@@ -86,3 +86,23 @@ def test_without_the_datasets_library_the_way_to_get_it_is_named(folder: Path, m
     result = CliRunner().invoke(cli, words)
     assert "FT-X01" in str(result.exception)
     assert not (folder / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "validation"), [("llamafactory", "validation.jsonl"), ("mlx", "valid.jsonl"), ("litgpt", "val.jsonl")]
+)
+def test_prepared_rows_are_written_for_a_trainer(folder: Path, trainer: str, validation: str) -> None:
+    said = run("--plan", folder / "plan.yaml", "--export", trainer, "-o", folder / trainer)
+    prepared = load_dataset(folder / "dataset")
+    assert sorted(path.name for path in (folder / trainer).iterdir()) == sorted(
+        ["test.jsonl", "train.jsonl", validation]
+    )
+    for side, file in (("train", "train.jsonl"), ("validation", validation)):
+        rows = [json.loads(line) for line in (folder / trainer / file).read_text(encoding="utf-8").splitlines()]
+        conversations = [row.conversation for row in prepared.split(side).read_rows()]  # type: ignore[arg-type]
+        assert f"{len(rows):,} in {file}" in said
+        answers = [conversation["messages"][-1]["content"] for conversation in conversations]
+        if trainer == "litgpt":
+            assert [row["output"].removesuffix("<|im_end|>") for row in rows] == answers
+        else:
+            assert [row["messages"][-1]["content"] for row in rows] == answers

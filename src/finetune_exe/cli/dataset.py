@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from finetune_exe.cli.surface import json_option, overwrite_option, set_option
 from finetune_exe.domain.task import WRITTEN_FORMATS
 from finetune_exe.errors import GATE
+
+if TYPE_CHECKING:
+    from finetune_exe.export.trainer_rows import TrainerName
+    from finetune_exe.workflow.export_rows import ExportForm
 
 
 @click.command("dataset")
@@ -60,8 +64,10 @@ from finetune_exe.errors import GATE
 )
 @click.option(
     "--export",
-    type=click.Choice(["parquet", "datasets"]),
-    help="With --plan: write the prepared rows for other programs, into -o.",
+    type=click.Choice(
+        ["parquet", "datasets", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "mlx", "openai"]
+    ),
+    help="With --plan: write the prepared rows for other programs, into -o; for a trainer, in its own form.",
 )
 @click.option(
     "--workers",
@@ -105,7 +111,7 @@ def command(
     columns: str | None,
     show: int | None,
     dry_run: bool,
-    export: Literal["parquet", "datasets"] | None,
+    export: ExportForm | TrainerName | None,
     num_workers: int | None,
     launch: Literal["local", "ray"],
     html: Path | None,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from finetune_exe.cli.dataset_files import say_tokens
 from finetune_exe.cli.surface import say, view, write_json
+
+if TYPE_CHECKING:
+    from finetune_exe.export.trainer_rows import TrainerName
+    from finetune_exe.workflow.export_rows import ExportForm, TrainerFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,7 @@ class Wish:
     num_workers: int | None
     launch: Literal["local", "ray"]
     show: int | None
-    export: Literal["parquet", "datasets"] | None
+    export: ExportForm | TrainerName | None
     html: Path | None
     """The page about it; None for report.html inside the dataset."""
 
@@ -50,23 +54,39 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
         tokenizer = plan_tokenizer(plan, note=lambda _: None)
         labels = plan.profile.labels if plan.profile is not None else ()
         write_dataset_page(manifest, folder, tokenizer, page, labels=labels)
+        exported: TrainerFiles | None = None
         if wish.export is not None and wish.output is not None:
-            from finetune_exe.workflow.export_rows import export_rows
+            from finetune_exe.workflow.export_rows import export_for_trainer, export_rows
 
             live.note(f"writing {wish.export} to {wish.output}")
-            export_rows(folder, wish.output, form=wish.export, overwrite=wish.overwrite)
+            if wish.export == "parquet" or wish.export == "datasets":
+                export_rows(folder, wish.output, form=wish.export, overwrite=wish.overwrite)
+            else:
+                exported = export_for_trainer(
+                    folder, wish.output, trainer=wish.export, tokenizer=tokenizer, overwrite=wish.overwrite
+                )
     if wish.show is not None:
         from finetune_exe.workflow.token_rows import rows_of_dataset
 
         say_tokens(rows_of_dataset(folder, tokenizer, num_rows=wish.show), as_json=wish.as_json)
     elif wish.as_json:
-        write_json(dataset=manifest, folder=str(folder))
+        given = {} if exported is None else {"exported": asdict(exported)}
+        write_json(dataset=manifest, folder=str(folder), **given)
     else:
         say(render_dataset(manifest))
         say(f"\nThe prepared dataset lies in {folder}; dropped rows, with reasons, in {folder / 'rejected.jsonl'}")
         say(f"For a browser: {page}")
         if manifest.num_altered:
             say(f"Rows that were changed, before and after, in {folder / 'altered.jsonl'}")
+        if exported is not None:
+            _say_exported(wish, exported)
+
+
+def _say_exported(wish: Wish, exported: TrainerFiles) -> None:
+    counts = ", ".join(f"{exported.num_rows[side]:,} in {file}" for side, file in exported.files.items())
+    say(f"Rows for {wish.export} lie in {wish.output}: {counts}")
+    for lost in exported.left_out:
+        say(f"  left out, {lost.count:,} rows: {lost.message} (first {lost.first}). {lost.fix}")
 
 
 def preview_plan(plan_path: Path, settings: tuple[str, ...], *, num_shown: int | None, as_json: bool) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.yaml_text import Json
-from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
+from finetune_exe.export.configuration_file import (
+    TRAIN_ROWS,
+    VALIDATION_ROWS,
+    ConfigurationFile,
+    Key,
+    key,
+    prepare,
+)
 from finetune_exe.export.source import model_source, template_text
 from finetune_exe.export.trainer_keys import (
     TRAINER_DIFFERS,
@@ -22,7 +29,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     batch, template = plan.batch, template_text(plan)
     rows: dict[str, Json] = {
         "ds_type": "json", "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"],
-        "train_on_eos": "turn",
+        "train_on_eos": "turn", "message_field_training": "training",
     }  # fmt: skip
     yield key("base_model", model_source(plan), "model.reference")
     yield key("revision_of_model", plan.model.revision)
@@ -71,7 +78,7 @@ AXOLOTL = ConfigurationFile(
     file_name="axolotl.yaml",
     methods=("lora", "qlora", "full"),
     keys=_keys,
-    commands=lambda plan: ("pip install axolotl==0.19.0", PREPARE, "axolotl train axolotl.yaml"),
+    commands=lambda plan: ("pip install axolotl==0.19.0", prepare("axolotl"), "axolotl train axolotl.yaml"),
     otherwise=(
         *TRAINER_DIFFERS,
         "on several processes, each takes the mean over its own learned tokens",

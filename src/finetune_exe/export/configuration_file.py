@@ -10,10 +10,15 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.yaml_text import Json, write_yaml
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
-from finetune_exe.export.source import left_out, literal, refuse_pairs
+from finetune_exe.export.source import left_out, literal, refuse_gguf, refuse_pairs
 
-TRAIN_ROWS, VALIDATION_ROWS = "dataset/train.rows.jsonl", "dataset/validation.rows.jsonl"
-PREPARE = "fine-tune dataset --plan plan.yaml -o dataset"
+TRAIN_ROWS, VALIDATION_ROWS = "data/train.jsonl", "data/validation.jsonl"
+"""Where `prepare` has most trainers' rows written."""
+
+
+def prepare(name: str) -> str:
+    """Give the command that prepares the plan's rows and writes them in the form of a trainer."""
+    return f"fine-tune dataset --plan plan.yaml --export {name} -o data"
 
 
 class Key(NamedTuple):
@@ -48,6 +53,10 @@ class ConfigurationFile:
     """From installing it to training."""
     otherwise: tuple[str, ...]
     """What it does in another way than this program, and cannot be told not to."""
+    by_command: tuple[str, ...] = ()
+    """Settings that a command carries, or a file that it writes, and no key."""
+    rows_are_rendered: bool = False
+    """Whether its rows hold what the chat template wrote."""
     beside: Callable[[Plan], Files] | None = None
     """Further files that it reads."""
 
@@ -60,9 +69,10 @@ class ConfigurationFile:
         """Write the keys, and in comments how to start, what is done otherwise and what cannot be expressed.
 
         Raises:
-            FineTuneError: O03 where the trainer does not know the plan's method.
+            FineTuneError: O03 where the trainer does not know the plan's method or cannot load its base model.
         """
         refuse_pairs(plan)
+        refuse_gguf(plan, target=self.name)
         if plan.method.kind not in self.methods:
             raise FineTuneError(
                 "O03",
@@ -79,9 +89,9 @@ class ConfigurationFile:
             "# done otherwise than by this program:",
             *(f"#   {line}" for line in self.otherwise),
         ]
-        expressed = {path for entry in keys for path in entry.paths}
+        expressed = {*self.by_command, *(path for entry in keys for path in entry.paths)}
         body = write_yaml(_nested(keys), comments={entry.name: entry.note for entry in keys if entry.note})
-        text = "\n".join(head) + "\n" + left_out(plan, expressed) + "\n" + body
+        text = "\n".join(head) + "\n" + left_out(plan, expressed, template_before=self.rows_are_rendered) + "\n" + body
         return (File(name=self.file_name, text=text), *(self.beside(plan) if self.beside else ()))
 
 

@@ -6,7 +6,14 @@ import json
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
-from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
+from finetune_exe.export.configuration_file import (
+    TRAIN_ROWS,
+    VALIDATION_ROWS,
+    ConfigurationFile,
+    Key,
+    key,
+    prepare,
+)
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import model_source
 from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
@@ -73,7 +80,7 @@ LLAMA_FACTORY = ConfigurationFile(
     commands=lambda plan: (
         "pip install llamafactory==0.9.5",
         "fine-tune config --plan plan.yaml --to llamafactory -o .",
-        PREPARE,
+        prepare("llamafactory"),
         "llamafactory-cli train llamafactory.yaml",
     ),
     otherwise=(

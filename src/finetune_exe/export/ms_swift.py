@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
-from finetune_exe.export.configuration_file import PREPARE, TRAIN_ROWS, VALIDATION_ROWS, ConfigurationFile, Key, key
+from finetune_exe.export.configuration_file import (
+    TRAIN_ROWS,
+    VALIDATION_ROWS,
+    ConfigurationFile,
+    Key,
+    key,
+    prepare,
+)
 from finetune_exe.export.source import model_source
 from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
 
@@ -56,6 +63,6 @@ MS_SWIFT = ConfigurationFile(
     file_name="ms_swift.yaml",
     methods=("lora", "qlora", "full"),
     keys=_keys,
-    commands=lambda plan: ("pip install ms-swift==4.6.0", PREPARE, "swift sft ms_swift.yaml"),
+    commands=lambda plan: ("pip install ms-swift==4.6.0", prepare("ms-swift"), "swift sft ms_swift.yaml"),
     otherwise=TRAINER_DIFFERS,
 )

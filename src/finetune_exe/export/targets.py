@@ -7,13 +7,19 @@ import difflib
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.axolotl import AXOLOTL
 from finetune_exe.export.exporter import Exporter
+from finetune_exe.export.litgpt import LITGPT
 from finetune_exe.export.llama_factory import LLAMA_FACTORY
+from finetune_exe.export.mlx import MLX
 from finetune_exe.export.ms_swift import MS_SWIFT
 from finetune_exe.export.plan_file import PlanFile
 from finetune_exe.export.python_script import PythonScript
+from finetune_exe.export.torchtune import TORCHTUNE
 from finetune_exe.export.trl_script import TrlScript
+from finetune_exe.export.unsloth_script import UnslothScript
 
-EXPORTERS: tuple[Exporter, ...] = (PlanFile(), PythonScript(), TrlScript(), AXOLOTL, LLAMA_FACTORY, MS_SWIFT)
+EXPORTERS: tuple[Exporter, ...] = (
+    PlanFile(), PythonScript(), TrlScript(), UnslothScript(), AXOLOTL, LLAMA_FACTORY, MS_SWIFT, TORCHTUNE, LITGPT, MLX,
+)  # fmt: skip
 
 
 def find_exporter(name: str) -> Exporter:

@@ -1,10 +1,12 @@
-"""Keys that every trainer built on transformers' Trainer has under the same name."""
+"""Keys that several trainers share: those of transformers' Trainer, and optimizers named by their class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetune_exe.domain.plan import LowRank, Plan
+from finetune_exe.domain.plan import LowRank, OptimizerName, Plan
+from finetune_exe.domain.yaml_text import Json
+from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import Key, key
 from finetune_exe.export.source import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 
@@ -84,3 +86,44 @@ def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[K
     yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
     yield key(f"{prefix}use_rslora", method.use_rslora, "method.use_rslora")
     yield key(f"{prefix}use_dora", method.use_dora, "method.use_dora")
+
+
+OPTIMIZER_CLASSES: dict[OptimizerName, str] = {
+    "adamw": "torch.optim.AdamW",
+    "adamw_8bit": "bitsandbytes.optim.AdamW8bit",
+    "paged_adamw_8bit": "bitsandbytes.optim.PagedAdamW8bit",
+    "lion": "bitsandbytes.optim.Lion",
+}
+"""Optimizers by the class that trainers load; transformers' Adafactor is not among torch's."""
+
+
+def optimizer_class(plan: Plan, *, title: str, target: str) -> tuple[str, dict[str, Json]]:
+    """Give the class of the plan's optimizer and what it is made with.
+
+    Raises:
+        FineTuneError: O03 for one that has no class of this kind.
+    """
+    optimizer = plan.optimizer
+    if optimizer.kind not in OPTIMIZER_CLASSES:
+        raise unknown_optimizer(plan, title, target=target)
+    betas: list[Json] = [optimizer.beta1, optimizer.beta2]
+    return OPTIMIZER_CLASSES[optimizer.kind], {
+        "lr": optimizer.learning_rate, "betas": betas, "weight_decay": optimizer.weight_decay,
+    }  # fmt: skip
+
+
+OPTIMIZER_PATHS = (
+    "optimizer.kind", "optimizer.learning_rate", "optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay",
+)  # fmt: skip
+"""The settings that `optimizer_class` stands for."""
+
+
+def unknown_optimizer(plan: Plan, title: str, *, target: str) -> FineTuneError:
+    """Say that a trainer has not the plan's optimizer."""
+    return FineTuneError(
+        "O03",
+        what=f"{title} has no optimizer.kind={plan.optimizer.kind}",
+        where=f"--to {target}",
+        why="another rule needs another learning rate",
+        fix="--set optimizer.kind=adamw; or --to trl or python, which write scripts",
+    )

@@ -31,6 +31,7 @@ from finetune_exe.domain.plan import (
     Task,
     WarmupSteps,
 )
+from finetune_exe.domain.task import DataProfile
 from finetune_exe.domain.values import Decision, Hardware, Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import ConfigurationFile
@@ -40,15 +41,22 @@ from finetune_exe.export.source import literal
 from finetune_exe.export.targets import EXPORTERS, find_exporter
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
-SCRIPTS = [entry for entry in EXPORTERS if entry.name in ("python", "trl")]
+SCRIPTS = [entry for entry in EXPORTERS if entry.name in ("python", "trl", "unsloth")]
 FILES = [entry for entry in EXPORTERS if isinstance(entry, ConfigurationFile)]
+
+
+PROFILE = DataProfile(
+    format="chatml", format_evidence=(), num_rows=1000, num_unreadable=0, num_turns_mean=2.0, prompt_characters_p50=9,
+    answer_characters_p50=9, answer_characters_p95=9, row_characters_mean=18.0, row_characters_p99=20, distinct_answers=900,
+)  # fmt: skip
 
 
 def plan(**groups: object) -> Plan:
     """A plan with the given groups in place of the defaults, every leaf defended."""
     draft = Plan.model_construct(
         task=Task(description='sort \'em "all"\n\x1b[31m', type="classification"),
-        model=groups.pop("model", BaseModelChoice(reference="Qwen/Qwen3-0.6B", name="Qwen3-0.6B", revision="abc")),
+        model=groups.pop("model", BaseModelChoice(reference="Qwen/Qwen2.5-0.5B-Instruct", name="x", revision="abc")),
+        profile=groups.pop("profile", PROFILE),
         hardware=Hardware(cpu="x", num_cores=2, memory_bytes=1 << 34),
         data_needs=DataNeeds(minimum_samples=1, recommended_samples=2, reason="r", source="s", quality_checks=()),
         **groups,
@@ -60,7 +68,7 @@ def plan(**groups: object) -> Plan:
 
 
 MUTATIONS: dict[str, dict[str, object]] = {
-    "model.reference": {"model": BaseModelChoice(reference="other/model", name="Qwen3-0.6B", revision="abc")},
+    "model.reference": {"model": BaseModelChoice(reference="Qwen/Qwen2.5-3B-Instruct", name="x", revision="abc")},
     "objective.kind": {"objective": Dpo()},
     "method.kind": {"method": Full()},
     "method.lora_rank": {"method": Lora(lora_rank=8)},
@@ -139,6 +147,11 @@ def text(entry: Exporter, content: Plan) -> str:
     return entry.export(content)[0].text
 
 
+def commands(entry: Exporter, content: Plan) -> list[str]:
+    """The lines that are to be typed."""
+    return [line for line in text(entry, content).splitlines() if line.startswith("#   ") and " = " not in line]
+
+
 def in_force(entry: Exporter, content: Plan) -> str:
     """The file without its comments."""
     if isinstance(entry, ConfigurationFile):
@@ -146,26 +159,54 @@ def in_force(entry: Exporter, content: Plan) -> str:
     return ast.unparse(ast.parse(text(entry, content)))
 
 
-def knows(entry: Exporter, path: str) -> bool:
-    """Whether a trainer has the method that a mutation is about."""
+UNKNOWN_METHOD = r"cannot train method\.kind=prefix"
+
+
+def refusal(entry: Exporter, path: str) -> str | None:
+    """What a trainer says that has not the method, or the optimizer, that a mutation is about."""
     if path == "objective.kind":
-        return entry.name == "plan"
-    kind = "prefix" if path == "method.num_virtual_tokens" else "lora"
-    return not isinstance(entry, ConfigurationFile) or kind in entry.methods
+        return None if entry.name == "plan" else r"written for objective\.kind=dpo"
+    if path == "optimizer.kind" and entry.name == "mlx":
+        return r"has no optimizer\.kind=adamw_8bit"
+    few = isinstance(entry, ConfigurationFile) or entry.name == "unsloth"
+    return UNKNOWN_METHOD if few and path == "method.num_virtual_tokens" else None
 
 
 _BY_SCRIPTS_ONLY = (
     "method.masters", "method.lora_plus_ratio", "method.trained_tokens", "precision.checkpoint_every_layers",
     "precision.tf32", "schedule.decay_fraction", "batch.packing",
 )  # fmt: skip
+_PROCESSES = ("parallelism.kind", "parallelism.num_gpus")
+_BY_TRAINERS = (
+    "checkpoints.keep_last", "checkpoints.early_stopping_patience", "batch.group_by_length",
+)  # fmt: skip
 NOT_EXPRESSED = {
-    "python": ("parallelism.kind", "parallelism.num_gpus", "method.masters"),
+    "python": (*_PROCESSES, "method.masters"),
     "trl": _BY_SCRIPTS_ONLY[:4],
-    "axolotl": ("parallelism.kind", "parallelism.num_gpus", *_BY_SCRIPTS_ONLY),
-    "llamafactory": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template", *_BY_SCRIPTS_ONLY),
-    "ms-swift": ("parallelism.kind", "parallelism.num_gpus", "data.chat_template", *_BY_SCRIPTS_ONLY),
-}
+    "unsloth": (*_PROCESSES, *_BY_SCRIPTS_ONLY[:5], "batch.packing", "method.double_quantization"),
+    "axolotl": (*_PROCESSES, *_BY_SCRIPTS_ONLY),
+    "llamafactory": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
+    "ms-swift": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
+    "torchtune": (
+        "data.chat_template", "method.use_rslora", "checkpoints.evaluations_per_epoch", "parallelism.kind",
+        "method.double_quantization",
+        *_BY_SCRIPTS_ONLY, *_BY_TRAINERS,
+    ),
+    "litgpt": (
+        "method.use_rslora", "method.use_dora", "optimizer.max_grad_norm", "precision.gradient_checkpointing",
+        "parallelism.kind", "schedule.kind",
+        *_BY_SCRIPTS_ONLY, *_BY_TRAINERS,
+    ),
+    "mlx": (
+        *_PROCESSES, "data.chat_template", "optimizer.max_grad_norm", "method.double_quantization", *_BY_SCRIPTS_ONLY,
+        *_BY_TRAINERS,
+    ),
+}  # fmt: skip
 """What a trainer has no key for; it must be named in the file."""
+BY_COMMAND = {"torchtune": ("parallelism.num_gpus",), "mlx": ("model.reference", "precision.base_dtype")}
+"""What stands in a command alone."""
+IN_STEPS = ("torchtune", "litgpt", "mlx")
+"""Trainers that are told the length of a run in steps, which follow from the number of rows."""
 
 
 def unchanged(path: str) -> Plan:
@@ -181,10 +222,9 @@ def test_the_mutations_cover_every_setting() -> None:
 @pytest.mark.parametrize("entry", EXPORTERS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
-    if not knows(entry, path):
-        with pytest.raises(
-            FineTuneError, match=r"FT-O03.*(cannot train method\.kind=prefix|written for objective\.kind=dpo)"
-        ):
+    refused = refusal(entry, path)
+    if refused is not None:
+        with pytest.raises(FineTuneError, match=f"FT-O03.*{refused}"):
             text(entry, plan(**MUTATIONS[path]))
         return
     assert text(entry, plan(**MUTATIONS[path])) != text(entry, unchanged(path))
@@ -193,13 +233,17 @@ def test_every_setting_changes_the_text(entry: Exporter, path: str) -> None:
 @pytest.mark.parametrize("entry", [*SCRIPTS, *FILES], ids=lambda entry: entry.name)
 @pytest.mark.parametrize("path", MUTATIONS)
 def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) -> None:
-    if not knows(entry, path):
+    if refusal(entry, path) is not None:
         return
     changed = plan(**MUTATIONS[path])
     value: Leaf = {setting: value for setting, value, _ in changed.settings()}[path]
-    if path in LEFT_TO_OTHERS:
+    before = path in LEFT_TO_OTHERS or (path == "data.chat_template" and entry.name == "litgpt")
+    if before:
         assert f"#   {path} = {value!r} (applied by" in text(entry, changed)
-        assert in_force(entry, changed) == in_force(entry, unchanged(path))
+        assert entry.name in IN_STEPS or in_force(entry, changed) == in_force(entry, unchanged(path))
+    elif path in BY_COMMAND.get(entry.name, ()):
+        assert f"{path} =" not in text(entry, changed)
+        assert commands(entry, changed) != commands(entry, unchanged(path))
     elif path.startswith("checkpoints.save_every") or path in NOT_EXPRESSED.get(entry.name, ()):
         assert f"#   {path} = {value!r}\n" in text(entry, changed)
         assert in_force(entry, changed) == in_force(entry, unchanged(path))
@@ -209,9 +253,10 @@ def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) 
 
 
 @pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
-@pytest.mark.parametrize("path", [path for path in MUTATIONS if path != "objective.kind"])
+@pytest.mark.parametrize("path", MUTATIONS)
 def test_a_script_compiles(entry: Exporter, path: str) -> None:
-    compile(text(entry, plan(**MUTATIONS[path])), entry.name, "exec")
+    if refusal(entry, path) is None:
+        compile(text(entry, plan(**MUTATIONS[path])), entry.name, "exec")
 
 
 def test_a_script_for_several_processes_says_how_to_start_it() -> None:
@@ -222,7 +267,7 @@ def test_a_script_for_several_processes_says_how_to_start_it() -> None:
     assert "parallelism.kind = 'fsdp'" in text(find_exporter("trl"), plan(method=Qlora(), parallelism=shards))
 
 
-@pytest.mark.parametrize("entry", SCRIPTS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", SCRIPTS[:2], ids=lambda entry: entry.name)
 def test_bitsandbytes_is_asked_for_where_it_is_needed(entry: Exporter) -> None:
     needing = [plan(method=Qlora()), plan(optimizer=Optimizer(kind="adamw_8bit"))]
     assert ["bitsandbytes" in text(entry, content).split('"""')[1] for content in (plan(), *needing)] == [

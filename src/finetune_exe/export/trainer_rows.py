@@ -1,0 +1,122 @@
+"""Prepared rows as other trainers want to read them: which files, which keys, and what each of them cannot carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from finetune_exe.domain.dataset import SplitName
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.render import TemplateRefusedError
+from finetune_exe.text.tokenizer import ChatTokenizer
+
+Row = dict[str, Any]
+Written = list[Row] | RowFault
+
+_FOREIGN_TURNS = ("a turn that calls a tool, or a tool's answer", "remove these rows, or train with `--to trl`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerRows:
+    """How one trainer reads rows."""
+
+    validation_file: str = "validation.jsonl"
+    """What it calls the rows held out while training."""
+    write: Callable[[Conversation, ChatTokenizer], Written]
+    """Turns a row into its rows, or says why it cannot hold it; the tokenizer is that of the base model."""
+
+    @property
+    def files(self) -> dict[SplitName, str]:
+        """Name its files, by the side of the split."""
+        return {"train": "train.jsonl", "validation": self.validation_file, "test": "test.jsonl"}
+
+
+def write_messages(
+    conversation: Conversation, *, unlearned: tuple[str, object] | None, tools: bool, alternate: bool = False
+) -> Written:
+    """Write a row as {"messages": [{"role", "content"}, ...]}.
+
+    Args:
+        conversation: The row.
+        unlearned: Key and value that mark an answer not to be learned; None where the trainer has no such mark.
+        tools: Whether calls of tools, their answers and the list of tools can be carried.
+        alternate: Whether the trainer insists on users and assistants by turns, the user first.
+    """
+    if conversation.kind == "text":
+        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    turns: list[Row] = []
+    for message in conversation.messages:
+        if not tools and (message.role == "tool" or message.extra.get("tool_calls")):
+            return _refused(*_FOREIGN_TURNS)
+        if message.role == "assistant" and not message.learn and unlearned is None:
+            return _refused("an answer that is not to be learned", "remove these rows, or train with `--to trl`")
+        turn: Row = {"role": message.role, "content": message.content, **(message.extra if tools else {})}
+        if message.role == "assistant" and not message.learn and unlearned is not None:
+            turn[unlearned[0]] = unlearned[1]
+        turns.append(turn)
+    if alternate and not _alternates(conversation.messages):
+        return _refused("turns of user and assistant that do not alternate", "join turns of the same speaker")
+    listed = {"tools": conversation.extra["tools"]} if tools and conversation.extra.get("tools") else {}
+    return [{"messages": turns, **listed}]
+
+
+def write_last_answers(conversation: Conversation) -> Written:
+    """Write one row for each answer to be learned, with nothing behind it."""
+    if conversation.kind == "text":
+        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    turns = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in conversation.messages]
+    listed = {"tools": conversation.extra["tools"]} if conversation.extra.get("tools") else {}
+    return [{"messages": turns[: number + 1], **listed} for number in _answers(conversation)]
+
+
+def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Written:
+    """Write one row for each answer: the prompt as the chat template writes it, and the answer to its end of turn.
+
+    A token that the tokenizer puts before every text is left to it.
+    """
+    if conversation.kind == "text":
+        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    template = tokenizer.template
+    if template is None:
+        return _refused("a row without a chat template", "--set data.chat_template=plain")
+    rows: list[Row] = []
+    turns = conversation.messages
+    for number in _answers(conversation):
+        try:
+            prompt = template.render(turns[:number], answer_next=True, columns=conversation.extra)
+            whole = template.render(turns[: number + 1], answer_next=False, columns=conversation.extra)
+        except TemplateRefusedError as fault:
+            return _refused(f"a row that the chat template refuses ({fault})", "correct the order of its turns")
+        if not whole.startswith(prompt):
+            return _refused("an answer that the template does not put behind its prompt", "train it with `--to trl`")
+        before = prompt.removeprefix(tokenizer.bos_token or "")
+        rows.append({"instruction": before, "output": whole[len(prompt) :].rstrip()})
+    return rows
+
+
+def _answers(conversation: Conversation) -> list[int]:
+    return [n for n, turn in enumerate(conversation.messages) if turn.role == "assistant" and turn.learn]
+
+
+def _alternates(messages: tuple[Message, ...]) -> bool:
+    roles = [message.role for message in messages]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    return all(role == ("assistant" if number % 2 else "user") for number, role in enumerate(spoken))
+
+
+def _refused(what: str, fix: str) -> RowFault:
+    return RowFault(code="not_carried", message=f"the trainer cannot be given {what}", fix=fix)
+
+
+TrainerName = Literal["axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "mlx", "openai"]
+TRAINER_ROWS: Mapping[TrainerName, TrainerRows] = {
+    "axolotl": TrainerRows(write=lambda row, _: write_messages(row, unlearned=("training", False), tools=True)),
+    "llamafactory": TrainerRows(write=lambda row, _: write_messages(row, unlearned=None, tools=False, alternate=True)),
+    "ms-swift": TrainerRows(write=lambda row, _: write_messages(row, unlearned=("loss", False), tools=False)),
+    "torchtune": TrainerRows(write=lambda row, _: write_messages(row, unlearned=None, tools=False, alternate=True)),
+    "litgpt": TrainerRows(validation_file="val.jsonl", write=write_rendered),
+    "mlx": TrainerRows(validation_file="valid.jsonl", write=lambda row, _: write_last_answers(row)),
+    "openai": TrainerRows(write=lambda row, _: write_messages(row, unlearned=("weight", 0), tools=True)),
+}
+"""Trainers by the name that `fine-tune config --to` gives them; the scripts read prepared rows as they are."""
