@@ -30,7 +30,9 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("data.class_path", "litgpt.data.JSON")
     yield key("data.init_args.json_path", "data")
     yield key("data.init_args.mask_prompt", True)
-    yield key("data.init_args.prompt_style", "default", note="the rows hold the rendered prompt")
+    yield key(
+        "data.init_args.prompt_style.class_path", "litgpt.prompts.Default", note="the rows hold the rendered prompt"
+    )
     yield key("data.init_args.seed", plan.seed)
     yield key("train.epochs", length.num_epochs, "schedule.epochs")
     yield key("train.max_steps", length.num_steps, "schedule.max_steps", note=length.told)

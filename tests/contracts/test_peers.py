@@ -1,0 +1,238 @@
+"""What is written for other trainers is accepted by their own parsers."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from tests.contracts.peers import arguments_of, ask_peer, fields_of, source_of
+from tests.unit.export.test_exporters import plan
+
+from finetune_exe.domain.plan import (
+    BaseModelChoice,
+    Batch,
+    Full,
+    Lora,
+    Optimizer,
+    Plan,
+    Precision,
+    Qlora,
+    Schedule,
+    WarmupSteps,
+)
+from finetune_exe.export.targets import find_exporter
+from finetune_exe.export.torchtune_models import TORCHTUNE_MODELS
+
+pytestmark = pytest.mark.peer
+BF16 = Precision(base_dtype="bfloat16")
+PLANS: dict[str, Plan] = {
+    "lora": plan(precision=BF16),
+    "qlora": plan(
+        method=Qlora(double_quantization=False), optimizer=Optimizer(kind="paged_adamw_8bit"), precision=BF16
+    ),
+    "full": plan(method=Full(), precision=BF16),
+    "options": plan(
+        method=Lora(target_modules=("q_proj", "v_proj"), use_dora=True, lora_dropout=0.1),
+        schedule=Schedule(kind="linear", max_steps=70, warmup=WarmupSteps(steps=5)),
+        batch=Batch(micro_batch_size=2, gradient_accumulation_steps=4, group_by_length=False),
+        precision=Precision(gradient_checkpointing=True),
+        optimizer=Optimizer(max_grad_norm=None, weight_decay=0.01),
+    ),
+}
+WITHOUT_8_BIT = [name for name in PLANS if name != "qlora"]
+
+
+def write_rows(folder: Path) -> None:
+    """Rows as `fine-tune dataset --export` writes them."""
+    (folder / "data").mkdir()
+    row = {"messages": [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "jumps"}]}
+    for name in ("train", "validation", "valid", "val"):
+        (folder / "data" / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+
+
+def write_for(target: str, content: Plan, folder: Path) -> Path:
+    files = find_exporter(target).export(content)
+    for file in files:
+        (folder / file.name).write_text(file.text, encoding="utf-8")
+    return folder / files[0].name
+
+
+AXOLOTL = """
+import yaml
+from axolotl.utils.config import validate_config
+from axolotl.utils.dict import DictDefault
+from axolotl.utils.schemas.config import AxolotlInputConfig
+given = yaml.safe_load(open(sys.argv[1]))
+result = {"unknown": sorted(set(given) - set(AxolotlInputConfig.model_fields))}
+able = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_86"}
+checked = validate_config(DictDefault(given), capabilities=able, env_capabilities={"torch_version": "2.10.0"})
+result["kept"] = {name: checked[name] for name in ("learning_rate", "sequence_len", "micro_batch_size", "warmup_ratio", "warmup_steps")}
+"""
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_axolotl_accepts_the_file(name: str, tmp_path: Path) -> None:
+    content = PLANS[name]
+    result = ask_peer("axolotl", AXOLOTL, write_for("axolotl", content, tmp_path))
+    assert result["unknown"] == []
+    assert result["kept"]["learning_rate"] == content.optimizer.learning_rate
+    assert result["kept"]["sequence_len"] == content.data.max_length
+    assert result["kept"]["micro_batch_size"] == content.batch.micro_batch_size
+
+
+LLAMA_FACTORY = """
+from llamafactory.hparams.parser import _parse_train_args, read_args
+model, data, training, tuning, _ = _parse_train_args(read_args())
+from llamafactory.data.parser import get_dataset_list
+found = get_dataset_list(data.dataset, data.dataset_dir)
+result = {"rate": training.learning_rate, "epochs": training.num_train_epochs, "kind": tuning.finetuning_type,
+          "warmup": training.warmup_ratio if training.warmup_ratio else training.warmup_steps,
+          "length": data.cutoff_len, "rows": [entry.dataset_name for entry in found]}
+"""
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_llama_factory_accepts_the_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = PLANS[name]
+    content = content.model_copy(update={"precision": Precision()})  # bf16 is refused without a GPU
+    write_rows(tmp_path)
+    path = write_for("llamafactory", content, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = ask_peer("llamafactory", LLAMA_FACTORY, path)
+    assert result["rate"] == content.optimizer.learning_rate
+    assert result["epochs"] == content.schedule.epochs
+    assert result["kind"] == ("full" if name == "full" else "lora")
+    assert result["warmup"] == (5 if name == "options" else 0.03)
+    assert result["length"] == content.data.max_length
+    assert result["rows"] == ["data/train.jsonl"]
+
+
+MS_SWIFT = """
+import dataclasses, yaml
+from swift.arguments import SftArguments
+given = yaml.safe_load(open(sys.argv[1]))
+result = sorted(set(given) - {field.name for field in dataclasses.fields(SftArguments)})
+"""
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_ms_swift_knows_every_key(name: str, tmp_path: Path) -> None:
+    assert ask_peer("ms-swift", MS_SWIFT, write_for("ms-swift", PLANS[name], tmp_path)) == []
+
+
+TORCHTUNE = """
+from omegaconf import OmegaConf
+from torchtune import config
+for path in sys.argv[1:]:
+    config.validate(OmegaConf.load(path))
+result = "ok"
+"""
+TORCHTUNE_ROWS = """
+from omegaconf import OmegaConf
+from torchtune import config
+from torchtune.data import Message
+class Words:
+    def __call__(self, sample, inference=False):
+        messages = sample["messages"]
+        return {"tokens": [ord(letter) for turn in messages for letter in turn.text_content],
+                "mask": [turn.masked for turn in messages for letter in turn.text_content]}
+row = config.instantiate(OmegaConf.load(sys.argv[1]).dataset, Words())[0]
+result = [chr(token) for token, label in zip(row["tokens"], row["labels"]) if label != -100]
+"""
+
+
+@pytest.mark.parametrize("name", WITHOUT_8_BIT)
+def test_torchtune_accepts_the_file_for_every_model(name: str, tmp_path: Path) -> None:
+    paths = []
+    for number, reference in enumerate(TORCHTUNE_MODELS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        model = BaseModelChoice(reference=reference, name="x")
+        paths.append(write_for("torchtune", PLANS[name].model_copy(update={"model": model}), folder))
+    assert ask_peer("torchtune", TORCHTUNE, *paths) == "ok"
+
+
+def test_torchtune_learns_the_answers_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path)
+    path = write_for("torchtune", PLANS["lora"], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "".join(ask_peer("torchtune", TORCHTUNE_ROWS, path)) == "jumps"
+
+
+LITGPT = """
+from jsonargparse import capture_parser
+from litgpt.utils import CLI
+from litgpt.finetune import lora, full
+kind = {"lora": lora, "full": full}[sys.argv[2]]
+parser = capture_parser(lambda: CLI(kind.setup))
+given = parser.parse_args(["--config", sys.argv[1]])
+made = parser.instantiate_classes(given)
+kind.validate_args(made.train, made.eval)
+result = {"steps": made.train.max_steps, "rows": made.data.get_splits()[0], "prompt": made.data.prompt_style.apply("a b"),
+          "masked": made.data.mask_prompt, "passes": made.train.gradient_accumulation_iters(made.devices)}
+"""
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_litgpt_accepts_the_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path)
+    path = write_for("litgpt", PLANS[name], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = ask_peer("litgpt", LITGPT, path, "full" if name == "full" else "lora")
+    assert result["steps"] == (70 if name == "options" else 600)
+    assert result["passes"] == PLANS[name].batch.gradient_accumulation_steps
+    assert result["prompt"] == "a b"
+    assert result["masked"] is True
+    assert len(result["rows"]) == 1
+
+
+MLX = """
+import types, yaml
+import mlx.core as mx
+import mlx.optimizers as optimizers
+from mlx_lm import lora
+from mlx_lm.tuner.utils import build_schedule
+given = yaml.load(open(sys.argv[1]), lora.yaml_loader)
+schedule = build_schedule(given["lr_schedule"])
+optimizer = optimizers.AdamW(learning_rate=schedule, **given["optimizer_config"]["adamw"])
+steps = given["iters"] // given["grad_accumulation_steps"]
+result = {"unknown": sorted(set(given) - set(lora.CONFIG_DEFAULTS)), "kind": given["fine_tune_type"], "steps": steps,
+          "rates": [float(schedule(mx.array(step))) for step in range(steps)]}
+"""
+
+
+@pytest.mark.parametrize("name", WITHOUT_8_BIT)
+def test_mlx_accepts_the_file_and_its_schedule_is_the_plans(name: str, tmp_path: Path) -> None:
+    content = PLANS[name]
+    result = ask_peer("mlx", MLX, write_for("mlx", content, tmp_path))
+    assert result["unknown"] == []
+    assert result["kind"] == {"lora": "lora", "full": "full", "options": "dora"}[name]
+    rates, warm = result["rates"], 5 if name == "options" else 18
+    assert len(rates) == result["steps"] == (70 if name == "options" else 600)
+    peak = content.optimizer.learning_rate
+    assert rates[0] == 0
+    assert rates[warm] == pytest.approx(peak, rel=1e-3)
+    assert max(rates) == pytest.approx(peak, rel=1e-3)
+    assert rates[-1] < peak / 50
+
+
+def test_unsloth_knows_what_its_script_says() -> None:
+    script = ast.parse(find_exporter("unsloth").export(PLANS["options"])[0].text)
+    loader = source_of("unsloth", "unsloth/models/loader.py")
+    lora = source_of("unsloth", "unsloth/models/llama.py")
+    settings = fields_of(source_of("trl", "trl/trainer/sft_config.py"), "SFTConfig")
+    settings |= fields_of(source_of("trl", "trl/trainer/base_config.py"), "_BaseConfig")
+    settings |= fields_of(source_of("transformers", "transformers/training_args.py"), "TrainingArguments")
+    known = {
+        "from_pretrained": arguments_of(loader, "FastLanguageModel", "from_pretrained"),
+        "get_peft_model": arguments_of(lora, "FastLlamaModel", "get_peft_model") | {"use_dora"},
+        "SFTConfig": settings,
+    }
+    called = {ast.unparse(node.func).split(".")[-1]: node for node in ast.walk(script) if isinstance(node, ast.Call)}
+    for name, names in known.items():
+        assert {word.arg for word in called[name].keywords if word.arg} <= names, name
+    constants = {ast.unparse(node.targets[0]): node.value for node in script.body if isinstance(node, ast.Assign)}
+    assert {key.value for key in constants["SETTINGS"].keys} <= settings  # type: ignore[attr-defined]
+    assert {key.value for key in constants["ADAPTER"].keys} <= known["get_peft_model"]  # type: ignore[attr-defined]
