@@ -64,6 +64,8 @@ ERRORS: dict[str, ErrorKind] = {
     "O02": ErrorKind("Another process is training into this run folder", EXISTS),
     "O03": ErrorKind("The plan cannot be written for that trainer", USAGE),
     "O04": ErrorKind("No row can be written for that trainer", BAD_DATA),
+    "O05": ErrorKind("The file breaks the rules of the service", BAD_DATA),
+    "O06": ErrorKind("The service does not take the job", IO),
     "R01": ErrorKind("A line is no recorded run", BAD_DATA),
     "S01": ErrorKind("The search has nothing to compare with", GATE),
     "T01": ErrorKind("Training met numbers that are not finite", BUG),

@@ -25,7 +25,7 @@ from finetune_exe.domain.task import TaskSpec
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Take everything from this plan.")
 @click.option("--task", default="follow instructions", show_default=True, help="What the model shall learn, in a sentence.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from. May be given again.")
-@click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone), trl, axolotl, llamafactory or ms-swift.")  # fmt: skip
+@click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift, torchtune, litgpt, mlx or openai.")  # fmt: skip
 @hardware_options[0]
 @hardware_options[1]
 @hardware_options[2]

@@ -55,6 +55,8 @@ class ConfigurationFile:
     """What it does in another way than this program, and cannot be told not to."""
     by_command: tuple[str, ...] = ()
     """Settings that a command carries, or a file that it writes, and no key."""
+    loads_model: bool = True
+    """Whether it reads the plan's base model itself."""
     rows_are_rendered: bool = False
     """Whether its rows hold what the chat template wrote."""
     beside: Callable[[Plan], Files] | None = None
@@ -72,7 +74,8 @@ class ConfigurationFile:
             FineTuneError: O03 where the trainer does not know the plan's method or cannot load its base model.
         """
         refuse_pairs(plan)
-        refuse_gguf(plan, target=self.name)
+        if self.loads_model:
+            refuse_gguf(plan, target=self.name)
         if plan.method.kind not in self.methods:
             raise FineTuneError(
                 "O03",

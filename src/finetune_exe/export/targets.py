@@ -11,6 +11,7 @@ from finetune_exe.export.litgpt import LITGPT
 from finetune_exe.export.llama_factory import LLAMA_FACTORY
 from finetune_exe.export.mlx import MLX
 from finetune_exe.export.ms_swift import MS_SWIFT
+from finetune_exe.export.openai_job import OPENAI
 from finetune_exe.export.plan_file import PlanFile
 from finetune_exe.export.python_script import PythonScript
 from finetune_exe.export.torchtune import TORCHTUNE
@@ -19,6 +20,7 @@ from finetune_exe.export.unsloth_script import UnslothScript
 
 EXPORTERS: tuple[Exporter, ...] = (
     PlanFile(), PythonScript(), TrlScript(), UnslothScript(), AXOLOTL, LLAMA_FACTORY, MS_SWIFT, TORCHTUNE, LITGPT, MLX,
+    OPENAI,
 )  # fmt: skip
 
 

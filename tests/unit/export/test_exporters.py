@@ -168,7 +168,7 @@ def refusal(entry: Exporter, path: str) -> str | None:
         return None if entry.name == "plan" else r"written for objective\.kind=dpo"
     if path == "optimizer.kind" and entry.name == "mlx":
         return r"has no optimizer\.kind=adamw_8bit"
-    few = isinstance(entry, ConfigurationFile) or entry.name == "unsloth"
+    few = entry.name == "unsloth" or (isinstance(entry, ConfigurationFile) and "prefix" not in entry.methods)
     return UNKNOWN_METHOD if few and path == "method.num_virtual_tokens" else None
 
 
@@ -203,6 +203,11 @@ NOT_EXPRESSED = {
     ),
 }  # fmt: skip
 """What a trainer has no key for; it must be named in the file."""
+_SAID_TO_A_SERVICE = {
+    "seed", "schedule.epochs", "batch.micro_batch_size", "batch.gradient_accumulation_steps", "parallelism.num_gpus",
+}  # fmt: skip
+NOT_EXPRESSED["openai"] = tuple(path for path in MUTATIONS if path not in _SAID_TO_A_SERVICE)
+WHEN_ROWS_ARE_WRITTEN = (("litgpt", "data.chat_template"), ("openai", "data.max_length"))
 BY_COMMAND = {"torchtune": ("parallelism.num_gpus",), "mlx": ("model.reference", "precision.base_dtype")}
 """What stands in a command alone."""
 IN_STEPS = ("torchtune", "litgpt", "mlx")
@@ -237,10 +242,13 @@ def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) 
         return
     changed = plan(**MUTATIONS[path])
     value: Leaf = {setting: value for setting, value, _ in changed.settings()}[path]
-    before = path in LEFT_TO_OTHERS or (path == "data.chat_template" and entry.name == "litgpt")
+    before = path in LEFT_TO_OTHERS or (entry.name, path) in WHEN_ROWS_ARE_WRITTEN
     if before:
         assert f"#   {path} = {value!r} (applied by" in text(entry, changed)
         assert entry.name in IN_STEPS or in_force(entry, changed) == in_force(entry, unchanged(path))
+    elif (entry.name, path) == ("openai", "schedule.epochs"):
+        assert "#   schedule.epochs = 1.5\n" in text(entry, changed), "the service knows whole passes alone"
+        assert "n_epochs: 2\n" in text(entry, changed)
     elif path in BY_COMMAND.get(entry.name, ()):
         assert f"{path} =" not in text(entry, changed)
         assert commands(entry, changed) != commands(entry, unchanged(path))
