@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check install install-dev clean
+.PHONY: demo test check peers install install-dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fine-tune demo
@@ -18,6 +18,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 0 tests/architecture.py
+
+# Files for other trainers, tried on those trainers themselves: several GB, each in an environment of its own.
+peers: $(VENV)/.installed-dev
+	sh tools/install_peers.sh $(VENV)/peers $(PYTHON)
+	FINETUNE_PEERS=$(CURDIR)/$(VENV)/peers $(BIN)/python -m pytest -n 0 tests/contracts tests/integration/test_exports_train.py
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -37,7 +42,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -q -c constraints.txt -e ".[train,tune,ray,hub,parity,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[train,tune,ray,hub,parity,openai,dev]"
 	@touch $@
 
 clean:

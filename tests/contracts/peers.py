@@ -27,11 +27,17 @@ def _folder() -> Path:
     return Path(named)
 
 
-def ask_peer(name: str, code: str, *arguments: str | Path) -> Any:
-    """Run code with a peer's own Python; it leaves its answer, JSON values, in `result`."""
+def peer_python(name: str) -> Path:
+    """Give the Python of a peer's environment."""
     python = _folder() / name / "bin" / "python"
     if not python.is_file():
         pytest.skip(f"{name} is not installed in {python.parent.parent}")
+    return python
+
+
+def ask_peer(name: str, code: str, *arguments: str | Path) -> Any:
+    """Run code with a peer's own Python; it leaves its answer, JSON values, in `result`."""
+    python = peer_python(name)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
     environment.pop("PYTHONPATH", None)
     source = f"import json, sys\n{code}\n{_CODE_OF_RESULT}"

@@ -14,6 +14,7 @@ from tests.unit.data.plans import plan_for
 
 from finetune_exe.cli.main import cli
 from finetune_exe.domain.plan_yaml import write_plan
+from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import load_dataset
 
 
@@ -106,3 +107,18 @@ def test_prepared_rows_are_written_for_a_trainer(folder: Path, trainer: str, val
             assert [row["output"].removesuffix("<|im_end|>") for row in rows] == answers
         else:
             assert [row["messages"][-1]["content"] for row in rows] == answers
+
+
+def test_rows_that_a_trainer_cannot_be_given_end_the_export(folder: Path, tmp_path: Path) -> None:
+    """Texts without turns: whoever trains conversations alone gets none of them, and is told."""
+    lines = [json.dumps({"text": f"the fox number {number} jumps over the dog"}) for number in range(30)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    plan = (folder / "plan.yaml").read_text(encoding="utf-8")
+    plan = plan.replace(str(folder / "rows.jsonl"), str(tmp_path / "texts.jsonl"))
+    (tmp_path / "plan.yaml").write_text(plan, encoding="utf-8")
+    words = ["dataset", "--plan", str(tmp_path / "plan.yaml"), "--export", "axolotl", "-o", str(tmp_path / "data")]
+    with pytest.raises(
+        FineTuneError, match=r"(?s)FT-O04.*no row of the train side.*texts.jsonl:.*a text without turns"
+    ):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert not (tmp_path / "data").exists()

@@ -8,7 +8,7 @@ from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.export.configuration_file import ConfigurationFile, Key, key, prepare
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import model_source, warmup_paths
-from finetune_exe.export.trainer_keys import OPTIMIZER_PATHS, optimizer_class
+from finetune_exe.export.trainer_keys import OPTIMIZER_PATHS, optimizer_class, plain_alpha
 
 _TITLE = "LitGPT 0.5"
 _ALL_BATCHES = 1_000_000
@@ -68,8 +68,10 @@ def _precision(plan: Plan) -> Iterator[Key]:
 
 def _low_rank(method: LowRank) -> Iterator[Key]:
     yield key("lora_r", method.lora_rank, "method.kind", "method.lora_rank")
-    if method.lora_alpha == int(method.lora_alpha):
-        yield key("lora_alpha", int(method.lora_alpha), "method.lora_alpha")
+    alpha = plain_alpha(method)
+    if alpha == int(alpha):
+        yield key("lora_alpha", int(alpha), "method.lora_alpha", "method.use_rslora",
+                  note="times the root of the rank, for rsLoRA" if method.use_rslora else "")  # fmt: skip
     yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
     targets = method.target_modules
     named = set().union(*_SWITCHES.values()) if isinstance(targets, str) else set(targets)

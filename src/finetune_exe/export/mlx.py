@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan
@@ -10,7 +9,7 @@ from finetune_exe.domain.yaml_text import Json
 from finetune_exe.export.configuration_file import ConfigurationFile, Key, key, prepare
 from finetune_exe.export.run_length import RunLength, run_length
 from finetune_exe.export.source import model_source, warmup_paths
-from finetune_exe.export.trainer_keys import unknown_optimizer
+from finetune_exe.export.trainer_keys import plain_alpha, unknown_optimizer
 
 _GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
            "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip
@@ -52,9 +51,8 @@ def _method(plan: Plan) -> Iterator[Key]:
         return
     dora = method.use_dora
     yield key("fine_tune_type", "dora" if dora else "lora", "method.kind", "method.use_dora")
-    root = math.sqrt(method.lora_rank) if method.use_rslora else method.lora_rank
     yield key("lora_parameters.rank", method.lora_rank, "method.lora_rank")
-    yield key("lora_parameters.scale", method.lora_alpha / root, "method.lora_alpha", "method.use_rslora",
+    yield key("lora_parameters.scale", plain_alpha(method) / method.lora_rank, "method.lora_alpha", "method.use_rslora",
               note="its name for lora_alpha / lora_rank")  # fmt: skip
     yield key("lora_parameters.dropout", method.lora_dropout, "method.lora_dropout")
     targets = method.target_modules

@@ -11,7 +11,7 @@ from finetune_exe.export.configuration_file import TRAIN_ROWS, ConfigurationFile
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import model_source, warmup_paths
 from finetune_exe.export.torchtune_models import TORCHTUNE_MODELS, TorchtuneModel
-from finetune_exe.export.trainer_keys import OPTIMIZER_PATHS, optimizer_class
+from finetune_exe.export.trainer_keys import OPTIMIZER_PATHS, optimizer_class, plain_alpha
 
 _TITLE = "torchtune 0.6"
 _ATTENTION = {"q_proj": "q_proj", "k_proj": "k_proj", "v_proj": "v_proj", "o_proj": "output_proj"}
@@ -84,7 +84,8 @@ def _method(plan: Plan, model: TorchtuneModel) -> Iterator[Key]:
     yield key("model.lora_attn_modules", [_ATTENTION[name] for name in _ATTENTION if name in named], *told)
     yield key("model.apply_lora_to_mlp", bool(named & _MLP), *told)
     yield key("model.lora_rank", method.lora_rank, "method.lora_rank")
-    yield key("model.lora_alpha", method.lora_alpha, "method.lora_alpha")
+    yield key("model.lora_alpha", plain_alpha(method), "method.lora_alpha", "method.use_rslora",
+              note="times the root of the rank, for rsLoRA" if method.use_rslora else "")  # fmt: skip
     yield key("model.lora_dropout", method.lora_dropout, "method.lora_dropout")
     yield key("model.use_dora", method.use_dora, "method.use_dora")
     if isinstance(method, Qlora):

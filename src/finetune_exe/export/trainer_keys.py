@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, OptimizerName, Plan
@@ -76,6 +77,11 @@ def transformers_keys(plan: Plan) -> Iterator[Key]:
     yield key("use_cpu", None if plan.hardware.gpus else True)
     yield key("logging_steps", 1)
     yield from trainer_keys(plan)
+
+
+def plain_alpha(method: LowRank) -> float:
+    """Give the alpha that scales by alpha / rank as the plan scales, for trainers that know no other way."""
+    return method.lora_alpha * math.sqrt(method.lora_rank) if method.use_rslora else method.lora_alpha
 
 
 def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[Key]:

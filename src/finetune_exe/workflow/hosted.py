@@ -167,7 +167,10 @@ class Service:
 
 @contextmanager
 def _asked(url: str) -> Iterator[OpenAI]:
-    """Open a client, and turn what goes wrong into a message without the key."""
+    """Open a client, and turn what goes wrong into a message without the key.
+
+    Requests to this machine go through no proxy, which would be shown the key.
+    """
     try:
         import openai
     except ImportError as fault:
@@ -183,7 +186,9 @@ def _asked(url: str) -> Iterator[OpenAI]:
     try:
         with openai.OpenAI(
             api_key=key, base_url=url, timeout=_SECONDS, max_retries=2,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=_SECONDS),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, timeout=_SECONDS, trust_env=address.scheme == "https"
+            ),
         ) as client:  # fmt: skip
             yield client
     except (openai.OpenAIError, OSError, ValueError, TypeError) as fault:

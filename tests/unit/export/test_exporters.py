@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -188,12 +190,12 @@ NOT_EXPRESSED = {
     "llamafactory": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
     "ms-swift": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
     "torchtune": (
-        "data.chat_template", "method.use_rslora", "checkpoints.evaluations_per_epoch", "parallelism.kind",
+        "data.chat_template", "checkpoints.evaluations_per_epoch", "parallelism.kind",
         "method.double_quantization",
         *_BY_SCRIPTS_ONLY, *_BY_TRAINERS,
     ),
     "litgpt": (
-        "method.use_rslora", "method.use_dora", "optimizer.max_grad_norm", "precision.gradient_checkpointing",
+        "method.use_dora", "optimizer.max_grad_norm", "precision.gradient_checkpointing",
         "parallelism.kind", "schedule.kind",
         *_BY_SCRIPTS_ONLY, *_BY_TRAINERS,
     ),
@@ -367,3 +369,36 @@ def test_every_exporter_says_what_it_is_and_names_its_file() -> None:
         files = entry.export(plan())
         assert files[0].name in entry.describe
         assert all(file.text.endswith("\n") for file in files)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("torchtune", lambda keys: keys["model"]["lora_alpha"] / keys["model"]["lora_rank"]),
+     ("litgpt", lambda keys: keys["lora_alpha"] / keys["lora_r"]),
+     ("mlx", lambda keys: keys["lora_parameters"]["scale"])],
+)  # fmt: skip
+@pytest.mark.parametrize("rslora", [False, True])
+def test_the_scale_of_the_adapters_is_the_plans(target: str, found: Callable[[Any], float], rslora: bool) -> None:
+    """PEFT scales by alpha / rank, and rsLoRA by alpha / sqrt(rank); these trainers know the first alone."""
+    content = plan(method=Lora(lora_rank=16, lora_alpha=24.0, use_rslora=rslora))
+    keys = YAML(typ="safe").load(text(find_exporter(target), content))
+    assert found(keys) == pytest.approx(24 / 4 if rslora else 24 / 16)
+
+
+@pytest.mark.parametrize("target", ["torchtune", "litgpt", "mlx", "axolotl", "unsloth"])
+def test_a_model_in_a_gguf_file_is_refused(target: str) -> None:
+    with pytest.raises(FineTuneError, match=r"(?s)FT-O03.*GGUF"):
+        text(find_exporter(target), plan(model=BaseModelChoice(reference="m/tiny.gguf", name="x")))
+
+
+def test_torchtune_refuses_a_model_it_has_no_function_for() -> None:
+    with pytest.raises(FineTuneError, match=r"(?s)FT-O03.*no function that builds other/model.*Llama-3.2-1B"):
+        text(find_exporter("torchtune"), plan(model=BaseModelChoice(reference="other/model", name="x")))
+    with pytest.raises(FineTuneError, match=r"(?s)FT-O03.*float16"):
+        text(find_exporter("torchtune"), plan(precision=Precision(base_dtype="float16")))
+
+
+def test_layers_that_no_switch_can_name_are_said_to_be_left_out() -> None:
+    some = plan(method=Lora(target_modules=("q_proj", "gate_proj")))
+    for target in ("litgpt", "torchtune"):
+        assert "#   method.target_modules = ('q_proj', 'gate_proj')\n" in text(find_exporter(target), some)
