@@ -42,7 +42,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -q -c constraints.txt -e ".[train,tune,ray,hub,parity,openai,dev]"
+	$(PIP) install -q -c constraints.txt -e ".[train,tune,ray,hub,parity,openai,mcp,dev]"
 	@touch $@
 
 clean:

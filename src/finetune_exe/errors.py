@@ -17,6 +17,10 @@ class ErrorKind(NamedTuple):
 
 
 ERRORS: dict[str, ErrorKind] = {
+    "A01": ErrorKind("The path lies outside of what was allowed", USAGE),
+    "A02": ErrorKind("A file of the skill was changed by somebody else", EXISTS),
+    "A03": ErrorKind("The request cannot be run", USAGE),
+    "A04": ErrorKind("No process is training into this run folder", USAGE),
     "B01": ErrorKind("The program made a mistake", BUG),
     "C01": ErrorKind("The plan is not valid YAML", USAGE),
     "C02": ErrorKind("The plan has a key or a value it may not have", USAGE),

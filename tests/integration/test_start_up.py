@@ -30,6 +30,10 @@ LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "debug": (["debug", "trace.log", "--json"], HEAVY),
     "dataset --check": (["dataset", "rows.jsonl", "--check", "--json"], HEAVY - {"numpy"}),
     "dataset chatml": (["dataset", "chatml", "rows.jsonl"], HEAVY),
+    "agent --help": (["agent", "install", "--help"], HEAVY | {"pydantic", "mcp"}),
+    "agent install": (["agent", "install", "--dry-run"], HEAVY | {"pydantic", "mcp"}),
+    "mcp --help": (["mcp", "--help"], HEAVY | {"pydantic", "mcp"}),
+    "schema": (["schema", "plan"], HEAVY | {"mcp"}),
     "unknown command": (["anlyze"], HEAVY | {"pydantic"}),
 }
 

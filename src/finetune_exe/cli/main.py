@@ -27,6 +27,9 @@ COMMANDS = {
     "forecast": "What more rows would bring, from runs on fewer",
     "debug": "Find out why a run went wrong",
     "doctor": "What is installed and can be done here; self-tests of the training stack's numbers",
+    "agent": "Let coding agents use this program: install the skill for /fine-tune",
+    "mcp": "Serve agents over the Model Context Protocol",
+    "schema": "JSON Schemas of the documents",
     "demo": "The whole job on real data, in six minutes on two cores",
 }
 

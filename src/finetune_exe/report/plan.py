@@ -235,9 +235,19 @@ def _evaluation(plan: Plan) -> Box:
             *(Bullet(_METRIC_NAMES[metric]) for metric in plan.evaluation.metrics),
             Blank(),
             Field("Test Set", _test_set(plan)),
-            Field("Baseline", f"{plan.model.name} before training, on the same rows"),
+            Field("Baseline", _baseline(plan)),
         )
     )
+
+
+def evaluation_lines(plan: Plan) -> tuple[str, ...]:
+    """Say how the run will be judged, as in the plan's box: metrics, test rows, baseline."""
+    metrics = [f"Metric: {_METRIC_NAMES[metric]}" for metric in plan.evaluation.metrics]
+    return (*metrics, f"Test set: {_test_set(plan)}", f"Baseline: {_baseline(plan)}")
+
+
+def _baseline(plan: Plan) -> str:
+    return f"{plan.model.name} before training, on the same rows"
 
 
 def _test_set(plan: Plan) -> str:

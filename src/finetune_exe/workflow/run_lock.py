@@ -54,6 +54,32 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
+def training_process(run: Path) -> int | None:
+    """Give the process of this machine that holds a run's lock; None where none does."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        handle = os.open(run.with_name(f".{run.name}.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        content = json.loads(os.pread(handle, 4096, 0))
+        process = int(content["pid"])
+        if content["boot"] != _boot_id() or content["host"] != platform.node():
+            return None
+        os.kill(process, 0)  # a lock that was left behind is not tried: trying it would hold it for a moment
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return process
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
 def _acquire(path: Path, run: Path) -> int:
     """Open and lock the file, again where another process removed it in between."""
     import fcntl

@@ -1,0 +1,87 @@
+"""A command that an agent wrote into a file, so that no word of a user is ever part of a shell line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune_exe.errors import FineTuneError
+
+READING = ("analyze", "dataset", "config", "estimate", "eval", "compare", "forecast", "debug", "doctor")
+"""Commands that may be asked for without the user's consent: they train nothing and replace nothing."""
+TRAINING = ("train", "tune", "demo")
+"""Commands that need it."""
+REPLACING = ("overwrite", "apply")
+"""Options that need it, too, for they write over files."""
+_OPTION = re.compile(r"[a-z][a-z-]*[a-z]")
+_LARGEST = 1_000_000
+
+
+class Request(NamedTuple):
+    """A command line taken apart: nothing in it is read by a shell, and no value can become an option."""
+
+    command: str
+    arguments: tuple[str, ...]
+
+
+def read_request(path: Path, *, confirmed: bool) -> Request:
+    """Read a request file.
+
+    Args:
+        path: JSON with `command`, `words` and `options`.
+        confirmed: The user agreed to training, and to replacing files.
+
+    Raises:
+        FineTuneError: A03 where the file is no request, or asks for what was not agreed to.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise _refused(path, "it has more than a million bytes", "put rows into a file of their own, and name that")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as fault:
+        why = getattr(fault, "strerror", None) or str(fault)
+        raise _refused(path, why, 'write JSON such as {"command": "analyze", "words": ["answer mails"]}') from fault
+    return _request(content, path, confirmed=confirmed)
+
+
+def _request(content: Any, path: Path, *, confirmed: bool) -> Request:
+    if not isinstance(content, dict) or not content.keys() <= {"command", "words", "options"}:
+        raise _refused(path, "it is not an object of command, words and options alone", "leave out every other key")
+    command, words, options = content.get("command"), content.get("words", []), content.get("options", {})
+    if command not in (*READING, *TRAINING):
+        raise _refused(path, f"{command!r} is no command for an agent", f"choose one of {', '.join(READING)}")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise _refused(path, "words is not a list of texts", 'write "words": ["..."]')
+    if not isinstance(options, dict):
+        raise _refused(path, "options is not an object", 'write "options": {"data": ["rows.csv"]}')
+    asked = [name for name in (command, *options) if name in (*TRAINING, *REPLACING)]
+    if asked and not confirmed:
+        raise _refused(
+            path, f"{asked[0]} needs the user's consent", "ask the user, then run it again with --confirmed behind it"
+        )
+    arguments = [argument for name, value in options.items() for argument in _option(str(name), value, path)]
+    return Request(command, (*arguments, "--json", "--", *words))
+
+
+def _option(name: str, value: Any, path: Path) -> list[str]:
+    """Write an option so that its value cannot be taken for another one."""
+    if not _OPTION.fullmatch(name):
+        raise _refused(path, f"{name!r} is no name of an option", "write it as in --help, without dashes in front")
+    if name == "json":
+        return []
+    values = value if isinstance(value, list) else [value]
+    written = []
+    for each in values:
+        if each is True and not isinstance(value, list):
+            written.append(f"--{name}")
+        elif isinstance(each, str | int | float) and not isinstance(each, bool):
+            written.append(f"--{name}={each}")
+        elif each is not False and each is not None:
+            raise _refused(path, f"the value of {name!r} is neither text, number nor true", "see --help of the command")
+    return written
+
+
+def _refused(path: Path, why: str, fix: str) -> FineTuneError:
+    return FineTuneError("A03", what="the request cannot be run", where=str(path), why=why, fix=fix)

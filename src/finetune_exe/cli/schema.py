@@ -1,0 +1,30 @@
+"""`fine-tune schema`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from finetune_exe.cli.surface import say
+
+
+@click.command("schema")
+@click.argument("name", required=False, metavar="[DOCUMENT]")
+def command(name: str | None) -> None:
+    """Print the JSON Schema of DOCUMENT, or list the documents.
+
+    \b
+    fine-tune schema
+    fine-tune schema plan > plan.schema.json
+    """
+    from finetune_exe.agents.schemas import DOCUMENTS, document_schema
+
+    if name is None:
+        width = max(map(len, DOCUMENTS))
+        for each, document in DOCUMENTS.items():
+            say(f"{each:<{width}}  {(document.__doc__ or '').splitlines()[0]}")
+    elif name in DOCUMENTS:
+        say(json.dumps(document_schema(name), ensure_ascii=False, indent=2))
+    else:
+        raise click.BadParameter(f"{name!r} is none of {', '.join(DOCUMENTS)}", param_hint="DOCUMENT")

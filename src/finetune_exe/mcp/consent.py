@@ -1,0 +1,67 @@
+"""Ask the user before anything is written or trained."""
+
+from __future__ import annotations
+
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Elicit
+from mcp_types import CallToolResult
+from pydantic import BaseModel, Field
+
+from finetune_exe.agents.quoting import visible_json
+from finetune_exe.mcp.answers import answer
+
+
+class Consent(BaseModel):
+    """What the user is asked."""
+
+    agreed: bool = Field(description="Do it?")
+
+
+Question = Elicit[Consent] | Consent
+Reply = ElicitationResult[Consent]
+
+
+def _question(context: Context, confirm: bool, what: str) -> Question:
+    """Ask the user where the client can; otherwise take the agent's word that the user was asked."""
+    capabilities = context.client_capabilities
+    if capabilities is not None and capabilities.elicitation is not None:
+        return Elicit(what, Consent)
+    return Consent(agreed=confirm)
+
+
+def may_save(context: Context, output: str, confirm: bool = False) -> Question:
+    """Ask about writing a plan."""
+    return _question(context, confirm, f"Write a new plan file {visible_json(output)}?")
+
+
+def may_prepare(context: Context, plan: str, confirm: bool = False) -> Question:
+    """Ask about preparing data."""
+    return _question(context, confirm, f"Prepare the data of {visible_json(plan)}, into the folder dataset beside it?")
+
+
+def may_train(
+    context: Context, plan: str, run: str | None = None, resume: bool = False, confirm: bool = False
+) -> Question:
+    """Ask about training."""
+    work = "Go on training" if resume else "Train"
+    where = f" into the run {visible_json(run)}" if run else ""
+    return _question(context, confirm, f"{work} the plan {visible_json(plan)}{where}? It computes until it is done.")
+
+
+def may_evaluate(context: Context, run: str, confirm: bool = False) -> Question:
+    """Ask about evaluating."""
+    return _question(context, confirm, f"Evaluate the run {visible_json(run)}? It runs both models.")
+
+
+def may_stop(context: Context, run: str, confirm: bool = False) -> Question:
+    """Ask about stopping."""
+    return _question(context, confirm, f"Stop training {visible_json(run)}? It saves first, and can go on later.")
+
+
+def refused(reply: Reply) -> CallToolResult | None:
+    """Give the answer to a call that the user did not agree to; None where the user did."""
+    if isinstance(reply, AcceptedElicitation) and reply.data.agreed:
+        return None
+    return answer({"done": False, "reason": "not confirmed by the user: nothing was done",
+                   "fix": "ask the user, and call again with confirm: true if the answer is yes"})  # fmt: skip

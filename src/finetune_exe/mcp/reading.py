@@ -1,0 +1,193 @@
+"""Tools that only look: nothing is written or trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_types import CallToolResult
+
+from finetune_exe.domain.method_kinds import MethodKind
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.task import FormatName, TaskSpec
+from finetune_exe.mcp.answers import answer
+from finetune_exe.mcp.roots import Roots
+from finetune_exe.mcp.wishes import Hardware, Model, PlanFile, Preset, Rows, RunFolderName, Settings, Task
+from finetune_exe.workflow.background import Background
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingTools:
+    """The tools, each a method: its docstring is what the agent reads."""
+
+    roots: Roots
+    background: Background
+
+    def analyze(
+        self,
+        task: Task,
+        data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
+        model: Model = None,
+        hardware: Hardware = None,
+        method: MethodKind | None = None,
+        preset: Preset = "auto",
+        budget_usd: float | None = None,
+        hours: float | None = None,
+        keep_abilities: bool = False,
+        permissive_license: bool = False,
+        settings: Settings = [],  # noqa: B006
+    ) -> CallToolResult:
+        """Recommend an approach to a fine-tuning task: base model, method, every hyperparameter with its reason and
+        source, memory, duration and cost with intervals, rows needed, evaluation. Use save_plan to write it down."""
+        spec = TaskSpec(
+            description=task, data_paths=self.roots.rows(data), model=self.roots.model(model), gpu=hardware,
+            method=method, preset=preset, budget_usd=budget_usd, hours=hours, keep_abilities=keep_abilities,
+            permissive_license=permissive_license,
+        )  # fmt: skip
+        plan = self._make(spec, settings)
+        return answer(plan_facts(plan), quoted=plan.model_dump(mode="json", by_alias=True, exclude={*WEIGHED}))
+
+    def estimate(
+        self,
+        model: Model = None,
+        plan: PlanFile | None = None,
+        hardware: Hardware = None,
+        method: MethodKind = "lora",
+        settings: Settings = [],  # noqa: B006
+    ) -> CallToolResult:
+        """Say what one configuration takes: peak memory by parts, speed, duration and cost, each with an interval. Give
+        a model (method, hardware and settings beside it), or a plan file."""
+        from finetune_exe.workflow.estimates import configuration_contract, estimate_configuration, wished_plan
+
+        if plan is not None:
+            wished = self._open(plan, settings)
+        else:
+            reference = self.roots.model(model) or "embedded"
+            wished = wished_plan(reference, hardware=hardware, method=method, settings=self.roots.settings(settings))
+        contract = configuration_contract(estimate_configuration(wished))
+        figures = ("memory", "speed", "process_gib")
+        return answer({name: contract[name] for name in figures}, quoted=contract)
+
+    def check_dataset(
+        self,
+        paths: Rows,
+        validation: Rows = [],  # noqa: B006
+        test: Rows = [],  # noqa: B006
+        format: FormatName | None = None,
+        model: Model = None,
+    ) -> CallToolResult:
+        """Check training rows for some ninety kinds of fault, duplicates, and leaks into held-out rows. With a model
+        that is on this machine, loss masks are proven too. Changes nothing."""
+        from finetune_exe.data.check import check
+        from finetune_exe.models.locate import folder_at_hand
+        from finetune_exe.text.tokenizer import load_tokenizer
+
+        reference = self.roots.model(model)
+        folder = folder_at_hand(reference) if reference else None
+        report = check(
+            self.roots.rows(paths), validation=self.roots.rows(validation), test=self.roots.rows(test),
+            format_name=format, tokenizer=load_tokenizer(folder, chat_template=None) if folder else None,
+        )  # fmt: skip
+        found = [{"code": f.code, "severity": f.severity, "rows": len(f.rows)} for f in report.findings]
+        facts = {"records": report.records, "kept": report.kept, "format": report.format, "findings": found,
+                 "masks_checked": report.masks_checked}  # fmt: skip
+        return answer(facts, quoted=report.model_dump(mode="json", by_alias=True))
+
+    def generate_config(
+        self,
+        to: str = "plan",
+        plan: PlanFile | None = None,
+        task: Task = "follow instructions",
+        data: Rows = [],  # noqa: B006
+        model: Model = None,
+        hardware: Hardware = None,
+        settings: Settings = [],  # noqa: B006
+    ) -> CallToolResult:
+        """Give a training configuration as text, from a plan file or for a model: plan, python (a script on
+        transformers and PEFT alone), trl, axolotl, llamafactory or ms-swift. Writes nothing."""
+        from finetune_exe.export.targets import find_exporter
+
+        exporter = find_exporter(to)
+        if plan is not None:
+            wished = self._open(plan, settings)
+        else:
+            rows, base = self.roots.rows(data), self.roots.model(model)
+            spec = TaskSpec(description=task, data_paths=rows, model=base, gpu=hardware)
+            wished = self._make(spec, settings)
+        files = exporter.export(wished)
+        facts = {**plan_facts(wished), "target": exporter.name, "files": [file.name for file in files]}
+        return answer(facts, files=[(file.name, file.text) for file in files])
+
+    def plan_evaluation(self, plan: PlanFile) -> CallToolResult:
+        """Say how the run of a plan will be judged: metrics, test rows, baseline, and how many test rows it takes to
+        find the wanted difference."""
+        from finetune_exe.report.plan import evaluation_lines
+
+        wished = self._open(plan, [])
+        facts = {
+            "metrics": list(wished.evaluation.metrics), "confidence_level": wished.evaluation.confidence_level,
+            "max_generations": wished.evaluation.max_generations, "test_fraction": wished.data.test_fraction,
+            "test_rows_wanted": wished.data_needs.test_samples,
+        }  # fmt: skip
+        quoted = {
+            "evaluation": evaluation_lines(wished), "why_so_many_test_rows": wished.data_needs.test_reason,
+            "decisions": {path: decision.model_dump(mode="json") for path, decision in wished.decisions.items()
+                          if path.startswith(("evaluation.", "data.test", "data.detectable"))},
+        }  # fmt: skip
+        return answer(facts, quoted=quoted)
+
+    def compare(self, a: str, b: str, margin: float | None = None, lower_is_better: bool = False) -> CallToolResult:
+        """Hold model b against model a on the same items, paired, with interval and verdict: improved, non_inferior,
+        regressed or inconclusive. Both are files of JSON lines with item, score and perhaps cluster."""
+        from finetune_exe.evaluation.compare import Question, compare_results
+        from finetune_exe.evaluation.result_files import Keys, read_results
+        from finetune_exe.report.comparison import comparison_contract
+
+        keys = Keys(item="item", score="score", cluster="cluster")
+        first, second = (read_results(self.roots.confine(path), keys) for path in (a, b))
+        question = Question(margin=margin, higher_is_better=not lower_is_better)
+        contract = comparison_contract(compare_results(a, b, first, second, question))
+        told = ("n", "clusters", "mean_a", "mean_b", "difference", "ci95", "p_value", "test", "verdict", "margin",
+                "minimum_detectable_difference")  # fmt: skip
+        return answer({name: contract[name] for name in told}, quoted=contract)
+
+    def diagnose(self, paths: list[str], context: str | None = None) -> CallToolResult:
+        """Find out why a run went wrong, or that nothing did: from run folders, logs, tracebacks, trainer_state.json,
+        configurations, of this or any other trainer, and what the user saw in words (context)."""
+        from finetune_exe.workflow.debugging import debug
+
+        diagnosis = debug([self.roots.confine_all(path) for path in paths], context=context).diagnosis
+        found = [{"label": f.label, "confidence": f.confidence} for f in diagnosis.findings]
+        return answer({"findings": found}, quoted=diagnosis.model_dump(mode="json", by_alias=True))
+
+    def run_status(self, run: RunFolderName) -> CallToolResult:
+        """Say how far a run is: state, step, losses, what it noticed, and the end of its log."""
+        from finetune_exe.workflow.progress import run_progress
+
+        folder = self.roots.confine_all(run)
+        progress = run_progress(folder, started=self.background.state(folder))
+        log = self.background.log_tail(self.roots.confine(str(self.background.log_of(folder))))
+        return answer(progress.facts(), quoted={"problems": progress.problems, "noticed": progress.noticed, "log": log})
+
+    def _make(self, spec: TaskSpec, settings: list[str]) -> Plan:
+        from finetune_exe.workflow.plans import make_plan
+
+        return make_plan(spec, settings=self.roots.settings(settings))
+
+    def _open(self, plan: str, settings: list[str]) -> Plan:
+        from finetune_exe.workflow.plans import open_plan
+
+        return open_plan(self.roots.plan(plan), settings=self.roots.settings(settings))
+
+
+WEIGHED = ("shortlist", "considered")
+"""Parts of a plan that say what was not chosen; they stay in the file, and would not fit beside the rest."""
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Give the figures of a plan, none of them words of a file."""
+    estimates = {
+        name: {"low": estimate.value.low, "mid": estimate.value.mid, "high": estimate.value.high, "unit": estimate.unit}
+        for name, estimate in plan.estimates.items()
+    }
+    return {"task_type": plan.task.type, "method": plan.method.kind, "estimates": estimates}

@@ -1,0 +1,182 @@
+"""Tools that write files or compute for long; each is confirmed by the user first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Resolve
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from finetune_exe.atomic import output_exists
+from finetune_exe.domain.method_kinds import MethodKind
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.errors import OK
+from finetune_exe.mcp.answers import answer
+from finetune_exe.mcp.consent import Reply, may_evaluate, may_prepare, may_save, may_stop, may_train, refused
+from finetune_exe.mcp.reading import plan_facts
+from finetune_exe.mcp.roots import Roots
+from finetune_exe.mcp.wishes import Agreed, Hardware, Model, PlanFile, Preset, Rows, RunFolderName, Settings, Task
+from finetune_exe.workflow.background import Background, own_environment, stop_training
+
+_NEXT = "call run_status until the state is finished; it goes on when this server ends"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritingTools:
+    """The tools, each a method: its docstring is what the agent reads."""
+
+    roots: Roots
+    background: Background
+
+    def save_plan(
+        self,
+        task: Task,
+        output: Annotated[str, Field(description="The new plan file, as in plan.yaml. Never replaces one.")],
+        reply: Annotated[Reply, Resolve(may_save)],
+        data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
+        model: Model = None,
+        hardware: Hardware = None,
+        method: MethodKind | None = None,
+        preset: Preset = "auto",
+        budget_usd: float | None = None,
+        hours: float | None = None,
+        keep_abilities: bool = False,
+        permissive_license: bool = False,
+        settings: Settings = [],  # noqa: B006
+        confirm: Agreed = False,
+    ) -> CallToolResult:
+        """Write the plan that analyze gives for the same arguments to a new file."""
+        from finetune_exe.domain.plan_yaml import write_plan
+        from finetune_exe.workflow.plans import make_plan
+
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        path = self.roots.confine(output)
+        if path.exists():
+            raise output_exists(path)
+        spec = TaskSpec(
+            description=task, data_paths=self.roots.rows(data), model=self.roots.model(model), gpu=hardware,
+            method=method, preset=preset, budget_usd=budget_usd, hours=hours, keep_abilities=keep_abilities,
+            permissive_license=permissive_license,
+        )  # fmt: skip
+        plan = make_plan(spec, settings=self.roots.settings(settings))
+        write_plan(plan, path)
+        return answer({"done": True, "plan": str(path), **plan_facts(plan)})
+
+    async def prepare_dataset(
+        self,
+        plan: PlanFile,
+        context: Context,
+        reply: Annotated[Reply, Resolve(may_prepare)],
+        confirm: Agreed = False,
+    ) -> CallToolResult:
+        """Read, clean, split and tokenise the rows of a plan into the folder dataset beside it, and prove the masks.
+        Tells how many rows were dropped, by reason. A dataset that is up to date is taken over."""
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        path = self.roots.plan(plan)
+        self.roots.confine(str(path.parent / "dataset"))
+        arguments = ["dataset", f"--plan={path}", "--json"]
+        status, said, complaints = await _run(arguments, self.roots.folders[0], context)
+        if status != OK:
+            return _failed(status, complaints)
+        content = json.loads(said.splitlines()[-1])
+        manifest = content["dataset"]
+        figures = {name: value for name, value in manifest.items() if isinstance(value, int | float)}
+        return answer({"done": True, "folder": content["folder"], **figures}, quoted=manifest)
+
+    def train_start(
+        self,
+        plan: PlanFile,
+        reply: Annotated[Reply, Resolve(may_train)],
+        run: Annotated[str | None, Field(description="The run's folder.  [default: runs/NAME beside the plan]")] = None,
+        max_minutes: Annotated[float | None, Field(gt=0, description="Stop in good order after so long.")] = None,
+        resume: Annotated[bool, Field(description="Go on with a run that was stopped.")] = False,
+        settings: Settings = [],  # noqa: B006
+        confirm: Agreed = False,
+    ) -> CallToolResult:
+        """Start training a plan in a process of its own, and return at once. Never replaces a run that is there."""
+        from finetune_exe.workflow.plans import open_plan
+        from finetune_exe.workflow.reports import default_run
+        from finetune_exe.workflow.resuming import run_exists
+
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        path = self.roots.plan(plan)
+        wished = open_plan(path, settings=self.roots.settings(settings))
+        folder = self.roots.confine(run or str(default_run(path)))
+        self.roots.confine(str(self.background.log_of(folder)))
+        if folder.exists() and not resume:
+            raise run_exists(folder, resumable=True)
+        arguments = ["train", f"--run={folder}", "--json", *(["--resume"] if resume else []),
+                     *([f"--max-minutes={max_minutes}"] if max_minutes else []),
+                     *(f"--set={setting}" for setting in settings), "--", str(path)]  # fmt: skip
+        process = self.background.start(arguments, folder)
+        return answer({"done": True, "run": str(folder), "process": process, **plan_facts(wished), "next": _NEXT})
+
+    def train_stop(
+        self, run: RunFolderName, reply: Annotated[Reply, Resolve(may_stop)], confirm: Agreed = False
+    ) -> CallToolResult:
+        """Ask a training to save after its step and leave; train_start with resume goes on with it."""
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        folder = self.roots.confine(run)
+        return answer({"done": True, "run": str(folder), "asked_process": stop_training(folder)})
+
+    def evaluate_start(
+        self, run: RunFolderName, reply: Annotated[Reply, Resolve(may_evaluate)], confirm: Agreed = False
+    ) -> CallToolResult:
+        """Start the evaluation of a finished run, base against tuned on held-out rows, and return at once. The result
+        becomes the run's resource evaluation."""
+        from finetune_exe.workflow.runs import RunFolder, open_run
+
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        folder = self.roots.confine_all(run)
+        self.roots.check_plan(open_run(folder)[0])
+        self.roots.plan(str(RunFolder(folder).plan))
+        process = self.background.start(["eval", "--json", "--", str(folder)], folder)
+        return answer({"done": True, "run": str(folder), "process": process, "next": _NEXT})
+
+
+async def _run(arguments: list[str], folder: Path, context: Context) -> tuple[int, str, str]:
+    """Run a command to its end, telling the client what it says meanwhile; it is killed where the call is cancelled."""
+    said: list[str] = []
+    complaints: list[str] = []
+    command = [sys.executable, "-m", "finetune_exe", *arguments]
+    async with (
+        await anyio.open_process(command, stdin=subprocess.DEVNULL, cwd=folder, env=own_environment()) as process,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(_collect, process, said)
+        group.start_soon(_relay, process, complaints, context)
+        status = await process.wait()
+    return status, "".join(said), "".join(complaints)
+
+
+async def _collect(process: Process, said: list[str]) -> None:
+    assert process.stdout is not None
+    async for text in TextReceiveStream(process.stdout, errors="replace"):
+        said.append(text)
+
+
+async def _relay(process: Process, complaints: list[str], context: Context) -> None:
+    assert process.stderr is not None
+    async for text in TextReceiveStream(process.stderr, errors="replace"):
+        complaints.append(text)
+        await context.report_progress(float(len(complaints)), message="preparing")
+
+
+def _failed(status: int, complaints: str) -> CallToolResult:
+    result = answer({"done": False, "exit_status": status}, files=[("what it said", complaints[-4_000:])])
+    return result.model_copy(update={"is_error": True})

@@ -1,0 +1,73 @@
+"""Call the server in this process, as a client of the protocol does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult
+
+from finetune_exe.mcp.roots import Roots
+from finetune_exe.mcp.server import build_server
+
+Asked = list[str]
+
+
+def with_client(
+    root: Path, work: Callable[[Client], Awaitable[Any]], *, agrees: bool | None = None, mode: str = "auto"
+) -> Any:
+    """Run `work` with a client of a server for one folder.
+
+    Args:
+        root: The folder.
+        work: What to do.
+        agrees: What the user answers when asked; None for a client that cannot ask.
+        mode: "auto" for the protocol of today, "legacy" for the one before.
+    """
+
+    async def answer(_: Any, asked: ElicitRequestParams) -> ElicitResult:
+        return ElicitResult(action="accept" if agrees else "decline", content={"agreed": True} if agrees else None)
+
+    async def run() -> Any:
+        server = build_server(Roots.declared([root]))
+        async with Client(server, mode=mode, elicitation_callback=answer if agrees is not None else None) as client:
+            try:
+                return await work(client)
+            except MCPError as fault:
+                return fault  # raised outside, where no task group wraps it
+
+    done = asyncio.run(run())
+    if isinstance(done, MCPError):
+        raise done
+    return done
+
+
+def call(root: Path, tool: str, *, agrees: bool | None = None, mode: str = "auto", **arguments: Any) -> CallToolResult:
+    """Call one tool."""
+    result: CallToolResult = with_client(
+        root, lambda client: client.call_tool(tool, arguments), agrees=agrees, mode=mode
+    )
+    return result
+
+
+def texts(result: CallToolResult) -> list[str]:
+    """Give the blocks of an answer."""
+    return [block.text for block in result.content if block.type == "text"]
+
+
+def quoted(text: str) -> str:
+    """Take the marks off a block."""
+    found = re.fullmatch(r"<(untrusted-[0-9a-f]{16})>\n[^\n]*\n(.*)\n</\1>", text, re.DOTALL)
+    assert found, text[:200]
+    return found[2]
+
+
+def quoted_json(result: CallToolResult) -> Any:
+    """Read the block that quotes files."""
+    return json.loads(quoted(texts(result)[1]))
