@@ -85,7 +85,7 @@ class Resources:
         found = {}
         for name, folder in self._folders():
             run = RunFolder(folder)
-            if run.plan.is_file() and (run.summary.is_file() or run.events.is_file() or run.dataset.is_dir()):
+            if run.plan.is_file() and (run.summary.is_file() or run.events.is_file()):
                 found[name] = run
         return found
 

@@ -121,7 +121,7 @@ class WritingTools:
         arguments = ["train", f"--run={folder}", "--json", *(["--resume"] if resume else []),
                      *([f"--max-minutes={max_minutes}"] if max_minutes else []),
                      *(f"--set={setting}" for setting in settings), "--", str(path)]  # fmt: skip
-        process = self.background.start(arguments, folder)
+        process = self.background.start("training", arguments, folder)
         return answer({"done": True, "run": str(folder), "process": process, **plan_facts(wished), "next": _NEXT})
 
     def train_stop(
@@ -145,7 +145,7 @@ class WritingTools:
         folder = self.roots.confine_all(run)
         self.roots.check_plan(open_run(folder)[0])
         self.roots.plan(str(RunFolder(folder).plan))
-        process = self.background.start(["eval", "--json", "--", str(folder)], folder)
+        process = self.background.start("evaluating", ["eval", "--json", "--", str(folder)], folder)
         return answer({"done": True, "run": str(folder), "process": process, "next": _NEXT})
 
 

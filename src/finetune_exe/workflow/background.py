@@ -18,24 +18,35 @@ from finetune_exe.workflow.run_lock import training_process
 
 _SOURCE = str(Path(__file__).resolve().parents[2])
 _TAIL_BYTES = 6_000
-Started = Literal["at work", "stopped", "failed", "ended"]
+Work = Literal["training", "evaluating"]
+Outcome = Literal["ended", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A process that was started, and what has become of it."""
+
+    work: Work
+    outcome: Outcome | None
+    """None while it is at work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
     """The processes that this one started, by the run they work on. They live on when this process ends."""
 
-    processes: dict[Path, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[Path, tuple[Work, subprocess.Popen[bytes]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, arguments: Sequence[str], run: Path) -> int:
+    def start(self, work: Work, arguments: Sequence[str], run: Path) -> int:
         """Start `fine-tune ARGUMENTS`, with its output in the run's log, and give the process id.
 
         Raises:
             FineTuneError: O02 where a process is at work on this run already; I01 where the log cannot be written.
         """
         with self.lock:
-            if self.state(run) == "at work" or training_process(run) is not None:
+            earlier = self.state(run)
+            if (earlier is not None and earlier.outcome is None) or training_process(run) is not None:
                 raise FineTuneError(
                     "O02", what="a process is at work on this run already", where=str(run),
                     why="two of them would destroy each other's files", fix="wait for it, or stop it first",
@@ -49,18 +60,16 @@ class Background:
                     [sys.executable, "-m", "finetune_exe", *arguments], stdin=subprocess.DEVNULL, stdout=output,
                     stderr=output, env=own_environment(), start_new_session=True,
                 )  # fmt: skip
-            self.processes[run] = process
+            self.processes[run] = work, process
             return process.pid
 
     def state(self, run: Path) -> Started | None:
         """Say what has become of the process that was started for a run; None where none was."""
-        process = self.processes.get(run)
-        if process is None:
+        if run not in self.processes:
             return None
-        status = process.poll()
-        if status is None:
-            return "at work"
-        return "ended" if status == OK else "stopped" if status == RESUMABLE else "failed"
+        work, process = self.processes[run]
+        outcomes: dict[int | None, Outcome | None] = {None: None, OK: "ended", RESUMABLE: "stopped"}
+        return Started(work=work, outcome=outcomes.get(process.poll(), "failed"))
 
     @staticmethod
     def log_of(run: Path) -> Path:

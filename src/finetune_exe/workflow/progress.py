@@ -19,7 +19,7 @@ class RunProgress:
     """State and figures of a run; the words it wrote are apart."""
 
     state: str
-    """starting, training, finished, unfinished, damaged, failed, or absent."""
+    """starting, training, evaluating, finished, unfinished, damaged, failed, or absent."""
     process: int | None
     """Who trains into it, on this machine."""
     step: int | None = None
@@ -44,12 +44,13 @@ def run_progress(path: Path, *, started: Started | None = None) -> RunProgress:
 
     Args:
         path: Its folder, which need not exist yet.
-        started: What became of the process that the caller started for it.
+        started: The process that the caller started for it.
     """
     run, process = RunFolder(path), training_process(path)
+    at_work = process is not None or (started is not None and started.outcome is None)
     if not path.is_dir():
-        state = "starting" if process or started == "at work" else "failed" if started == "failed" else "absent"
-        return RunProgress(state=state, process=process)
+        failed = started is not None and started.outcome == "failed"
+        return RunProgress(state="starting" if at_work else "failed" if failed else "absent", process=process)
     found = run_state(path)
     events = read_events(run.events) if run.events.is_file() else []
     steps = [event for event in events if isinstance(event, StepFinished)]
@@ -58,7 +59,7 @@ def run_progress(path: Path, *, started: Started | None = None) -> RunProgress:
             for event in events if isinstance(event, Noticed | Diagnosed)]  # fmt: skip
     last = steps[-1] if steps else None
     return RunProgress(
-        state="training" if process else found.state,
+        state=found.state if not at_work else started.work if started and not process else "training",
         process=process,
         step=last.step if last else None,
         num_steps=last.num_steps if last else None,
@@ -68,6 +69,6 @@ def run_progress(path: Path, *, started: Started | None = None) -> RunProgress:
         best_validation_loss=min((event.validation_loss for event in evaluated), default=None),
         num_checkpoints=found.num_checkpoints,
         has_evaluation=run.evaluation.is_file(),
-        problems=() if process else found.problems,
+        problems=() if at_work else found.problems,
         noticed=tuple(said[-MOST_NOTICED:]),
     )

@@ -16,6 +16,7 @@ from tests.unit.mcp.calling import call, quoted, quoted_json, texts, with_client
 from finetune_exe.agents.skill import COMMANDS
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.mcp.answers import SHORTENED
+from finetune_exe.workflow.background import Background
 
 READING = {
     "analyze",
@@ -179,6 +180,30 @@ def test_writing_outside_is_refused_even_with_consent(project: Path) -> None:
         assert result.structured_content["error"] == "FT-A01", tool  # type: ignore[index]
     stop = call(project, "train_stop", run="runs/plan", confirm=True)
     assert stop.structured_content["error"] == "FT-A04"  # type: ignore[index]
+
+
+def test_what_is_started_is_what_was_asked_for(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, list[str], Path]] = []
+
+    def start(_: Background, work: str, arguments: list[str], run: Path) -> int:
+        started.append((work, arguments, run))
+        return 4711
+
+    monkeypatch.setattr(Background, "start", start)
+    call(project, "save_plan", task="reply", data=["rows.jsonl"], model="embedded", output="-p.yaml", confirm=True)
+    settings = ["schedule.epochs=1"]
+    done = call(
+        project, "train_start", plan="-p.yaml", run="--overwrite", max_minutes=2, settings=settings, confirm=True
+    )
+    assert done.structured_content["process"] == 4711  # type: ignore[index]
+    run = project / "--overwrite"
+    common = [f"--run={run}", "--json"]
+    rest = ["--max-minutes=2.0", "--set=schedule.epochs=1", "--", str(project / "-p.yaml")]
+    assert started == [("training", ["train", *common, *rest], run)]
+    run.mkdir()
+    assert call(project, "train_start", plan="-p.yaml", run="--overwrite", confirm=True).is_error
+    assert call(project, "train_start", plan="-p.yaml", run="--overwrite", resume=True, confirm=True).is_error is False
+    assert started[1][1] == ["train", *common, "--resume", "--", str(project / "-p.yaml")]
 
 
 def test_a_comparison_gives_its_verdict(project: Path) -> None:
