@@ -42,7 +42,17 @@ DOCUMENTS: Mapping[str, type[Document]] = {
 """By the name that `fine-tune schema` gives them."""
 
 
+EVENT = "event"
+"""The name of one line of `events.jsonl`, which is no document."""
+
+
 def document_schema(name: str) -> dict[str, Any]:
-    """Give the JSON Schema of a document as it is written, by its name in `DOCUMENTS`."""
+    """Give the JSON Schema of a document as it is written, by its name in `DOCUMENTS`, or that of an event."""
+    if name == EVENT:
+        import msgspec
+
+        from finetune_exe.domain.events import AnyEvent
+
+        return {"$schema": DIALECT, **msgspec.json.schema(AnyEvent)}
     schema = DOCUMENTS[name].model_json_schema(by_alias=True, mode="serialization")
     return {"$schema": DIALECT, **schema}

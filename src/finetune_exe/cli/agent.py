@@ -78,7 +78,7 @@ def install(
     agents = _named(claude=claude, codex=codex, gemini=gemini, cursor=cursor)
     folders = look(agents, _root(project=project))
     if verify:
-        _say(folders, {state: state for state in _INSTALLED}, as_json=as_json)
+        _say(folders, {state: "missing" if state == "new" else state for state in _INSTALLED}, as_json=as_json)
         if not all(folder.current for folder in folders):
             context.exit(GATE)
         return

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
-from finetune_exe.atomic import new_file, output_exists
-from finetune_exe.cli.surface import json_line, say, view, write_json
+from finetune_exe.cli.surface import say, view, write_json
+from finetune_exe.domain.json_text import json_line
 from finetune_exe.domain.task import FormatName
-from finetune_exe.errors import FineTuneError
 
 if TYPE_CHECKING:
-    from finetune_exe.data.convert import Conversion
     from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.formats.format import Row
     from finetune_exe.text.tokenizer import ChatTokenizer
@@ -90,21 +87,17 @@ def check_files(
 
 def convert_files(files: Files, target: FormatName, output: Path | None, *, overwrite: bool, as_json: bool) -> None:
     """Write the rows in another format, into a file that is there whole or not at all, or on stdout."""
-    from finetune_exe.data.convert import convert
+    from finetune_exe.workflow.converting import convert_rows, convert_to_file
 
-    if output is not None and output.exists() and not overwrite:
-        raise output_exists(output)
-    with new_file(output) if output is not None else nullcontext() as file:
+    if output is not None:
+        conversion = convert_to_file(files.paths, output, target=target, columns=files.columns, overwrite=overwrite)
+    else:
 
-        def write(row: Row) -> None:
-            if file is not None:
-                file.write(f"{json_line(row)}\n".encode())
-            elif not as_json:
+        def show(row: Row) -> None:
+            if not as_json:
                 say(json_line(row))
 
-        conversion = convert(files.paths, target=target, columns=files.columns, write=write)
-        if not conversion.written:
-            raise _nothing_converted(conversion, target)
+        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
@@ -115,17 +108,6 @@ def convert_files(files: Files, target: FormatName, output: Path | None, *, over
     )
     for drop in conversion.dropped:
         click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
-
-
-def _nothing_converted(conversion: Conversion, target: FormatName) -> FineTuneError:
-    worst = conversion.dropped[0]
-    return FineTuneError(
-        "D04",
-        what=f"none of the {conversion.seen:,} rows can be converted from {conversion.source_format} to {target}",
-        where=f"first at {worst.first}",
-        why=f"{worst.count:,} rows: {worst.message}",
-        fix=worst.fix,
-    )
 
 
 def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:

@@ -8,13 +8,13 @@ import click
 
 from finetune_exe.cli.surface import (
     hardware_options,
-    json_line,
     json_option,
     say,
     set_option,
     wished_hardware,
     write_json,
 )
+from finetune_exe.domain.json_text import json_line
 from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 
 

@@ -18,13 +18,15 @@ def command(name: str | None) -> None:
     fine-tune schema
     fine-tune schema plan > plan.schema.json
     """
-    from finetune_exe.agents.schemas import DOCUMENTS, document_schema
+    from finetune_exe.agents.schemas import DOCUMENTS, EVENT, document_schema
 
+    says = {each: (document.__doc__ or "").splitlines()[0] for each, document in DOCUMENTS.items()}
+    says[EVENT] = "One line of a run's events.jsonl."
     if name is None:
-        width = max(map(len, DOCUMENTS))
-        for each, document in DOCUMENTS.items():
-            say(f"{each:<{width}}  {(document.__doc__ or '').splitlines()[0]}")
-    elif name in DOCUMENTS:
+        width = max(map(len, says))
+        for each, meaning in says.items():
+            say(f"{each:<{width}}  {meaning}")
+    elif name in says:
         say(json.dumps(document_schema(name), ensure_ascii=False, indent=2))
     else:
-        raise click.BadParameter(f"{name!r} is none of {', '.join(DOCUMENTS)}", param_hint="DOCUMENT")
+        raise click.BadParameter(f"{name!r} is none of {', '.join(says)}", param_hint="DOCUMENT")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import click
 
 from finetune_exe.domain.document import Document
 from finetune_exe.domain.events import AnyEvent, encode_event
+from finetune_exe.domain.json_text import json_line
 from finetune_exe.report.live import LiveView, live_view
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else.")
@@ -26,8 +26,6 @@ hardware_options = (
     click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs."),
 )
 SCHEMA_VERSION = 1
-_STEERING = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Delete and the C1 controls, which JSON may hold as they are but terminals obey."""
 
 
 def say(text: str) -> None:
@@ -40,11 +38,6 @@ def write_json(**content: Any) -> None:
     plain = {name: value.model_dump(mode="json", by_alias=True) if isinstance(value, Document) else value
              for name, value in content.items()}  # fmt: skip
     say(json_line({"schema_version": SCHEMA_VERSION, **plain}))
-
-
-def json_line(value: Any) -> str:
-    """Write a value as one line of JSON in which no character can steer a terminal."""
-    return json.dumps(value, ensure_ascii=False).translate(_STEERING)
 
 
 def write_event(event: AnyEvent) -> None:

@@ -35,6 +35,11 @@ def may_save(context: Context, output: str, confirm: bool = False) -> Question:
     return _question(context, confirm, f"Write a new plan file {visible_json(output)}?")
 
 
+def may_convert(context: Context, output: str, confirm: bool = False) -> Question:
+    """Ask about converting rows."""
+    return _question(context, confirm, f"Write the converted rows to a new file {visible_json(output)}?")
+
+
 def may_prepare(context: Context, plan: str, confirm: bool = False) -> Question:
     """Ask about preparing data."""
     return _question(context, confirm, f"Prepare the data of {visible_json(plan)}, into the folder dataset beside it?")

@@ -7,12 +7,29 @@ from typing import Any
 
 from mcp_types import CallToolResult
 
+from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import FormatName, TaskSpec
 from finetune_exe.mcp.answers import answer
 from finetune_exe.mcp.roots import Roots
-from finetune_exe.mcp.wishes import Hardware, Model, PlanFile, Preset, Rows, RunFolderName, Settings, Task
+from finetune_exe.mcp.wishes import (
+    Column,
+    Dollars,
+    Hardware,
+    Hours,
+    KeepAbilities,
+    Method,
+    Model,
+    PermissiveLicense,
+    PlanFile,
+    Preset,
+    Rows,
+    RunFolderName,
+    Settings,
+    Task,
+    columns_named,
+)
 from finetune_exe.workflow.background import Background
 
 
@@ -29,12 +46,12 @@ class ReadingTools:
         data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
         model: Model = None,
         hardware: Hardware = None,
-        method: MethodKind | None = None,
+        method: Method = None,
         preset: Preset = "auto",
-        budget_usd: float | None = None,
-        hours: float | None = None,
-        keep_abilities: bool = False,
-        permissive_license: bool = False,
+        budget_usd: Dollars = None,
+        hours: Hours = None,
+        keep_abilities: KeepAbilities = False,
+        permissive_license: PermissiveLicense = False,
         settings: Settings = [],  # noqa: B006
     ) -> CallToolResult:
         """Recommend an approach to a fine-tuning task: base model, method, every hyperparameter with its reason and
@@ -75,6 +92,8 @@ class ReadingTools:
         test: Rows = [],  # noqa: B006
         format: FormatName | None = None,
         model: Model = None,
+        prompt_column: Column = None,
+        answer_column: Column = None,
     ) -> CallToolResult:
         """Check training rows for some ninety kinds of fault, duplicates, and leaks into held-out rows. With a model
         that is on this machine, loss masks are proven too. Changes nothing."""
@@ -84,9 +103,10 @@ class ReadingTools:
 
         reference = self.roots.model(model)
         folder = folder_at_hand(reference) if reference else None
+        tokenizer = load_tokenizer(folder, chat_template=None) if folder else None
         report = check(
             self.roots.rows(paths), validation=self.roots.rows(validation), test=self.roots.rows(test),
-            format_name=format, tokenizer=load_tokenizer(folder, chat_template=None) if folder else None,
+            format_name=format, columns=columns_named(prompt_column, answer_column), tokenizer=tokenizer,
         )  # fmt: skip
         found = [{"code": f.code, "severity": f.severity, "rows": len(f.rows)} for f in report.findings]
         facts = {"records": report.records, "kept": report.kept, "format": report.format, "findings": found,
@@ -103,8 +123,9 @@ class ReadingTools:
         hardware: Hardware = None,
         settings: Settings = [],  # noqa: B006
     ) -> CallToolResult:
-        """Give a training configuration as text, from a plan file or for a model: plan, python (a script on
-        transformers and PEFT alone), trl, axolotl, llamafactory or ms-swift. Writes nothing."""
+        """Give a training configuration as text, from a plan file or for a model, in the language of a trainer: plan
+        (this one), python (a script on transformers and PEFT alone), trl, axolotl, llamafactory, ms-swift, and others
+        that `fine-tune config --help` names. Writes nothing."""
         from finetune_exe.export.targets import find_exporter
 
         exporter = find_exporter(to)
@@ -166,7 +187,7 @@ class ReadingTools:
 
         folder = self.roots.confine_all(run)
         progress = run_progress(folder, started=self.background.state(folder))
-        log = self.background.log_tail(self.roots.confine(str(self.background.log_of(folder))))
+        log = quote_secrets(self.background.log_tail(self.roots.confine(str(self.background.log_of(folder)))))
         return answer(progress.facts(), quoted={"problems": progress.problems, "noticed": progress.noticed, "log": log})
 
     def _make(self, spec: TaskSpec, settings: list[str]) -> Plan:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote as percent
 
 from finetune_exe.agents.quoting import fit_json, fit_text, quote, visible_json
+from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.mcp.roots import Roots
@@ -57,7 +58,7 @@ class Resources:
         """Give the latest events, one JSON object a line."""
         path = self._confined(self._run(run).events)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_METRIC_LINES:]
-        return quote(fit_text("\n".join(lines)))
+        return quote(fit_text(quote_secrets("\n".join(lines))))
 
     def plan(self, plan: str) -> str:
         """Give a plan file."""

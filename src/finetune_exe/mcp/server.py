@@ -51,12 +51,17 @@ def _add_tools(server: MCPServer, reading: ReadingTools, writing: WritingTools) 
         # A command that only looks is one method of ReadingTools and one name here.
     )  # fmt: skip
     for tool in looking:
-        server.add_tool(told(tool), annotations=_hints(reads=True, again=True, asks_hub=tool in looking[:3]))
-    server.add_tool(told(writing.save_plan), annotations=_hints(asks_hub=True))
-    server.add_tool(told_later(writing.prepare_dataset), annotations=_hints(again=True, asks_hub=True))
-    server.add_tool(told(writing.train_start), annotations=_hints(asks_hub=True))
-    server.add_tool(told(writing.train_stop), annotations=_hints(again=True, destroys=True))
-    server.add_tool(told(writing.evaluate_start), annotations=_hints())
+        _add(server, told(tool), _hints(reads=True, again=True, asks_hub=tool in looking[:3]))
+    _add(server, told(writing.save_plan), _hints(asks_hub=True))
+    _add(server, told(writing.convert_dataset), _hints())
+    _add(server, told_later(writing.prepare_dataset), _hints(again=True, asks_hub=True))
+    _add(server, told(writing.train_start), _hints(asks_hub=True))
+    _add(server, told(writing.train_stop), _hints(again=True, destroys=True))
+    _add(server, told(writing.evaluate_start), _hints())
+
+
+def _add(server: MCPServer, tool: Callable[..., Any], hints: ToolAnnotations) -> None:
+    server.add_tool(tool, description=" ".join((tool.__doc__ or "").split()), annotations=hints)
 
 
 def _hints(

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+from finetune_exe.domain.method_kinds import MethodKind
+from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName
+
+
+def _written(name: FormatName) -> FormatName:
+    if name not in WRITTEN_FORMATS:
+        raise ValueError(f"{name} can be read, not written; choose one of {', '.join(WRITTEN_FORMATS)}")
+    return name
+
+
+WrittenFormat = Annotated[
+    FormatName, AfterValidator(_written), Field(description=f"One of {', '.join(WRITTEN_FORMATS)}.")
+]
 
 Task = Annotated[str, Field(description="What the model shall learn, in a sentence.", min_length=1, max_length=4_000)]
 Rows = Annotated[
@@ -22,6 +36,12 @@ Settings = Annotated[
     list[str],
     Field(description='Settings that override the advice, as in "optimizer.learning_rate=1e-4".', max_length=64),
 ]
+Column = Annotated[str | None, Field(description="The column to read, where names do not say it; give both or none.")]
+Dollars = Annotated[float | None, Field(gt=0, description="Most the training may cost, in US dollars.")]
+Hours = Annotated[float | None, Field(gt=0, description="Longest the training may take.")]
+KeepAbilities = Annotated[bool, Field(description="What the model can do today matters as much as the new task.")]
+PermissiveLicense = Annotated[bool, Field(description="Suggest only models under Apache-2.0, MIT or BSD.")]
+Method = Annotated[MethodKind | None, Field(description="Training method. Left out: it is chosen.")]
 Preset = Literal["auto", "conservative", "balanced", "aggressive"]
 PlanFile = Annotated[str, Field(description="A plan file, plan.yaml, inside the declared folders.")]
 RunFolderName = Annotated[str, Field(description="A run's folder, as in runs/plan, inside the declared folders.")]
@@ -29,3 +49,8 @@ Agreed = Annotated[
     bool,
     Field(description="True only after the user agreed to exactly this. Where the client can, the user is asked too."),
 ]
+
+
+def columns_named(prompt: str | None, answer: str | None) -> dict[str, str]:
+    """Say which columns to read: both, or none."""
+    return {"prompt": prompt, "answer": answer} if prompt and answer else {}

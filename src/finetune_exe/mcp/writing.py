@@ -18,14 +18,40 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from finetune_exe.atomic import output_exists
-from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import OK
 from finetune_exe.mcp.answers import answer
-from finetune_exe.mcp.consent import Reply, may_evaluate, may_prepare, may_save, may_stop, may_train, refused
+from finetune_exe.mcp.consent import (
+    Reply,
+    may_convert,
+    may_evaluate,
+    may_prepare,
+    may_save,
+    may_stop,
+    may_train,
+    refused,
+)
 from finetune_exe.mcp.reading import plan_facts
 from finetune_exe.mcp.roots import Roots
-from finetune_exe.mcp.wishes import Agreed, Hardware, Model, PlanFile, Preset, Rows, RunFolderName, Settings, Task
+from finetune_exe.mcp.wishes import (
+    Agreed,
+    Column,
+    Dollars,
+    Hardware,
+    Hours,
+    KeepAbilities,
+    Method,
+    Model,
+    PermissiveLicense,
+    PlanFile,
+    Preset,
+    Rows,
+    RunFolderName,
+    Settings,
+    Task,
+    WrittenFormat,
+    columns_named,
+)
 from finetune_exe.workflow.background import Background, own_environment, stop_training
 
 _NEXT = "call run_status until the state is finished; it goes on when this server ends"
@@ -46,12 +72,12 @@ class WritingTools:
         data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
         model: Model = None,
         hardware: Hardware = None,
-        method: MethodKind | None = None,
+        method: Method = None,
         preset: Preset = "auto",
-        budget_usd: float | None = None,
-        hours: float | None = None,
-        keep_abilities: bool = False,
-        permissive_license: bool = False,
+        budget_usd: Dollars = None,
+        hours: Hours = None,
+        keep_abilities: KeepAbilities = False,
+        permissive_license: PermissiveLicense = False,
         settings: Settings = [],  # noqa: B006
         confirm: Agreed = False,
     ) -> CallToolResult:
@@ -72,6 +98,30 @@ class WritingTools:
         plan = make_plan(spec, settings=self.roots.settings(settings))
         write_plan(plan, path)
         return answer({"done": True, "plan": str(path), **plan_facts(plan)})
+
+    def convert_dataset(
+        self,
+        paths: Rows,
+        to: WrittenFormat,
+        output: Annotated[str, Field(description="The new file of JSON lines. Never replaces one.")],
+        reply: Annotated[Reply, Resolve(may_convert)],
+        prompt_column: Column = None,
+        answer_column: Column = None,
+        confirm: Agreed = False,
+    ) -> CallToolResult:
+        """Write rows, whatever their format, to a new file in another one: alpaca, chatml, completion and others. Tells
+        how many rows could not be converted, with reasons and places."""
+        from finetune_exe.workflow.converting import convert_to_file
+
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        path = self.roots.confine(output)
+        columns = columns_named(prompt_column, answer_column)
+        done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns)
+        facts = {"done": True, "seen": done.seen, "written": done.written, "format": done.source_format}
+        return answer(
+            facts, quoted={"file": str(path), "dropped": [drop.model_dump(mode="json") for drop in done.dropped]}
+        )
 
     async def prepare_dataset(
         self,

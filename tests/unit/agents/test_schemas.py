@@ -15,6 +15,7 @@ import finetune_exe.domain
 from finetune_exe.agents.schemas import DOCUMENTS, document_schema
 from finetune_exe.cli.schema import command
 from finetune_exe.domain.document import Document
+from finetune_exe.domain.events import Noticed, encode_event
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 EXAMPLES = {"plan": "plan", "dataset": "prepared_dataset", "run": "training_run", "evaluation": "evaluation",
@@ -46,7 +47,15 @@ def test_documents_fit_their_schema(name: str, example: str) -> None:
 
 def test_the_list_names_them_all() -> None:
     lines = CliRunner().invoke(command, catch_exceptions=False).output.splitlines()
-    assert [line.split()[0] for line in lines] == list(DOCUMENTS)
+    assert [line.split()[0] for line in lines] == [*DOCUMENTS, "event"]
+
+
+def test_events_fit_their_schema() -> None:
+    validator = Draft202012Validator(document_schema("event"))
+    event = json.loads(encode_event(Noticed(seconds=1.5, message="x")))
+    validator.validate(event)
+    assert not validator.is_valid(event | {"seconds": "soon"})
+    assert not validator.is_valid(event | {"event": "no such event"})
 
 
 def test_an_unknown_name_is_refused() -> None:

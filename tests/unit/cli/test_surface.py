@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
-from finetune_exe.cli.surface import json_line, wished_hardware
+from finetune_exe.cli.surface import wished_hardware
+from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import BUG, INTERRUPTED, IO, FineTuneError
 from finetune_exe.workflow.reports import default_run, show_plan
 

@@ -29,10 +29,8 @@ async def _reference(client: Client) -> str:
     rows = ["| tool | kind | does |", "|---|---|---|"]
     for tool in tools:
         assert tool.annotations is not None
-        does = " ".join((tool.description or "").split())
-        rows.append(
-            f"| `{tool.name}` | {'reads' if tool.annotations.read_only_hint else 'writes, asks first'} | {does} |"
-        )
+        kind = "reads" if tool.annotations.read_only_hint else "writes, asks first"
+        rows.append(f"| `{tool.name}` | {kind} | {tool.description} |")
     rows += ["", "| resource | holds |", "|---|---|"]
     resources = [(str(found.uri), found.description) for found in (await client.list_resources()).resources]
     templates = (await client.list_resource_templates()).resource_templates

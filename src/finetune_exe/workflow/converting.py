@@ -1,0 +1,68 @@
+"""Convert rows to another format, into a file that is there whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune_exe.atomic import new_file, output_exists
+from finetune_exe.domain.json_text import json_line
+from finetune_exe.domain.task import FormatName
+from finetune_exe.errors import FineTuneError
+
+if TYPE_CHECKING:
+    from finetune_exe.data.convert import Conversion
+    from finetune_exe.text.formats.format import Row
+
+
+def convert_rows(
+    paths: Sequence[str], *, target: FormatName, columns: Mapping[str, str], write: Callable[[Row], None]
+) -> Conversion:
+    """Hand on rows in another format.
+
+    Args:
+        paths: What `find_sources` takes.
+        target: Format wanted.
+        columns: Which columns hold "prompt" and "answer", where names do not say so.
+        write: Called with each row.
+
+    Raises:
+        FineTuneError: D04 where not one row can be converted; whatever reading raises.
+    """
+    from finetune_exe.data.convert import convert
+
+    conversion = convert(paths, target=target, columns=columns, write=write)
+    if not conversion.written:
+        worst = conversion.dropped[0]
+        raise FineTuneError(
+            "D04",
+            what=f"none of the {conversion.seen:,} rows can be converted from {conversion.source_format} to {target}",
+            where=f"first at {worst.first}",
+            why=f"{worst.count:,} rows: {worst.message}",
+            fix=worst.fix,
+        )
+    return conversion
+
+
+def convert_to_file(
+    paths: Sequence[str],
+    output: Path,
+    *,
+    target: FormatName,
+    columns: Mapping[str, str],
+    overwrite: bool = False,
+) -> Conversion:
+    """Write rows in another format as JSON lines.
+
+    Raises:
+        FineTuneError: O01 where the file exists; D04 where no row can be converted; I01 where it cannot be written.
+    """
+    if output.exists() and not overwrite:
+        raise output_exists(output)
+    with new_file(output) as file:
+
+        def write(row: Row) -> None:
+            file.write(f"{json_line(row)}\n".encode())
+
+        return convert_rows(paths, target=target, columns=columns, write=write)
