@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from finetune_exe.agents.roots import Roots
 from finetune_exe.errors import FineTuneError
 
 READING = ("analyze", "dataset", "config", "estimate", "eval", "compare", "forecast", "debug", "doctor")
@@ -15,6 +17,8 @@ TRAINING = ("train", "tune", "demo")
 """Commands that need it."""
 REPLACING = ("overwrite", "apply")
 """Options that need it, too, for they write over files."""
+WRITING = ("output", "html")
+"""Options that name a file to write."""
 _OPTION = re.compile(r"[a-z][a-z-]*[a-z]")
 _LARGEST = 1_000_000
 
@@ -31,10 +35,11 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
 
     Args:
         path: JSON with `command`, `words` and `options`.
-        confirmed: The user agreed to training, and to replacing files.
+        confirmed: The user agreed to training, to replacing files, and to files outside of this folder.
 
     Raises:
-        FineTuneError: A03 where the file is no request, or asks for what was not agreed to.
+        FineTuneError: A03 where the file is no request, or asks for what was not agreed to; A01 where it names files
+            outside of this folder, and that was not agreed to.
     """
     try:
         if path.stat().st_size > _LARGEST:
@@ -43,26 +48,62 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
     except (OSError, ValueError, RecursionError) as fault:
         why = getattr(fault, "strerror", None) or str(fault)
         raise _refused(path, why, 'write JSON such as {"command": "analyze", "words": ["answer mails"]}') from fault
-    return _request(content, path, confirmed=confirmed)
+    command, words, options = _parts(content, path)
+    arguments = [argument for name, value in options.items() for argument in _option(name, value, path)]
+    if not confirmed:
+        asked = [name for name in (command, *options) if name in (*TRAINING, *REPLACING)]
+        if asked:
+            fix = "ask the user, then run it again with --confirmed behind it"
+            raise _refused(path, f"{asked[0]} needs the user's consent", fix)
+        _stay_here(command, words, options)
+    return Request(command, (*arguments, "--json", "--", *words))
 
 
-def _request(content: Any, path: Path, *, confirmed: bool) -> Request:
+def _parts(content: Any, path: Path) -> tuple[str, list[str], dict[str, Any]]:
+    """Take a request apart."""
     if not isinstance(content, dict) or not content.keys() <= {"command", "words", "options"}:
         raise _refused(path, "it is not an object of command, words and options alone", "leave out every other key")
     command, words, options = content.get("command"), content.get("words", []), content.get("options", {})
-    if command not in (*READING, *TRAINING):
+    if not isinstance(command, str) or command not in (*READING, *TRAINING):
         raise _refused(path, f"{command!r} is no command for an agent", f"choose one of {', '.join(READING)}")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise _refused(path, "words is not a list of texts", 'write "words": ["..."]')
     if not isinstance(options, dict):
         raise _refused(path, "options is not an object", 'write "options": {"data": ["rows.csv"]}')
-    asked = [name for name in (command, *options) if name in (*TRAINING, *REPLACING)]
-    if asked and not confirmed:
-        raise _refused(
-            path, f"{asked[0]} needs the user's consent", "ask the user, then run it again with --confirmed behind it"
-        )
-    arguments = [argument for name, value in options.items() for argument in _option(str(name), value, path)]
-    return Request(command, (*arguments, "--json", "--", *words))
+    return command, words, options
+
+
+def _stay_here(command: str, words: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Let a request pass that names no file outside of this folder.
+
+    Raises:
+        FineTuneError: A01 where it does.
+    """
+    roots = Roots.declared([Path.cwd()], beyond="ask the user, then run it again with --confirmed behind it")
+    for word in words:
+        roots.named(word)
+        if command == "eval":
+            _look_through(roots, str(Path(word) / "plan.yaml"))
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, str):
+                continue
+            if name in WRITING:
+                roots.confine(each)
+            elif name == "plan":
+                _look_through(roots, each)
+            elif name == "model":
+                roots.model(each)
+            elif name == "set":
+                roots.settings([each])
+            else:
+                roots.named(each)
+
+
+def _look_through(roots: Roots, plan: str) -> None:
+    """Check what a plan names, where there is one; what else is wrong with it the command says."""
+    if roots.confine(plan).is_file():
+        roots.plan(plan)
 
 
 def _option(name: str, value: Any, path: Path) -> list[str]:

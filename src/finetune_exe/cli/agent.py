@@ -108,7 +108,9 @@ def uninstall(
 
 @command.command("run")
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--confirmed", is_flag=True, help="The user agreed: training and replacing files are allowed.")
+@click.option(
+    "--confirmed", is_flag=True, help="The user agreed: training, replacing files and files elsewhere are allowed."
+)
 @click.pass_context
 def run(context: click.Context, request: Path, confirmed: bool) -> None:
     """Run the command that REQUEST, a JSON file, asks for: no word of it is read by a shell.

@@ -26,7 +26,7 @@ def command(roots: tuple[Path, ...]) -> None:
     """
     if importlib.util.find_spec("mcp") is None:
         raise missing_component("mcp", extra="mcp", needed_for="serving agents")
-    from finetune_exe.mcp.roots import Roots
+    from finetune_exe.agents.roots import Roots
     from finetune_exe.mcp.server import build_server
 
     declared = Roots.declared(roots or (Path.cwd(),))

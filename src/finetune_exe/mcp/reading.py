@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mcp_types import CallToolResult
 
+from finetune_exe.agents.roots import Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import FormatName, TaskSpec
 from finetune_exe.mcp.answers import answer
-from finetune_exe.mcp.roots import Roots
 from finetune_exe.mcp.wishes import (
     Column,
     Dollars,
@@ -62,7 +64,8 @@ class ReadingTools:
             permissive_license=permissive_license,
         )  # fmt: skip
         plan = self._make(spec, settings)
-        return answer(plan_facts(plan), quoted=plan.model_dump(mode="json", by_alias=True, exclude={*WEIGHED}))
+        shown = plan.model_dump(mode="json", by_alias=True, exclude={*WEIGHED}, exclude_none=True)
+        return answer(plan_facts(plan), quoted=shown)
 
     def estimate(
         self,
@@ -187,8 +190,11 @@ class ReadingTools:
 
         folder = self.roots.confine_all(run)
         progress = run_progress(folder, started=self.background.state(folder))
-        log = quote_secrets(self.background.log_tail(self.roots.confine(str(self.background.log_of(folder)))))
-        return answer(progress.facts(), quoted={"problems": progress.problems, "noticed": progress.noticed, "log": log})
+        log = Path(os.path.realpath(self.background.log_of(folder)))
+        said = quote_secrets(self.background.log_tail(log)) if self.roots.holds(log) else ""
+        return answer(
+            progress.facts(), quoted={"problems": progress.problems, "noticed": progress.noticed, "log": said}
+        )
 
     def _make(self, spec: TaskSpec, settings: list[str]) -> Plan:
         from finetune_exe.workflow.plans import make_plan

@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import quote as percent
 
 from finetune_exe.agents.quoting import fit_json, fit_text, quote, visible_json
+from finetune_exe.agents.roots import Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
-from finetune_exe.mcp.roots import Roots
 from finetune_exe.workflow.runs import RunFolder
 
 DEEPEST = 4

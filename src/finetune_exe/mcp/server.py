@@ -12,12 +12,12 @@ from mcp_types import ToolAnnotations
 
 from finetune_exe import __version__
 from finetune_exe.agents.quoting import fit_text
+from finetune_exe.agents.roots import Roots
 from finetune_exe.errors import FineTuneError
 from finetune_exe.mcp.answers import told, told_later
 from finetune_exe.mcp.prompts import add_prompts
 from finetune_exe.mcp.reading import ReadingTools
 from finetune_exe.mcp.resources import Resources
-from finetune_exe.mcp.roots import Roots
 from finetune_exe.mcp.writing import WritingTools
 from finetune_exe.workflow.background import Background
 

@@ -17,6 +17,7 @@ from mcp.server.mcpserver.resolve import Resolve
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from finetune_exe.agents.roots import Roots
 from finetune_exe.atomic import output_exists
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import OK
@@ -32,7 +33,6 @@ from finetune_exe.mcp.consent import (
     refused,
 )
 from finetune_exe.mcp.reading import plan_facts
-from finetune_exe.mcp.roots import Roots
 from finetune_exe.mcp.wishes import (
     Agreed,
     Column,

@@ -13,7 +13,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult
 
-from finetune_exe.mcp.roots import Roots
+from finetune_exe.agents.roots import Roots
 from finetune_exe.mcp.server import build_server
 
 Asked = list[str]

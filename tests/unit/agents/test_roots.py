@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.report import sample
 
+from finetune_exe.agents import roots as roots_module
+from finetune_exe.agents.roots import PATH_SETTINGS, Roots
 from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.errors import FineTuneError
-from finetune_exe.mcp import roots as roots_module
-from finetune_exe.mcp.roots import PATH_SETTINGS, Roots
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_rows_elsewhere_are_refused(name: str, roots: Roots) -> None:
         roots.rows([name])
 
 
-@pytest.mark.parametrize("name", ["/etc", "../outside", "~/model", "./away", "away"])
+@pytest.mark.parametrize("name", ["/etc", "../outside", "~/model", "./away", "away", "x\0", "x" * 300])
 def test_models_outside_are_refused(name: str, roots: Roots) -> None:
     with pytest.raises(FineTuneError):
         roots.model(name)

@@ -14,11 +14,14 @@ from finetune_exe.errors import FineTuneError
 
 MOST_FILES = 50_000
 """Entries of a folder that are looked at, to see where its links lead."""
+LONGEST_NAME = 200
+"""Characters of a model's name."""
 LARGEST_PLAN = 4_000_000
 """Bytes."""
 PATH_SETTINGS = ("data.paths", "data.validation_paths", "data.test_paths", "data.chat_template", "model.reference")
 """Settings that name files; they are given by arguments of their own, or stand in a plan that is looked through."""
 _STDLIB, _HUB = "stdlib", "hf://"
+_MORE_ROOTS = "let the user start the server with --root for its folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +29,16 @@ class Roots:
     """Folders, with every link resolved; a relative path is taken from the first."""
 
     folders: tuple[Path, ...]
+    beyond: str
+    """What the user may do to allow more."""
 
     @classmethod
-    def declared(cls, folders: Iterable[Path]) -> Roots:
+    def declared(cls, folders: Iterable[Path], *, beyond: str = _MORE_ROOTS) -> Roots:
         """Take the folders that the user declared.
+
+        Args:
+            folders: The folders.
+            beyond: What the user may do to allow more.
 
         Raises:
             FineTuneError: A01 where one is no folder, or is the whole disk.
@@ -40,7 +49,7 @@ class Roots:
                 raise _outside(str(folder), "there is no such folder", "give a folder that exists: --root FOLDER")
             if folder == Path(folder.anchor):
                 raise _outside(str(folder), "it is the whole disk", "name the project's folder: --root FOLDER")
-        return cls(folders=resolved)
+        return cls(folders=resolved, beyond=beyond)
 
     def confine(self, name: str) -> Path:
         """Give the path that a name means, links resolved.
@@ -92,14 +101,30 @@ class Roots:
         elif name.startswith(_HUB) or "://" in name:
             raise _outside(name, "it is not on this machine", "let the user fetch it, and give the file")
         elif glob.has_magic(name) and not self._exists(name):
-            if ".." in Path(name).parts:
-                raise _outside(name, "a pattern may not climb", "write the pattern without ..")
-            fixed = next((parent for parent in Path(name).parents if not glob.has_magic(str(parent))), Path())
-            self.confine(str(fixed))
-            found = sorted(glob.glob(str(self.folders[0] / name), recursive=True))
-            yield from (str(self.confine_all(path)) for path in found or [name])
+            yield from self._pattern(name) or [str(self.confine_all(name))]
         else:
             yield str(self.confine_all(name))
+
+    def _pattern(self, name: str) -> list[str]:
+        """Give the files that a pattern means."""
+        if ".." in Path(name).parts:
+            raise _outside(name, "a pattern may not climb", "write the pattern without ..")
+        fixed = next((parent for parent in Path(name).parents if not glob.has_magic(str(parent))), Path())
+        self.confine(str(fixed))
+        return [str(self.confine_all(path)) for path in sorted(glob.glob(str(self.folders[0] / name), recursive=True))]
+
+    def named(self, words: str) -> None:
+        """Let words pass that are no name of a file outside, whatever else they are.
+
+        Raises:
+            FineTuneError: A01 where they are.
+        """
+        if words.startswith(_HUB):
+            self.rows([words])
+        elif self._exists(words):
+            self.confine_all(words)
+        elif glob.has_magic(words):
+            self._pattern(words)
 
     def model(self, reference: str | None) -> str | None:
         """Give a base model as it may be used: a name, or a path inside of the folders.
@@ -109,7 +134,8 @@ class Roots:
         """
         if reference is None:
             return None
-        if reference.startswith((".", "/", "~", "\\")) or reference.count("/") > 1 or self._exists(reference):
+        odd = not reference.isprintable() or len(reference) > LONGEST_NAME
+        if odd or reference.startswith((".", "/", "~", "\\")) or reference.count("/") > 1 or self._exists(reference):
             return str(self.confine_all(reference))
         return reference
 
@@ -154,11 +180,11 @@ class Roots:
         try:
             return Path(name).exists() or (self.folders[0] / name).exists()
         except (OSError, ValueError):
-            return True  # no name of a model either: let the path be refused
+            return False  # no name of a file at all
 
     def _fix(self) -> str:
         listed = ", ".join(map(str, self.folders))
-        return f"move it into {listed}, or let the user start the server with --root for its folder"
+        return f"move it into {listed}, or {self.beyond}"
 
 
 def _entries(folder: Path) -> Iterator[Path]:
