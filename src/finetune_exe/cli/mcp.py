@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -31,4 +32,6 @@ def command(roots: tuple[Path, ...]) -> None:
 
     declared = Roots.declared(roots or (Path.cwd(),))
     os.chdir(declared.folders[0])
+    if sys.stdin.isatty():
+        click.echo("waiting for an agent on standard input, as in: claude mcp add fine-tune -- fine-tune mcp", err=True)
     build_server(declared).run("stdio")

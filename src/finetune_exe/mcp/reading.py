@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from mcp_types import CallToolResult
 
 from finetune_exe.agents.roots import Roots
 from finetune_exe.diagnosis.read import quote_secrets
-from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import FormatName, TaskSpec
 from finetune_exe.mcp.answers import answer
@@ -31,6 +31,7 @@ from finetune_exe.mcp.wishes import (
     Settings,
     Task,
     columns_named,
+    unclear,
 )
 from finetune_exe.workflow.background import Background
 
@@ -72,7 +73,7 @@ class ReadingTools:
         model: Model = None,
         plan: PlanFile | None = None,
         hardware: Hardware = None,
-        method: MethodKind = "lora",
+        method: Method = None,
         settings: Settings = [],  # noqa: B006
     ) -> CallToolResult:
         """Say what one configuration takes: peak memory by parts, speed, duration and cost, each with an interval. Give
@@ -80,10 +81,10 @@ class ReadingTools:
         from finetune_exe.workflow.estimates import configuration_contract, estimate_configuration, wished_plan
 
         if plan is not None:
-            wished = self._open(plan, settings)
+            wished = self._open(plan, settings, beside={"model": model, "hardware": hardware, "method": method})
         else:
-            reference = self.roots.model(model) or "embedded"
-            wished = wished_plan(reference, hardware=hardware, method=method, settings=self.roots.settings(settings))
+            reference, changes = self.roots.model(model) or "embedded", self.roots.settings(settings)
+            wished = wished_plan(reference, hardware=hardware, method=method or "lora", settings=changes)
         contract = configuration_contract(estimate_configuration(wished))
         figures = ("memory", "speed", "process_gib")
         return answer({name: contract[name] for name in figures}, quoted=contract)
@@ -120,7 +121,7 @@ class ReadingTools:
         self,
         to: str = "plan",
         plan: PlanFile | None = None,
-        task: Task = "follow instructions",
+        task: Task | None = None,
         data: Rows = [],  # noqa: B006
         model: Model = None,
         hardware: Hardware = None,
@@ -133,10 +134,11 @@ class ReadingTools:
 
         exporter = find_exporter(to)
         if plan is not None:
-            wished = self._open(plan, settings)
+            beside = {"task": task, "data": data, "model": model, "hardware": hardware}
+            wished = self._open(plan, settings, beside=beside)
         else:
             rows, base = self.roots.rows(data), self.roots.model(model)
-            spec = TaskSpec(description=task, data_paths=rows, model=base, gpu=hardware)
+            spec = TaskSpec(description=task or ANY_TASK, data_paths=rows, model=base, gpu=hardware)
             wished = self._make(spec, settings)
         files = exporter.export(wished)
         facts = {**plan_facts(wished), "target": exporter.name, "files": [file.name for file in files]}
@@ -147,7 +149,7 @@ class ReadingTools:
         find the wanted difference."""
         from finetune_exe.report.plan import evaluation_lines
 
-        wished = self._open(plan, [])
+        wished = self._open(plan, [], beside={})
         facts = {
             "metrics": list(wished.evaluation.metrics), "confidence_level": wished.evaluation.confidence_level,
             "max_generations": wished.evaluation.max_generations, "test_fraction": wished.data.test_fraction,
@@ -201,12 +203,18 @@ class ReadingTools:
 
         return make_plan(spec, settings=self.roots.settings(settings))
 
-    def _open(self, plan: str, settings: list[str]) -> Plan:
+    def _open(self, plan: str, settings: list[str], *, beside: Mapping[str, object]) -> Plan:
+        """Open a plan, which says all of what may else be given beside it."""
         from finetune_exe.workflow.plans import open_plan
 
+        given = [name for name, value in beside.items() if value]
+        if given:
+            raise unclear(f"plan and {given[0]} exclude each other", "leave one out; settings change a part of a plan")
         return open_plan(self.roots.plan(plan), settings=self.roots.settings(settings))
 
 
+ANY_TASK = "follow instructions"
+"""What a model shall learn where nobody says it."""
 WEIGHED = ("shortlist", "considered")
 """Parts of a plan that say what was not chosen; they stay in the file, and would not fit beside the rest."""
 

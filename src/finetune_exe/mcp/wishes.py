@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName
+from finetune_exe.errors import FineTuneError
 
 
 def _written(name: FormatName) -> FormatName:
@@ -52,5 +53,16 @@ Agreed = Annotated[
 
 
 def columns_named(prompt: str | None, answer: str | None) -> dict[str, str]:
-    """Say which columns to read: both, or none."""
+    """Say which columns to read: both, or none.
+
+    Raises:
+        FineTuneError: A03 where one is given alone.
+    """
+    if (prompt is None) != (answer is None):
+        raise unclear("one column is given without the other", "give prompt_column and answer_column, or neither")
     return {"prompt": prompt, "answer": answer} if prompt and answer else {}
+
+
+def unclear(why: str, fix: str) -> FineTuneError:
+    """Say that arguments do not go together."""
+    return FineTuneError("A03", what="the tool cannot do what was asked", where="its arguments", why=why, fix=fix)

@@ -122,12 +122,18 @@ def test_an_answer_is_never_larger_than_a_client_takes(project: Path) -> None:
     rows = [json.dumps({"instruction": f"say {n % 9}", "output": "it is nine"}) for n in range(3_000)]
     (project / "large.jsonl").write_text("\n".join(rows) + "\n")
     result = call(project, "check_dataset", paths=["large.jsonl"])
-    assert sum(len(text.encode()) for text in texts(result)) < 26_000
+    assert sum(len(text.encode()) for text in texts(result)) < 25_000
     assert "left out" in texts(result)[1]
 
 
 def test_faults_are_told_with_code_and_status(project: Path) -> None:
     for tool, arguments, code in (
+        ("estimate", {"plan": "plan.yaml", "model": "embedded"}, "FT-A03"),
+        ("estimate", {"plan": "plan.yaml", "method": "full"}, "FT-A03"),
+        ("generate_config", {"plan": "plan.yaml", "task": "x"}, "FT-A03"),
+        ("check_dataset", {"paths": ["rows.jsonl"], "prompt_column": "x"}, "FT-A03"),
+        ("estimate", {"plan": "none.yaml"}, "FT-C01"),
+        ("estimate", {"plan": "rows.jsonl"}, "FT-C01"),
         ("check_dataset", {"paths": ["none.jsonl"]}, "FT-D07"),
         ("diagnose", {"paths": ["/etc/passwd"]}, "FT-A01"),
         ("analyze", {"task": "x", "settings": ["data.paths=/etc/passwd"]}, "FT-A01"),
