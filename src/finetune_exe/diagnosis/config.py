@@ -19,6 +19,8 @@ from finetune_exe.domain.values import Scalar
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
 _LARGEST = 1 << 20
 _MOST_LEAVES = 5000
+_MOST_PARTS, _MOST_WRITTEN = 200_000, 2_000
+"""Of a configuration, and of a list in it that is written out."""
 _DEEPEST = 12
 _ASSIGNED = re.compile(r"(?<![\w.])(?:--)?([A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+(?=[^\s=-]))([^\s,)\\]+)")
 
@@ -85,6 +87,8 @@ def _parse(text: str, form: Form) -> dict[str, Scalar]:
     except (YAMLError, ValueError, RecursionError, AttributeError, KeyError):
         return {}
     values: dict[str, Scalar] = {}
+    if not _is_small(content, most=_MOST_PARTS):
+        return values
     for name, value in _leaves(content, "", 0):
         values[name] = value
         if len(values) >= _MOST_LEAVES:
@@ -99,7 +103,21 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Scalar]]:
     elif isinstance(value, str | int | float | bool) or value is None:
         yield path, value
     elif isinstance(value, list):
-        yield path, ",".join(map(str, value[:50]))
+        small = _is_small(value[:50], most=_MOST_WRITTEN)
+        yield path, ",".join(str(item) for item in value[:50] if small or isinstance(item, str | int | float))
+
+
+def _is_small(value: Any, *, most: int) -> bool:
+    """Say whether a value has at most so many parts: a YAML file of ten lines may stand for billions."""
+    left, count = [value], 0
+    while left and count <= most:
+        each = left.pop()
+        count += 1
+        if isinstance(each, Mapping):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return not left
 
 
 def read_value(value: str) -> Scalar:

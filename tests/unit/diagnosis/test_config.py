@@ -129,3 +129,20 @@ def test_keys_of_tools_name_settings_that_exist() -> None:
 def test_what_is_no_configuration_is_passed_over(tmp_path: Path, text: str) -> None:
     config = read_config(write(tmp_path, "x.yaml", text))
     assert config is None or config.tool is None
+
+
+@pytest.mark.parametrize("innermost", ["[x, x, x, x, x, x, x, x, x, x]", "{p: {}, q: {}, r: {}, s: {}, t: {}, u: {}}"])
+def test_ten_lines_that_stand_for_billions_are_read_at_once(innermost: str, tmp_path: Path) -> None:
+    lines = [f"a: &a {innermost}"]
+    for below, name in zip("abcdefghijk", "bcdefghijkl", strict=True):
+        parts = [f"*{below}"] * 10
+        inner = (
+            f"[{', '.join(parts)}]"
+            if innermost[0] == "["
+            else f"{{{', '.join(f'k{n}: {part}' for n, part in enumerate(parts))}}}"
+        )
+        lines.append(f"{name}: &{name} {inner}")
+    file = tmp_path / "bomb.yaml"
+    file.write_text("\n".join([*lines, "learning_rate: 2.0e-4", ""]))
+    config = read_config(file)
+    assert config is None or "learning_rate" not in config.values
