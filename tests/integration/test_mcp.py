@@ -23,7 +23,7 @@ from tests.tiny import write_rows
 from tests.unit.mcp.calling import quoted
 
 SETTINGS = ["data.group_by=topic", "precision.base_dtype=float32", "evaluation.max_new_tokens=8", "schedule.epochs=1"]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 def serve(folder: Path, work: Callable[[Client, list[str]], Awaitable[Any]], *, mode: str = "auto") -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote as percent
 
 from finetune_exe.agents.quoting import fit_json, fit_text, quote, visible_json
-from finetune_exe.agents.roots import Roots
+from finetune_exe.agents.roots import LARGEST_PLAN, Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
@@ -122,8 +122,9 @@ def parts_of(run: RunFolder) -> list[str]:
 def _is_plan(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            if b"task:" not in opened.read(4_096):
-                return False
+            head = opened.read(4_096)
+        if b"task:" not in head or b"schema:" not in head or file.stat().st_size > LARGEST_PLAN:
+            return False
         read_plan(file)
     except (OSError, FineTuneError):
         return False

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mcp import Client
 from mcp.shared.exceptions import MCPError
@@ -16,23 +16,25 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult
 from finetune_exe.agents.roots import Roots
 from finetune_exe.mcp.server import build_server
 
-Asked = list[str]
+Agrees = Literal["unticked"] | bool | None
 
 
 def with_client(
-    root: Path, work: Callable[[Client], Awaitable[Any]], *, agrees: bool | None = None, mode: str = "auto"
+    root: Path, work: Callable[[Client], Awaitable[Any]], *, agrees: Agrees = None, mode: str = "auto"
 ) -> Any:
     """Run `work` with a client of a server for one folder.
 
     Args:
         root: The folder.
         work: What to do.
-        agrees: What the user answers when asked; None for a client that cannot ask.
+        agrees: What the user answers when asked: yes, no ("unticked" leaves the question open); None for a client that
+            cannot ask.
         mode: "auto" for the protocol of today, "legacy" for the one before.
     """
 
     async def answer(_: Any, asked: ElicitRequestParams) -> ElicitResult:
-        return ElicitResult(action="accept" if agrees else "decline", content={"agreed": True} if agrees else None)
+        content = {"agreed": agrees is True} if agrees else None
+        return ElicitResult(action="accept" if agrees else "decline", content=content)
 
     async def run() -> Any:
         server = build_server(Roots.declared([root]))
@@ -48,7 +50,7 @@ def with_client(
     return done
 
 
-def call(root: Path, tool: str, *, agrees: bool | None = None, mode: str = "auto", **arguments: Any) -> CallToolResult:
+def call(root: Path, tool: str, *, agrees: Agrees = None, mode: str = "auto", **arguments: Any) -> CallToolResult:
     """Call one tool."""
     result: CallToolResult = with_client(
         root, lambda client: client.call_tool(tool, arguments), agrees=agrees, mode=mode

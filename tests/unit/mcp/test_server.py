@@ -152,8 +152,9 @@ def test_faults_are_told_with_code_and_status(project: Path) -> None:
 def test_nothing_is_written_without_consent(mode: str, project: Path) -> None:
     wish = {"task": "classify support mails", "output": "plan.yaml"}
     assert call(project, "save_plan", mode=mode, **wish).structured_content["done"] is False  # type: ignore[index]
-    declined = call(project, "save_plan", mode=mode, agrees=False, confirm=True, **wish)
-    assert declined.structured_content["done"] is False  # type: ignore[index]
+    for agrees in (False, "unticked"):
+        declined = call(project, "save_plan", mode=mode, agrees=agrees, confirm=True, **wish)
+        assert declined.structured_content["done"] is False  # type: ignore[index]
     assert not (project / "plan.yaml").exists()
     agreed = call(project, "save_plan", mode=mode, agrees=True, **wish)
     assert agreed.structured_content["done"] is True  # type: ignore[index]
