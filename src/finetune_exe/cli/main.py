@@ -18,6 +18,7 @@ COMMANDS = {
     "analyze": "Recommend an approach: the boxed FINE-TUNING PLAN and plan.yaml",
     "dataset": "Check, convert or prepare data",
     "config": "Write the training configuration, for this or another trainer",
+    "review": "Review training configurations of other programs: keys, contradictions, traps, memory",
     "openai": "Check chat files, and train at a service with OpenAI's fine-tuning interface",
     "estimate": "Memory, speed and cost of one configuration, or of many recorded runs",
     "train": "Train what a plan says",

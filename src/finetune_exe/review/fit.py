@@ -1,0 +1,165 @@
+"""Whether what a configuration asks for fits on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import Place
+from finetune_exe.estimate.footprint import footprint
+from finetune_exe.estimate.recorded import RecordedRun, read_workload
+from finetune_exe.review.configuration import Configuration
+from finetune_exe.review.findings import finding, written
+from finetune_exe.review.meaning import is_adapted, meant, stands_for
+from finetune_exe.units import GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What there is to fit on."""
+
+    gpu: str
+    num_gpus: int
+    memory_bytes: int
+
+
+def check_fit(configuration: Configuration, room: Room) -> Iterator[ConfigurationFinding]:
+    """Say where the memory of a GPU is too small, and with what it would do."""
+    run = recorded_run(configuration, room)
+    workload = read_workload(run)
+    if workload is None:
+        return
+    need = footprint(workload).device
+    if need.mid <= room.memory_bytes:
+        return
+    key = stands_for(configuration, "batch.micro_batch_size")
+    item = meant(configuration, "batch.micro_batch_size")
+    yield finding(
+        "does_not_fit",
+        "error" if need.low > room.memory_bytes else "warning",
+        key=key,
+        place=item.key_place if item else Place(1, 1),
+        what=f"the run needs {need.low / GIB:.1f} to {need.high / GIB:.1f} GiB; {room.gpu} has {room.memory_bytes / GIB:.0f}",
+        why="it runs out of memory in the first steps"
+        if need.low > room.memory_bytes
+        else "it probably runs out of memory",
+        fix=_smaller(configuration, run, room),
+        source="this program's estimator: docs/guides/estimate.md",
+    )
+
+
+def can_be_estimated(configuration: Configuration) -> bool:
+    """Say whether the model's dimensions are known."""
+    return read_workload(recorded_run(configuration, Room(gpu="", num_gpus=1, memory_bytes=1))) is not None
+
+
+def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
+    """Describe a configuration in the columns of recorded runs."""
+
+    def value(path: str) -> Scalar:
+        item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+        found = item.scalar if item is not None else None
+        return found if found is not None or meaning is None else meaning.default
+
+    adapted = is_adapted(configuration)
+    bits = _bits(configuration)
+    half = "fp16" if _any(configuration, "fp16", "args.fp16", "float16") is True else "bf16"
+    single = half == "bf16" and _any(configuration, "bf16", "args.bf16", "dtype", "torch_dtype") in (
+        False,
+        "float32",
+        "fp32",
+    )
+    dtype = {4: "nf4", 8: "int8"}.get(bits or 0, "fp32" if single else half)
+    checkpointing = value("precision.gradient_checkpointing")
+    inverse = configuration.peer.meaning.get("precision.gradient_checkpointing")
+    if inverse is not None and inverse.inverse and isinstance(checkpointing, bool):
+        checkpointing = not checkpointing
+    targets = meant(configuration, "method.target_modules")
+    layers = targets.plain() if targets is not None else None
+    everything = _any(configuration, "lora_target_linear") is True or layers in ("all", "all-linear")
+    return RecordedRun(
+        id=configuration.path,
+        model=value("model.reference"),
+        hub_id=value("model.reference"),
+        method=("qlora" if bits == 4 else "lora") if adapted else "full",
+        lora_rank=value("method.lora_rank") or 16,
+        lora_targets="all-linear" if everything else " ".join(map(str, layers)) if isinstance(layers, list) else None,
+        base_dtype=dtype,
+        trainable_dtype="fp32",
+        optimizer=str(value("optimizer.kind") or ""),
+        micro_batch=value("batch.micro_batch_size") or 1,
+        grad_accum=value("batch.gradient_accumulation_steps") or 1,
+        seq_len=value("data.max_length") or 1024,
+        seq_mode="packed" if value("batch.packing") is True else None,
+        grad_checkpointing="yes" if checkpointing not in (False, None) else "no",
+        parallel=_parallel(configuration),
+        n_gpus=room.num_gpus,
+        gpu_type=room.gpu,
+        software=configuration.peer.title,
+    )
+
+
+def _bits(configuration: Configuration) -> int | None:
+    four = _any(configuration, "load_in_4bit", "model.load_in_4bit", "quantization.load_in_4bit")
+    eight = _any(configuration, "load_in_8bit", "model.load_in_8bit", "quantization.load_in_8bit")
+    given = _any(configuration, "quantization_bit", "quant_bits")
+    quantised = four is True or given == 4 or (configuration.peer.name == "unsloth" and four is None)
+    component = str(configuration.value("model._component_") or "")
+    return 4 if quantised or "qlora" in component else 8 if eight is True or given == 8 else None
+
+
+def _any(configuration: Configuration, *names: str) -> Scalar:
+    return next((item.scalar for name in names if (item := configuration.settings.get(name)) is not None), None)
+
+
+def _parallel(configuration: Configuration) -> str | None:
+    named = configuration.settings.get("deepspeed") or configuration.settings.get("args.deepspeed")
+    if named is not None and isinstance(named.scalar, str):
+        text = named.scalar.lower()
+        for stage in ("3", "2", "1"):
+            if f"zero{stage}" in text or f"z{stage}" in text or f"stage{stage}" in text:
+                return f"zero{stage}"
+        return "zero2"
+    return (
+        "fsdp full_shard" if configuration.settings.get("fsdp_config") or configuration.settings.get("fsdp") else None
+    )
+
+
+def _smaller(configuration: Configuration, run: RecordedRun, room: Room) -> str:
+    """Look for the least change with which it fits: checkpointing, fewer rows at a time, 4 bit."""
+    rows = int(run.micro_batch) if isinstance(run.micro_batch, int) else 1
+    accumulation = int(run.grad_accum) if isinstance(run.grad_accum, int) else 1
+    tried = [(False, rows), (True, rows)]
+    while rows > 1:
+        rows //= 2
+        tried += [(True, rows)]
+    for four_bit in (False, True) if run.method == "lora" else (False,):
+        for checkpointing, fewer in tried:
+            change = {"micro_batch": fewer, **({"grad_checkpointing": "yes"} if checkpointing else {})}
+            if four_bit:
+                change |= {"base_dtype": "nf4", "method": "qlora"}
+            workload = read_workload(msgspec.structs.replace(run, **change))
+            if workload is not None and footprint(workload).device.high <= room.memory_bytes:
+                whole = (int(run.micro_batch) if isinstance(run.micro_batch, int) else 1) * accumulation
+                return _told(configuration, run, fewer, whole, checkpointing=checkpointing, four_bit=four_bit)
+    return "take a smaller model, 4-bit weights with an adapter, shorter rows, or more GPUs; see fine-tune estimate"
+
+
+def _told(
+    configuration: Configuration, run: RecordedRun, rows: int, whole: int, *, checkpointing: bool, four_bit: bool
+) -> str:
+    said: list[str] = []
+    if four_bit:
+        said.append("load the model in 4 bit")
+    if checkpointing and run.grad_checkpointing != "yes":
+        said.append("turn gradient checkpointing on")
+    if rows != run.micro_batch:
+        rows_key = stands_for(configuration, "batch.micro_batch_size")
+        steps_key = stands_for(configuration, "batch.gradient_accumulation_steps")
+        said.append(f"write {written(configuration.form, rows_key, rows)}")
+        said.append(f"{written(configuration.form, steps_key, max(1, whole // rows))}")
+    return ", ".join(said)

@@ -1,0 +1,413 @@
+"""Settings that are possible and unwise: numbers out of range, templates of another family, traps of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.errors import FineTuneError
+from finetune_exe.knowledge.models import find_model
+from finetune_exe.review.configuration import Configuration
+from finetune_exe.review.findings import finding, written
+from finetune_exe.review.meaning import is_adapted, meant, stands_for
+from finetune_exe.review.tree import Item
+
+_HIGHEST = {"adapter": 2e-3, "full": 3e-4}
+_LOWEST = {"adapter": 1e-5, "full": 1e-7}
+_RATE_SOURCE = (
+    "the rules of this program: best LoRA rates 1e-4 to 5e-4, full training a tenth, each within a factor of ten"
+)
+_MANY_EPOCHS = 10
+_FAMILIES = {
+    "llama3": r"llama[-_]?3", "llama2": r"llama[-_]?2", "qwen": r"qwen", "mistral": r"mi[sx]tral|ministral",
+    "gemma": r"gemma", "phi": r"\bphi[-_]?\d", "glm": r"glm", "deepseek": r"deepseek", "internlm": r"internlm",
+    "baichuan": r"baichuan", "yi": r"\byi\b", "falcon": r"falcon",
+}  # fmt: skip
+"""Families of models by what their names, and the names of their templates, hold."""
+_MARKERS = {
+    "<|im_start|>": ("qwen", "chatml", "phi-4", "phi4", "yi"), "<|start_header_id|>": ("llama-3", "llama3", "llama_3"),
+    "<start_of_turn>": ("gemma", "gemma2", "gemma-3", "gemma3"), "[INST]": ("mistral", "llama-2", "llama2", "mixtral"),
+    "### Response:": ("alpaca",), "<|assistant|>": ("phi-3", "phi3", "zephyr", "phi-3.5", "glm"),
+}  # fmt: skip
+_NO_CHAT = re.compile(
+    r"instruct|chat|\bit\b|-it\b|sft|dpo|hermes|vicuna|assistant|[-_]r1|thinking|tulu|zephyr|coder", re.I
+)
+_Found = Iterator[ConfigurationFinding]
+
+
+def check_judgements(configuration: Configuration) -> _Found:
+    """Judge numbers and names."""
+    for judge in _JUDGES:
+        yield from judge(configuration)
+
+
+def _learning_rate(configuration: Configuration) -> _Found:
+    item = meant(configuration, "optimizer.learning_rate")
+    rate = item.scalar if item is not None else None
+    if item is None or isinstance(rate, bool | str | None) or _is_not_sft(configuration):
+        return
+    key = stands_for(configuration, "optimizer.learning_rate")
+    form = "adapter" if is_adapted(configuration) else "full"
+    if rate <= 0:
+        yield finding(
+            "learning_rate",
+            "error",
+            key=key,
+            place=item.place,
+            what=f"the learning rate is {rate:g}",
+            why="nothing is learned",
+            fix=f"write {written(configuration.form, key, _usual(form))}",
+            source=_RATE_SOURCE,
+        )
+    elif rate > _HIGHEST[form] or (rate < _LOWEST[form] and not _learns_from_pairs(configuration)):
+        high = rate > _HIGHEST[form]
+        yield finding(
+            "learning_rate",
+            "error" if rate >= 0.1 else "warning",
+            key=key,
+            place=item.place,
+            what=f"the learning rate {rate:g} is {_beyond(form, high=high)}",
+            why="the loss will leap or end in NaN" if high else "the weights hardly move",
+            fix=f"write {written(configuration.form, key, _usual(form))}",
+            source=_RATE_SOURCE,
+        )
+
+
+def _beyond(form: str, *, high: bool) -> str:
+    learner = "adapters" if form == "adapter" else "full training"
+    return f"above what is known to hold for {learner}" if high else f"below what {learner} learn by"
+
+
+def _usual(form: str) -> float:
+    return 0.0002 if form == "adapter" else 0.00001
+
+
+def _is_not_sft(configuration: Configuration) -> bool:
+    """Say whether the run is of a kind whose learning rates are others."""
+    texts = (configuration.value(name) for name in ("stage", "rl", "rlhf_type", "finetuning_type", "use_badam"))
+    names = {call for _, call, _ in configuration.script.calls} if configuration.script else set()
+    optimizer = configuration.value("optimizer") or configuration.value("optim") or configuration.value("use_muon")
+    return (
+        any(text in ("ppo", "rm", "pt", "grpo", "gkd", "ebft", "gdpo") for text in texts)
+        or bool({"GRPOConfig", "RLOOConfig", "RewardConfig"} & names)
+        or bool(
+            re.search(
+                r"prodigy|dadapt|muon|adafactor|sgd|lion|schedule_free|galore|True|polora|came|adopt|q_", str(optimizer)
+            )
+        )
+        or "num_generations" in configuration.settings
+        or "pretraining_dataset" in configuration.settings
+    )
+
+
+def _learns_from_pairs(configuration: Configuration) -> bool:
+    """Say whether pairs are learned from, which wants lower rates."""
+    texts = [configuration.value(name) for name in ("stage", "rl", "rlhf_type")]
+    return any(text in ("dpo", "kto", "orpo", "ipo", "simpo", "cpo") for text in texts) or bool(
+        {"beta", "pref_beta", "args.beta"} & configuration.settings.keys()
+    )
+
+
+def _epochs(configuration: Configuration) -> _Found:
+    item, steps = meant(configuration, "schedule.epochs"), meant(configuration, "schedule.max_steps")
+    epochs = item.scalar if item is not None else None
+    limited = steps is not None and isinstance(steps.scalar, int) and steps.scalar > 0
+    if item is None or isinstance(epochs, bool | str | None) or epochs < _MANY_EPOCHS or limited:
+        return
+    key = stands_for(configuration, "schedule.epochs")
+    yield finding(
+        "epochs",
+        "note",
+        key=key,
+        place=item.place,
+        what=f"{epochs:g} passes over the same rows",
+        why="after a few, a model learns rows by heart",
+        fix=f"write {written(configuration.form, key, 3)}, and keep the best checkpoint",
+        source="huggingface/transformers#22934, unslothai/unsloth#970",
+    )
+
+
+def _warmup(configuration: Configuration) -> _Found:
+    for name in ("warmup_ratio", "args.warmup_ratio", "warmup_steps", "args.warmup_steps"):
+        item = configuration.settings.get(name)
+        share = item.scalar if item is not None else None
+        if item is None or isinstance(share, bool | str | None):
+            continue
+        if share < 0 or (name.endswith("ratio") and share > 1):
+            yield finding(
+                "warmup",
+                "error",
+                key=name,
+                place=item.place,
+                what=f"a warm-up of {share:g} of all steps",
+                why="it is a share, from 0 to 1: the trainer stops",
+                fix=f"write {written(configuration.form, name, 0.03)}",
+                source="transformers TrainingArguments",
+            )
+        elif 0.3 <= share < 1:
+            yield finding(
+                "warmup",
+                "warning",
+                key=name,
+                place=item.place,
+                what=f"the learning rate rises for {100 * share:.0f} % of all steps",
+                why="much of the run is spent at a rate that is too low",
+                fix=f"write {written(configuration.form, name, 0.03)}",
+                source="the presets of this program: 1 to 10 %",
+            )
+
+
+def _warmup_longer_than_run(configuration: Configuration) -> _Found:
+    prefix = "args." if configuration.form == "python" else ""
+    warm, steps = configuration.settings.get(f"{prefix}warmup_steps"), meant(configuration, "schedule.max_steps")
+    rising, most = warm.scalar if warm else None, steps.scalar if steps else None
+    if warm is None or isinstance(rising, bool | str | None) or isinstance(most, bool | str | None):
+        return
+    if 0 < most <= rising:
+        yield finding(
+            "warmup",
+            "error",
+            key=f"{prefix}warmup_steps",
+            place=warm.place,
+            what=f"{rising:g} steps of warm-up, and the run has {most:g} steps",
+            why="the full learning rate is never reached",
+            fix=f"write {written(configuration.form, 'warmup_steps', max(1, int(most * 0.03)))}",
+            source="arithmetic",
+        )
+
+
+def _scale(configuration: Configuration) -> _Found:
+    item, alpha_item = meant(configuration, "method.lora_rank"), meant(configuration, "method.lora_alpha")
+    if item is None:
+        return
+    rank, alpha = item.scalar, alpha_item.scalar if alpha_item else None
+    key = stands_for(configuration, "method.lora_rank")
+    if isinstance(rank, int) and not isinstance(rank, bool) and rank < 1:
+        yield finding(
+            "adapter",
+            "error",
+            key=key,
+            place=item.place,
+            what=f"the rank of the adapters is {rank}",
+            why="an adapter needs a rank of 1 at least",
+            fix=f"write {written(configuration.form, key, 16)}",
+            source="PEFT LoraConfig",
+        )
+    elif (
+        alpha_item is not None
+        and isinstance(rank, int)
+        and isinstance(alpha, int | float)
+        and not isinstance(alpha, bool)
+    ):
+        stabilised = (
+            configuration.value("use_rslora")
+            or configuration.value("peft_use_rslora")
+            or configuration.value("lora.use_rslora")
+        )
+        if not stabilised and not 0.24 < alpha / rank <= 8:
+            name = stands_for(configuration, "method.lora_alpha")
+            yield finding(
+                "adapter",
+                "note",
+                key=name,
+                place=alpha_item.place,
+                what=f"the adapters are scaled by {alpha / rank:g}",
+                why="the learning rates that others publish are for a scale of 1 or 2",
+                fix=f"write {written(configuration.form, name, 2 * rank)}, or another learning rate",
+                source="PEFT LoraConfig: lora_alpha / r",
+            )
+
+
+def _template(configuration: Configuration) -> _Found:
+    model_item = meant(configuration, "model.reference")
+    item = configuration.settings.get("template") or configuration.settings.get("chat_template")
+    if item is None or model_item is None or not isinstance(model_item.scalar, str) or not isinstance(item.scalar, str):
+        return
+    model, template = model_item.scalar.lower(), item.scalar.lower()
+    key = "template" if "template" in configuration.settings else "chat_template"
+    if len(template) > 60:
+        return
+    families = {name for name, pattern in _FAMILIES.items() if re.search(pattern, model)}
+    meant_for = {name for name, pattern in _FAMILIES.items() if re.search(pattern, template)}
+    if families and meant_for and not families & meant_for:
+        yield finding(
+            "template",
+            "warning",
+            key=key,
+            place=item.place,
+            what=f"the template {item.scalar} with the model {model_item.scalar}",
+            why="its turns are marked by tokens that this model does not know, and it will not stop",
+            fix=_own_template(configuration, key),
+            source="hiyouga/LLaMA-Factory#6736, InternLM/xtuner#658",
+        )
+    elif (
+        template in ("default", "vanilla", "alpaca")
+        and _NO_CHAT.search(model)
+        and configuration.peer.name == "llamafactory"
+    ):
+        yield finding(
+            "template",
+            "warning",
+            key=key,
+            place=item.place,
+            what=f"the template {item.scalar} with the chat model {model_item.scalar}",
+            why="it was trained on turns marked in another way, and will be served so",
+            fix=_own_template(configuration, key),
+            source="hiyouga/LLaMA-Factory#6736",
+        )
+
+
+def _own_template(configuration: Configuration, key: str) -> str:
+    if configuration.peer.name == "axolotl":
+        return "write chat_template: tokenizer_default"
+    return f"remove {key}, or name the model's own"
+
+
+def _responses(configuration: Configuration) -> _Found:
+    """Hold the marks that a script looks for in its rows against the template that writes them."""
+    item = configuration.settings.get("responses.response_part")
+    text = item.scalar if item is not None else None
+    if item is None or not isinstance(text, str) or configuration.script is None:
+        return
+    named = configuration.settings.get("template.chat_template")
+    about = str(
+        named.scalar if named else configuration.value("model.model_name") or configuration.value("model.()") or ""
+    ).lower()
+    right = [marker for marker, names in _MARKERS.items() if any(name in about for name in names)]
+    found = [marker for marker in _MARKERS if marker in text]
+    if right and found and not set(right) & set(found):
+        yield finding(
+            "mask",
+            "error",
+            key="response_part",
+            place=item.place,
+            what=f"answers are looked for behind {found[0]} in rows of {about}",
+            why="the mark is never found, so that no token is learned",
+            fix=f"take the marks of that template, which begin with {right[0]}",
+            source="unslothai/unsloth#1128, #2364",
+        )
+
+
+def _tokens(configuration: Configuration) -> _Found:
+    pad, end = (
+        configuration.settings.get("special_tokens.pad_token"),
+        configuration.settings.get("special_tokens.eos_token"),
+    )
+    if pad is not None and pad.scalar is not None and end is not None and pad.scalar == end.scalar:
+        yield _pad(
+            pad,
+            "special_tokens.pad_token",
+            f"rows are padded with {pad.scalar}, the token that ends answers",
+            "warning",
+        )
+    if configuration.script is None:
+        return
+    assigned = configuration.script.assigned.get("tokenizer.pad_token")
+    collators = {name for _, name, _ in configuration.script.calls}
+    plain = "DataCollatorForLanguageModeling" in collators
+    if assigned is not None and assigned.content == "tokenizer.eos_token" and plain:
+        yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers", "warning")
+
+
+def _pad(item: Item, key: str, what: str, severity: str) -> ConfigurationFinding:
+    return finding(
+        "end_token",
+        "warning" if severity == "warning" else "note",
+        key=key,
+        place=item.place,
+        what=what,
+        why="where padding is masked by its token, the end is never learned and the model does not stop",
+        fix="take a token that nothing else uses, as <|finetune_right_pad_id|> of Llama 3.1 or <|endoftext|> of Qwen",
+        source="mlabonne/llm-course#33, unslothai/unsloth#416",
+    )
+
+
+def _length(configuration: Configuration) -> _Found:
+    item, model = meant(configuration, "data.max_length"), meant(configuration, "model.reference")
+    length = item.scalar if item is not None else None
+    if item is None or not isinstance(length, int) or isinstance(length, bool):
+        return
+    key = stands_for(configuration, "data.max_length")
+    scaled = any(re.search(r"rope|yarn|overrides_of_model_config|shift_attn", name) for name in configuration.settings)
+    if model is not None and isinstance(model.scalar, str) and not scaled:
+        try:
+            context = find_model(model.scalar).context_length
+        except FineTuneError:
+            context = None
+        if context is not None and length > context:
+            yield finding(
+                "length",
+                "warning",
+                key=key,
+                place=item.place,
+                what=f"rows of {length:,} tokens; {model.scalar} was made for {context:,}",
+                why="positions beyond were never trained",
+                fix=f"write {written(configuration.form, key, context)}",
+                source="the model's max_position_embeddings",
+            )
+
+
+def _evaluation_memory(configuration: Configuration) -> _Found:
+    train = meant(configuration, "batch.micro_batch_size")
+    for name in ("per_device_eval_batch_size", "eval_batch_size", "args.per_device_eval_batch_size"):
+        item = configuration.settings.get(name)
+        rows, trained = item.scalar if item else None, train.scalar if train else None
+        if item is not None and isinstance(rows, int) and isinstance(trained, int) and rows > 2 * trained:
+            yield finding(
+                "memory",
+                "note",
+                key=name,
+                place=item.place,
+                what=f"evaluations take {rows} rows at a time, training {trained}",
+                why="memory may run out at the first evaluation, hours into the run",
+                fix=f"write {written(configuration.form, name, trained)}",
+                source="axolotl-ai-cloud/axolotl#1813, unslothai/unsloth#4069",
+            )
+
+
+def _half_precision(configuration: Configuration) -> _Found:
+    model = meant(configuration, "model.reference")
+    for name in ("fp16", "args.fp16", "float16"):
+        item = configuration.settings.get(name)
+        if item is None or item.scalar is not True or model is None or not isinstance(model.scalar, str):
+            continue
+        better = name.replace("fp16", "bf16").replace("float16", "bfloat16")
+        if re.search(r"gemma|qwen-?[23]|llama-?3|phi-?[34]", model.scalar.lower()):
+            yield finding(
+                "precision",
+                "warning",
+                key=name,
+                place=item.place,
+                what=f"float16 with {model.scalar}, which was made in bfloat16",
+                why="its activations can exceed what float16 holds, and the loss becomes NaN",
+                fix=f"write {written(configuration.form, better, True)} where the GPU has it (Ampere and later)",
+                source="unslothai/unsloth, huggingface/transformers: Gemma in float16",
+            )
+
+
+def _saving_beside_evaluating(configuration: Configuration) -> _Found:
+    prefix = "args." if configuration.form == "python" else ""
+    best = configuration.value(f"{prefix}load_best_model_at_end")
+    save, evaluate = (configuration.settings.get(f"{prefix}{name}") for name in ("save_steps", "eval_steps"))
+    every, looks = save.scalar if save else None, evaluate.scalar if evaluate else None
+    whole = isinstance(every, int) and isinstance(looks, int) and not isinstance(every, bool) and looks > 0
+    patience = bool(configuration.value("early_stopping_patience")) and configuration.peer.name == "axolotl"
+    steps = configuration.value(f"{prefix}save_strategy") in (None, "steps")
+    if save is not None and whole and (best is True or patience) and steps and every % looks:  # type: ignore[operator]
+        yield finding(
+            "contradiction",
+            "error",
+            key=f"{prefix}save_steps",
+            place=save.place,
+            what=f"checkpoints every {every} steps, evaluations every {looks}, and the best is to be kept",
+            why="the trainer stops: save_steps must be a multiple of eval_steps",
+            fix=f"write {written(configuration.form, 'save_steps', looks * max(1, round(every / looks)))}",  # type: ignore[operator]
+            source="transformers TrainingArguments.__post_init__",
+        )
+
+
+_JUDGES: tuple[Callable[[Configuration], _Found], ...] = (
+    _learning_rate, _epochs, _warmup, _warmup_longer_than_run, _scale, _template, _responses, _tokens, _length,
+    _evaluation_memory, _half_precision, _saving_beside_evaluating,
+)  # fmt: skip

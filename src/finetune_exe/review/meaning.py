@@ -1,0 +1,44 @@
+"""What a configuration says in the words of our plan."""
+
+from __future__ import annotations
+
+from finetune_exe.review.configuration import Configuration
+from finetune_exe.review.tree import Item
+
+
+def stands_for(configuration: Configuration, path: str) -> str:
+    """Give the key that stands for a setting of our plan; nothing where the program has none."""
+    meaning = configuration.peer.meaning.get(path)
+    if path == "model.reference" and configuration.form == "python":
+        named = ("model.model_name", "model.()", "model.pretrained_model_name_or_path", "trainer.model")
+        return next((name for name in named if name in configuration.settings), "model.()")
+    if path == "data.max_length" and configuration.peer.name == "unsloth" and meaning is not None:
+        named = (meaning.key, "args.max_length", "args.max_seq_length", "trainer.max_seq_length")
+        return next((name for name in named if name in configuration.settings), meaning.key)
+    return meaning.key if meaning is not None else ""
+
+
+def meant(configuration: Configuration, path: str) -> Item | None:
+    """Give the value that stands for a setting of our plan; None where the file says nothing."""
+    item = configuration.settings.get(stands_for(configuration, path))
+    return None if item is None or item.content is None else item
+
+
+def is_adapted(configuration: Configuration) -> bool:
+    """Say whether adapters are trained, rather than the weights themselves."""
+    value = configuration.value
+    match configuration.peer.name:
+        case "axolotl":
+            return bool(value("adapter"))
+        case "llamafactory":
+            return value("finetuning_type") in (None, "lora", "oft")
+        case "ms-swift":
+            return value("tuner_type") != "full" and value("train_type") != "full" and value("sft_type") != "full"
+        case "trl":
+            return value("use_peft") is True
+        case "torchtune":
+            return "lora" in str(value("model._component_"))
+        case "unsloth":
+            return value("model.full_finetuning") is not True
+        case _:
+            return "lora" in configuration.settings or "trainer.peft_config" in configuration.settings
