@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,10 +20,14 @@ from finetune_exe.cli.surface import (
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskSpec
 
+if TYPE_CHECKING:
+    from finetune_exe.review.carry import Left
+
 
 @click.command("config")
 @click.argument("model", required=False)
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Take everything from this plan.")
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE", help="Take everything from this configuration of another trainer, or training script.")  # fmt: skip
 @click.option("--task", default="follow instructions", show_default=True, help="What the model shall learn, in a sentence.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from. May be given again.")
 @click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift, torchtune, litgpt, mlx or openai.")  # fmt: skip
@@ -41,6 +46,7 @@ from finetune_exe.domain.task import TaskSpec
 def command(
     model: str | None,
     plan_path: Path | None,
+    source: Path | None,
     task: str,
     data: tuple[str, ...],
     target: str,
@@ -52,17 +58,23 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write a training configuration for MODEL, or of a plan, for this or another trainer.
+    """Write a training configuration for MODEL, of a plan, or of another trainer's file, for this or another trainer.
 
     \b
     fine-tune config Qwen/Qwen2.5-0.5B-Instruct --gpu "RTX 4090"
     fine-tune config --plan plan.yaml --to trl -o train_trl.py
     fine-tune config embedded --data rows.jsonl --to python > train.py
+    fine-tune config --from axolotl.yaml -o plan.yaml
     """
     from finetune_exe.export.targets import find_exporter
 
     exporter = find_exporter(target)
-    plan = _plan(model, plan_path, task, data, wished_hardware(gpu=gpu, vram=vram, cpu=cpu), settings)
+    hardware = wished_hardware(gpu=gpu, vram=vram, cpu=cpu)
+    left: tuple[Left, ...] = ()
+    if source is not None:
+        plan, left = _carried(source, task, hardware, settings, others=bool(model or plan_path or data))
+    else:
+        plan = _plan(model, plan_path, task, data, hardware, settings)
     files = exporter.export(plan)
     if output is not None:
         places = [output] if len(files) == 1 and not output.is_dir() else [output / file.name for file in files]
@@ -72,7 +84,8 @@ def command(
         for place, file in zip(places, files, strict=True):
             write_file(place, file.text.encode())
     if as_json:
-        write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan)
+        behind = {} if source is None else {"not_carried_over": [entry._asdict() for entry in left]}
+        write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan, **behind)
     elif output is None:
         for file in files:
             say(file.text.rstrip("\n"))
@@ -95,3 +108,20 @@ def _plan(
     if model or data or hardware:
         raise click.UsageError("--plan says all of it; use --set to change a part")
     return open_plan(plan_path, settings=settings)
+
+
+def _carried(
+    source: Path, task: str, hardware: str | None, settings: tuple[str, ...], *, others: bool
+) -> tuple[Plan, tuple[Left, ...]]:
+    """Make a plan of another trainer's file, and say on stderr what stays behind."""
+    from finetune_exe.workflow.carrying import carry_plan
+
+    if others:
+        raise click.UsageError("--from says all of it; use --set to change a part")
+    carried = carry_plan(source, task=task, hardware=hardware, settings=settings)
+    click.echo(f"{carried.num_carried} settings carried over from {source} ({carried.title})", err=True)
+    if carried.left:
+        click.echo("not carried over:", err=True)
+    for entry in carried.left:
+        click.echo(f"  {source}:{entry.line}: {entry.key}: {entry.reason}", err=True)
+    return carried.plan, carried.left

@@ -92,10 +92,11 @@ def _keys(name: str) -> Mapping[str, Any]:
 
 def _peer(name: str, entry: Mapping[str, Any]) -> Peer:
     table = _keys(entry["keys"])
+    version = entry.get("version", table["version"])
     types = {key: tuple(words) if isinstance(words, list) else words for key, words in table["keys"].items()}
     types |= dict.fromkeys(entry.get("extra", ()), "any")
     return Peer(
-        name=name, title=f"{entry['title']} {table['version']}".strip(), form=entry["form"], unknown=entry["unknown"],
+        name=name, title=f"{entry['title']} {version}", form=entry["form"], unknown=entry["unknown"],
         strict_numbers=entry.get("strict_numbers", False), yaml_1_1=entry.get("yaml_1_1", False),
         signature=frozenset(entry["signature"]), weight=entry.get("weight", 1.0), types=types,
         open_with=frozenset(entry.get("open_with", ())), deprecated=table.get("deprecated", {}),

@@ -127,9 +127,14 @@ def _is_dataset(item: Item) -> bool:
 def _of_script(text: str, where: str, tool: str | None) -> Configuration:
     script = read_python(text, where=where)
     name = tool or ("unsloth" if "unsloth" in script.modules else "script")
-    if not any(group in ("args", "lora", "trainer") for group, _, _ in script.calls):
+    if not any(group in ("args", "lora", "trainer") for group, _, _ in script.calls) and not is_own(script):
         raise _unknown(where, "it configures no trainer of TRL, transformers, PEFT or Unsloth")
     return Configuration(path=where, form="python", peer=peers()[name], root=script.root, script=script)
+
+
+def is_own(script: Script) -> bool:
+    """Say whether `fine-tune config` wrote a script."""
+    return {"MODEL", "EPOCHS", "EVALUATIONS_PER_EPOCH"} <= script.constants.keys()
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,7 @@ from finetune_exe.estimate.footprint import footprint
 from finetune_exe.estimate.recorded import RecordedRun, read_workload
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
-from finetune_exe.review.meaning import is_adapted, meant, stands_for
+from finetune_exe.review.meaning import first_value, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.units import GIB
 
 
@@ -38,12 +38,13 @@ def check_fit(configuration: Configuration, room: Room) -> Iterator[Configuratio
         return
     key = stands_for(configuration, "batch.micro_batch_size")
     item = meant(configuration, "batch.micro_batch_size")
+    least, most, there = (round(size / GIB, 1) for size in (need.low, need.high, room.memory_bytes))
     yield finding(
         "does_not_fit",
         "error" if need.low > room.memory_bytes else "warning",
         key=key,
         place=item.key_place if item else Place(1, 1),
-        what=f"the run needs {need.low / GIB:.1f} to {need.high / GIB:.1f} GiB; {room.gpu} has {room.memory_bytes / GIB:.0f}",
+        what=f"it needs {least:g} to {most:g} GiB of GPU memory; {room.gpu} has {there:g}",
         why="it runs out of memory in the first steps"
         if need.low > room.memory_bytes
         else "it probably runs out of memory",
@@ -66,9 +67,9 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
         return found if found is not None or meaning is None else meaning.default
 
     adapted = is_adapted(configuration)
-    bits = _bits(configuration)
-    half = "fp16" if _any(configuration, "fp16", "args.fp16", "float16") is True else "bf16"
-    single = half == "bf16" and _any(configuration, "bf16", "args.bf16", "dtype", "torch_dtype") in (
+    bits = quantised_bits(configuration)
+    half = "fp16" if first_value(configuration, "fp16", "args.fp16", "float16") is True else "bf16"
+    single = half == "bf16" and first_value(configuration, "bf16", "args.bf16", "dtype", "torch_dtype") in (
         False,
         "float32",
         "fp32",
@@ -80,7 +81,7 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
         checkpointing = not checkpointing
     targets = meant(configuration, "method.target_modules")
     layers = targets.plain() if targets is not None else None
-    everything = _any(configuration, "lora_target_linear") is True or layers in ("all", "all-linear")
+    everything = first_value(configuration, "lora_target_linear") is True or layers in ("all", "all-linear")
     return RecordedRun(
         id=configuration.path,
         model=value("model.reference"),
@@ -101,19 +102,6 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
         gpu_type=room.gpu,
         software=configuration.peer.title,
     )
-
-
-def _bits(configuration: Configuration) -> int | None:
-    four = _any(configuration, "load_in_4bit", "model.load_in_4bit", "quantization.load_in_4bit")
-    eight = _any(configuration, "load_in_8bit", "model.load_in_8bit", "quantization.load_in_8bit")
-    given = _any(configuration, "quantization_bit", "quant_bits")
-    quantised = four is True or given == 4 or (configuration.peer.name == "unsloth" and four is None)
-    component = str(configuration.value("model._component_") or "")
-    return 4 if quantised or "qlora" in component else 8 if eight is True or given == 8 else None
-
-
-def _any(configuration: Configuration, *names: str) -> Scalar:
-    return next((item.scalar for name in names if (item := configuration.settings.get(name)) is not None), None)
 
 
 def _parallel(configuration: Configuration) -> str | None:

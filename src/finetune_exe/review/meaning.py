@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetune_exe.domain.values import Scalar
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.tree import Item
 
@@ -42,3 +43,18 @@ def is_adapted(configuration: Configuration) -> bool:
             return value("model.full_finetuning") is not True
         case _:
             return "lora" in configuration.settings or "trainer.peft_config" in configuration.settings
+
+
+def quantised_bits(configuration: Configuration) -> int | None:
+    """Give the bits of a frozen weight where the model is quantised."""
+    four = first_value(configuration, "load_in_4bit", "model.load_in_4bit", "quantization.load_in_4bit")
+    eight = first_value(configuration, "load_in_8bit", "model.load_in_8bit", "quantization.load_in_8bit")
+    given = first_value(configuration, "quantization_bit", "quant_bits")
+    quantised = four is True or given == 4 or (configuration.peer.name == "unsloth" and four is None)
+    component = str(configuration.value("model._component_") or "")
+    return 4 if quantised or "qlora" in component else 8 if eight is True or given == 8 else None
+
+
+def first_value(configuration: Configuration, *names: str) -> Scalar:
+    """Give the value of the first of some keys that is there."""
+    return next((item.scalar for name in names if (item := configuration.settings.get(name)) is not None), None)

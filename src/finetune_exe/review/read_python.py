@@ -16,6 +16,7 @@ GROUPS = {
     "SFTConfig": "args", "TrainingArguments": "args", "Seq2SeqTrainingArguments": "args", "DPOConfig": "args",
     "GRPOConfig": "args", "KTOConfig": "args", "RewardConfig": "args", "RLOOConfig": "args", "ORPOConfig": "args",
     "UnslothTrainingArguments": "args",
+    "PrefixTuningConfig": "prefix", "PromptTuningConfig": "prompt", "IA3Config": "ia3",
     "LoraConfig": "lora", "get_peft_model": "lora", "BitsAndBytesConfig": "quantization",
     "SFTTrainer": "trainer", "Trainer": "trainer", "DPOTrainer": "trainer", "GRPOTrainer": "trainer",
     "KTOTrainer": "trainer", "RewardTrainer": "trainer", "Seq2SeqTrainer": "trainer", "UnslothTrainer": "trainer",

@@ -1,0 +1,387 @@
+"""Carry a configuration over into settings of our plan, and name what stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from finetune_exe.domain.plan import METHOD_TYPES
+from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import Json
+from finetune_exe.errors import FineTuneError
+from finetune_exe.review.configuration import Configuration
+from finetune_exe.review.meaning import is_adapted, meant, quantised_bits, stands_for
+from finetune_exe.review.own_script import own_settings
+from finetune_exe.review.read_json import read_json
+from finetune_exe.review.translations import OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
+from finetune_exe.review.tree import Item
+from finetune_exe.text.render import PLAIN_TEMPLATE
+
+
+class Setting(NamedTuple):
+    """A setting of our plan with where it comes from."""
+
+    path: str
+    value: Json
+    key: str
+    line: int | None
+    """None for what the program takes where its file says nothing."""
+
+
+class Left(NamedTuple):
+    """Something that stays behind."""
+
+    key: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What a configuration says in the words of our plan."""
+
+    settings: tuple[Setting, ...]
+    left: tuple[Left, ...]
+
+
+def carry(configuration: Configuration) -> Carried:
+    """Carry over what has a setting in our plan, the program's defaults included.
+
+    Raises:
+        FineTuneError: C17 where it names no model, or trains in a way that this program does not.
+    """
+    _refuse_other_training(configuration)
+    own = tuple(own_settings(configuration))
+    found: dict[str, Setting] = {}
+    left: list[Left] = []
+    for setting in (*_special(configuration, left), *_plain(configuration, left)):
+        found.setdefault(setting.path, setting)
+    found |= {path: Setting(path, value, key, line) for path, value, key, line in own}
+    fields = METHOD_TYPES[str(found["method.kind"].value)].model_fields  # type: ignore[index]
+    found = {
+        path: one for path, one in found.items() if not path.startswith("method.") or path.partition(".")[2] in fields
+    }
+    used = {setting.key for setting in found.values()} | {entry.key for entry in left}
+    left += _unused(configuration, used)
+    return Carried(settings=tuple(found.values()), left=tuple(sorted(left, key=lambda entry: entry.line)))
+
+
+def _refuse_other_training(configuration: Configuration) -> None:
+    for key, kinds in REFUSED.items():
+        item = configuration.settings.get(key)
+        if item is not None and item.scalar in kinds:
+            raise FineTuneError(
+                "C17",
+                what=f"{key} {item.scalar} is a training that this program does not do",
+                where=f"{configuration.path}:{item.place.line}:{item.place.column}",
+                why="it learns answers as they stand (sft), or from pairs (dpo); a plan would train something else",
+                fix="train it where it is; fine-tune review looks at the file all the same",
+            )
+
+
+def _plain(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    """Carry over what only has another name."""
+    for path, meaning in configuration.peer.meaning.items():
+        if path in SPECIAL:
+            continue
+        key = stands_for(configuration, path)
+        item = meant(configuration, path)
+        value: Json = meaning.default if item is None else item.scalar
+        if item is not None and item.computed:
+            left.append(Left(key, item.key_place.line, "it is computed when the script runs"))
+            value = meaning.default
+        elif item is not None and isinstance(value, str) and not isinstance(item.content, str):
+            continue
+        number = _number(path, value)
+        if number is not None:
+            line = item.key_place.line if item is not None and not item.computed else None
+            yield Setting(path, number, key, line)
+
+
+def _number(path: str, value: Json) -> Json:
+    """Give a value the type that our plan wants; None where there is nothing to carry over."""
+    if isinstance(value, str) and path not in ("model.reference", "model.revision"):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if path in WHOLE:
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) and value >= 0
+        return int(value) if whole else None  # type: ignore[arg-type]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _special(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    """Carry over what is said in another way."""
+    yield from _method(configuration)
+    yield from _named(configuration, "optimizer.kind", OPTIMIZERS, left)
+    yield from _named(configuration, "schedule.kind", SCHEDULES, left)
+    yield from _precision(configuration)
+    yield from _warmup(configuration)
+    yield from _steps_and_norm(configuration)
+    yield from _evaluations(configuration, left)
+    yield from _checkpoints(configuration)
+    yield from _sampling(configuration)
+    yield from _checkpointing(configuration)
+    yield from _targets(configuration)
+    yield from _data(configuration, left)
+    yield from _template(configuration, left)
+    yield from _objective(configuration)
+
+
+def _given(configuration: Configuration, *names: str) -> tuple[str, Item] | None:
+    """Give the first of some keys that is there with a value that is known."""
+    prefix = "args." if configuration.form == "python" else ""
+    for name in names:
+        item = configuration.settings.get(prefix + name)
+        if item is not None and item.content is not None and not item.computed:
+            return prefix + name, item
+    return None
+
+
+def _method(configuration: Configuration) -> Iterator[Setting]:
+    keys = ("adapter", "finetuning_type", "tuner_type", "use_peft", "lora", "model._component_")
+    key, line = next(
+        ((key, configuration.settings[key].key_place.line) for key in keys if key in configuration.settings), ("", None)
+    )
+    kind = "full" if not is_adapted(configuration) else "qlora" if quantised_bits(configuration) == 4 else "lora"
+    yield Setting("method.kind", kind, key, line)
+
+
+def _named(configuration: Configuration, path: str, names: Mapping[str, str], left: list[Left]) -> Iterator[Setting]:
+    item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+    if meaning is None:
+        return
+    key = stands_for(configuration, path)
+    text = str(item.scalar if item is not None else meaning.default).removeprefix("OptimizerNames.").lower()
+    if text in names:
+        yield Setting(path, names[text], key, item.key_place.line if item is not None else None)
+    elif item is not None:
+        left.append(
+            Left(key, item.key_place.line, f"{item.scalar} is none of {', '.join(dict.fromkeys(names.values()))}")
+        )
+
+
+def _precision(configuration: Configuration) -> Iterator[Setting]:
+    for name, dtype in (("bf16", "bfloat16"), ("bfloat16", "bfloat16"), ("fp16", "float16"), ("float16", "float16")):
+        given = _given(configuration, name)
+        if given is not None and given[1].scalar in (True, "auto", "true"):
+            yield Setting("precision.base_dtype", dtype, given[0], given[1].key_place.line)
+            return
+    given = _given(configuration, "torch_dtype", "dtype")
+    words = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16", "float16": "float16"}
+    if given is not None and str(given[1].scalar) in words:
+        yield Setting("precision.base_dtype", words[str(given[1].scalar)], given[0], given[1].key_place.line)
+    else:
+        stated = _given(configuration, "bf16", "torch_dtype", "dtype")
+        line = stated[1].key_place.line if stated else None
+        yield Setting("precision.base_dtype", "float32", stated[0] if stated else "bf16", line)
+
+
+def _warmup(configuration: Configuration) -> Iterator[Setting]:
+    given = _given(configuration, "warmup_ratio", "warmup_steps", "lr_scheduler.num_warmup_steps")
+    if given is None:
+        yield Setting("schedule.warmup.steps", 0, "warmup_steps", None)
+        return
+    key, item = given
+    number = item.scalar
+    if isinstance(number, int | float) and not isinstance(number, bool) and number >= 0:
+        share = isinstance(number, float) and number < 1
+        path = "schedule.warmup.fraction" if share else "schedule.warmup.steps"
+        yield Setting(path, number if share else int(number), key, item.key_place.line)
+
+
+def _steps_and_norm(configuration: Configuration) -> Iterator[Setting]:
+    item = meant(configuration, "schedule.max_steps")
+    if item is not None and isinstance(item.scalar, int) and item.scalar > 0:
+        key = stands_for(configuration, "schedule.max_steps")
+        yield Setting("schedule.max_steps", item.scalar, key, item.key_place.line)
+    item = meant(configuration, "optimizer.max_grad_norm")
+    number = item.scalar if item is not None else None
+    if item is not None and isinstance(number, int | float):
+        key = stands_for(configuration, "optimizer.max_grad_norm")
+        yield Setting("optimizer.max_grad_norm", float(number) if number else None, key, item.key_place.line)
+
+
+def _evaluations(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    path = "checkpoints.evaluations_per_epoch"
+    given = _given(configuration, "evals_per_epoch")
+    if given is not None and isinstance(given[1].scalar, int | float):
+        yield Setting(path, float(given[1].scalar), given[0], given[1].key_place.line)
+        return
+    strategy = _given(configuration, "eval_strategy")
+    if strategy is not None and strategy[1].scalar == "epoch":
+        yield Setting(path, 1.0, strategy[0], strategy[1].key_place.line)
+        return
+    given = _given(configuration, "eval_steps")
+    epochs_item = meant(configuration, "schedule.epochs")
+    meaning = configuration.peer.meaning.get("schedule.epochs")
+    epochs = epochs_item.scalar if epochs_item is not None else meaning.default if meaning is not None else None
+    if given is None or not isinstance(epochs, int | float):
+        return
+    every = given[1].scalar
+    if isinstance(every, float) and 0 < every < 1 and epochs > 0:
+        yield Setting(path, _round_number(1 / (every * epochs)), given[0], given[1].key_place.line)
+    else:
+        reason = "evaluations are counted by epoch here: set checkpoints.evaluations_per_epoch"
+        left.append(Left(given[0], given[1].key_place.line, reason))
+
+
+def _round_number(value: float) -> float:
+    """Undo what rounding a share to four digits did."""
+    near = round(value * 4) / 4
+    return near if near and abs(near - value) / value < 0.02 else round(value, 3)
+
+
+def _checkpoints(configuration: Configuration) -> Iterator[Setting]:
+    given = _given(configuration, "save_total_limit")
+    if given is not None and isinstance(given[1].scalar, int) and given[1].scalar > 0:
+        best = _given(configuration, "load_best_model_at_end")
+        beside = 1 if best is not None and best[1].scalar is True else 0
+        yield Setting("checkpoints.keep_last", max(1, given[1].scalar - beside), given[0], given[1].key_place.line)
+    patience = meant(configuration, "checkpoints.early_stopping_patience")
+    if patience is None:
+        yield Setting("checkpoints.early_stopping_patience", None, "early_stopping_patience", None)
+
+
+def _sampling(configuration: Configuration) -> Iterator[Setting]:
+    item = meant(configuration, "batch.group_by_length")
+    meaning = configuration.peer.meaning.get("batch.group_by_length")
+    if meaning is None:
+        return
+    value = item.scalar if item is not None else meaning.default
+    line = item.key_place.line if item is not None else None
+    yield Setting("batch.group_by_length", value in (True, "group_by_length"), meaning.key, line)
+
+
+def _checkpointing(configuration: Configuration) -> Iterator[Setting]:
+    path = "precision.gradient_checkpointing"
+    item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+    if meaning is None:
+        return
+    value: Scalar = item.scalar if item is not None else meaning.default
+    on = value not in (False, None, "", "false", "no")
+    yield Setting(path, not on if meaning.inverse else on, meaning.key, item.key_place.line if item else None)
+
+
+def _targets(configuration: Configuration) -> Iterator[Setting]:
+    path = "method.target_modules"
+    linear = configuration.settings.get("lora_target_linear")
+    if linear is not None and linear.scalar is True:
+        yield Setting(path, "all-linear", "lora_target_linear", linear.key_place.line)
+        return
+    named = ("lora_target_modules", stands_for(configuration, path))
+    key = next((name for name in named if name in configuration.settings), None)
+    if key is None:
+        return
+    content = configuration.settings[key].plain()
+    modules = content.split(",") if isinstance(content, str) else content if isinstance(content, list) else []
+    names = [str(name).strip() for name in modules]
+    if names:
+        every = names in (["all"], ["all-linear"])
+        yield Setting(path, "all-linear" if every else list(names), key, configuration.settings[key].key_place.line)
+
+
+def _data(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    for path, keys in (
+        ("data.paths", ("datasets[].path", "dataset", "train_file", "dataset_name")),
+        ("data.validation_paths", ("test_datasets[].path", "eval_dataset", "val_dataset", "validation_file")),
+    ):
+        for key in keys:
+            if key not in configuration.settings or configuration.form == "python":
+                continue
+            items = [item for item in configuration.every(key) if not isinstance(item.content, Mapping)]
+            if not items:
+                continue
+            names = [str(name) for item in items for name in _several(item.plain())]
+            known = _dataset_files(configuration)
+            files = [known.get(name, name).partition("#")[0] for name in names]
+            if all(_is_file(name) for name in files):
+                yield Setting(path, list(files), key.partition("[")[0], items[0].key_place.line)
+            elif files:
+                reason = f"{', '.join(files[:3])}: no files here; name the rows with --set {path}=..."
+                left.append(Left(key.partition("[")[0], items[0].key_place.line, reason))
+            break
+    share = _given(configuration, "val_set_size", "val_size", "split_dataset_ratio")
+    if share is not None and isinstance(share[1].scalar, float) and 0 < share[1].scalar < 0.5:
+        yield Setting("data.validation_fraction", share[1].scalar, share[0], share[1].key_place.line)
+
+
+def _several(content: Json) -> list[Json]:
+    if isinstance(content, str):
+        return [part.strip() for part in content.split(",") if part.strip()]
+    return content if isinstance(content, list) else []
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".jsonl", ".json", ".csv", ".parquet", ".arrow", ".txt")) or Path(name).exists()
+
+
+def _dataset_files(configuration: Configuration) -> dict[str, str]:
+    """Look up LLaMA-Factory's names of datasets in the list beside its configuration."""
+    if configuration.peer.name != "llamafactory":
+        return {}
+    folder = Path(configuration.path).parent / str(configuration.value("dataset_dir") or ".")
+    path = folder / "dataset_info.json"
+    try:
+        root, _ = read_json(path.read_text("utf-8-sig"), where=str(path))
+    except (OSError, UnicodeDecodeError, FineTuneError):
+        return {}
+    entries = root.plain()
+    found: dict[str, str] = {}
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
+            found[name] = str(entry["file_name"])
+    return found
+
+
+def _template(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    jinja = configuration.settings.get("chat_template_jinja")
+    if jinja is not None and isinstance(jinja.scalar, str):
+        if jinja.scalar == PLAIN_TEMPLATE:
+            yield Setting("data.chat_template", "plain", "chat_template_jinja", jinja.key_place.line)
+        elif len(jinja.scalar) < 300 and jinja.scalar.endswith((".jinja", ".jinja2", ".txt", ".j2")):
+            yield Setting("data.chat_template", jinja.scalar, "chat_template_jinja", jinja.key_place.line)
+        else:
+            reason = "write the template to a file and --set data.chat_template=FILE"
+            left.append(Left("chat_template_jinja", jinja.key_place.line, reason))
+        return
+    for key in ("template", "chat_template"):
+        item = configuration.settings.get(key)
+        named = item is not None and isinstance(item.scalar, str) and item.scalar != "tokenizer_default"
+        if item is not None and named:
+            reason = f"{item.scalar} is a template of that program; the tokenizer's own is taken here"
+            left.append(Left(key, item.key_place.line, reason))
+
+
+def _objective(configuration: Configuration) -> Iterator[Setting]:
+    for key in ("stage", "rl", "rlhf_type"):
+        item = configuration.settings.get(key)
+        if item is not None and item.scalar == "dpo":
+            yield Setting("objective.kind", "dpo", key, item.key_place.line)
+            yield Setting("data.format", "preference", key, item.key_place.line)
+            beta = next((name for name in ("pref_beta", "rl_beta", "beta") if name in configuration.settings), None)
+            if beta is not None and isinstance(configuration.value(beta), float):
+                line = configuration.settings[beta].key_place.line
+                yield Setting("objective.beta", configuration.value(beta), beta, line)
+
+
+def _unused(configuration: Configuration, used: set[str]) -> Iterator[Left]:
+    prefix = "args." if configuration.form == "python" else ""
+    for name, item in configuration.leaves:
+        short = name.removeprefix(prefix)
+        outer = name.partition(".")[0].partition("[")[0]
+        inner = name != outer and configuration.form != "python"
+        if inner or name in used or outer in used or item.content is None or isinstance(item.content, Mapping):
+            continue
+        if (
+            item.content == "tokenizer_default"
+            or short.startswith(SURROUNDINGS)
+            or short in ("bf16", "fp16", "load_in_4bit", "eval_steps")
+        ):
+            continue
+        yield Left(name, item.key_place.line, "the plan has no such setting")

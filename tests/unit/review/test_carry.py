@@ -1,0 +1,200 @@
+"""A plan written for another trainer and read back is the same plan, as far as that trainer can say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.export.test_exporters import plan
+from tests.unit.review.planted import SOUND
+
+from finetune_exe.domain.plan import (
+    BaseModelChoice,
+    Batch,
+    Checkpoints,
+    DataChoice,
+    Full,
+    Lora,
+    Optimizer,
+    Plan,
+    Precision,
+    Prefix,
+    Qlora,
+    Schedule,
+    WarmupFraction,
+    WarmupSteps,
+)
+from finetune_exe.errors import FineTuneError
+from finetune_exe.export.configuration_file import ConfigurationFile
+from finetune_exe.export.targets import find_exporter
+from finetune_exe.review.carry import carry
+from finetune_exe.review.configuration import read_configurations
+from finetune_exe.workflow.carrying import carry_plan
+
+RATES = st.sampled_from([1e-5, 5e-5, 1.7e-4, 2e-4, 3.3e-4, 1e-3])
+LOW_RANK = st.fixed_dictionaries({
+    "lora_rank": st.integers(1, 256),
+    "lora_alpha": st.integers(1, 512).map(float),
+    "lora_dropout": st.sampled_from([0.0, 0.05, 0.1]),
+    "target_modules": st.sampled_from(["all-linear", ("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")]),
+    "use_rslora": st.booleans(),
+    "use_dora": st.booleans(),
+})  # fmt: skip
+METHODS = st.one_of(
+    LOW_RANK.map(lambda fields: Lora(**fields)),
+    st.tuples(LOW_RANK, st.booleans()).map(lambda pair: Qlora(**pair[0], double_quantization=pair[1])),
+    st.just(Full()),
+)
+WARMUPS = st.one_of(
+    st.integers(1, 500).map(lambda steps: WarmupSteps(steps=steps)),
+    st.sampled_from([0.01, 0.03, 0.1]).map(lambda fraction: WarmupFraction(fraction=fraction)),
+)
+PLANS = st.fixed_dictionaries({
+    "model": st.just(BaseModelChoice(reference="Qwen/Qwen3-0.6B", name="Qwen3-0.6B", revision="abc")),
+    "method": METHODS,
+    "optimizer": st.builds(
+        Optimizer,
+        kind=st.sampled_from(["adamw", "adamw_8bit", "paged_adamw_8bit", "lion", "adafactor"]),
+        learning_rate=RATES,
+        weight_decay=st.sampled_from([0.0, 0.01, 0.1]),
+        beta1=st.sampled_from([0.9, 0.8]),
+        beta2=st.sampled_from([0.95, 0.999]),
+        max_grad_norm=st.sampled_from([None, 0.3, 1.0]),
+    ),
+    "schedule": st.builds(
+        Schedule,
+        kind=st.sampled_from(["cosine", "linear", "constant", "inverse_sqrt"]),
+        epochs=st.sampled_from([1.0, 1.5, 2.0, 3.0]),
+        max_steps=st.sampled_from([None, 77]),
+        warmup=WARMUPS,
+    ),
+    "batch": st.builds(
+        Batch,
+        micro_batch_size=st.integers(1, 32),
+        gradient_accumulation_steps=st.integers(1, 32),
+        group_by_length=st.booleans(),
+    ),
+    "precision": st.builds(
+        Precision,
+        base_dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
+        gradient_checkpointing=st.booleans(),
+    ),
+    "checkpoints": st.builds(
+        Checkpoints,
+        evaluations_per_epoch=st.sampled_from([1.0, 2.0, 4.0]),
+        keep_last=st.integers(1, 4),
+        early_stopping_patience=st.sampled_from([None, 2, 5]),
+    ),
+    "data": st.builds(DataChoice, max_length=st.integers(64, 8192), chat_template=st.sampled_from([None, "plain"])),
+    "seed": st.integers(0, 1000),
+})  # fmt: skip
+
+
+def expressed(entry: ConfigurationFile, of: Plan) -> set[str]:
+    """The settings that the exporter has a key for."""
+    return {path for key in entry.keys(of) for path in key.paths}
+
+
+@pytest.mark.parametrize("name", ["axolotl", "llamafactory", "ms-swift"])
+@given(groups=PLANS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_written_and_read_back_is_the_same(name: str, groups: dict[str, object], tmp_path: Path) -> None:
+    first = plan(**dict(groups))
+    entry = find_exporter(name)
+    assert isinstance(entry, ConfigurationFile)
+    path = tmp_path / entry.file_name
+    path.write_text(entry.export(first)[0].text, encoding="utf-8")
+    assert_same(first, path, expressed(entry, first) - {"data.chat_template"})
+
+
+@pytest.mark.parametrize("name", ["trl", "python"])
+@given(groups=PLANS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_script_read_back_is_the_same(name: str, groups: dict[str, object], tmp_path: Path) -> None:
+    first = plan(**dict(groups))
+    (file,) = find_exporter(name).export(first)
+    path = tmp_path / file.name
+    path.write_text(file.text, encoding="utf-8")
+    left_out = {line.split("=")[0].strip("# ") for line in file.text.splitlines() if line.startswith("#   ")}
+    elsewhere = ("data.", "evaluation.", "objective.", "parallelism.")
+    paths = {path for path, _, _ in first.settings() if not path.startswith(elsewhere)} | {"data.max_length"}
+    if name == "trl":
+        paths -= {"precision.tf32", "method.lora_plus_ratio", "method.trained_tokens", "schedule.decay_fraction"}
+    assert_same(first, path, paths - left_out)
+
+
+def assert_same(first: Plan, path: Path, paths: set[str]) -> None:
+    """Hold the settings read back against those written; one that is not named is at the plan's default."""
+    carried = {one.path: one.value for one in carry(read_configurations(path)[0]).settings}
+    wanted = {path: value for path, value, _ in first.settings() if path in paths}
+    usual = {path: default for path, _, default in first.settings()}
+    usual["schedule.warmup.kind"] = first.schedule.warmup.kind
+    found = {path: carried.get(path, usual[path]) for path in wanted}
+    assert {path: tuple(value) if isinstance(value, list) else value for path, value in found.items()} == wanted
+
+
+def test_a_prefix_in_a_script_is_carried_over(tmp_path: Path) -> None:
+    first = plan(method=Prefix(num_virtual_tokens=9))
+    (file,) = find_exporter("trl").export(first)
+    (tmp_path / file.name).write_text(file.text, encoding="utf-8")
+    assert carry_plan(tmp_path / file.name, task="t", hardware="cpu").plan.method == first.method
+
+
+def test_each_decision_names_the_file_and_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "axolotl.yaml"
+    path.write_text(SOUND["axolotl.yaml"])
+    carried = carry_plan(path, task="t", hardware="cpu")
+    decision = carried.plan.decisions["optimizer.learning_rate"]
+    line = SOUND["axolotl.yaml"].splitlines().index("learning_rate: 2e-4") + 1
+    assert decision.source == f"{path}:{line}"
+    assert decision.value == 2e-4
+    assert "Axolotl" in carried.plan.decisions["optimizer.beta2"].source
+    assert carried.plan.method == Lora(lora_rank=16, lora_alpha=32.0)
+
+
+def test_what_stays_behind_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "llamafactory.yaml"
+    path.write_text(SOUND["llamafactory.yaml"] + "neftune_noise_alpha: 5\n")
+    left = {entry.key: entry.line for entry in carry_plan(path, task="t", hardware="cpu").left}
+    assert left["neftune_noise_alpha"] == 23
+    assert "template" in left
+    assert "output_dir" not in left
+
+
+def test_names_of_datasets_are_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text(SOUND["dataset_info.json"])
+    path = tmp_path / "llamafactory.yaml"
+    path.write_text(SOUND["llamafactory.yaml"])
+    assert carry_plan(path, task="t", hardware="cpu").plan.data.paths == ("rows.jsonl",)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("llamafactory.yaml", "model_name_or_path: Qwen/Qwen2.5-7B-Instruct\n", "", "no base model"),
+        ("llamafactory.yaml", "stage: sft", "stage: ppo", "does not do"),
+        ("axolotl.yaml", "learning_rate: 2e-4", "learning_rate: 20", "learning_rate cannot be carried over"),
+    ],
+)
+def test_what_no_plan_can_be_is_refused(name: str, old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(SOUND[name].replace(old, new))
+    with pytest.raises(FineTuneError, match="FT-C17") as refused:
+        carry_plan(path, task="t", hardware="cpu")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SOUND if name not in ("dataset_info.json", "arguments.json", "torchtune.yaml")]
+)
+def test_every_form_is_carried_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(SOUND[name])
+    carried = carry(read_configurations(path)[0])
+    found = {one.path: one.value for one in carried.settings}
+    assert found["optimizer.learning_rate"] in (1e-4, 2e-4)
+    assert found["method.kind"] == ("qlora" if name == "train_unsloth.py" else "lora")
+    assert str(found["model.reference"]).startswith(("Qwen/", "unsloth/"))
+    assert found["data.max_length"] == 2048
