@@ -94,7 +94,8 @@ def read_configurations(path: Path, *, tool: str | None = None) -> tuple[Configu
     root, twice = (read_json if form == "json" else read_yaml)(text, where=where)
     if not isinstance(root.content, Mapping):
         raise unreadable("it holds no settings, `name: value`", where=where, place=root.place)
-    name = tool or recognise(root.content)
+    listed = form == "json" and root.content and all(_is_dataset(item) for item in root.content.values())
+    name = tool or ("llamafactory-data" if listed else recognise(root.content))
     if name is None:
         raise _unknown(where, "its keys are those of no program that is known")
     return (Configuration(path=where, form=form, peer=peers()[name], root=root, twice=twice),)
@@ -102,8 +103,6 @@ def read_configurations(path: Path, *, tool: str | None = None) -> tuple[Configu
 
 def recognise(group: Mapping[str, Item]) -> str | None:
     """Name the program whose configuration has these keys; None where fewer than two point to any."""
-    if group and all(_is_dataset(item) for item in group.values()):
-        return "llamafactory-data"
     names = group.keys()
     if names & _NOT_TRAINING:
         return None

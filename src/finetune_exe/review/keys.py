@@ -75,26 +75,20 @@ def _renamed(configuration: Configuration, name: str, item: Item) -> Iterator[Co
             source=peer.title,
         )
         return
-    known = name in peer.types
+    last = name.rpartition(".")[2]
+    gone = name not in peer.types or row.stops
     value = row.value if row.value is not None else item.scalar
     new = row.to
     shown = written(configuration.form, new, value) if new and value is not None and " " not in new else new
-    fix = f"write {shown} instead" if new else f"remove {name}"
-    deed = (
-        "still takes it"
-        if known and not row.stops
-        else "refuses to start with it"
-        if peer.unknown != "ignored" or row.stops
-        else "ignores it"
-    )
+    fix = f"write {shown} instead" if new else f"remove {last}"
+    refuses = peer.unknown != "ignored" or row.stops
+    deed = "still takes it" if not gone else "refuses to start with it" if refuses else "ignores it"
     yield finding(
         "deprecated_key",
-        "note" if known and not row.stops else "warning",
+        "warning" if gone else "note",
         key=name,
         place=item.key_place,
-        what=f"{name} is gone since {row.since}"
-        if not known or row.stops
-        else f"{name} is deprecated since {row.since}",
+        what=f"{last} is {'gone' if gone else 'deprecated'} since {row.since}",
         why=f"{peer.title} {deed}",
         fix=f"{fix}{f' ({row.note})' if row.note else ''}",
         source=peer.title,
@@ -104,6 +98,10 @@ def _renamed(configuration: Configuration, name: str, item: Item) -> Iterator[Co
 def _unknown(configuration: Configuration, name: str, item: Item, given: set[str]) -> Iterator[ConfigurationFinding]:
     peer = configuration.peer
     group, _, last = name.rpartition(".")
+    whole = _shortened(configuration, name)
+    if whole is not None:
+        yield _abbreviated(configuration, name, whole, item, twice=whole in given)
+        return
     meant = nearest(last, peer, group, given)
     deed = "it is ignored without a word" if peer.unknown == "ignored" else f"an unknown key is {peer.unknown}"
     if meant is not None:
@@ -128,6 +126,29 @@ def _unknown(configuration: Configuration, name: str, item: Item, given: set[str
         why=deed,
         fix=f"remove {last}, or say what it is for in that version's words",
         source=f"the keys of {peer.title}",
+    )
+
+
+def _shortened(configuration: Configuration, name: str) -> str | None:
+    """Give the one key that begins with a name, where the program's parser takes such a beginning for the whole."""
+    if configuration.form != "arguments" and configuration.peer.name != "ms-swift":
+        return None
+    whole = [key for key in configuration.peer.types if key.startswith(name)]
+    return whole[0] if len(whole) == 1 else None
+
+
+def _abbreviated(
+    configuration: Configuration, name: str, whole: str, item: Item, *, twice: bool
+) -> ConfigurationFinding:
+    return finding(
+        "shortened_key",
+        "error" if twice else "warning",
+        key=name,
+        place=item.key_place,
+        what=f"{name} is taken for {whole}{', which is given besides' if twice else ''}",
+        why="the parser takes the beginning of a name for the whole, and the last one given wins",
+        fix=_written_again(configuration, whole, item) if not twice else f"remove {name}",
+        source="Python argparse, allow_abbrev",
     )
 
 
@@ -191,9 +212,9 @@ def _type(configuration: Configuration, name: str, item: Item, types: Types) -> 
 def _number_as_text(configuration: Configuration, name: str, item: Item) -> Iterator[ConfigurationFinding]:
     peer = configuration.peer
     value = float(str(item.content))
-    good = (
-        f"{value:f}".rstrip("0") if 1e-6 < abs(value) < 1 else repr(value) if value != int(value) else str(int(value))
-    )
+    number = f"{value:.10f}".rstrip("0") if 1e-9 < abs(value) < 1 else f"{value:g}"
+    last = name.rpartition(".")[2]
+    good = {"json": f'"{last}": {number}', "python": f"{last}={number}"}.get(configuration.form, f"{last}: {number}")
     stops = peer.strict_numbers and item.quoted
     yield finding(
         "number_as_text",
@@ -204,9 +225,7 @@ def _number_as_text(configuration: Configuration, name: str, item: Item) -> Iter
         why="it fails in the first comparison, after the model is loaded"
         if stops
         else f"{peer.title} turns it into a number, but other readers of the same file do not",
-        fix=f"write {name}={good}"
-        if configuration.form == "python"
-        else f"write {name.rpartition('.')[2]}: {good}, without quotes",
+        fix=f"write {good}, without quotes",
         source="huggingface/transformers TrainingArguments; YAML 1.1, float",
     )
 
@@ -238,7 +257,7 @@ def _choice(
 def _wrong(content: Scalar | tuple[Item, ...] | Mapping[str, Item], words: set[str]) -> bool:
     """Say whether no reading of a value is of these kinds; programs turn "4" and 4.0 into 4."""
     if isinstance(content, Mapping):
-        return "dict" not in words and words <= {"int", "float", "bool"}
+        return words <= {"int", "float", "bool", "list"}
     if isinstance(content, tuple):
         return words <= {"int", "float", "bool"}
     if isinstance(content, bool):

@@ -128,7 +128,8 @@ def _options(words: Sequence[Word]) -> tuple[Item, tuple[Twice, ...]]:
         name, equals, attached = word.text[2:].partition("=")
         values = [Word(attached, word.place, word.computed)] if equals else []
         while not equals and number < len(words) and not _is_option(words[number].text):
-            values.append(words[number])
+            if words[number].text != "...":
+                values.append(words[number])
             number += 1
         items = tuple(_item(value, word.place) for value in values)
         if not items:

@@ -25,6 +25,8 @@ GROUPS = {
     "DataCollatorForCompletionOnlyLM": "collator", "DataCollatorForLanguageModeling": "collator",
 }  # fmt: skip
 """The calls that matter, and the group that their arguments make."""
+_LIBRARIES = {"trl", "transformers", "peft", "unsloth", "bitsandbytes"}
+"""Where the calls come from; others have classes of the same names with other arguments."""
 _ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
                ast.FloorDiv: operator.floordiv}  # fmt: skip
 _LARGEST = 1e15
@@ -66,6 +68,7 @@ class _Reader:
     def __init__(self, tree: ast.Module) -> None:
         self.tree = tree
         self.bound: dict[str, ast.expr | None] = {}
+        self.origins = dict(_imports(tree))
         for node in ast.walk(tree):
             for name, value in _bindings(node):
                 self.bound[name] = None if name in self.bound else value
@@ -76,7 +79,7 @@ class _Reader:
             if isinstance(node, ast.Call):
                 name = _last_name(node.func)
                 group = _group(node, name)
-                if group is not None:
+                if group is not None and self.origins.get(_root_name(node.func), "trl") in _LIBRARIES:
                     calls.append((group, name, self._call(node)))
         calls.sort(key=lambda call: call[2].place)
         groups: dict[str, Item] = {}
@@ -91,7 +94,8 @@ class _Reader:
         }
         return Script(
             root=Item(content=groups, place=Place(1, 1), key_place=Place(1, 1)),
-            calls=tuple(calls), modules=frozenset(self._modules()), assigned=self._assigned(), constants=constants,
+            calls=tuple(calls), modules=frozenset(self.origins.values()), assigned=self._assigned(),
+            constants=constants,
         )  # fmt: skip
 
     def _call(self, node: ast.Call) -> Item:
@@ -168,13 +172,6 @@ class _Reader:
         except ArithmeticError:
             return None
 
-    def _modules(self) -> Iterator[str]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                yield from (alias.name.split(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield node.module.split(".")[0]
-
     def _assigned(self) -> dict[str, Item]:
         found = {}
         for node in ast.walk(self.tree):
@@ -182,6 +179,25 @@ class _Reader:
                 target = node.targets[0]
                 found[f"{_last_name(target.value)}.{target.attr}"] = self._item(node.value, _place(node), 0)
         return found
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Give each imported name with the package that it comes from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield from ((alias.asname or alias.name, ".") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((alias.asname or alias.name, node.module.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (alias.asname or alias.name).split(".")[0], alias.name.split(".")[0]
+
+
+def _root_name(node: ast.AST) -> str:
+    """Give the first name of a dotted one."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:

@@ -16,7 +16,6 @@ from finetune_exe.domain.yaml_text import Json
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 CODES: dict[str, str] = {
     "adapter": "Adapters are not used, or not as published numbers mean",
-    "ambiguous_key": "A key is a shortened form of another",
     "contradiction": "Settings exclude each other",
     "deprecated_key": "A key is gone or will go",
     "does_not_fit": "The run needs more memory than the GPU has",
@@ -36,6 +35,7 @@ CODES: dict[str, str] = {
     "plan": "The plan cannot be carried out as it is",
     "precision": "The number format loses what is learned",
     "rows_dropped": "Rows are thrown away unseen",
+    "shortened_key": "A key is the beginning of another",
     "template": "The chat template is not the model's",
     "truncation": "Rows are cut",
     "unknown_key": "A key is not known",
