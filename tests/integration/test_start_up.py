@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.unit.review.planted import SOUND
 
 SCRIPT = """
 import json, sys
@@ -27,6 +28,7 @@ LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "analyze": (["analyze", "classify support mails by urgency", "--json"], HEAVY | {"jinja2"}),
     "analyze on rows": (["analyze", "answer", "--data", "rows.jsonl", "--json"], HEAVY - {"tokenizers"}),
     "config": (["config", "embedded", "--to", "python"], HEAVY),
+    "review": (["review", "axolotl.yaml", "--json"], HEAVY),
     "debug": (["debug", "trace.log", "--json"], HEAVY),
     "dataset --check": (["dataset", "rows.jsonl", "--check", "--json"], HEAVY - {"numpy"}),
     "dataset chatml": (["dataset", "chatml", "rows.jsonl"], HEAVY),
@@ -55,6 +57,7 @@ def test_light_commands_load_nothing_heavy(name: str, tmp_path: Path) -> None:
     arguments, forbidden = LIGHT_COMMANDS[name]
     rows = [json.dumps({"instruction": f"say {number}", "output": f"it is {number}"}) for number in range(12)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    (tmp_path / "axolotl.yaml").write_text(SOUND["axolotl.yaml"])
     (tmp_path / "trace.log").write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n")
     status, modules, seconds = modules_after(arguments, tmp_path)
     print(f"{name}: {seconds:.2f} s of CPU")

@@ -11,6 +11,7 @@ from finetune_exe.domain.plan import METHOD_TYPES
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
+from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.meaning import is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.review.own_script import own_settings
@@ -65,7 +66,18 @@ def carry(configuration: Configuration) -> Carried:
     }
     used = {setting.key for setting in found.values()} | {entry.key for entry in left}
     left += _unused(configuration, used)
-    return Carried(settings=tuple(found.values()), left=tuple(sorted(left, key=lambda entry: entry.line)))
+    settings = tuple(one._replace(line=_line(configuration, one.line)) for one in found.values())
+    behind = sorted((entry._replace(line=_line(configuration, entry.line) or 1) for entry in left), key=_place)
+    return Carried(settings=settings, left=tuple(behind))
+
+
+def _place(entry: Left) -> int:
+    return entry.line
+
+
+def _line(configuration: Configuration, line: int | None) -> int | None:
+    """Give the line in the file, which for a notebook is another than in its code."""
+    return line if line is None or not configuration.lines else configuration.lines[line - 1].line
 
 
 def _refuse_other_training(configuration: Configuration) -> None:
@@ -84,7 +96,7 @@ def _refuse_other_training(configuration: Configuration) -> None:
 def _plain(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
     """Carry over what only has another name."""
     for path, meaning in configuration.peer.meaning.items():
-        if path in SPECIAL:
+        if path in SPECIAL or (path == "model.reference" and configuration.peer.name == "torchtune"):
             continue
         key = stands_for(configuration, path)
         item = meant(configuration, path)
@@ -118,6 +130,7 @@ def _number(path: str, value: Json) -> Json:
 def _special(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
     """Carry over what is said in another way."""
     yield from _method(configuration)
+    yield from _folder_model(configuration, left)
     yield from _named(configuration, "optimizer.kind", OPTIMIZERS, left)
     yield from _named(configuration, "schedule.kind", SCHEDULES, left)
     yield from _precision(configuration)
@@ -150,6 +163,23 @@ def _method(configuration: Configuration) -> Iterator[Setting]:
     )
     kind = "full" if not is_adapted(configuration) else "qlora" if quantised_bits(configuration) == 4 else "lora"
     yield Setting("method.kind", kind, key, line)
+
+
+def _folder_model(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
+    """Take the model that torchtune's folder of a checkpoint is named for."""
+    if configuration.peer.name != "torchtune":
+        return
+    item = meant(configuration, "model.reference")
+    if item is None or not isinstance(item.scalar, str):
+        return
+    name = item.scalar.rstrip("/").rpartition("/")[2]
+    try:
+        reference = find_model(name).reference
+    except FineTuneError:
+        reason = f"{item.scalar} is a folder of another machine; name the model with --set model.reference=..."
+        left.append(Left("checkpointer.checkpoint_dir", item.key_place.line, reason))
+    else:
+        yield Setting("model.reference", reference, "checkpointer.checkpoint_dir", item.key_place.line)
 
 
 def _named(configuration: Configuration, path: str, names: Mapping[str, str], left: list[Left]) -> Iterator[Setting]:

@@ -19,18 +19,20 @@ def check_components(configuration: Configuration) -> Iterator[ConfigurationFind
     referred = {word for _, item in configuration.leaves if item.computed for word in _references(str(item.content))}
     recipe = [key for key in peer.types if "." not in key and not key.endswith("()")]
     for name, item in configuration.root.content.items():
+        if name in recipe or name in referred:
+            continue
         near = difflib.get_close_matches(name, recipe, n=1, cutoff=0.8)
-        if name not in recipe and name not in referred and near and near[0] not in configuration.settings:
-            yield finding(
-                "misspelt_key",
-                "error",
-                key=name,
-                place=item.key_place,
-                what=f"{name} is read by no recipe of {peer.title}; did you mean {near[0]}?",
-                why="it is ignored without a word",
-                fix=f"write {near[0]}: instead",
-                source=f"the recipes of {peer.title}",
-            )
+        meant = near[0] if near and near[0] not in configuration.settings else None
+        yield finding(
+            "misspelt_key" if meant else "unknown_key",
+            "error" if meant else "warning",
+            key=name,
+            place=item.key_place,
+            what=f"{name} is read by no recipe of {peer.title}{f'; did you mean {meant}?' if meant else ''}",
+            why="it is ignored without a word",
+            fix=f"write {meant}: instead" if meant else f"remove {name}, or refer to it by ${{{name}}}",
+            source=f"the recipes of {peer.title}",
+        )
     for _, item in configuration.leaves:
         if isinstance(item.content, Mapping) and "_component_" in item.content:
             yield from _component(configuration, item.content)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import Place
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.peers import Form, Peer, peers
 from finetune_exe.review.fault import unreadable
 from finetune_exe.review.read_command import read_commands
 from finetune_exe.review.read_json import read_json
+from finetune_exe.review.read_notebook import read_notebook
 from finetune_exe.review.read_python import Script, read_python
 from finetune_exe.review.read_yaml import Twice, read_yaml
 from finetune_exe.review.tree import Item, leaves
 
 LARGEST_BYTES = 1 << 20
+LARGEST_NOTEBOOK_BYTES = 1 << 24
+"""With the pictures that its cells have drawn."""
 _NOT_TRAINING = {
     "zero_optimization",
     "distributed_type",
@@ -41,6 +45,8 @@ class Configuration:
     twice: tuple[Twice, ...] = ()
     script: Script | None = field(default=None)
     """The whole script, where the form is python."""
+    lines: tuple[Place, ...] = ()
+    """Where each line of the script stands in the file, where that is a notebook."""
 
     @cached_property
     def leaves(self) -> tuple[tuple[str, Item], ...]:
@@ -80,6 +86,9 @@ def read_configurations(path: Path, *, tool: str | None = None) -> tuple[Configu
     suffix = path.suffix.lower()
     if suffix == ".py":
         return (_of_script(text, where, tool),)
+    if suffix == ".ipynb":
+        notebook = read_notebook(text, where=where)
+        return (replace(_of_script(notebook.text, where, tool), lines=notebook.places),)
     if suffix in (".sh", ".bash", ".slurm", ".sbatch") or text.startswith("#!"):
         found = tuple(
             Configuration(
@@ -138,8 +147,9 @@ def is_own(script: Script) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise unreadable(f"it is larger than {LARGEST_BYTES >> 20} MiB; a configuration is not", where=str(path))
+        most = LARGEST_NOTEBOOK_BYTES if path.suffix.lower() == ".ipynb" else LARGEST_BYTES
+        if path.stat().st_size > most:
+            raise unreadable(f"it is larger than {most >> 20} MiB; a configuration is not", where=str(path))
         content = path.read_bytes()
     except OSError as fault:
         raise unreadable(f"it cannot be read: {fault.strerror or fault}", where=str(path)) from fault

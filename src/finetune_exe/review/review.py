@@ -27,7 +27,7 @@ def review_file(path: Path, *, tool: str | None = None) -> tuple[ConfigurationRe
 
 def review_configuration(configuration: Configuration) -> ConfigurationReview:
     """Review one configuration."""
-    found = [finding for check in CHECKS for finding in check(configuration)]
+    found = [_in_file(configuration, finding) for check in CHECKS for finding in check(configuration)]
     found.sort(key=lambda one: (one.line, one.column, one.code))
     return ConfigurationReview(
         path=configuration.path,
@@ -37,3 +37,11 @@ def review_configuration(configuration: Configuration) -> ConfigurationReview:
         num_settings=len(configuration.leaves),
         findings=tuple(found),
     )
+
+
+def _in_file(configuration: Configuration, finding: ConfigurationFinding) -> ConfigurationFinding:
+    """Give a finding in a notebook the line that it has in the file."""
+    if not configuration.lines:
+        return finding
+    place = configuration.lines[min(finding.line, len(configuration.lines)) - 1]
+    return finding.model_copy(update={"line": place.line, "column": place.column + finding.column})

@@ -5,12 +5,17 @@ from __future__ import annotations
 OPTIMIZERS = {
     "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw",
     "adamw_8bit": "adamw_8bit", "adamw_bnb_8bit": "adamw_8bit", "adamw_torch_8bit": "adamw_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit", "lion_32bit": "lion", "lion": "lion", "adafactor": "adafactor",
+    "paged_adamw_8bit": "paged_adamw_8bit", "torch.optim.adamw": "adamw",
+    "bitsandbytes.optim.adamw8bit": "adamw_8bit", "bitsandbytes.optim.pagedadamw8bit": "paged_adamw_8bit",
+    "lion_32bit": "lion", "lion": "lion", "adafactor": "adafactor",
 }  # fmt: skip
 """What other programs call our optimizers."""
 SCHEDULES = {
     "cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant",
-    "inverse_sqrt": "inverse_sqrt", "warmup_stable_decay": "wsd",
+    "inverse_sqrt": "inverse_sqrt",
+    "torchtune.training.get_cosine_schedule_with_warmup": "cosine",
+    "torchtune.modules.get_cosine_schedule_with_warmup": "cosine",
+    "warmup_stable_decay": "wsd",
 }  # fmt: skip
 SURROUNDINGS = (
     "output_dir", "logging_", "report_to", "overwrite_", "plot_loss", "wandb_", "dataset_prepared_path", "do_train",

@@ -132,7 +132,7 @@ model:
   lora_alpha: 32
 checkpointer:
   _component_: torchtune.training.FullModelHFCheckpointer
-  checkpoint_dir: model
+  checkpoint_dir: /tmp/Meta-Llama-3.1-8B-Instruct/
   checkpoint_files: [model.safetensors]
   output_dir: ${output_dir}
   model_type: LLAMA3
@@ -333,6 +333,7 @@ PLANTED = (
     Planted("trl: marks", T, "bf16: true", "bf16: true\nassistant_only_loss: true", "mask", "warning"),
     Planted("torchtune: component", N, "lora_rank: 16", "lora_rnk: 16", "misspelt_key"),
     Planted("torchtune: recipe", N, "gradient_accumulation_steps:", "gradient_acumulation_steps:", "misspelt_key"),
+    Planted("torchtune: unknown", N, "seed: null", "favourite_colour: red", "unknown_key", "warning"),
     Planted("torchtune: packed", N, "max_seq_len: 2048", "max_seq_len: null", "contradiction", elsewhere=True),
     Planted("torchtune: mask", N, "train_on_input: false", "train_on_input: true", "mask", "warning"),
     Planted("torchtune: backward", N, "dtype: bf16", "dtype: bf16\noptimizer_in_bwd: true", "contradiction"),

@@ -186,15 +186,13 @@ def test_what_no_plan_can_be_is_refused(name: str, old: str, new: str, message: 
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in SOUND if name not in ("dataset_info.json", "arguments.json", "torchtune.yaml")]
-)
+@pytest.mark.parametrize("name", [name for name in SOUND if name not in ("dataset_info.json", "arguments.json")])
 def test_every_form_is_carried_over(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(SOUND[name])
     carried = carry(read_configurations(path)[0])
     found = {one.path: one.value for one in carried.settings}
-    assert found["optimizer.learning_rate"] in (1e-4, 2e-4)
+    assert found["optimizer.learning_rate"] in (1e-4, 2e-4, 3e-4)
     assert found["method.kind"] == ("qlora" if name == "train_unsloth.py" else "lora")
-    assert str(found["model.reference"]).startswith(("Qwen/", "unsloth/"))
+    assert str(found["model.reference"]).startswith(("Qwen/", "unsloth/", "meta-llama/"))
     assert found["data.max_length"] == 2048

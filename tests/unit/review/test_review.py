@@ -173,6 +173,24 @@ def test_a_script_is_not_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_notebook_is_read_as_its_cells(tmp_path: Path) -> None:
+    """The finding stands at the line of the file, in whichever way the cell is written."""
+    code = SOUND["train_unsloth.py"].replace("learning_rate=2e-4", "learning_rate=2e-1")
+    cells = [
+        {"cell_type": "markdown", "source": ["# Train"]},
+        {"cell_type": "code", "source": ["%%capture\n", "!pip install unsloth\n"]},
+        {"cell_type": "code", "source": "%%bash\nnot python at all ("},
+        {"cell_type": "code", "source": code.splitlines(keepends=True)},
+    ]
+    text = json.dumps({"cells": cells, "nbformat": 4}, indent=1)
+    review = reviewed(tmp_path, "train.ipynb", text)
+    (finding,) = [finding for finding in review.findings if finding.severity == "error"]
+    assert finding.code == "learning_rate"
+    assert "learning_rate=2e-1" in text.splitlines()[finding.line - 1]
+    with pytest.raises(FineTuneError, match="no cells"):
+        reviewed(tmp_path, "empty.ipynb", "{}")
+
+
 def test_several_files_are_reviewed_and_strangers_passed_over(tmp_path: Path) -> None:
     for name, text in {"a.yaml": SOUND["axolotl.yaml"], "b.yaml": "colour: red\n", "c.yaml": "a: [\n"}.items():
         (tmp_path / name).write_text(text)
