@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.cli.surface import hardware_options, json_line, json_option, say, wished_hardware, write_json
+from finetune_exe.cli.surface import hardware_options, json_option, say, wished_hardware, write_json
+from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import GATE
 
 TOOLS = ("axolotl", "llamafactory", "trl", "ms-swift", "torchtune", "unsloth", "transformers")
