@@ -1,6 +1,6 @@
 """Loss curves of exported configurations beside this program's own, step by step.
 
-    python benchmarks/exports.py --peers FOLDER [--trainers python trl llamafactory litgpt] [--steps 12]
+    python benchmarks/exports.py --peers FOLDER [--trainers python trl llamafactory litgpt] [--steps 10]
 
 FOLDER holds an environment for each trainer, `trl/bin/python` and so on. Every step learns from all rows, so that the
 order in which programs shuffle them does not matter; what is drawn at random are the adapters' first factors, and how
@@ -22,21 +22,24 @@ from pathlib import Path
 from finetune_exe.models.locate import model_folder
 
 TRAINERS = ("python", "trl", "llamafactory", "litgpt")
-NUM_ROWS = 12
+NUM_ROWS = {"train": 6, "validation": 2, "test": 2}
 SECONDS = 1500
 
 
-def write_rows(path: Path) -> None:
-    """Write short conversations, all different."""
+def write_rows(folder: Path) -> None:
+    """Write short conversations, all different, a file for each side of the split."""
     rows = [
         {"messages": [
             {"role": "system", "content": "You add numbers."},
             {"role": "user", "content": f"What is {7 * number + 3} plus {5 * number + 8}?"},
             {"role": "assistant", "content": f"The sum of the two is {12 * number + 11}."},
         ]}
-        for number in range(NUM_ROWS)
+        for number in range(sum(NUM_ROWS.values()))
     ]  # fmt: skip
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    lines = [json.dumps(row) + "\n" for row in rows]
+    for side, count in NUM_ROWS.items():
+        (folder / f"{side}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
+        lines = lines[count:]
 
 
 def run(words: list[str | Path], folder: Path, *, peer: bool = False) -> str:
@@ -104,22 +107,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path, required=True)
     parser.add_argument("--trainers", nargs="*", default=TRAINERS, choices=TRAINERS)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="runs of this program")
     options = parser.parse_args()
     model, peers = model_folder("embedded", revision=None, progress=print), options.peers.resolve()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_rows(folder / "rows.jsonl")
+        write_rows(folder)
         settings = (
             "method.kind=lora", "precision.base_dtype=float32", "batch.packing=false", "batch.micro_batch_size=64",
             "batch.gradient_accumulation_steps=1", f"schedule.epochs={options.steps}", "schedule.warmup.kind=steps",
-            "schedule.warmup.steps=0", "optimizer.learning_rate=0.0005", "checkpoints.evaluations_per_epoch=0.25",
+            "schedule.warmup.steps=0", "optimizer.learning_rate=0.0002", "checkpoints.evaluations_per_epoch=0.25",
             "checkpoints.early_stopping_patience=null", "data.max_length=96", "method.lora_dropout=0",
+            'data.validation_paths=["validation.jsonl"]', 'data.test_paths=["test.jsonl"]',
         )  # fmt: skip
         changes = [word for setting in settings for word in ("--set", setting)]
-        fine_tune(folder, "config", model, "--data", "rows.jsonl", "--cpu", *changes, "-o", "plan.yaml")
+        fine_tune(folder, "config", model, "--data", "train.jsonl", "--cpu", *changes, "-o", "plan.yaml")
         mine = [ours(folder, seed) for seed in range(options.seeds)]
+        print(f"fine-tune: {mine}", flush=True)
         curves = {"fine-tune": mine[0]}
         for name in options.trainers:
             if name == "llamafactory":
@@ -130,6 +135,7 @@ def main() -> None:
                 curves[name] = script(
                     folder, name, sys.executable if name == "python" else peers / name / "bin" / "python"
                 )
+            print(f"{name}: {curves[name]}", flush=True)
     steps = min(map(len, curves.values()))
     spread = [max(run[step] for run in mine) - min(run[step] for run in mine) for step in range(steps)]
     print("| step | " + " | ".join(curves) + " | seeds differ by |")

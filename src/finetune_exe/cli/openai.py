@@ -156,8 +156,9 @@ def _say_file(file: ChatFile) -> None:
     from finetune_exe.report.boxes import clean_lines
 
     tokens = file.tokens
-    told = f"{tokens.mid:,.0f}" if file.counted else f"{tokens.low:,.0f} to {tokens.high:,.0f} (tiktoken counts them)"
-    say(f"{file.path}: {file.num_rows:,} rows, {told} tokens, {file.num_faults:,} faults")
+    judged = f"{tokens.low:,.0f} to {tokens.high:,.0f} tokens, judged from letters (tiktoken counts them)"
+    told = f"{tokens.mid:,.0f} tokens" if file.counted else judged
+    say(f"{file.path}: {file.num_rows:,} rows, {file.num_faults:,} faults, {told}")
     for fault in file.faults[:SHOWN]:
         place = f"line {fault.line}" if fault.line else "the file"
         say(f"  {place}: {' '.join(clean_lines(fault.message))} [{fault.code}]")

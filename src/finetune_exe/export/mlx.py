@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.export.configuration_file import ConfigurationFile, Key, key, prepare
-from finetune_exe.export.run_length import RunLength, run_length
+from finetune_exe.export.run_length import RunLength, run_length, validation_rows
 from finetune_exe.export.source import model_source, warmup_paths
 from finetune_exe.export.trainer_keys import plain_alpha, unknown_optimizer
 
@@ -18,14 +18,16 @@ _GROUPS = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", 
 
 def _keys(plan: Plan) -> Iterator[Key]:
     length = run_length(plan, target="mlx", processes=1)
-    passes = plan.batch.gradient_accumulation_steps
+    size = _rows_of_a_pass(plan)
+    passes = plan.batch.effective // size
     yield key("model", "model", note="written by mlx_lm.convert above")
     yield key("train", True)
     yield key("data", "data")
     yield from _method(plan)
     yield key("mask_prompt", True)
     yield key("max_seq_length", plan.data.max_length, "data.max_length")
-    yield key("batch_size", plan.batch.micro_batch_size, "batch.micro_batch_size")
+    yield key("batch_size", size, "batch.micro_batch_size",
+              note="" if size == plan.batch.micro_batch_size else "the validation rows must fill one")  # fmt: skip
     yield key("grad_accumulation_steps", passes, "batch.gradient_accumulation_steps")
     if plan.batch.group_by_length:
         yield key("group_by_length", None, "batch.group_by_length")
@@ -41,6 +43,12 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("steps_per_report", passes)
     yield key("adapter_path", "run")
     yield key("seed", plan.seed, "seed")
+
+
+def _rows_of_a_pass(plan: Plan) -> int:
+    """Give the rows of a pass: no more than there are validation rows, with which it would refuse to begin."""
+    most = min(plan.batch.micro_batch_size, validation_rows(plan) or plan.batch.micro_batch_size)
+    return max(size for size in range(1, most + 1) if plan.batch.effective % size == 0)
 
 
 def _method(plan: Plan) -> Iterator[Key]:

@@ -62,11 +62,23 @@ def run_length(plan: Plan, *, target: str, processes: int) -> RunLength:
     return RunLength(steps, warm, per_epoch, told)
 
 
-def _training_rows(plan: Plan) -> int | None:
+def validation_rows(plan: Plan) -> int | None:
+    """Count the rows that choose the checkpoint; None where they were not counted."""
+    rows = _all_rows(plan)
+    return None if rows is None or plan.data.validation_paths else max(1, round(rows * plan.data.validation_fraction))
+
+
+def _all_rows(plan: Plan) -> int | None:
     if plan.profile is None:
         return None
-    data = plan.data
-    rows = plan.profile.num_rows if data.max_rows is None else min(plan.profile.num_rows, data.max_rows)
+    most = plan.data.max_rows
+    return plan.profile.num_rows if most is None else min(plan.profile.num_rows, most)
+
+
+def _training_rows(plan: Plan) -> int | None:
+    rows, data = _all_rows(plan), plan.data
+    if rows is None:
+        return None
     held_out = 0.0 if data.validation_paths else data.validation_fraction
     held_out += 0.0 if data.test_paths else data.test_fraction
     return max(1, round(rows * (1 - held_out)))

@@ -39,6 +39,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import ConfigurationFile
 from finetune_exe.export.excerpt import config_excerpt
 from finetune_exe.export.exporter import Exporter
+from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import literal
 from finetune_exe.export.targets import EXPORTERS, find_exporter
 from finetune_exe.text.render import PLAIN_TEMPLATE
@@ -402,3 +403,12 @@ def test_layers_that_no_switch_can_name_are_said_to_be_left_out() -> None:
     some = plan(method=Lora(target_modules=("q_proj", "gate_proj")))
     for target in ("litgpt", "torchtune"):
         assert "#   method.target_modules = ('q_proj', 'gate_proj')\n" in text(find_exporter(target), some)
+
+
+@pytest.mark.parametrize(("rows", "size", "passes"), [(1000, 8, 1), (40, 4, 2), (20, 2, 4), (9, 1, 8)])
+def test_mlx_is_given_no_batch_that_its_validation_rows_cannot_fill(rows: int, size: int, passes: int) -> None:
+    """It refuses to begin otherwise; the rows of a step stay as many."""
+    content = plan(profile=PROFILE.model_copy(update={"num_rows": rows}), batch=Batch(micro_batch_size=8))
+    keys = YAML(typ="safe").load(text(find_exporter("mlx"), content))
+    assert (keys["batch_size"], keys["grad_accumulation_steps"]) == (size, passes)
+    assert keys["iters"] == run_length(content, target="mlx", processes=1).num_steps * passes
