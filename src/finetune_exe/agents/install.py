@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 from finetune_exe import __version__
-from finetune_exe.agents.skill import NAME, skill_files
+from finetune_exe.agents.skill import NAME, command_files, skill_files
 from finetune_exe.atomic import io_faults, write_file
 from finetune_exe.errors import FineTuneError
 
-AGENTS: Mapping[str, str] = {
-    "claude": ".claude/skills",
-    "codex": ".agents/skills",
-    "gemini": ".agents/skills",
-    "cursor": ".cursor/skills",
+AGENTS: Mapping[str, tuple[str, ...]] = {
+    "claude": (f".claude/skills/{NAME}",),
+    "codex": (f".agents/skills/{NAME}",),
+    "gemini": (f".agents/skills/{NAME}", ".gemini/commands"),
+    "cursor": (f".cursor/skills/{NAME}",),
 }
-"""Where each agent looks for skills, in a project and in the user's own folder alike."""
+"""The folders that each agent looks into, in a project and in the user's own folder alike."""
 EVERYWHERE = ("claude", "codex")
 """Whose two folders all four read in a project."""
-RECORD = ".installed.json"
+RECORD = f".{NAME}.json"
 """What was written, by its hash: so a later version can tell an old file from an edited one."""
 State = Literal["new", "current", "outdated", "edited"]
 
@@ -42,6 +42,8 @@ class SkillFile:
 class SkillFolder:
     """A place for the skill, looked at."""
 
+    root: Path
+    """The project, or the user's own folder."""
     path: Path
     files: tuple[SkillFile, ...]
     leftovers: tuple[Path, ...]
@@ -68,21 +70,21 @@ def look(agents: Sequence[str], root: Path) -> tuple[SkillFolder, ...]:
     Raises:
         FineTuneError: I01 where a place cannot be read.
     """
-    folders = dict.fromkeys(AGENTS[agent] for agent in agents or EVERYWHERE)
-    return tuple(_look_at(root / folder / NAME) for folder in folders)
+    folders = dict.fromkeys(folder for agent in agents or EVERYWHERE for folder in AGENTS[agent])
+    return tuple(_look_at(root, root / folder) for folder in folders)
 
 
-def _look_at(folder: Path) -> SkillFolder:
+def _look_at(root: Path, folder: Path) -> SkillFolder:
     with io_faults(folder):
         recorded = _recorded(folder)
-        wanted = skill_files()
+        wanted = skill_files() if folder.name == NAME else command_files()
         files = tuple(
             SkillFile(path=folder / name, content=content, state=_state(folder / name, content, recorded.get(name)))
             for name, content in wanted.items()
         )
         gone = tuple(folder / name for name, digest in recorded.items()
                      if name not in wanted and _digest_at(folder / name) == digest)  # fmt: skip
-    return SkillFolder(path=folder, files=files, leftovers=gone)
+    return SkillFolder(root=root, path=folder, files=files, leftovers=gone)
 
 
 def _state(path: Path, content: bytes, recorded: str | None) -> State:
@@ -109,7 +111,7 @@ def write(folders: Iterable[SkillFolder], *, overwrite: bool = False) -> None:
         for file in folder.files:
             if file.state != "current":
                 write_file(file.path, file.content)
-        _remove(folder.leftovers, folder.path)
+        _remove(folder.leftovers, folder.root)
         hashes = {file.path.relative_to(folder.path).as_posix(): _digest(file.content) for file in folder.files}
         record = json.dumps({"version": __version__, "sha256": hashes}, indent=2).encode() + b"\n"
         if _content(folder.path / RECORD) != record:
@@ -130,7 +132,7 @@ def remove(folders: Iterable[SkillFolder], *, overwrite: bool = False) -> None:
     for folder in folders:
         there = [file.path for file in folder.files if file.state != "new"]
         with io_faults(folder.path):
-            _remove((*there, *folder.leftovers, folder.path / RECORD), folder.path.parents[2])
+            _remove((*there, *folder.leftovers, folder.path / RECORD), folder.root)
 
 
 def _remove(files: Iterable[Path], root: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option("--claude", is_flag=True, help="For Claude Code: .claude/skills."),
     click.option("--codex", is_flag=True, help="For Codex: .agents/skills."),
-    click.option("--gemini", is_flag=True, help="For Gemini CLI: .agents/skills."),
+    click.option("--gemini", is_flag=True, help="For Gemini CLI: .agents/skills, and a command in .gemini/commands."),
     click.option("--cursor", is_flag=True, help="For Cursor: .cursor/skills."),
     click.option("--project/--user", default=True, help="In this folder, or in your own.  [default: --project]"),
     click.option("--dry-run", is_flag=True, help="Only say what would be done."),
@@ -27,7 +27,8 @@ _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else."),
 )
 _INSTALLED = {"new": "written", "outdated": "brought up to date", "edited": "replaced", "current": "unchanged"}
-_REMOVED = {"new": "not there", "outdated": "removed", "edited": "removed", "current": "removed"}
+_ABSENT = "not there"
+_REMOVED = {"new": _ABSENT, "outdated": "removed", "edited": "removed", "current": "removed"}
 
 
 def _places(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,15 +93,16 @@ def install(
 def uninstall(
     claude: bool, codex: bool, gemini: bool, cursor: bool, project: bool, dry_run: bool, overwrite: bool, as_json: bool
 ) -> None:
-    """Remove the skill again; files that are not its own stay.
+    """Remove the skill again, without an agent's name from all places; files that are not its own stay.
 
     \b
     fine-tune agent uninstall
     fine-tune agent uninstall --claude --user
     """
-    from finetune_exe.agents.install import look, remove
+    from finetune_exe.agents.install import AGENTS, look, remove
 
-    folders = look(_named(claude=claude, codex=codex, gemini=gemini, cursor=cursor), _root(project=project))
+    agents = _named(claude=claude, codex=codex, gemini=gemini, cursor=cursor)
+    folders = look(agents or [*AGENTS], _root(project=project))
     if not dry_run:
         remove(folders, overwrite=overwrite)
     _say(folders, _words(_REMOVED, dry_run=dry_run, overwrite=overwrite), as_json=as_json)
@@ -180,7 +182,7 @@ def _words(done: dict[str, str], *, dry_run: bool, overwrite: bool) -> dict[str,
     """Say what is done with a file in each state, or would be."""
     if not dry_run:
         return done
-    would = {state: word if word in ("unchanged", "not there") else f"would be {word}" for state, word in done.items()}
+    would = {state: word if word in ("unchanged", _ABSENT) else f"would be {word}" for state, word in done.items()}
     return would if overwrite else would | {"edited": "edited by you: needs --overwrite"}
 
 
@@ -192,6 +194,9 @@ def _say(folders: tuple[SkillFolder, ...], words: dict[str, str], *, as_json: bo
 
         write_json(files=[{"path": path, "state": state} for path, state in found],
                    current=all(folder.current for folder in folders))  # fmt: skip
-    else:
-        for path, state in found:
-            click.echo(f"{state}: {path}")
+        return
+    there = [(path, state) for path, state in found if state != _ABSENT]
+    for path, state in there:
+        click.echo(f"{state}: {path}")
+    if not there:
+        click.echo("the skill is not here")

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_reference_validator_accepts_every_copy(project: Path) -> None:
     validator = pytest.importorskip("skills_ref", reason="the skills reference library is not installed")
     write(look(ALL, project))
+    assert {path.parent.relative_to(project).as_posix() for path in project.rglob("SKILL.md")} == FOLDERS
     for folder in FOLDERS:
         assert validator.validate(project / folder) == []
         assert validator.read_properties(project / folder).name == "fine-tune"
@@ -59,8 +61,21 @@ def test_the_reference_validator_can_say_no(project: Path) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_each_agent_has_its_place(name: str, project: Path) -> None:
     assert agent("install", f"--{name}").exit_code == 0
-    assert (project / AGENTS[name] / "fine-tune" / "SKILL.md").is_file()
-    assert {path.parts[0] for path in map(Path, tree(project))} == {Path(AGENTS[name]).parts[0]}
+    assert (project / AGENTS[name][0] / "SKILL.md").is_file()
+    assert {path.parts[0] for path in map(Path, tree(project))} == {Path(folder).parts[0] for folder in AGENTS[name]}
+
+
+def test_gemini_gets_a_command_in_which_nothing_is_expanded(project: Path) -> None:
+    mine = project / ".gemini/commands/mine.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("prompt = 'mine'")
+    agent("install", "--gemini")
+    content = tomllib.loads((project / ".gemini/commands/fine-tune.toml").read_text())
+    assert set(content) == {"description", "prompt"}
+    assert not re.search(r"[!@]\{|\{\{", content["prompt"])
+    assert "skill fine-tune" in content["prompt"]
+    agent("uninstall", "--gemini")
+    assert tree(project) == {".gemini/commands/mine.toml": b"prompt = 'mine'"}
 
 
 def test_without_a_name_it_goes_where_all_look(project: Path) -> None:
@@ -137,12 +152,13 @@ def test_uninstalling_leaves_what_was_there_before(project: Path) -> None:
     other.parent.mkdir()
     other.write_text("{}")
     before = tree(project)
-    agent("install", "--claude", "--codex")
+    agent("install", "--claude", "--codex", "--gemini", "--cursor")
     assert agent("uninstall", "--dry-run").exit_code == 0
     assert len(tree(project)) > len(before)
     assert agent("uninstall").exit_code == 0
     assert tree(project) == before
-    assert not (project / ".agents").exists()
+    assert {path.name for path in project.iterdir()} == {".claude"}
+    assert agent("uninstall").output == "the skill is not here\n"
     assert not (project / ".claude" / "skills").exists()
 
 
