@@ -199,3 +199,29 @@ def test_formats_and_metrics_are_named_in_the_guide_to_the_plan() -> None:
     text = (ROOT / "docs" / "guides" / "plan.md").read_text(encoding="utf-8")
     metrics = get_args(get_args(EvaluationChoice.model_fields["metrics"].annotation)[0])
     assert not [name for name in (*get_args(FormatName), *metrics) if f"`{name}`" not in text]
+
+
+def llms_text() -> str:
+    """Write the page by which a language model finds its way: commands and guides."""
+    pages = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"^- \[([^\]]+)\]\(((?:guides|errors)/[^)]+)\): ((?:.|\n  )+)$", pages, re.MULTILINE)
+    commands = [f"- `fine-tune {name}`: {does}" for name, does in COMMANDS.items()]
+    guides = [f"- [{title}](docs/{path}): {' '.join(says.split())}" for title, path, says in links]
+    return "\n".join([
+        "# FINETUNE.EXE", "",
+        "> A fine-tuning specialist for language models whose advice can be checked: it plans, prepares data, trains, evaluates "
+        "and debugs, and every figure has an interval, a reason and a source.", "",
+        "Install with `pip install finetune-exe`. Every command takes `--json` and `--help`; exit status 3 means that a check "
+        "says no. Agents call it through the skill or the MCP server: [agents](docs/guides/agents.md).", "",
+        "## Commands", "", *commands, "", "## Pages", "", *guides, "- [Readme](README.md)", "",
+    ])  # fmt: skip
+
+
+def test_llms_txt_lists_commands_and_pages() -> None:
+    text = llms_text()
+    assert text.count("](docs/guides/") > 15
+    page = ROOT / "llms.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(text, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == text
+    assert not [path for path in re.findall(r"\]\(([^)]+)\)", text) if not (ROOT / path).is_file()]
