@@ -147,14 +147,15 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
 
 
 def _show_answer(said: str, answer: Path) -> None:
-    """Print what a command wrote, or its last line where it wrote several, between marks and cut to size."""
+    """Print what a command wrote between marks and cut to size; where it wrote several lines, the last one first."""
     from finetune_exe.agents.quoting import fit_json, fit_text, quote
 
     lines = said.splitlines()
     if not lines:
         return
     try:
-        shown = fit_json(json.loads(lines[-1]))
+        *before, last = map(json.loads, lines)
+        shown = fit_json({"last": last, "before": before} if before else last)
     except ValueError:
         click.echo(quote(fit_text(said)))
         return

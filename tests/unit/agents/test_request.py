@@ -197,6 +197,19 @@ def test_an_option_that_the_command_does_not_have_is_named(folder: Path) -> None
     assert "--dtaa" in output
 
 
+def test_of_many_lines_the_last_comes_first(folder: Path) -> None:
+    runs = [{"id": n, "model": "llama 3.1 8b", "method": "lora", "gpu_type": "RTX 4090"} for n in range(300)]
+    (folder / "runs.jsonl").write_text("\n".join(map(json.dumps, runs)) + "\n")
+    status, output = run(folder, {"command": "estimate", "options": {"runs": "runs.jsonl"}})
+    assert status == 0
+    answer = body(output)[1]
+    assert answer["last"]["id"] == 299
+    assert answer["before"][0]["id"] == 0
+    assert "left out" in answer["before"][-1]
+    assert "Shortened" in output
+    assert len((folder / "request.answer.json").read_text().splitlines()) == 300
+
+
 def test_a_declined_task_says_so_in_the_answer(folder: Path) -> None:
     status, output = run(folder, {"command": "analyze", "words": ["segment satellite images into fields"]})
     assert status == 3
