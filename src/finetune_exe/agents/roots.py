@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
 
@@ -160,20 +159,13 @@ class Roots:
         path = self.confine(name)
         if path.is_file() and path.stat().st_size > LARGEST_PLAN:
             raise _outside(name, "it is too large for a plan", "give the plan.yaml that analyze wrote")
-        self.check_plan(read_plan(path))
-        return path
-
-    def check_plan(self, plan: Plan) -> None:
-        """Let a plan pass that names nothing outside of the folders.
-
-        Raises:
-            FineTuneError: A01 where it does.
-        """
+        plan = read_plan(path)
         data = plan.data
         self.rows((*data.paths, *data.validation_paths, *data.test_paths))
         self.model(plan.model.reference)
         if data.chat_template not in (None, "plain"):
             self.confine(data.chat_template)
+        return path
 
     def _exists(self, name: str) -> bool:
         """Say whether a name is that of a file, as seen from here or from the first folder."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import Elicit
@@ -9,7 +12,11 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 
 from finetune_exe.agents.quoting import visible_json
+from finetune_exe.agents.roots import Roots
+from finetune_exe.domain.plan_yaml import read_plan
+from finetune_exe.errors import FineTuneError
 from finetune_exe.mcp.answers import answer
+from finetune_exe.report.numbers import format_interval
 
 
 class Consent(BaseModel):
@@ -46,12 +53,31 @@ def may_prepare(context: Context, plan: str, confirm: bool = False) -> Question:
 
 
 def may_train(
-    context: Context, plan: str, run: str | None = None, resume: bool = False, confirm: bool = False
+    context: Context,
+    plan: str,
+    run: str | None = None,
+    resume: bool = False,
+    settings: Sequence[str] = (),
+    confirm: bool = False,
 ) -> Question:
-    """Ask about training."""
+    """Ask about training, with what the plan expects it to take."""
     work = "Go on training" if resume else "Train"
     where = f" into the run {visible_json(run)}" if run else ""
-    return _question(context, confirm, f"{work} the plan {visible_json(plan)}{where}? It computes until it is done.")
+    changed = f", changed by {visible_json(list(settings))}" if settings else ""
+    return _question(
+        context, confirm, f"{work} the plan {visible_json(plan)}{where}{changed}?{_expected(context, plan)}"
+    )
+
+
+def _expected(context: Context, plan: str) -> str:
+    """Say what a plan expects; nothing where it cannot be used, for then the tool says why."""
+    roots = cast(Roots, context.request_context.lifespan_context)
+    try:
+        estimates = read_plan(roots.plan(plan)).estimates
+    except FineTuneError:
+        return ""
+    parts = [f"{name} {format_interval(estimate.value, estimate.unit)}" for name, estimate in estimates.items()]
+    return f" Expected by the plan: {', '.join(parts)}." if parts else ""
 
 
 def may_evaluate(context: Context, run: str, confirm: bool = False) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -34,6 +35,7 @@ def build_server(roots: Roots) -> MCPServer:
     server = MCPServer(
         "fine-tune", title="FINETUNE.EXE", version=__version__, instructions=_INSTRUCTIONS.format(roots=shown),
         description="Plan, check, run, evaluate and debug fine-tuning of language models", log_level="WARNING",
+        lifespan=lambda _: nullcontext(roots),
     )  # fmt: skip
     background = Background()
     _add_tools(

@@ -193,7 +193,7 @@ class WritingTools:
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
         folder = self.roots.confine_all(run)
-        self.roots.check_plan(open_run(folder)[0])
+        open_run(folder)
         self.roots.plan(str(RunFolder(folder).plan))
         process = self.background.start("evaluating", ["eval", "--json", "--", str(folder)], folder)
         return answer({"done": True, "run": str(folder), "process": process, "next": _NEXT})

@@ -20,7 +20,12 @@ Agrees = Literal["unticked"] | bool | None
 
 
 def with_client(
-    root: Path, work: Callable[[Client], Awaitable[Any]], *, agrees: Agrees = None, mode: str = "auto"
+    root: Path,
+    work: Callable[[Client], Awaitable[Any]],
+    *,
+    agrees: Agrees = None,
+    mode: str = "auto",
+    asked: list[str] | None = None,
 ) -> Any:
     """Run `work` with a client of a server for one folder.
 
@@ -29,10 +34,13 @@ def with_client(
         work: What to do.
         agrees: What the user answers when asked: yes, no ("unticked" leaves the question open); None for a client that
             cannot ask.
+        asked: Takes what the user is asked.
         mode: "auto" for the protocol of today, "legacy" for the one before.
     """
 
-    async def answer(_: Any, asked: ElicitRequestParams) -> ElicitResult:
+    async def answer(_: Any, question: ElicitRequestParams) -> ElicitResult:
+        if asked is not None:
+            asked.append(question.message)
         content = {"agreed": agrees is True} if agrees else None
         return ElicitResult(action="accept" if agrees else "decline", content=content)
 
@@ -50,10 +58,18 @@ def with_client(
     return done
 
 
-def call(root: Path, tool: str, *, agrees: Agrees = None, mode: str = "auto", **arguments: Any) -> CallToolResult:
+def call(
+    root: Path,
+    tool: str,
+    *,
+    agrees: Agrees = None,
+    mode: str = "auto",
+    asked: list[str] | None = None,
+    **arguments: Any,
+) -> CallToolResult:
     """Call one tool."""
     result: CallToolResult = with_client(
-        root, lambda client: client.call_tool(tool, arguments), agrees=agrees, mode=mode
+        root, lambda client: client.call_tool(tool, arguments), agrees=agrees, mode=mode, asked=asked
     )
     return result
 

@@ -19,6 +19,7 @@ from tests.unit.mcp.calling import call, quoted, quoted_json, texts, with_client
 from finetune_exe.agents.skill import COMMANDS
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.mcp.answers import SHORTENED
+from finetune_exe.report.numbers import format_interval
 from finetune_exe.workflow.background import Background
 
 READING = {
@@ -250,6 +251,23 @@ def test_what_is_started_is_what_was_asked_for(project: Path, monkeypatch: pytes
     assert call(project, "train_start", plan="-p.yaml", run="--overwrite", confirm=True).is_error
     assert call(project, "train_start", plan="-p.yaml", run="--overwrite", resume=True, confirm=True).is_error is False
     assert started[1][1] == ["train", *common, "--resume", "--", str(project / "-p.yaml")]
+
+
+def test_the_user_is_told_what_training_is_expected_to_take(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Background, "start", lambda *_: 4711)
+    call(project, "save_plan", task="reply", data=["rows.jsonl"], model="embedded", output="plan.yaml", confirm=True)
+    asked: list[str] = []
+    done = call(project, "train_start", agrees=True, asked=asked, plan="plan.yaml", settings=["schedule.epochs=2"])
+    assert done.structured_content["done"]  # type: ignore[index]
+    duration = read_plan(project / "plan.yaml").estimates["duration"].value
+    assert len(asked) == 1
+    assert asked[0].startswith(
+        'Train the plan "plan.yaml", changed by ["schedule.epochs=2"]? Expected by the plan: memory '
+    )
+    assert format_interval(duration, "seconds") in asked[0]
+    refused = call(project, "train_start", agrees=True, asked=asked, plan="../plan.yaml")
+    assert refused.structured_content["error"] == "FT-A01"  # type: ignore[index]
+    assert asked[1] == 'Train the plan "../plan.yaml"?'
 
 
 def test_a_comparison_gives_its_verdict(project: Path) -> None:
