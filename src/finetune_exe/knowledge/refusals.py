@@ -31,9 +31,15 @@ class RefusalPhrases:
     date: date
 
 
+BEYOND_ASCII = frozenset({"ru", "zh", "ja"})
+"""Languages whose refusals all have a letter that is not ASCII."""
+
+
 @cache
-def _refusals() -> re.Pattern[str]:
+def _refusals(*, is_ascii: bool) -> re.Pattern[str]:
     languages = read_rows("refusals.toml", key="language", kind=RefusalPhrases)
+    if is_ascii:
+        languages = tuple(language for language in languages if language.code not in BEYOND_ASCII)
     forms = (f"(?:{'|'.join(language.openings)}){{0,3}}(?:{'|'.join(language.refusals)})" for language in languages)
     return re.compile("|".join(f"(?:{form})" for form in forms))
 
@@ -41,5 +47,5 @@ def _refusals() -> re.Pattern[str]:
 def refusal_in(answer: str) -> str | None:
     """Give the words with which an answer declines at its beginning, or None."""
     opening = answer[:OPENING_CHARACTERS].lstrip(" \n\t\"'*").casefold().replace("\u2019", "'")
-    found = _refusals().match(opening)
+    found = _refusals(is_ascii=opening.isascii()).match(opening)
     return found[0] if found and _HELPS_ALL_THE_SAME.match(opening, found.end()) is None else None

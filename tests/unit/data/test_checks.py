@@ -225,6 +225,14 @@ def test_help_is_no_refusal(answer: str) -> None:
     assert refusal_in(answer) is None
 
 
+@pytest.mark.parametrize("name", ["password", "Secret key", "API_KEY", "Kennwort", "\u5bc6\u7801", "contrase\u00f1a"])
+@pytest.mark.parametrize("sign", [":", " = ", "\uff1a", '": "', " is: ", ' : "'])
+def test_a_named_secret_is_found_whatever_stands_around_it(name: str, sign: str) -> None:
+    for around in ("", "a = b: c; \u0130\n", "x" * 40 + " ", "so: "):
+        row = RowView(asked("Go on.", f"{around}{name}{sign}Brandt2407!XZr {around}"))
+        assert next(check for check in ROW_CHECKS if check.code == "secret").find(row) is not None
+
+
 def test_secrets_are_quoted_by_their_ends_only() -> None:
     row = asked("Greet.", "token = ghp_" + "aB3dE6gH9kL2nP5rS8uV1xY4zC7fJ0mQ2wTs")
     [extract] = [found for check in ROW_CHECKS if check.code == "secret" and (found := check.find(RowView(row)))]

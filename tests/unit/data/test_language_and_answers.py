@@ -5,12 +5,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.data.plans import write_jsonl
 
 from finetune_exe.data.answers import answer_kind
+from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.language import language_of
 from finetune_exe.data.profile import profile_data
 from finetune_exe.domain.task import AnswerKind
+from finetune_exe.knowledge.refusals import BEYOND_ASCII, RefusalPhrases
+from finetune_exe.knowledge.rows import read_rows
 
 FT = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft"
 # Article 1 of the Universal Declaration of Human Rights (United Nations, 1948).
@@ -100,3 +105,29 @@ def test_the_profile_says_what_the_rows_show(tmp_path: Path) -> None:
     assert profile.translated_share == 1.0
     assert profile.missing == ("10% of the rows have no answer",)
     assert profile.row_characters_p50 <= profile.row_characters_p99 <= profile.row_characters_max
+
+
+PIECES = ("English", "german", "latin", "x", "\u00fc", " ", " ", "\x1c", "\n", ".", "(", "'", "-")
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_name_of_a_language_is_a_word_by_itself(around: str) -> None:
+    assert names_language(f"{around} Spanish! {around}")
+    words = around.lower().translate(dict.fromkeys(map(ord, ".,:;!?()[]\"'*"), " ")).split()
+    assert names_language(around) == bool({"english", "german", "latin"} & set(words))
+
+
+@pytest.mark.parametrize("code", ["en", "de"])
+def test_an_answer_is_told_by_its_language_wherever_the_telling_words_stand(code: str) -> None:
+    assert answer_language(ARTICLE_1[code] * 3) == code
+    assert answer_language("Xyzzy plugh " * 11 + ARTICLE_1["en"]) in ("en", None)
+
+
+REFUSALS = {language.code: language for language in read_rows("refusals.toml", key="language", kind=RefusalPhrases)}
+
+
+@pytest.mark.parametrize("code", sorted(BEYOND_ASCII))
+@given(data=st.data())
+def test_refusals_of_other_scripts_are_never_ascii(code: str, data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from(REFUSALS[code].refusals))
+    assert not data.draw(st.from_regex(form)).isascii()

@@ -38,7 +38,7 @@ def _noise(answer: str) -> str | None:
             return shorten(filled[0])
     if spaces * 3 > len(answer) or not answer.isascii():
         return None
-    if 4 * sum(map(answer.count, "aeiou")) > len(answer) - spaces:
+    if 4 * (len(answer) - len(answer.encode().translate(None, b"aeiou"))) > len(answer) - spaces:
         return None
     words = _WORD.findall(answer[:2000])
     if len(words) < _MIN_WORDS:

@@ -76,10 +76,10 @@ _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
 _POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
 _ANY_DIGIT = re.compile(r"\d")
-_CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
+_ADDRESS_SIGNS = re.compile(r"\d[A-Z].*\d(?:\d{4}|[A-Z]{2})|\d.*,(?:D-)?\d{5}", re.DOTALL)
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
-"""Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
+"""Enough digits together, where spaces are left out; `_ADDRESS_SIGNS` are the numbers of a house and of its town."""
 _BEFORE, _BEHIND = 60, 60
 """Characters around a number that are looked at with it."""
 
@@ -88,10 +88,12 @@ def _find(row: RowView) -> str | None:
     text = row.text
     if "@" in row.signs and (found := _email(text)) is not None:
         return found
-    other_digits = _ANY_DIGIT.search(row.foreign) is not None
-    if (_DIGITS.search(row.signs) is not None or other_digits) and (found := _among_numbers(text)) is not None:
+    other_digits = not row.is_ascii and _ANY_DIGIT.search(row.foreign) is not None
+    if not other_digits and _ANY_DIGIT.search(row.signs) is None:
+        return None
+    if (other_digits or _DIGITS.search(row.signs) is not None) and (found := _among_numbers(text)) is not None:
         return found
-    return _at_post_codes(text) if _CODE_SIGNS.search(row.signs) is not None or other_digits else None
+    return _at_post_codes(text) if other_digits or _ADDRESS_SIGNS.search(row.signs) is not None else None
 
 
 def _among_numbers(text: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_exe.data.layout import Layout, layout_of
-from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.conversation import Conversation
 
 _ASCII, _BEYOND = bytes(range(128)), bytes(range(128, 256))
 _NO_SIGNS = _BEYOND + b" abcdefghijklmnopqrstuvwxyz"
@@ -34,22 +34,25 @@ class RowView:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.messages: tuple[Message, ...] = conversation.messages
-        self.answers = [message.content for message in self.messages if message.role == "assistant"]
-        self.answer = self.answers[-1] if self.answers else ""
+        messages = self.messages = conversation.messages
         self.rejected = rejected_answer(conversation)
         self.layout: Layout = layout_of(conversation)
+        self.is_exchange = len(messages) == 2 and messages[0].role == "user" and messages[1].role == "assistant"
         self.prompt = ""
-        if self.layout != "text":
-            for message in reversed(self.messages):
-                if message.role == "user":
-                    self.prompt = message.content
-                    break
-        self.text = "\n".join([message.content for message in self.messages])
+        if self.is_exchange and self.layout != "text":
+            self.prompt, self.answer = messages[0].content, messages[1].content
+            self.answers = [self.answer]
+            self.text = f"{self.prompt}\n{self.answer}"
+        else:
+            self.answers = [message.content for message in messages if message.role == "assistant"]
+            self.answer = self.answers[-1] if self.answers else ""
+            if self.layout != "text":
+                asked = (message.content for message in reversed(messages) if message.role == "user")
+                self.prompt = next(asked, "")
+            self.text = "\n".join([message.content for message in messages])
         self.is_ascii = self.text.isascii()
         self.signs = signs_of(self.text)
         self.foreign = "" if self.is_ascii else _foreign(self.text)
-        self.is_exchange = [message.role for message in self.messages] == ["user", "assistant"]
 
 
 def signs_of(text: str) -> str:

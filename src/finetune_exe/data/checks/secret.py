@@ -19,6 +19,8 @@ _MARKS = (
 _MARKS_BY_SIGNS = {
     signs: tuple(mark for mark in _MARKS if signs_of(mark) == signs) for signs in dict.fromkeys(map(signs_of, _MARKS))
 }
+_SIGNS = re.compile("|".join(re.escape(signs) for signs in sorted(_MARKS_BY_SIGNS, key=len, reverse=True) if signs))
+_SIGNLESS = _MARKS_BY_SIGNS[""]
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
@@ -59,6 +61,17 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 def _find(row: RowView) -> str | None:
     text, signs = row.text, row.signs
+    if (_SIGNS.search(signs) or any(mark in text for mark in _SIGNLESS)) and (found := _key(text, signs)) is not None:
+        return found
+    if "-----" in signs and _PRIVATE_KEY.search(text) is not None:
+        return "private key"
+    if "://" in signs and "@" in signs and (found := _password_in_url(text)) is not None:
+        return found
+    return _named(row, text)
+
+
+def _key(text: str, signs: str) -> str | None:
+    """Find a key that can be told by its form, at every mark that keys begin with."""
     begun = [mark for sign, marks in _MARKS_BY_SIGNS.items() if sign in signs for mark in marks if mark in text]
     for mark in sorted(begun, key=_MARKS.index) if begun else ():
         place = text.find(mark)
@@ -67,11 +80,7 @@ def _find(row: RowView) -> str | None:
             if match is not None and not _is_sample(match[0]):
                 return f"key: {mask(match[0])}"
             place = text.find(mark, place + 1)
-    if "-----" in signs and _PRIVATE_KEY.search(text) is not None:
-        return "private key"
-    if "://" in signs and "@" in signs and (found := _password_in_url(text)) is not None:
-        return found
-    return _named(row, text)
+    return None
 
 
 def _password_in_url(text: str) -> str | None:
@@ -88,15 +97,31 @@ def _named(row: RowView, text: str) -> str | None:
         return None
     if row.is_ascii and _DIGIT.search(signs) is None:
         return None
-    lowered = text.lower()
-    named = [name for name in _NAMES if name in lowered]
-    for start in _places_of(named, lowered if len(lowered) == len(text) else text) if named else ():
+    if not _is_named_before(text):
+        return None
+    lowered = _lowered(text)
+    for start in _places_of([name for name in _NAMES if name in lowered], lowered):
         if not _ASSIGNED.search(text, start, start + _NAME_CHARACTERS):
             continue
         for match in _NAMED.finditer(text, max(0, start - _NAME_CHARACTERS), start + 250):
             if _is_secret(match[2].rstrip(".!?:")) and not _is_asked_for(row, match[2]):
                 return f"{match[1].lower()}: {mask(match[2])}"
     return None
+
+
+def _lowered(text: str) -> str:
+    """Write a text in small letters, each where it stood."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join([small if len(small := letter.lower()) == 1 else letter for letter in text])
+
+
+def _is_named_before(text: str) -> bool:
+    """Whether a word for a secret stands close before a sign that gives it a value, whatever the case."""
+    pieces = text.replace("=", ":").replace("\uff1a", ":").split(":")
+    before = "\n".join([piece[1 - _NAME_CHARACTERS :] for piece in pieces[:-1]]).lower()
+    return any(name in before for name in _NAMES)
 
 
 def _places_of(names: Sequence[str], text: str) -> list[int]:

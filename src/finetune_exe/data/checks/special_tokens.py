@@ -15,6 +15,8 @@ _MARKS = (
 )  # fmt: skip
 """One of them is in every text with such a token."""
 _SIGNED_MARKS = tuple((mark, signs_of(mark)) for mark in _MARKS)
+_SIGNS = re.compile("|".join(re.escape(signs) for signs in {signs_of(mark): 0 for mark in _MARKS} if signs))
+_SIGNLESS = tuple(mark for mark, signs in _SIGNED_MARKS if not signs)
 _TOKEN = re.compile(
     r"<\|[A-Za-z][\w/ -]{0,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</s>|<<?/?SYS>>|\[/?INST\]|\[/?(?:AVAILABLE_TOOLS"
     r"|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]"
@@ -40,6 +42,8 @@ def _special_token(row: RowView) -> str | None:
     text, signs = row.text, row.signs
     speaks = "H:" in signs and ("Human:" in text or "\n\nH:" in text)
     if not (speaks or "<" in signs or "[" in signs or "###" in signs):
+        return None
+    if _SIGNS.search(signs) is None and (row.is_ascii or not any(mark in row.foreign for mark in _SIGNLESS)):
         return None
     if not any(sign in signs and mark in text for mark, sign in _SIGNED_MARKS):
         return None

@@ -21,7 +21,10 @@ _ENGLISH_HITS, _ASCII_HITS = 3, 2
 """Different words that only English has, among the first ones; fewer do where no letter has an accent."""
 _CLASSIFIED = 160
 """Characters given to the classifier, whose time goes with their number."""
-_NO_MARKS = dict.fromkeys(map(ord, ".,:;!?()[]\"'*"), " ")
+_MARKS = ".,:;!?()[]\"'*"
+_NO_MARKS = dict.fromkeys(map(ord, _MARKS), " ")
+_NO_MARKS_ASCII = bytes.maketrans(_MARKS.encode() + b"\x1c\x1d\x1e\x1f", b" " * (len(_MARKS) + 4))
+"""The same for bytes, whose `split` leaves out some of what white space is in a text."""
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _NAMES = frozenset({
     "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "swedish", "danish",
@@ -41,12 +44,16 @@ _PARTS = (
     "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
 )  # fmt: skip
 _ASCII_PARTS = tuple(filter(str.isascii, _PARTS))
+_ASCII_NAMES = frozenset(name.encode() for name in _NAMES if name.isascii())
+_BEGINNING = 120
+"""Characters in which an English text nearly always has words enough that only English has."""
 
 
 def answer_language(answer: str) -> str | None:
     """Name the language of an answer by its ISO 639-1 code, or None where it cannot be told surely."""
     text = answer[:_LOOKED_AT]
-    if _english_hits(text) >= (_ASCII_HITS if text.isascii() else _ENGLISH_HITS):
+    wanted = _ASCII_HITS if text.isascii() else _ENGLISH_HITS
+    if _english_hits(_whole_words(text)) >= wanted or _english_hits(text) >= wanted:
         return "en"
     if "`" in text or "http" in text:
         text = _CODE.sub(" ", answer)[:_LOOKED_AT]
@@ -84,7 +91,10 @@ def _is_list_of_names(text: str) -> bool:
 def names_language(prompt: str) -> bool:
     """Whether a prompt speaks of languages, so that an answer in another one may be what it asks for."""
     lowered = prompt.lower()
-    if any(map(lowered.__contains__, _ASCII_PARTS if lowered.isascii() else _PARTS)):
+    if lowered.isascii():
+        words = lowered.encode().translate(_NO_MARKS_ASCII).split()
+        return not _ASCII_NAMES.isdisjoint(words) or any(map(lowered.__contains__, _ASCII_PARTS))
+    if any(map(lowered.__contains__, _PARTS)):
         return True
     return not _NAMES.isdisjoint(lowered.translate(_NO_MARKS).split())
 
@@ -93,6 +103,11 @@ def names_language(prompt: str) -> bool:
 def _english() -> frozenset[str]:
     shared = {word for word, codes in stop_words().items() if "en" in codes and len(codes) > 1}
     return frozenset(word for word, codes in stop_words().items() if "en" in codes) - shared
+
+
+def _whole_words(text: str) -> str:
+    """Cut a text behind one of its first words."""
+    return text[: text.find(" ", _BEGINNING) + 1]
 
 
 def _english_hits(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, parts_alike
@@ -11,7 +11,7 @@ from finetune_exe.data.duplicates.pairs import Pair, RowPairs, cluster
 from finetune_exe.data.duplicates.rare import rare_pairs
 from finetune_exe.data.duplicates.repeats import find_conflicts, find_repeats
 from finetune_exe.data.duplicates.rows import choose_rows
-from finetune_exe.data.duplicates.shingles import shared_shingles
+from finetune_exe.data.duplicates.shingles import may_be_contained, shared_shingles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +61,9 @@ def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool =
     repeats = find_repeats(rows)
     firsts = _firsts(repeats.first)
     distinct = choose_rows(rows, firsts)
-    near = _near(distinct, firsts, threshold)
-    edited, contained = _rarely_shared(distinct, firsts) if thorough else ([], [])
+    sure = _near(distinct, threshold)
+    near = _pairs(firsts[sure.pairs.right], firsts[sure.pairs.left], sure.similarity)
+    edited, contained = _rarely_shared(distinct, firsts, sure.pairs) if thorough else ([], [])
     repeated = [*repeats.exact, *repeats.normalised, *repeats.retouched]
     named = {pair.index for pair in repeated}
     named_near = _each_once(near, named)
@@ -86,18 +87,28 @@ def _firsts(first: Places) -> Places:
     return np.flatnonzero(first == np.arange(len(first)))
 
 
-def _near(distinct: RowWords, firsts: Places, threshold: float) -> list[Pair]:
+class _Near(NamedTuple):
+    pairs: RowPairs
+    similarity: NDArray[np.float64]
+
+
+def _near(distinct: RowWords, threshold: float) -> _Near:
     """Verify what MinHash proposes; the earliest partner of a row comes first."""
     candidates = likely_pairs(distinct, threshold)
     similarity = shared_shingles(distinct, candidates.left, distinct, candidates.right).jaccard()
     kept = similarity >= threshold
     pairs = RowPairs(candidates.left[kept], candidates.right[kept])
     alike = parts_alike(distinct, distinct, pairs)
-    return _pairs(firsts[pairs.right[alike]], firsts[pairs.left[alike]], similarity[kept][alike])
+    return _Near(RowPairs(pairs.left[alike], pairs.right[alike]), similarity[kept][alike])
 
 
-def _rarely_shared(distinct: RowWords, firsts: Places) -> tuple[list[Pair], list[Pair]]:
+def _rarely_shared(distinct: RowWords, firsts: Places, near: RowPairs) -> tuple[list[Pair], list[Pair]]:
     """Find edited copies and contained rows among those that share rare runs of words.
+
+    Args:
+        distinct: The rows.
+        firsts: Their numbers among all rows.
+        near: Pairs that are known to be near duplicates, and need no other name.
 
     Returns:
         The copies, the earliest partner first; and the contained rows, the shortest partner first.
@@ -106,7 +117,9 @@ def _rarely_shared(distinct: RowWords, firsts: Places) -> tuple[list[Pair], list
 
     candidates = rare_pairs(distinct)
     left, right = candidates.left, candidates.right
+    number = len(distinct)
     chosen = candidates.of_longer >= EDITED_SHARE
+    chosen &= ~np.isin(left * number + right, near.left * number + near.right)
     copies = RowPairs(left[chosen], right[chosen])
     alike = edited_copies(distinct, distinct, copies)
     copies = RowPairs(copies.left[alike], copies.right[alike])
@@ -118,6 +131,8 @@ def _rarely_shared(distinct: RowWords, firsts: Places) -> tuple[list[Pair], list
     chosen = candidates.of_shorter >= CONTAINED_SHARE
     chosen &= (lengths[inner] >= SHORTEST_CONTAINED) & (lengths[outer] >= LONGER * lengths[inner])
     inner, outer = inner[chosen], outer[chosen]
+    possible = may_be_contained(distinct, inner, distinct, outer, CONTAINED)
+    inner, outer = inner[possible], outer[possible]
     share = shared_shingles(distinct, inner, distinct, outer).contained()
     kept = np.flatnonzero(share >= CONTAINED)
     kept = kept[np.argsort(lengths[outer[kept]], kind="stable")]

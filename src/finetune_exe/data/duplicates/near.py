@@ -59,9 +59,14 @@ def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[n
     shorter = np.minimum(*lengths)
     alike = (shorter >= SHORTEST_EDITED) & (2 * shorter >= SAME_ORDER * (lengths[0] + lengths[1]))
     alike[alike] = parts_alike(left, right, RowPairs(pairs.left[alike], pairs.right[alike]))
+    one, other = pairs.left[alike], pairs.right[alike]
+    in_common = word_overlap(  # never less than what is in the same order, which takes a hundred times as long
+        Stretches(left.words, left.starts[:-1][one], left.starts[1:][one]),
+        Stretches(right.words, right.starts[:-1][other], right.starts[1:][other]),
+    )
+    alike[alike] = in_common >= SAME_ORDER
     for place in np.flatnonzero(alike).tolist():
-        one, other = int(pairs.left[place]), int(pairs.right[place])
-        alike[place] = in_order(left, one, right, other) >= SAME_ORDER
+        alike[place] = in_order(left, int(pairs.left[place]), right, int(pairs.right[place])) >= SAME_ORDER
     return alike
 
 

@@ -23,6 +23,9 @@ CHUNK_WORDS = 1 << 19
 """Shingles are made for so many words at a time, so that memory does not grow with the number of rows."""
 PAIR_CHUNK = 1 << 20
 _PAIR_BITS, _KEY_BITS = 23, 40
+_SLOT_BITS = 10
+SLOTS = 1 << _SLOT_BITS
+_PAIRS_AT_ONCE = 1 << 13
 
 
 class Shingles(NamedTuple):
@@ -143,6 +146,53 @@ def shared_shingles(
         )
     none = np.zeros(0, np.int64)
     return Shared(*(np.concatenate([part[side] for part in parts] or [none]) for side in range(3)))
+
+
+def may_be_contained(
+    inner: RowWords, inner_rows: Places, outer: RowWords, outer_rows: Places, share: float, *, size: int = SHINGLE_WORDS
+) -> NDArray[np.bool_]:
+    """Rule out pairs whose inner row has too many shingles that the outer one has not.
+
+    Each shingle is one of `SLOTS` slots. A slot that is empty for the outer row is a shingle it lacks, so that nothing
+    is ruled out of which it has the share; what is left is to be counted. It takes a third of the time of counting.
+
+    Args:
+        inner: Where the inner rows are.
+        inner_rows: Their numbers.
+        outer: Where the outer rows are.
+        outer_rows: Their numbers, one for each inner row.
+        share: Least share of the distinct shingles of the inner row that the outer one must have.
+        size: Words of a shingle.
+    """
+    import numpy as np
+
+    lengths = inner.lengths[inner_rows] + outer.lengths[outer_rows]
+    bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PAIR_CHUNK, PAIR_CHUNK), "right")
+    cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), _PAIRS_AT_ONCE), [0, len(lengths)])))
+
+    def look(cut: tuple[int, int]) -> NDArray[np.bool_]:
+        number = cut[1] - cut[0]
+        held = np.zeros(number * SLOTS, np.bool_)
+        held[_slots(outer, outer_rows[cut[0] : cut[1]], size)] = True
+        wanted = _slots(inner, inner_rows[cut[0] : cut[1]], size)
+        lacking = np.zeros(number * SLOTS, np.bool_)
+        lacking[wanted[~held[wanted]]] = True
+        num_lacking = np.count_nonzero(lacking.reshape(number, SLOTS), axis=1)
+        num_wanted = np.bincount(wanted >> _SLOT_BITS, minlength=number)
+        possible: NDArray[np.bool_] = num_lacking <= (1 - share) * num_wanted + 1e-6
+        return possible
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return np.concatenate([np.zeros(0, np.bool_), *pool.map(look, pairwise(cuts.tolist()))])
+
+
+def _slots(rows: RowWords, chosen: Places, size: int) -> Places:
+    """Number the slot of every shingle of some rows, those of row i from i times `SLOTS` on."""
+    import numpy as np
+
+    taken = gather(rows.words, rows.starts[chosen], rows.lengths[chosen])
+    made = shingles(taken.words, taken.starts, size=size)
+    return made.rows << _SLOT_BITS | (made.hashes & np.uint64(SLOTS - 1)).astype(np.int64)
 
 
 def _shared(left: RowWords, left_rows: Places, right: RowWords, right_rows: Places, size: int) -> Shared:

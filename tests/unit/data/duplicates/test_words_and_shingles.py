@@ -10,7 +10,7 @@ from tests.unit.data.duplicates.oracle import common_subsequence, jaccard, row_w
 
 from finetune_exe.data.duplicates.alike import Stretches, common_order, word_overlap
 from finetune_exe.data.duplicates.rows import RowText, choose_rows, join_rows, words_of_rows
-from finetune_exe.data.duplicates.shingles import each_chunk, shared_shingles, shingles
+from finetune_exe.data.duplicates.shingles import each_chunk, may_be_contained, shared_shingles, shingles
 from finetune_exe.data.duplicates.words import hash_words, word_hashes
 
 TEXTS = st.text(st.sampled_from("abAB 01.,!\n\t-'_+()\"="), max_size=60)
@@ -136,6 +136,22 @@ def test_similarity_is_exactly_that_of_the_sets(rows: list[RowText], data: st.Da
         assert shared.jaccard()[place] == pytest.approx(jaccard(rows[one], rows[other]), abs=1e-12)
         mine, others = shingle_set(rows[one]), shingle_set(rows[other])
         assert shared.contained()[place] == pytest.approx(len(mine & others) / max(1, len(mine)), abs=1e-12)
+
+
+@given(st.lists(ROWS, min_size=2, max_size=8), st.data())
+def test_no_row_that_is_contained_is_ruled_out(rows: list[RowText], data: st.DataObject) -> None:
+    array = words_of_rows(rows)
+    places = st.integers(0, len(rows) - 1)
+    inner, outer = (np.array(data.draw(st.lists(places, min_size=5, max_size=5)), np.int64) for _ in range(2))
+    share = data.draw(st.sampled_from([0.5, 0.75, 0.9, 1.0]))
+    contained = shared_shingles(array, inner, array, outer, size=2).contained() >= share
+    assert may_be_contained(array, inner, array, outer, share, size=2)[contained].all()
+
+
+def test_a_row_of_other_words_is_ruled_out() -> None:
+    array = words_of_rows([RowText("", "one two three four five six"), RowText("", "a b c d e f g h i j k l")])
+    pairs = np.array([0, 1]), np.array([1, 1])
+    assert may_be_contained(array, pairs[0], array, pairs[1], 0.9).tolist() == [False, True]
 
 
 @given(st.lists(ROWS, min_size=1, max_size=9), st.integers(1, 4))
