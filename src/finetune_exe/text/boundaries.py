@@ -88,12 +88,16 @@ class SpecialTexts:
             ids: Tokens of the longer text.
 
         Returns:
-            How many there are, or None where this cannot be said: the text has no hard boundary, or its tokens by
-            themselves are not the beginning of `ids`.
+            How many there are, or None where the text should be tokenised: it has no hard boundary, its tokens by
+            themselves are not the beginning of `ids`, or it is one of the first few of its ending.
         """
         found = self.last(text)
         if found is None or not self.is_hard(found.token):
             return None
+        counted = self._count(found, text, ids)
+        return None if counted is None or self._wants_probe(found.token, text[found.end :]) else counted
+
+    def _count(self, found: Found, text: str, ids: list[int]) -> int | None:
         tail = self._tail(found.token, text[found.end :])
         number = self._ids[found.token]
         position = -1
@@ -105,12 +109,9 @@ class SpecialTexts:
         end = position + 1 + len(tail)
         return end if ids[position + 1 : end] == tail else None
 
-    def wants_probe(self, text: str) -> bool:
-        """Say whether a text should be tokenised by itself too: the first few of each ending are."""
-        found = self.last(text)
-        if found is None:
-            return True
-        ending = (found.token, text[found.end :])
+    def _wants_probe(self, token: str, tail: str) -> bool:
+        """Say whether a text with this ending should be tokenised by itself too: the first few are."""
+        ending = (token, tail)
         done = self._probes.get(ending, 0)
         if done >= PROBES:
             return False

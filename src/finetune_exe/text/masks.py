@@ -160,9 +160,8 @@ def count_beginning(text: str, ids: list[int], tokenizer: ChatTokenizer) -> int 
     up to there and those of the few characters behind; otherwise, and for the first few texts of each ending, it is
     tokenised.
     """
-    specials = tokenizer.specials
-    counted = specials.count_prefix(text, ids)
-    if counted is not None and not specials.wants_probe(text):
+    counted = tokenizer.specials.count_prefix(text, ids)
+    if counted is not None:
         return counted
     beginning = tokenizer.encode(text).ids
     return len(beginning) if ids[: len(beginning)] == beginning else None

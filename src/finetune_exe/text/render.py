@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from finetune_exe.text.sandbox import GuardedEnvironment
 
-FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What a template can run into beside what it raises itself."""
-
 PLAIN_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ message['role'] | capitalize + ': ' + message['content'] }}"
@@ -63,9 +60,6 @@ class ChatTemplate:
         Raises:
             TemplateRefusedError: The template raised, as many do on roles out of order, or ran too long.
         """
-        from jinja2 import TemplateError
-        from jinja2.runtime import Context
-
         turns = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
         seen = {
             **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
@@ -73,7 +67,7 @@ class ChatTemplate:
         }  # fmt: skip
         environment = self.environment
         most_characters = environment.most_characters
-        context = Context(environment, seen, None, self.compiled.blocks)
+        context = environment.context_class(environment, seen, None, self.compiled.blocks)
         pieces: list[str] = []
         size = 0
         environment.begin()
@@ -83,7 +77,7 @@ class ChatTemplate:
                 pieces.append(piece)
                 if size > most_characters:
                     raise TemplateRefusedError("the template wrote too much")
-        except (TemplateError, *FAULTS) as fault:
+        except environment.faults as fault:
             raise TemplateRefusedError(str(fault) or type(fault).__name__) from fault
         return "".join(pieces)
 

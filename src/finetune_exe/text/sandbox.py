@@ -57,6 +57,10 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
     """A sandbox with limits. `begin` starts the clock of one rendering."""
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
+    faults = (
+        TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+    )  # fmt: skip
+    """What a template raises, or can run into."""
 
     def __init__(self) -> None:
         super().__init__(

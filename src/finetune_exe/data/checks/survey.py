@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from finetune_exe.data.checks import ROW_CHECKS
 from finetune_exe.data.checks.check import Hit
@@ -20,6 +23,7 @@ from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.text.conversation import Conversation, RowFault
 
 CHUNK_ROWS = 2000
+THREADED_LIBRARIES = frozenset({"duckdb", "pyarrow", "ray", "torch"})
 _WAITING = 2
 """Chunks in flight for each process: enough to keep it busy, few enough to need no memory."""
 
@@ -104,11 +108,22 @@ def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = N
         yield from (survey_rows(chunk, prove=prove) for chunk in chunks)
         return
     source = iter(chunks)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = deque(pool.submit(survey_rows, chunk) for chunk in islice(source, _WAITING * workers))
+    with ProcessPoolExecutor(workers, mp_context=get_context(_start_method())) as pool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy, idle: see `_start_method`
+            waiting = deque(pool.submit(survey_rows, chunk) for chunk in islice(source, _WAITING * workers))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(pool.submit(survey_rows, chunk) for chunk in islice(source, 1))
+
+
+def _start_method() -> Literal["fork", "spawn"]:
+    """Choose how processes begin: as copies of this one, which have all modules at once, where that is safe.
+
+    It is where no other thread of Python runs, and no library that keeps threads of its own at work is loaded.
+    """
+    busy = THREADED_LIBRARIES & sys.modules.keys()
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 and not busy else "spawn"
 
 
 def available_workers() -> int:
