@@ -45,6 +45,7 @@ ERRORS: dict[str, ErrorKind] = {
     "D06": ErrorKind("The chat template cannot be used", BAD_DATA),
     "D07": ErrorKind("The data file or folder does not exist", BAD_DATA),
     "D08": ErrorKind("The column to group by does not exist", BAD_DATA),
+    "D09": ErrorKind("The test rows are not those that were frozen", BAD_DATA),
     "D30": ErrorKind("A row is longer than max_length", BAD_DATA),
     "D31": ErrorKind("A worker ended before its work was done", RESUMABLE),
     "E01": ErrorKind("The run has nothing to evaluate", BAD_DATA),

@@ -253,6 +253,7 @@ CASES: dict[str, Case] = {
     "data.validation_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
     "data.test_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
     "data.on_leak": Case(value="keep", phase=dataset, differs="dropped", same=("seen",), beside=HELD_OUT),
+    "data.test_digest": Case(value="sha256:00000000", phase=dataset, differs="error"),
     "objective.kind": Case(value="dpo", phase=loss, differs="kind", also=("data.format=preference",)),
     "objective.beta": Case(value="0.5", phase=loss, differs="beta", same=("kind",), beside=PAIRS),
     "method.kind": Case(value="full", phase=model, differs="trainable"),

@@ -174,6 +174,18 @@ def test_eval_gate_and_json(copy: Path, fine_tune: FineTune) -> None:
     assert refused.status == 2
 
 
+def test_other_test_rows_are_refused(copy: Path, fine_tune: FineTune) -> None:
+    before = contents(copy)
+    refused = fine_tune("train", "plan.yaml", "--run", "third", "--set", "data.test_digest=sha256:00000000")
+    assert (refused.status, "error[FT-D09]" in refused.err) == (65, True), refused.err
+    assert contents(copy) == before
+    assert fine_tune("dataset", "--plan", "plan.yaml", "--set", "seed=7").status == OK
+    shutil.rmtree(copy / "runs" / "plan" / "dataset")
+    shutil.copytree(copy / "dataset", copy / "runs" / "plan" / "dataset")
+    refused = fine_tune("eval", "runs/plan")
+    assert (refused.status, "not the one that the run was trained on" in refused.err) == (65, True), refused.err
+
+
 def test_json_events_are_one_object_a_line(copy: Path, fine_tune: FineTune) -> None:
     done = fine_tune("train", "plan.yaml", "--run", "second", "--json", "--set", "schedule.max_steps=2")
     assert done.status == OK

@@ -84,6 +84,10 @@ def _sample(jobs: Sequence[ShardJob]) -> list[str]:
     return texts
 
 
+_NOT_CONTENT = {"paths", "validation_paths", "test_paths", "chat_template", "test_digest"}
+"""Settings that other parts of the key stand for, or that only ask for what comes out."""
+
+
 def dataset_key(plan: Plan, tokenizer: ChatTokenizer) -> str:
     """Name what `prepare` would make: equal keys mean equal datasets, so an equal one need not be made again.
 
@@ -98,7 +102,7 @@ def _key(plan: Plan, tokenizer: ChatTokenizer, planned: Sequence[PlannedSource],
     """Hash the files' content, the settings but for the paths, template, tokenizer and our version."""
     parts = {
         "files": [(file.sha256, entry.side) for file, entry in zip(files, planned, strict=True)],
-        "data": plan.data.model_dump(mode="json", exclude={"paths", "validation_paths", "test_paths", "chat_template"}),
+        "data": plan.data.model_dump(mode="json", exclude=_NOT_CONTENT),
         "seed": plan.seed,
         **({"paired": True} if plan.objective.kind == "dpo" else {}),
         "template": tokenizer.template_digest,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune_exe.domain.dataset import SPLITS, SplitName
+from finetune_exe.domain.plan import DataChoice
+from finetune_exe.errors import FineTuneError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +37,32 @@ def write_members(work: Path, identities: Hashes, sides: NDArray[np.int8]) -> di
         np.save(_file(work, name), members, allow_pickle=False)
         digests[name] = hashlib.sha256(members.tobytes()).hexdigest()
     return digests
+
+
+def require_frozen(data: DataChoice, digests: Mapping[SplitName, str], *, where: Path) -> None:
+    """Insist on the test rows that the plan names by their digest, if it names any.
+
+    Args:
+        data: The plan's.
+        digests: What `write_members` gave, or the manifest has.
+        where: The dataset.
+
+    Raises:
+        FineTuneError: D09 where the test rows are others.
+    """
+    found = digests.get("test", "")
+    wanted = (data.test_digest or "").removeprefix("sha256:")
+    if found.startswith(wanted):
+        return
+    taken = f"sha256:{found[:12]}" if found else "null"
+    raise FineTuneError(
+        "D09",
+        what=f"the test rows have the digest {found[:12] or 'none'}, not {wanted[:12]}",
+        where=f"{where}, data.test_digest",
+        why="rows, seed or settings changed and moved the split; what was measured before cannot be compared",
+        fix="go back to the data and settings of before, or name the rows of the old test in data.test_paths; to take "
+        f"the new ones: --set data.test_digest={taken}",
+    )
 
 
 def changed_sides(before: Path, after: Path) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from finetune_exe.data.ingest import SourceRows, open_sources
 from finetune_exe.data.intake import LEAKS, Intake, Progress, draw, take_in
 from finetune_exe.data.launch import Launch, run_jobs
 from finetune_exe.data.manifest import describe
-from finetune_exe.data.membership import changed_sides, write_members
+from finetune_exe.data.membership import changed_sides, require_frozen, write_members
 from finetune_exe.data.parity import compare_engines
 from finetune_exe.data.shards import Condemned, ShardJob, address_of
 from finetune_exe.data.sides import PlannedSource, Sides, plan_sources, share_out
@@ -73,8 +73,8 @@ def prepare(
         rows that were changed in `altered.jsonl`, before and after.
 
     Raises:
-        FineTuneError: O01 where the folder exists; C02, C05, D01 to D04, D07, D08, D30 for the data; I01 while writing;
-            D31 where workers die.
+        FineTuneError: O01 where the folder exists; C02, C05, D01 to D04, D07 to D09, D30 for the data; I01 while
+            writing; D31 where workers die.
     """
     if folder.exists() and not overwrite:
         raise output_exists(folder)
@@ -168,6 +168,7 @@ def _finish(
     manifest = describe(plan, tokenizer, planned, files, opened[0], rows, assembled, work, jobs)
     words = choose_rows(rows.words[0], np.array(kept, np.int64))
     digests = write_members(work, words.exact, sides.numbers)
+    require_frozen(plan.data, digests, where=folder)
     splits = {name: split.model_copy(update={"members": digests[name]}) for name, split in manifest.splits.items()}
     notes = (*sides.notes, *changed_sides(folder, work))
     manifest = manifest.model_copy(update={"split_evidence": sides.evidence, "splits": splits, "notes": notes})

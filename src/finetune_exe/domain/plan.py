@@ -133,6 +133,8 @@ class DataChoice(Value):
     """Files of rows for the final evaluation; then none of the others are kept for it."""
     on_leak: Literal["drop", "keep"] = "drop"
     """What becomes of training rows that stand, in whole or in part, in the files for validation or test."""
+    test_digest: str | None = Field(default=None, pattern="^(sha256:)?[0-9a-f]{8,64}$")
+    """Digest of the test rows, or its beginning, as manifest and report name it; other rows are refused."""
 
 
 class LowRank(Value):

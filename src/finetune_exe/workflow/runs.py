@@ -109,6 +109,7 @@ def prepare_dataset(
     if (folder / MANIFEST).is_file() and not overwrite:
         manifest = PreparedDataset.read(folder / MANIFEST)
         if manifest.key == dataset_key(plan, tokenizer):
+            _require_frozen(plan, manifest, folder)
             note(f"the dataset in {folder} is up to date")
             return manifest
     manifest = prepare(
@@ -117,6 +118,12 @@ def prepare_dataset(
     for line in manifest.notes:
         note(line)
     return manifest
+
+
+def _require_frozen(plan: Plan, manifest: PreparedDataset, folder: Path) -> None:
+    from finetune_exe.data.membership import require_frozen
+
+    require_frozen(plan.data, {name: split.members for name, split in manifest.splits.items()}, where=folder)
 
 
 def plan_tokenizer(plan: Plan, *, note: Note) -> ChatTokenizer:
@@ -215,6 +222,7 @@ def _go_on(
     if not (run.dataset / MANIFEST).is_file():
         prepare_dataset(plan, run.dataset, progress=progress, note=note)
     data = load_dataset(run.dataset)
+    _require_frozen(plan, data.manifest, run.dataset)
     prepared(data.manifest)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     resumption = take_up(plan, data, plan_tokenizer(plan, note=note), base=base, run=run.path, flags=flags)
@@ -297,18 +305,23 @@ def evaluate_run(
         note: Told what takes long.
 
     Raises:
-        FineTuneError: E01 where this is no finished run, E05 where a suite cannot be used.
+        FineTuneError: E01 where this is no finished run, E05 where a suite cannot be used; D05 where its dataset is
+            not the one it was trained on, D09 where its test rows are not those that the plan names.
     """
     from finetune_exe.evaluation.evaluate import evaluate
     from finetune_exe.evaluation.suites import read_suites
     from finetune_exe.models.locate import cache_folder, model_folder
-    from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.prepared.store import damaged, load_dataset
     from finetune_exe.report.html.evaluation import evaluation_page
     from finetune_exe.text.tokenizer import load_tokenizer
 
     run = RunFolder(path)
     plan, summary = open_run(path)
     plan = settings or plan
+    data = load_dataset(run.dataset)
+    _require_frozen(plan, data.manifest, run.dataset)
+    if summary.inputs["dataset"] != data.manifest.digest():
+        raise damaged(run.dataset, "it is not the one that the run was trained on, so its test rows may be others")
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     asked, left_out = read_suites(suites, max_items=suite_items) if suites is not None else ([], [])
     for reason in left_out:
@@ -316,7 +329,7 @@ def evaluate_run(
     note("loading the models")
     evaluation = evaluate(
         plan,
-        load_dataset(run.dataset),
+        data,
         summary,
         base=base,
         run=path,

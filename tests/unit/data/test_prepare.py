@@ -211,6 +211,22 @@ def test_an_unknown_group_column_is_refused_with_the_near_one(tmp_path: Path, to
     assert "did you mean 'user_id'" in error.what
 
 
+def test_other_test_rows_than_the_frozen_ones_are_refused(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(60))
+    first = prepare(plan_for(path), tokenizer, tmp_path / "out")
+    digest = first.splits["test"].members
+    frozen = plan_for(path, test_digest=digest[:12])
+    assert prepare(frozen, tokenizer, tmp_path / "out", overwrite=True).splits["test"].members == digest
+    assert dataset_key(frozen, tokenizer) == first.key
+    write_jsonl(path, alpaca_rows(90))
+    with pytest.raises(FineTuneError) as caught:
+        prepare(frozen, tokenizer, tmp_path / "out", overwrite=True)
+    assert caught.value.code == "D09"
+    assert digest[:12] in caught.value.what
+    assert load_dataset(tmp_path / "out").manifest.splits["test"].members == digest
+    assert prepare(plan_for(path), tokenizer, tmp_path / "out", overwrite=True).splits["test"].members != digest
+
+
 def test_too_few_groups_are_refused(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     error = refusal(
         [{**row, "user": n % 2} for n, row in enumerate(alpaca_rows(9))], tmp_path, tokenizer, group_by="user"

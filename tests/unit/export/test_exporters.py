@@ -130,6 +130,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "data.validation_paths": {"data": DataChoice(validation_paths=("v.jsonl",))},
     "data.test_paths": {"data": DataChoice(test_paths=("t.jsonl",))},
     "data.on_leak": {"data": DataChoice(on_leak="keep")},
+    "data.test_digest": {"data": DataChoice(test_digest="0123abcd")},
     "evaluation.metrics": {"evaluation": EvaluationChoice(metrics=("chrf",))},
     "evaluation.max_generations": {"evaluation": EvaluationChoice(max_generations=5)},
     "evaluation.max_new_tokens": {"evaluation": EvaluationChoice(max_new_tokens=9)},
