@@ -21,11 +21,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune_exe.domain.evaluation import WindowPolicy
-from finetune_exe.evaluation.forgetting import GENERIC_TEXTS
 from finetune_exe.evaluation.perplexity import measure_documents
 from finetune_exe.evaluation.suites import Suite, read_suites, score_suite
 from finetune_exe.models.load import load_model, settle_libraries
 from finetune_exe.models.locate import model_folder
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 BATCH = 16

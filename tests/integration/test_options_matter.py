@@ -16,7 +16,7 @@ from tests.tiny import write_model, write_rows
 
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import SPLITS
-from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
+from finetune_exe.domain.events import AnyEvent, Evaluated, Sampled, StepFinished
 from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
@@ -38,7 +38,8 @@ USUAL = (
     "data.group_by=topic", "data.validation_fraction=0.2", "data.test_fraction=0.3", "data.max_length=128",
     "precision.base_dtype=float32", "optimizer.learning_rate=1e-2", "method.lora_dropout=0.0",
     "batch.micro_batch_size=4", "batch.gradient_accumulation_steps=1", "batch.packing=false", "schedule.epochs=3.0", "schedule.max_steps=6",
-    "checkpoints.evaluations_per_epoch=4.0", "checkpoints.keep_last=2", "evaluation.max_new_tokens=4",
+    "checkpoints.evaluations_per_epoch=4.0", "checkpoints.keep_last=2", "checkpoints.samples_per_evaluation=0",
+    "evaluation.max_new_tokens=4",
     "evaluation.max_generations=6", "evaluation.metrics=[perplexity, chrf]",
 )  # fmt: skip
 
@@ -185,6 +186,7 @@ def training(bench: Bench, plan: Plan) -> Seen:
         "padded": summary.padded_tokens,
         "initial": summary.initial_validation_loss,
         "evaluated": [event.step for event in events if isinstance(event, Evaluated)],
+        "sampled": [len(event.samples) for event in events if isinstance(event, Sampled)],
         "kept": sorted(path.name for path in (run / "checkpoints").iterdir()),
         "weights": {name: tensor.tolist() for name, tensor in load_file(weights).items()},
     }
@@ -305,6 +307,9 @@ CASES: dict[str, Case] = {
     "checkpoints.keep_last": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
     "checkpoints.save_every_minutes": Case(value="1e-6", phase=training, differs="kept", same=("losses", "evaluated")),
     "checkpoints.save_every_steps": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
+    "checkpoints.samples_per_evaluation": Case(
+        value="2", phase=training, differs="sampled", same=("losses", "weights")
+    ),
     "checkpoints.early_stopping_patience": Case(value="1", phase=training, differs="num_steps", beside=PATIENT),
     "evaluation.metrics": Case(value="[perplexity, rouge_l]", phase=evaluation, differs="metrics"),
     "evaluation.max_generations": Case(value="2", phase=evaluation, differs="answers", same=("metrics",)),

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.diagnosis.match import Hit, repeated_part
+from finetune_exe.domain.events import Sampled
 
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 _SMALL_BYTES = 20_000
 _SAMPLE_BYTES = 1 << 22
 _LARGEST_HEADER = 1 << 26
 _MOST_ROWS = 5000
+_FEWEST_ANSWERS = 3
 _ANSWERS = ("prediction", "pred", "generated", "generated_text", "output", "completion", "response", "answer", "tuned")
 _ENDS = (".", "!", "?", "}", '"', "`")
 _BASE = ("base", "base_output", "base_answer", "before")
@@ -54,7 +56,7 @@ def look_at_answers(path: Path) -> Iterator[Hit]:
     """Look at generated answers, one JSON object a line, for loops, sameness, missing ends and likeness to the base."""
     rows = list(_rows(path))
     answers = [text for row in rows if (text := _text(row, _ANSWERS)) is not None]
-    if len(answers) < 3:
+    if len(answers) < _FEWEST_ANSWERS:
         return
     total = len(answers)
     loops = [part for text in answers if (part := repeated_part(text))]
@@ -76,6 +78,35 @@ def look_at_answers(path: Path) -> Iterator[Hit]:
     same = sum(mine.strip() == base.strip() for mine, base in pairs)
     if len(pairs) >= 3 and same >= 0.9 * len(pairs):
         yield _hit("adapter_not_applied", 0.85, f"{same} of {len(pairs)} answers are those of the base model")
+
+
+def look_at_samples(looks: Sequence[Sampled]) -> Iterator[Hit]:
+    """Hold the rows answered while a run trained against the answers before it: loops, and one answer to everything.
+
+    It has to be so at the last two looks: one answer that goes astray is no collapse.
+    """
+    if len(looks) < 3 or looks[0].step:
+        return
+    first, recent = looks[0].samples, looks[-2:]
+    sound = {sample.prompt for sample in first if not repeated_part(sample.answer)}
+    loops = [
+        [sample for sample in look.samples if sample.prompt in sound and repeated_part(sample.answer)]
+        for look in recent
+    ]  # fmt: skip
+    if all(2 * len(found) >= max(2, len(look.samples)) for found, look in zip(loops, recent, strict=True)):
+        part = repeated_part(loops[-1][0].answer)
+        text = f"{len(loops[-1])} of {len(recent[-1].samples)} answers repeat themselves since training began: {part}"
+        yield _hit("repetition", 0.75, text)
+    if all(map(_is_one_answer, recent)) and not _is_one_answer(looks[0]):
+        count, answer = len(recent[-1].samples), recent[-1].samples[0].answer
+        yield _hit("repetition", 0.7, f"all {count} answers to different rows are the same: {answer[:80]}")
+
+
+def _is_one_answer(look: Sampled) -> bool:
+    """Say whether rows with different answers got one and the same."""
+    answers = {sample.answer.strip() for sample in look.samples}
+    wanted = {sample.reference.strip() for sample in look.samples}
+    return len(look.samples) >= _FEWEST_ANSWERS and len(answers) == 1 and len(wanted) == len(look.samples)
 
 
 def _hit(label: str, strength: float, text: str) -> Hit:

@@ -169,6 +169,11 @@ def _judge_validation(series: Series, losses: Sequence[float]) -> Judgement:
     if after == 0 and gained >= RISE:
         said = f"the last validation loss is the lowest, {100 * gained:.1f} % under what the first two thirds reached"
         return Judgement(label="undertrained", confidence=0.75, evidence=(said,))
+    flat = lowest > (1 - RISE) * losses[0] and last_train > (1 - RISE) * first_train
+    if flat and len(series.train) >= _RECENT:
+        fell = f"validation loss fell by {100 * (1 - lowest / losses[0]):.1f} % since its first value {losses[0]:.4g}"
+        trained = f"train loss goes from {first_train:.4g} to {last_train:.4g}"
+        return Judgement(label="plateau", confidence=0.7, evidence=(fell, trained))
     return Judgement(label="healthy", confidence=0.8, evidence=(shown,))
 
 

@@ -26,6 +26,8 @@ _MIXED_WEIGHT = 0.85
 _CLEARLY_TOLD = 0.5
 _EXCURSION = 0.86
 """How sure a loss that climbs far above its start makes of a learning rate too high."""
+_FORGETTING = 0.8
+"""How sure general text that became unlikely makes of forgetting."""
 _SUSPICION_BESIDE_FAILURE = 0.5
 _MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
@@ -35,7 +37,8 @@ _SIGNALS_OF = {
     "divergence": ("divergence", "excursion", "spikes"),
     "lr_divergence": ("divergence", "excursion", "gradient_growth", "spikes"), "nan_loss": ("train_loss_not_finite",),
     "nan_eval": ("validation_loss_not_finite",), "undertrained": ("undertrained",), "plateau": ("plateau",),
-    "underfitting": ("plateau", "undertrained"), "memorisation_suspected": ("staircase",),
+    "underfitting": ("plateau", "undertrained"),
+    "catastrophic_forgetting": ("forgetting",), "memorisation_suspected": ("staircase",),
     "slow_training": ("slowdown",),
     "oom": ("memory_growth",), "grad_accum_loss": ("loss_scale_mismatch",), "loss_zero_masked": ("no_gradient",),
 }  # fmt: skip
@@ -94,6 +97,8 @@ def _findings(material: Material, context: str) -> list[Finding]:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
     if any(signal.name == "excursion" for signal in shown) and not material.series.rewards:
         weights["lr_divergence"] = max(_EXCURSION, weights.get("lr_divergence", 0.0))
+    if any(signal.name == "forgetting" for signal in shown):
+        weights["catastrophic_forgetting"] = max(_FORGETTING, weights.get("catastrophic_forgetting", 0.0))
     if material.unfinished:
         weights["interrupted"] = 0.45
     if not failed and (judgement is None or judgement.label in _SOUND):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from finetune_exe.diagnosis.artefacts import ADAPTERS, look_at_adapter, look_at_answers
+from finetune_exe.diagnosis.artefacts import ADAPTERS, look_at_adapter, look_at_answers, look_at_samples
 from finetune_exe.diagnosis.checks import suspicions
 from finetune_exe.diagnosis.config import SUFFIXES, Config, read_config, read_value
 from finetune_exe.diagnosis.match import Hit, Scan
@@ -22,6 +22,7 @@ from finetune_exe.domain.events import (
     LossSpiked,
     Noticed,
     RunFinished,
+    Sampled,
     StepSkipped,
     read_events,
 )
@@ -149,6 +150,7 @@ def _read_own_events(path: Path, material: Material) -> None:
     notices = (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed))
     material.scan.read(notices, Sieve())
     material.hits += _incidents(events)
+    material.hits += look_at_samples([event for event in events if isinstance(event, Sampled)])
 
 
 def _incidents(events: Sequence[AnyEvent]) -> Iterator[Hit]:

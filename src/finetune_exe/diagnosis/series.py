@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_exe.diagnosis.read import Line, nothing_to_diagnose
 from finetune_exe.diagnosis.sieve import Kind
-from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
+from finetune_exe.domain.events import AnyEvent, Evaluated, GeneralTextMeasured, StepFinished
 
 _MOST_POINTS = 2048
 
@@ -37,6 +37,8 @@ class Point:
     step: float | None = None
     train_loss: float | None = None
     eval_loss: float | None = None
+    general_loss: float | None = None
+    """Of text that has nothing to do with the task."""
     grad_norm: float | None = None
     learning_rate: float | None = None
     epoch: float | None = None
@@ -188,12 +190,14 @@ def read_run_events(events: Sequence[AnyEvent]) -> Series:
     """Read the events of one of our own runs; what a resumed run did again replaces what it did before."""
     points: list[Point] = []
     for event in events:
-        if not isinstance(event, StepFinished | Evaluated):
+        if not isinstance(event, StepFinished | Evaluated | GeneralTextMeasured):
             continue
         while points and (points[-1].step or 0) > event.step:
             points.pop()
         if isinstance(event, Evaluated):
             points.append(Point(step=event.step, epoch=event.epoch, eval_loss=event.validation_loss))
+        elif isinstance(event, GeneralTextMeasured):
+            points.append(Point(step=event.step, general_loss=event.loss))
         else:
             points.append(
                 Point(

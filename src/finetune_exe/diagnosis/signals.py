@@ -22,6 +22,11 @@ _SLOWER = 0.7
 _MEMORY_GROWTH = 1.2
 _NORM_GROWTH = 10.0
 _SCALE = 3.0
+FORGOTTEN = 0.25
+"""Nats a token that general text may lose, as much as its divergence may be for a model to count as ready.
+
+Source: PEFT's comparison of methods (knowledge/methods.toml): the loss on Wikipedia rises by 0.03 to 0.05 with sound
+settings and by 0.31 at too high a rate."""
 _FEW = 8
 _EXCURSION = 1.5
 _GUESSING = 13.8
@@ -162,6 +167,19 @@ def _plateau(series: Series) -> Iterator[Signal]:
         yield Signal(name="plateau", step=found[0][0].step, effect=change, text=text)
 
 
+def _forgetting(series: Series) -> Iterator[Signal]:
+    """Hold the loss of general text against that before the first step; two measurements in a row decide."""
+    found = _finite(series, "general_loss")
+    if len(found) < 3:
+        return
+    before = found[0][1]
+    lost = min(loss for _, loss in found[-2:]) - before
+    if lost > FORGOTTEN:
+        begun = next(point for point, loss in found if loss - before > FORGOTTEN)
+        text = f"the loss of general text went from {before:.3f} to {found[-1][1]:.3f} nats a token"
+        yield Signal(name="forgetting", step=begun.step, effect=lost, text=text)
+
+
 def _still_falling(series: Series) -> Iterator[Signal]:
     found = _finite(series, "eval_loss")
     losses = [loss for _, loss in found]
@@ -227,7 +245,7 @@ def _scales(series: Series) -> Iterator[Signal]:
 
 
 _LOOKS: tuple[Callable[[Series], Iterator[Signal]], ...] = (
-    _not_finite, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _still_falling,
+    _not_finite, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _forgetting, _still_falling,
     _unsteady, _norms, _pace, _scales,
 )  # fmt: skip
 

@@ -41,6 +41,8 @@ class StepFinished(Event, frozen=True, kw_only=True, tag="step"):
     processed_tokens: int
     padded_tokens: int
     step_seconds: float
+    memory_bytes: int | None = None
+    """Largest memory so far: allocated on the GPU, or resident of the process without one."""
 
 
 class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
@@ -50,6 +52,33 @@ class Evaluated(Event, frozen=True, kw_only=True, tag="evaluated"):
     epoch: float
     validation_loss: float
     best: bool
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that the model answered while it trained."""
+
+    prompt: str
+    """The end of what was asked."""
+    answer: str
+    reference: str
+    """The answer that the row has."""
+    stopped: bool
+    """Whether the model ended its answer by itself."""
+
+
+class Sampled(Event, frozen=True, kw_only=True, tag="sampled"):
+    """A few validation rows were answered."""
+
+    step: int
+    samples: tuple[Sample, ...]
+
+
+class GeneralTextMeasured(Event, frozen=True, kw_only=True, tag="general_text"):
+    """The loss of text that has nothing to do with the task was measured."""
+
+    step: int
+    loss: float
+    """Mean over its tokens, in nats."""
 
 
 class PairsJudged(Event, frozen=True, kw_only=True, tag="pairs"):
@@ -156,6 +185,8 @@ AnyEvent = (
     | BatchShrunk
     | Evaluated
     | PairsJudged
+    | Sampled
+    | GeneralTextMeasured
     | CheckpointSaved
     | Noticed
     | Diagnosed

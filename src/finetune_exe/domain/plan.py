@@ -344,6 +344,8 @@ class Checkpoints(Value):
     """The same, counted in steps."""
     early_stopping_patience: int | None = Field(default=3, ge=1)
     """Stop after so many evaluations without a better validation loss; None never does."""
+    samples_per_evaluation: int = Field(default=3, ge=0)
+    """Validation rows answered in a few words at an evaluation, to be read while the run goes on; 0 answers none."""
 
 
 class EvaluationChoice(Value):

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.evaluation.cache import ResultCache, digest_of
-from finetune_exe.evaluation.forgetting import GENERIC_TEXTS, Moved, Predictions, hold_against, predict
+from finetune_exe.evaluation.forgetting import Moved, Predictions, hold_against, predict
 from finetune_exe.evaluation.likelihood import RowLikelihoods, measure_likelihoods
 from finetune_exe.evaluation.memorisation import SHORTEST, extraction_flags
 from finetune_exe.evaluation.refusal_probe import Leanings, measure_leanings
@@ -19,6 +19,7 @@ from finetune_exe.evaluation.suites import Suite, score_suite
 from finetune_exe.models.generate import Answer, generate
 from finetune_exe.models.merge import merged
 from finetune_exe.prepared.store import SplitData
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 CHUNK = 64

@@ -130,6 +130,13 @@ def advise_checkpoints(
             confidence="high",
         ),
         "checkpoints.save_every_minutes": _cadence(checkpoint_bytes),
+        "checkpoints.samples_per_evaluation": Decision(
+            value=usual.samples_per_evaluation,
+            reason="answers to read while the run goes on, left out where looks take more than 2 % of the time",
+            source="default",
+            confidence="high",
+            would_change="nobody watches: 0",
+        ),
         "checkpoints.early_stopping_patience": Decision(
             value=usual.early_stopping_patience,
             reason="stops when so many looks in a row bring nothing better; the best checkpoint is kept in any case",

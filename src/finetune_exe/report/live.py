@@ -14,6 +14,7 @@ from finetune_exe.domain.events import (
     CheckpointSaved,
     Diagnosed,
     Evaluated,
+    GeneralTextMeasured,
     LossSpiked,
     Noticed,
     PairsJudged,
@@ -21,17 +22,21 @@ from finetune_exe.domain.events import (
     RunResumed,
     RunStarted,
     RunStopped,
+    Sample,
+    Sampled,
     StepFinished,
     StepSkipped,
 )
 from finetune_exe.report.boxes import clean
-from finetune_exe.units import format_count, format_duration, format_parameters
+from finetune_exe.units import format_bytes, format_count, format_duration, format_parameters
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PLAIN_INTERVAL_SECONDS = 5.0
 SHOWN_ROWS = 4
+SHOWN_CHARACTERS = 60
+"""Of each part of a sample."""
 _SMOOTHING = 0.9
 
 
@@ -81,8 +86,11 @@ class LiveView:
                     f"step {event.step}: {event.accuracy:.0%} of the validation pairs ranked right, "
                     f"margin {event.margin:.3f}"
                 )
-            case PairsJudged():
+            case PairsJudged() | GeneralTextMeasured():
                 pass
+            case Sampled():
+                for sample in event.samples:
+                    self.note(f"step {event.step}: {_sample(sample)}")
             case CheckpointSaved():
                 self.note(f"step {event.step}: checkpoint {event.path}")
             case Noticed():
@@ -123,6 +131,7 @@ class LiveView:
         words = [f"ETA {format_duration(remaining)}", f"loss {loss:.3f}"]
         words += [f"validation {self._validation:.3f}"] if self._validation is not None else []
         words += [f"{format_count(speed)} learned tokens/s"]
+        words += [format_bytes(event.memory_bytes)] if event.memory_bytes else []
         self._surface.state("step", event.step, event.num_steps, ", ".join(words))
 
 
@@ -148,6 +157,13 @@ def _incident(event: RunResumed | RunStopped | StepSkipped | LossSpiked | BatchS
             return f"step {event.step}: {event.title} ({'; '.join(event.evidence)}). {event.fix} {settings}".rstrip()
         case _:
             assert_never(event)
+
+
+def _sample(sample: Sample) -> str:
+    """Put question, answer and what the row says on one line; of the question the end is what was asked last."""
+    asked = " ".join(sample.prompt.split())[-SHOWN_CHARACTERS:]
+    answer, reference = (" ".join(text.split())[:SHOWN_CHARACTERS] for text in (sample.answer, sample.reference))
+    return f'"{asked}" is answered "{answer}" (the row says "{reference}")'
 
 
 def _places(rows: Sequence[str]) -> str:

@@ -27,9 +27,11 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import mean_loss
 from finetune_exe.prepared.reading import read_by_calls
 from finetune_exe.prepared.store import PreparedFolder, SplitData
+from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
+from finetune_exe.training.looks import Looks, prepare_looks
 from finetune_exe.training.memory import start_measuring
 from finetune_exe.training.pairs import judge_pairs
 from finetune_exe.training.rehearsal import check_vocabulary, require_room, run_rehearsal
@@ -61,6 +63,7 @@ class Course:
     checkpoints: Checkpoints
     tally: Tally
     guards: Guards
+    looks: Looks
     emit: Emit
     clock: Callable[[], float]
     started: float
@@ -119,7 +122,7 @@ class Course:
         refuse_many_skips(self.tally.skipped_in_a_row, reason=reason, step=step, rows=rows)
 
     def evaluate(self, step: int) -> None:
-        """Measure the validation loss.
+        """Measure the validation loss, and look at a few answers where there is time.
 
         Raises:
             FineTuneError: T01 where it is not finite.
@@ -136,6 +139,8 @@ class Course:
         judge_pairs(self.setup, "validation", step, self.emit, seconds=self.seconds())
         point = EvaluationPoint(step=step, epoch=self.epoch(step), validation_loss=loss)
         best = self.tally.judge(point)
+        if self.looks.is_due(self.seconds()):
+            self.looks.look(step, clock=self.seconds)
         self.emit(Evaluated(seconds=self.seconds(), step=step, epoch=point.epoch,
                             validation_loss=loss, best=best))  # fmt: skip
 
@@ -219,15 +224,18 @@ def begin(
         guards=Guards(setup=setup, split=train_split, pad=pad, micro_batch_size=plan.batch.micro_batch_size,
                       planned_size=plan.batch.micro_batch_size,
                       packing=plan.batch.packing, shrunk=shrunk),
+        looks=prepare_looks(setup, plan, load_tokenizer(base, chat_template=plan.data.chat_template),
+                            splits["validation"], emit=emit),
         emit=emit, clock=clock, started=started, saved=(0, started),
     )  # fmt: skip
     if resumption is not None:
         _take_up(course, resumption, run)
-    if rehearse and setup.ranks.count == 1:
+    if rehearse:
         epoch = plan_epoch(train_split.lengths, plan.batch_of_step, seed=plan.seed, epoch=0)
         cost = run_rehearsal(setup, course.guards, epoch, course.validation, pad=pad, folder=course.checkpoints.folder,
                              max_norm=plan.optimizer.max_grad_norm)  # fmt: skip
-        require_room(cost, run=run, keep_last=plan.checkpoints.keep_last, there=len(course.checkpoints.steps))
+        if setup.ranks.is_first:
+            require_room(cost, run=run, keep_last=plan.checkpoints.keep_last, there=len(course.checkpoints.steps))
     start_measuring(setup.device)
     if resumption is None:
         _announce(course)
@@ -243,6 +251,7 @@ def _announce(course: Course) -> None:
     ))  # fmt: skip
     loss = course.tally.initial_loss = mean_loss(setup.losses, course.validation, pad_token_id=course.pad)
     judge_pairs(setup, "validation", 0, course.emit, seconds=course.seconds())
+    course.looks.look(0, clock=course.seconds)
     course.emit(Evaluated(seconds=course.seconds(), step=0, epoch=0.0, validation_loss=loss, best=False))
 
 

@@ -57,10 +57,12 @@ class Guards:
     def attempt(self, micro_batches: Step, *, max_norm: float | None) -> Attempt:
         """Leave the gradient of one step to the optimizer, with fewer rows at a time where memory runs out.
 
-        The rows of the step and what is learned from them stay the same.
+        The rows of the step and what is learned from them stay the same. Of several processes, all take fewer rows
+        where it runs out in one of them.
 
         Raises:
-            FineTuneError: T14 where memory runs out with one row at a time.
+            FineTuneError: T14 where memory runs out with one row at a time, or among processes that hold parts of one
+                model.
         """
         random = random_state(self.setup.device)
         while True:
@@ -72,9 +74,11 @@ class Guards:
             try:
                 return Attempt(rows, learn(self.setup, rows, max_norm=max_norm))
             except (MemoryError, RuntimeError) as fault:
-                if self.setup.ranks.count > 1 or not is_out_of_memory(fault):
+                if not is_out_of_memory(fault):
                     raise
-                said = " ".join(str(fault).split())[:200]
+                said = words_of(fault)
+                if self.setup.ranks.is_sharded:
+                    raise self._cut_up(said) from fault
             self.setup.optimizer.zero_grad(set_to_none=True)
             release_memory(self.setup.device)
             restore_random_state(random)
@@ -110,6 +114,17 @@ class Guards:
         self.micro_batch_size //= 2
         self.shrunk(self.micro_batch_size, said)
 
+    def _cut_up(self, said: str) -> FineTuneError:
+        """Say that processes that wait for each other within a pass cannot go back to its beginning."""
+        return FineTuneError(
+            "T14",
+            what=f"memory runs out with {self.micro_batch_size} rows in a pass",
+            where=f"process {self.setup.ranks.index} of {self.setup.ranks.count}",
+            why=f"with parallelism.kind=fsdp the others wait within the pass and cannot begin it again: {said}",
+            fix="go on with --resume --allow-plan-change and half the batch.micro_batch_size, twice the "
+            "batch.gradient_accumulation_steps",
+        )
+
     def name(self, micro_batches: Step) -> tuple[str, ...]:
         """Say where the rows of a step stand: file:line."""
         wanted = sorted({int(self.split.rows[index]) for part in micro_batches for index in part})
@@ -139,6 +154,11 @@ class Guards:
 
     def _length(self, index: int) -> int:
         return sum(len(sequence.tokens) for sequence in self.split.members(index))
+
+
+def words_of(fault: BaseException) -> str:
+    """Give what an allocator said, on one line."""
+    return " ".join(str(fault).split())[:200]
 
 
 def refuse_many_skips(skipped_in_a_row: int, *, reason: str, step: int, rows: Sequence[str]) -> None:

@@ -12,7 +12,9 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import PreparedFolder
-from finetune_exe.training.course import begin
+from finetune_exe.training.batches import Step
+from finetune_exe.training.course import Course, begin
+from finetune_exe.training.memory import peak_memory_bytes
 from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.resume import Resumption, resume_command
 from finetune_exe.training.schedule import learning_rate
@@ -58,39 +60,23 @@ def train(
     """
     begun = clock()
     course = begin(plan, data, base=base, run=run, emit=emit, resumption=resumption, rehearse=rehearse, clock=clock)
-    setup, tally, num_steps = course.setup, course.tally, course.num_steps
+    ranks, tally, num_steps = course.setup.ranks, course.tally, course.num_steps
     out_of_time = False
     for step, micro_batches in course.remaining(resumption):
         if tally.is_stale:
             break
         if step > tally.steps:
-            step_started = clock()
-            rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=num_steps)
-            set_learning_rate(setup.optimizer, rate)
-            setup.ranks.reseed(plan.seed, step)
-            attempt = course.guards.attempt(micro_batches, max_norm=plan.optimizer.max_grad_norm)
-            if attempt.learned is None or not attempt.is_finite:
-                course.skip(step, micro_batches, attempt)
-            else:
-                setup.optimizer.step()
-                learned, processed, padded = setup.ranks.totals(*count_tokens(attempt.rows))
-                finished = StepFinished(
-                    seconds=course.seconds(), step=step, num_steps=num_steps, epoch=course.epoch(step),
-                    loss=attempt.learned.loss, learning_rate=rate, gradient_norm=attempt.learned.gradient_norm,
-                    learned_tokens=round(learned), processed_tokens=round(processed), padded_tokens=round(padded),
-                    step_seconds=clock() - step_started,
-                )  # fmt: skip
-                course.count(finished, micro_batches, attempt)
+            _make_step(course, step, micro_batches)
 
-        asked = setup.ranks.agree(asked_to_stop())
-        out_of_time = setup.ranks.any(max_seconds is not None and clock() - begun > max_seconds)
+        asked = ranks.agree(asked_to_stop())
+        out_of_time = ranks.any(max_seconds is not None and clock() - begun > max_seconds)
         due = step % course.every == 0 or step == num_steps or out_of_time
         evaluated = not (due and asked)
         if due and evaluated:
             course.evaluate(step)
         if course.save_due(step, evaluated=due and evaluated):
             course.save(step, evaluated=evaluated)
-        asked = asked or setup.ranks.agree(asked_to_stop())
+        asked = asked or ranks.agree(asked_to_stop())
         if asked:
             course.save(step, evaluated=evaluated)
             emit(RunStopped(seconds=course.seconds(), step=step, reason=asked))
@@ -102,8 +88,29 @@ def train(
     stop = "early_stopping" if tally.is_stale else "out_of_time" if out_of_time else "finished"
     emit(RunFinished(seconds=course.seconds(), stop_reason=stop, best_step=tally.best_step,
                      best_validation_loss=tally.best_loss))  # fmt: skip
-    return tally.summary(plan, setup, course.checkpoints, dataset_digest=data.manifest.digest(), stop_reason=stop,
-                         total_seconds=course.seconds())  # fmt: skip
+    return tally.summary(plan, course.setup, course.checkpoints, dataset_digest=data.manifest.digest(),
+                         stop_reason=stop, total_seconds=course.seconds())  # fmt: skip
+
+
+def _make_step(course: Course, step: int, micro_batches: Step) -> None:
+    """Learn from the rows of one step, or leave it out where its numbers would destroy the weights."""
+    started, setup, plan = course.clock(), course.setup, course.plan
+    rate = learning_rate(step, plan.schedule, peak=plan.optimizer.learning_rate, num_steps=course.num_steps)
+    set_learning_rate(setup.optimizer, rate)
+    setup.ranks.reseed(plan.seed, step)
+    attempt = course.guards.attempt(micro_batches, max_norm=plan.optimizer.max_grad_norm)
+    if attempt.learned is None or not attempt.is_finite:
+        course.skip(step, micro_batches, attempt)
+        return
+    setup.optimizer.step()
+    learned, processed, padded = setup.ranks.totals(*count_tokens(attempt.rows))
+    finished = StepFinished(
+        seconds=course.seconds(), step=step, num_steps=course.num_steps, epoch=course.epoch(step),
+        loss=attempt.learned.loss, learning_rate=rate, gradient_norm=attempt.learned.gradient_norm,
+        learned_tokens=round(learned), processed_tokens=round(processed), padded_tokens=round(padded),
+        step_seconds=course.clock() - started, memory_bytes=peak_memory_bytes(setup.device),
+    )  # fmt: skip
+    course.count(finished, micro_batches, attempt)
 
 
 def _stopped(reason: str, step: int, num_steps: int, run: Path) -> FineTuneError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,10 @@ from finetune_exe.models.forward import batch_of, batches_by_length
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
-from finetune_exe.training.guards import Guards
+from finetune_exe.training.guards import Guards, words_of
 from finetune_exe.training.memory import is_out_of_memory, release_memory
 from finetune_exe.training.setup import Setup
+from finetune_exe.training.sharding import whole_state
 from finetune_exe.training.state import FOLDER, restore_state
 from finetune_exe.units import format_bytes
 
@@ -73,6 +73,7 @@ def run_rehearsal(
     """Save, learn from the longest rows, evaluate the longest, save again, and go back to what was saved first.
 
     What would fail after hours fails here: memory, a disk that is full or closed to us, weights that do not come back.
+    Several processes do all of it together, each with the longest rows.
 
     Args:
         setup: Model and optimizer, as the first step will find them; they are left so to the last bit.
@@ -86,49 +87,64 @@ def run_rehearsal(
     Raises:
         FineTuneError: T14 where one row is too much for the memory; I01 or I12 where nothing can be saved.
     """
-    with refusals(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder, prefix=f"{UNFINISHED}rehearsal-"))
+    ranks, work = setup.ranks, folder / f"{UNFINISHED}rehearsal"
+    before, after = work / "before", work / "after"
     try:
-        before, after = work / "before", work / "after"
-        with refusals(work):
-            before.mkdir()
-            write_learned(setup, before)
+        _write_together(setup, before)
         lengths = guards.split.lengths
         longest = max(
             (part for step in epoch for part in step),
             key=lambda part: sum(lengths[row] for row in part) if guards.packing else _area(part, lengths),
         )
-        while True:
-            try:
-                _step_and_look(setup, guards, longest, validation, pad=pad, max_norm=max_norm)
-                break
-            except (MemoryError, RuntimeError) as fault:
-                if not is_out_of_memory(fault):
-                    raise
-                said = " ".join(str(fault).split())[:200]
+        while said := _out_of_memory(setup, guards, longest, validation, pad=pad, max_norm=max_norm):
             release_memory(setup.device)
             restore_state(setup, before / FOLDER)
             guards.shrink(said, [longest])
         started = time.monotonic()
-        with refusals(work):
-            after.mkdir()
-            write_learned(setup, after)
+        _write_together(setup, after)
         seconds = time.monotonic() - started
         restore_state(setup, before / FOLDER)
         whole = _size(after)
-        return CheckpointCost(whole, whole - _size(after / FOLDER), seconds)
+        cost = CheckpointCost(whole, whole - _size(after / FOLDER), seconds)
+        ranks.any(False)  # all have read it
+        return cost
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if ranks.is_first:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_together(setup: Setup, folder: Path) -> None:
+    """Write what a checkpoint holds; of several processes the first alone does, and the others wait for it."""
+    with whole_state(setup):
+        if setup.ranks.is_first:
+            with refusals(folder.parent):
+                folder.mkdir(parents=True)
+                write_learned(setup, folder)
+    setup.ranks.any(False)
+
+
+def _out_of_memory(
+    setup: Setup, guards: Guards, longest: Sequence[int], validation: SplitData, *, pad: int, max_norm: float | None
+) -> str:
+    """Make one step and look at validation rows; where memory runs out in any process say with what words, else ""."""
+    said = ""
+    try:
+        _step_and_look(setup, guards, longest, validation, pad=pad, max_norm=max_norm)
+    except (MemoryError, RuntimeError) as fault:
+        if setup.ranks.is_sharded or not is_out_of_memory(fault):
+            raise
+        said = words_of(fault) or "memory ran out"
+    elsewhere = setup.ranks.any(bool(said))
+    return said or ("memory ran out in another process of this training" if elsewhere else "")
 
 
 def _step_and_look(
     setup: Setup, guards: Guards, longest: Sequence[int], validation: SplitData, *, pad: int, max_norm: float | None
 ) -> None:
-    """Make one step with the longest rows, and measure the loss of the longest validation rows."""
+    """Make one step with the longest rows in every process, and measure the loss of the longest validation rows."""
     import torch
 
-    guards.attempt([list(longest)], max_norm=max_norm)
+    guards.attempt([list(longest)] * setup.ranks.count, max_norm=max_norm)
     setup.optimizer.step()
     lengths = validation.lengths
     widest = max(batches_by_length(validation), key=lambda part: _area(part, lengths))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,13 @@ ALLOW_PLAN_CHANGE, ALLOW_DATA_CHANGE = "--allow-plan-change", "--allow-data-chan
 ROUNDING = (
     "batch.micro_batch_size",
     "batch.gradient_accumulation_steps",
+    "parallelism.num_gpus",
+    "parallelism.kind",
     "batch.packing",
     "precision.gradient_checkpointing",
 )
-"""Settings that change how a step is computed but not what: the same but for rounding."""
+"""Settings that change how a step is computed but not what: the same but for rounding, and where processes learn
+together for what dropout leaves out."""
 _WHOLE_FILES_BELOW = 1 << 22
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
@@ -97,7 +101,7 @@ def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
         if path.startswith(HARMLESS):
             effect, flag = "changes no step", ALLOW_PLAN_CHANGE
         elif path in ROUNDING and rows:
-            effect, flag = "the same steps but for rounding", ALLOW_PLAN_CHANGE
+            effect, flag = f"the same steps but for {_what_differs(path)}", ALLOW_PLAN_CHANGE
         else:
             effect, flag = "other steps: another run", None
         yield Change(path, _shown(before), _shown(after), effect, flag)
@@ -187,9 +191,13 @@ def _last_seconds(events: Path) -> float:
 
 
 def _effective(settings: Mapping[str, Leaf]) -> int | None:
-    """Count the rows of a step."""
-    sizes = [size for path in ROUNDING[:2] if isinstance(size := settings.get(path), int)]
-    return sizes[0] * sizes[1] if len(sizes) == 2 else None
+    """Count the rows of a step, those of all processes."""
+    sizes = [size for path in ROUNDING[:3] if isinstance(size := settings.get(path), int)]
+    return math.prod(sizes) if len(sizes) == 3 else None
+
+
+def _what_differs(path: str) -> str:
+    return "rounding and dropout" if path.startswith("parallelism.") else "rounding"
 
 
 def _shown(value: Leaf) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from finetune_exe.models.forward import Rows, idle_rows
+from finetune_exe.training.memory import is_out_of_memory
 from finetune_exe.training.setup import Setup
 from finetune_exe.training.sharding import plain_number
 
@@ -64,18 +65,29 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
 
 
 def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
-    """Leave the gradient of the step's mean loss, scaled where there is a scaler, and return the loss."""
+    """Leave the gradient of the step's mean loss, scaled where there is a scaler, and return the loss.
+
+    Memory that runs out in one process is an error in all of them at the same place, so that they can try again
+    together; not where they hold parts of one model, for then they wait for each other within a pass.
+    """
     setup.optimizer.zero_grad(set_to_none=True)
     setup.losses.restart()
     num_idle = setup.ranks.most(len(rows)) - len(rows) if setup.ranks.is_sharded else 0
     (whole,) = setup.ranks.totals(sum(setup.losses.weight(batch) for batch in rows))
-    loss = 0.0
-    for batch in rows:
-        share = setup.losses(batch).nll_N.sum() / whole
-        setup.accelerator.backward(setup.scaler.scale(share))
-        loss += float(share.detach())
+    loss, fault = 0.0, None
+    try:
+        for batch in rows:
+            share = setup.losses(batch).nll_N.sum() / whole
+            setup.accelerator.backward(setup.scaler.scale(share))
+            loss += float(share.detach())
+    except (MemoryError, RuntimeError) as raised:
+        if setup.ranks.is_sharded or not is_out_of_memory(raised):
+            raise
+        fault = raised
     for _ in range(num_idle):
         setup.accelerator.backward(0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum())
+    loss, num_faults = setup.ranks.totals(loss, float(fault is not None))
+    if num_faults:
+        raise fault or MemoryError("memory ran out in another process of this training")
     setup.ranks.add_gradients(setup.trainable)
-    (loss,) = setup.ranks.totals(loss)
     return loss

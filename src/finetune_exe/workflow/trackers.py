@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetune_exe.diagnosis.redact import redact
-from finetune_exe.domain.events import AnyEvent, Emit, Evaluated, RunFinished, StepFinished
+from finetune_exe.domain.events import AnyEvent, Emit, Evaluated, GeneralTextMeasured, RunFinished, StepFinished
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import missing_component
 
@@ -206,6 +206,8 @@ def numbers_of(event: AnyEvent) -> tuple[int, dict[str, float]] | None:
             }
         case Evaluated():
             return event.step, {"validation/loss": event.validation_loss}
+        case GeneralTextMeasured():
+            return event.step, {"validation/general_text_loss": event.loss}
         case RunFinished():
             return event.best_step, {"validation/best_loss": event.best_validation_loss}
         case _:

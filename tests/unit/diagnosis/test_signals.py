@@ -123,3 +123,19 @@ def test_a_loss_that_climbs_far_above_its_start_is_an_excursion_even_if_it_comes
     found = named(points)["excursion"]
     assert found.step == 20
     assert found.effect == pytest.approx(8 / 2.15, rel=0.05)
+
+
+def general(losses: list[float]) -> list[Point]:
+    return [Point(step=20 * i, general_loss=loss) for i, loss in enumerate(losses)]
+
+
+def test_general_text_that_was_unlearned_is_found_where_it_went_over_the_limit() -> None:
+    found = named([*run(), *general([2.0, 2.1, 2.2, 2.9, 2.6])])["forgetting"]
+    assert found.step == 60
+    assert found.effect == pytest.approx(0.6), "the smaller of the last two counts"
+    assert "2.000 to 2.600" in found.text
+
+
+@pytest.mark.parametrize("losses", [[2.0, 2.0, 3.0, 2.1], [2.0, 3.0], [2.0, 2.2, 2.2], [3.0, 2.0, 1.0]])
+def test_general_text_that_is_still_known_is_no_forgetting(losses: list[float]) -> None:
+    assert named(general(losses)) == {}

@@ -13,9 +13,10 @@ import torch
 from tests.tiny import write_model
 
 from finetune_exe.evaluation.collapse import collapse_card, compression_ratio, distinct_runs, loops_at_end, self_bleu
-from finetune_exe.evaluation.forgetting import GENERIC_TEXTS, forgetting_card, hold_against, predict
+from finetune_exe.evaluation.forgetting import forgetting_card, hold_against, predict
 from finetune_exe.evaluation.memorisation import exposure, extraction_flags, memorisation_card
 from finetune_exe.models.load import load_model
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
 
 WORDS = [f"word{i}" for i in range(400)]
 

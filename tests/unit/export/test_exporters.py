@@ -110,6 +110,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "checkpoints.keep_last": {"checkpoints": Checkpoints(keep_last=1)},
     "checkpoints.save_every_minutes": {"checkpoints": Checkpoints(save_every_minutes=5.0)},
     "checkpoints.save_every_steps": {"checkpoints": Checkpoints(save_every_steps=50)},
+    "checkpoints.samples_per_evaluation": {"checkpoints": Checkpoints(samples_per_evaluation=0)},
     "checkpoints.early_stopping_patience": {"checkpoints": Checkpoints(early_stopping_patience=None)},
     "seed": {"seed": 7},
     "data.max_length": {"data": DataChoice(max_length=333)},

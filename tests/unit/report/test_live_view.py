@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from finetune_exe.domain.events import (
@@ -20,6 +21,8 @@ from finetune_exe.domain.events import (
     Noticed,
     RunFinished,
     RunStarted,
+    Sample,
+    Sampled,
     StepFinished,
 )
 from finetune_exe.report.live import PLAIN_INTERVAL_SECONDS, live_view
@@ -115,6 +118,23 @@ def test_a_resumed_run_judges_its_pace_by_its_own_steps() -> None:
             learned_tokens=10, processed_tokens=10, padded_tokens=10, step_seconds=2.0,
         ))  # fmt: skip
     assert "ETA 18 s" in stream.getvalue()
+
+
+def test_memory_and_answers_are_shown() -> None:
+    stream = io.StringIO()
+    sample = Sample(
+        prompt="user\nsay fox 3", answer="the \x1b[31mfox" + " said" * 40, reference="the fox", stopped=False
+    )
+    with live_view(stream, plain=True, clock=Clock()) as view:
+        view(msgspec.structs.replace(step(1), memory_bytes=3 << 29))
+        view(Sampled(seconds=1.0, step=1, samples=(sample, sample)))
+    state, *lines = stream.getvalue().splitlines()
+    assert state.endswith("300 learned tokens/s, 1.50 GiB")
+    assert len(lines) == 2
+    assert lines[0].startswith('step 1: "user say fox 3" is answered "the ')
+    assert lines[0].endswith('(the row says "the fox")')
+    assert "\x1b" not in lines[0]
+    assert len(lines[0]) < 160
 
 
 def test_a_long_step_has_an_eta() -> None:

@@ -37,6 +37,7 @@ def make(base: Path, rows_file: Path) -> MakePlan:
         kind = next((value[12:] for value in settings if value.startswith("method.kind=")), "lora")
         low_rank = kind in ("lora", "qlora")
         usual = ("data.group_by=topic", "precision.base_dtype=float32", "batch.packing=false",
+                 "checkpoints.samples_per_evaluation=0",
                  *["method.lora_dropout=0.0"] * low_rank)  # fmt: skip
         return make_plan(spec, hardware=SMALL, settings=(*usual, *settings))
 

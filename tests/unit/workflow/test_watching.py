@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from tests.unit.report import sample
 
-from finetune_exe.domain.events import AnyEvent, BatchShrunk, Diagnosed, Evaluated, StepFinished, encode_event
+from finetune_exe.domain.events import (
+    AnyEvent,
+    BatchShrunk,
+    Diagnosed,
+    Evaluated,
+    GeneralTextMeasured,
+    Sample,
+    Sampled,
+    StepFinished,
+    encode_event,
+)
 from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.workflow.watching import Watcher
 
@@ -67,3 +77,65 @@ def test_memory_that_ran_out_comes_with_the_sizes_that_fit(said: str, tmp_path: 
     assert isinstance(found, Diagnosed)
     assert found.label == "oom"
     assert found.patch == {"batch.micro_batch_size": 2, "batch.gradient_accumulation_steps": 8}
+
+
+def looked(folder: Path, general: list[float], answers: list[tuple[str, ...]]) -> list[Diagnosed]:
+    """Give the diagnoses of a run that is sound but for what looks at it showed."""
+    write_plan(sample.plan(), folder / "plan.yaml")
+    events: list[AnyEvent] = []
+
+    def emit(event: AnyEvent) -> None:
+        events.append(event)
+        with (folder / "events.jsonl").open("ab") as file:
+            file.write(encode_event(event) + b"\n")
+
+    watcher = Watcher(folder, emit)
+    for number, (loss, said) in enumerate(zip(general, answers, strict=True)):
+        step = 10 * number
+        watcher(GeneralTextMeasured(seconds=step, step=step, loss=loss))
+        samples = tuple(Sample(prompt=f"question {place}", answer=text, reference=f"right {place}", stopped=True)
+                        for place, text in enumerate(said))  # fmt: skip
+        watcher(Sampled(seconds=step, step=step, samples=samples))
+        falling_loss = 2.0 - 0.05 * number
+        watcher(Evaluated(seconds=step, step=step, epoch=number / 5, validation_loss=falling_loss, best=True))
+    return [event for event in events if isinstance(event, Diagnosed)]
+
+
+SOUND = ("one answer", "another answer", "a third answer")
+LOOPING = ("the end of the end of " * 6, "no more no more no more no more no more no more", "a third answer")
+SAME = ("yes, it is so",) * 3
+
+
+def mends(found: Diagnosed) -> bool:
+    """Whether the setting it advises is one of the plan's, and the learning rate is to fall."""
+    plan = sample.plan()
+    rate = found.patch.get("optimizer.learning_rate")
+    known = {path for path, _, _ in plan.settings()}
+    return known >= found.patch.keys() and isinstance(rate, float) and rate < plan.optimizer.learning_rate
+
+
+def test_forgetting_is_told_with_the_settings_that_mend_it(tmp_path: Path) -> None:
+    (found,) = looked(tmp_path, [2.0, 2.1, 2.6, 3.0], [SOUND] * 4)
+    assert found.label == "catastrophic_forgetting"
+    assert found.step == 30
+    assert any("general text" in text for text in found.evidence)
+    assert mends(found)
+
+
+@pytest.mark.parametrize("collapsed", [LOOPING, SAME], ids=["loops", "one answer to everything"])
+def test_collapse_is_told_with_the_settings_that_mend_it(collapsed: tuple[str, ...], tmp_path: Path) -> None:
+    (found,) = looked(tmp_path, [2.0] * 5, [SOUND, SOUND, SOUND, collapsed, collapsed])
+    assert found.label == "repetition"
+    assert found.step == 40, "once is no collapse"
+    assert mends(found)
+
+
+@pytest.mark.parametrize("answers", [[SOUND] * 5, [LOOPING] * 5, [SAME] * 5, [SOUND, SOUND, LOOPING, SOUND, LOOPING]])
+def test_a_model_that_answers_as_its_base_did_has_not_collapsed(answers: list[tuple[str, ...]], tmp_path: Path) -> None:
+    assert looked(tmp_path, [2.0, 2.2, 2.0, 2.1, 2.0], answers) == []
+
+
+def test_underfitting_is_told_with_the_settings_that_mend_it(tmp_path: Path) -> None:
+    found = {event.label: event for event in watched(tmp_path, [2.2] * 80, [2.2] * 8)}
+    (event,) = [found[label] for label in ("underfitting", "plateau") if label in found]
+    assert event.patch

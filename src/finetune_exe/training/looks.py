@@ -1,0 +1,160 @@
+"""Looks at a model while it trains: a few rows answered, and the loss of text that no task is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from finetune_exe.domain.events import Emit, GeneralTextMeasured, Noticed, Sample, Sampled
+from finetune_exe.domain.plan import Plan
+from finetune_exe.models.forward import mean_loss
+from finetune_exe.models.generate import generate
+from finetune_exe.models.preference import PreferenceLoss
+from finetune_exe.prepared.store import SplitData
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
+from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.training.memory import is_out_of_memory, release_memory
+from finetune_exe.training.setup import Setup
+
+SHARE_OF_TIME = 0.02
+"""Most of the run's time that looks may take; the first is always made, for the later ones are held against it."""
+QUICK_SECONDS = 0.5
+"""A look that takes less is not worth leaving out."""
+ANSWER_TOKENS = 32
+LONGEST_PROMPT = 512
+MOST_ROWS = 2000
+"""Rows that questions are chosen from."""
+GENERIC_TOKENS = 32
+"""Tokens taken of each general text."""
+_SHOWN_CHARACTERS = 400
+_BEGINNING = 16
+"""Tokens of a plain text that are given; the model goes on behind them."""
+
+
+class Question(NamedTuple):
+    """What a model is asked, and what the row says."""
+
+    prompt: tuple[int, ...]
+    reference: tuple[int, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Looks:
+    """Looks at one run's model."""
+
+    setup: Setup
+    plan: Plan
+    tokenizer: ChatTokenizer
+    questions: tuple[Question, ...]
+    general: SplitData | None
+    """General text; None where the model does not know its tokens."""
+    emit: Emit
+    seconds: list[float] = field(default_factory=list)
+    """What each look took."""
+
+    def is_due(self, elapsed: float) -> bool:
+        """Say whether a look is worth its time after so many seconds of the run; the first process decides for all."""
+        if not self.seconds or self.seconds[-1] < QUICK_SECONDS:
+            worth = True
+        else:
+            worth = sum(self.seconds) + self.seconds[-1] <= SHARE_OF_TIME * elapsed
+        return self.setup.ranks.any(worth and self.setup.ranks.is_first)
+
+    def look(self, step: int, *, clock: Callable[[], float]) -> None:
+        """Measure general text and answer the questions; of several processes all must call it.
+
+        Args:
+            step: Steps made.
+            clock: Gives the seconds since the run began.
+        """
+        begun = clock()
+        if self.general is not None:
+            losses = self.setup.losses
+            plain = losses.losses if isinstance(losses, PreferenceLoss) else losses
+            loss = mean_loss(plain, self.general, pad_token_id=self.tokenizer.pad_token_id)
+            self.emit(GeneralTextMeasured(seconds=clock(), step=step, loss=loss))
+        if self.questions and self.setup.ranks.is_first:
+            self._answer(step, elapsed=clock())
+        self.seconds.append(clock() - begun)
+
+    def _answer(self, step: int, *, elapsed: float) -> None:
+        """Answer the questions greedily, which takes no random number from the training."""
+        model = self.setup.accelerator.unwrap_model(self.setup.model)
+        training = model.training
+        model.eval()
+        try:
+            answers = generate(
+                model, [question.prompt for question in self.questions], self.tokenizer, max_new_tokens=ANSWER_TOKENS,
+                dtype=self.plan.precision.base_dtype,
+            )  # fmt: skip
+        except (MemoryError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            self.questions = ()
+            release_memory(self.setup.device)
+            self.emit(Noticed(seconds=elapsed, message="memory is too small to answer rows during this run"))
+            return
+        finally:
+            model.train(training)
+        samples = tuple(
+            Sample(
+                prompt=self._text(question.prompt), answer=answer.text[:_SHOWN_CHARACTERS],
+                reference=self.tokenizer.decode_answer(question.reference)[:_SHOWN_CHARACTERS], stopped=answer.stopped,
+            )
+            for question, answer in zip(self.questions, answers, strict=True)
+        )  # fmt: skip
+        self.emit(Sampled(seconds=elapsed, step=step, samples=samples))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """Write the end of a prompt without special tokens."""
+        return str(self.tokenizer.tokenizer.decode(list(ids), skip_special_tokens=True))[-_SHOWN_CHARACTERS:].strip()
+
+
+def prepare_looks(setup: Setup, plan: Plan, tokenizer: ChatTokenizer, validation: SplitData, *, emit: Emit) -> Looks:
+    """Choose what to look at; weights that are cut up among processes cannot answer rows."""
+    model = setup.accelerator.unwrap_model(setup.model)
+    known = model.get_input_embeddings().weight.shape[0]
+    wanted = 0 if setup.ranks.is_sharded else plan.checkpoints.samples_per_evaluation
+    return Looks(
+        setup=setup, plan=plan, tokenizer=tokenizer, questions=choose_questions(validation, count=wanted),
+        general=general_text(tokenizer, num_known=known), emit=emit,
+    )  # fmt: skip
+
+
+def choose_questions(split: SplitData, *, count: int) -> tuple[Question, ...]:
+    """Take rows with different prompts, spread evenly from the shortest to the longest that is not too long."""
+    if not count:
+        return ()
+    found: dict[tuple[int, ...], Question] = {}
+    for index in range(min(MOST_ROWS, len(split))):
+        tokens, learned = split.sequence(index)
+        if not learned.any():
+            continue
+        start = int(learned.argmax())
+        ends = np.flatnonzero(~learned[start:])
+        end = start + int(ends[0]) if len(ends) else len(tokens)
+        start = min(_BEGINNING, end - 1) if start <= 1 else start
+        if 0 < start <= LONGEST_PROMPT:
+            prompt = tuple(tokens[:start].tolist())
+            found.setdefault(prompt, Question(prompt, tuple(tokens[start:end].tolist())))
+    ordered = sorted(found.values(), key=lambda question: (len(question.prompt), question.prompt))
+    places = [(2 * number + 1) * len(ordered) // (2 * count) for number in range(count)]
+    return tuple(ordered[place] for place in dict.fromkeys(places) if place < len(ordered))
+
+
+def general_text(tokenizer: ChatTokenizer, *, num_known: int) -> SplitData | None:
+    """Encode the beginnings of general texts whose tokens the model knows, all but the first token learned."""
+    texts = [tokenizer.encode(text).ids[:GENERIC_TOKENS] for text in GENERIC_TEXTS]
+    texts = [ids for ids in texts if len(ids) > 1 and max(ids) < num_known]
+    if not texts:
+        return None
+    learned = [np.arange(len(ids)) > 0 for ids in texts]
+    return SplitData(
+        tokens=np.array([token for ids in texts for token in ids], dtype=np.int32), learned=np.concatenate(learned),
+        offsets=np.cumsum([0, *map(len, texts)]).astype(np.int64), rows=np.arange(len(texts), dtype=np.int32),
+        rows_path=Path(),
+    )  # fmt: skip
