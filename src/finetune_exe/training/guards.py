@@ -78,7 +78,7 @@ class Guards:
                     raise
                 said = words_of(fault)
                 if self.setup.ranks.is_sharded:
-                    raise self._cut_up(said) from fault
+                    raise self.cut_up(said) from fault
             self.setup.optimizer.zero_grad(set_to_none=True)
             release_memory(self.setup.device)
             restore_random_state(random)
@@ -114,7 +114,7 @@ class Guards:
         self.micro_batch_size //= 2
         self.shrunk(self.micro_batch_size, said)
 
-    def _cut_up(self, said: str) -> FineTuneError:
+    def cut_up(self, said: str) -> FineTuneError:
         """Say that processes that wait for each other within a pass cannot go back to its beginning."""
         return FineTuneError(
             "T14",

@@ -131,9 +131,11 @@ def _out_of_memory(
     try:
         _step_and_look(setup, guards, longest, validation, pad=pad, max_norm=max_norm)
     except (MemoryError, RuntimeError) as fault:
-        if setup.ranks.is_sharded or not is_out_of_memory(fault):
+        if not is_out_of_memory(fault):
             raise
         said = words_of(fault) or "memory ran out"
+        if setup.ranks.is_sharded:
+            raise guards.cut_up(said) from fault
     elsewhere = setup.ranks.any(bool(said))
     return said or ("memory ran out in another process of this training" if elsewhere else "")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.models.forward import LossFunction, RowLosses, Rows
 from finetune_exe.models.ranks import Ranks
+from finetune_exe.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,12 @@ class ShardedLosses:
     def __call__(self, rows: Rows) -> RowLosses:
         """Compute the losses of the learned tokens."""
         with self.ranks.meeting("weights of a pass"):
-            found: RowLosses = self._root(rows)
+            try:
+                found: RowLosses = self._root(rows)
+            except RuntimeError as fault:
+                if is_out_of_memory(fault):
+                    raise MemoryError(str(fault)) from fault  # not a process that is gone
+                raise
         return found
 
 
