@@ -170,7 +170,8 @@ def _finish(
     digests = write_members(work, words.exact, sides.numbers)
     require_frozen(plan.data, digests, where=folder)
     splits = {name: split.model_copy(update={"members": digests[name]}) for name, split in manifest.splits.items()}
-    notes = (*sides.notes, *changed_sides(folder, work))
+    padding = () if tokenizer.pad_reason is None else (tokenizer.pad_reason,)
+    notes = (*padding, *sides.notes, *changed_sides(folder, work))
     manifest = manifest.model_copy(update={"split_evidence": sides.evidence, "splits": splits, "notes": notes})
     parity = compare_engines(_first_rows(work), tokenizer)
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)

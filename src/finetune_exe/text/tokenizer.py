@@ -45,6 +45,8 @@ class ChatTokenizer:
     eos_token_id: int
     pad_token_id: int
     """Never a stop token, so that padding can never hide one."""
+    pad_reason: str | None
+    """Why it is not the one the tokenizer names; None where it is."""
     special_ids: frozenset[int]
     special_tokens: frozenset[str]
     stop_tokens: tuple[str, ...]
@@ -127,6 +129,7 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
              if (text := _token_text(settings.get(name))) is not None}  # fmt: skip
     template = _find_template(folder, settings, chat_template, names)
     stops = _stop_tokens(tokenizer, template, eos, special)
+    pad = _choose_pad(tokenizer, names, special, stops)
     return ChatTokenizer(
         folder=folder,
         tokenizer=tokenizer,
@@ -135,7 +138,8 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         bos_token=bos if _adds_bos(tokenizer, bos) else None,
         eos_token=eos,
         eos_token_id=_id(tokenizer, eos),
-        pad_token_id=_choose_pad(tokenizer, names, special, stops),
+        pad_token_id=pad,
+        pad_reason=_pad_reason(names.get("pad_token"), tokenizer.id_to_token(pad), stops),
         special_ids=frozenset(special),
         special_tokens=frozenset(special.values()),
         stop_tokens=stops,
@@ -215,6 +219,18 @@ def _choose_pad(tokenizer: Tokenizer, names: dict[str, str], special: dict[int, 
             return _id(tokenizer, text)
     taken = {_id(tokenizer, stop) for stop in stops}
     return next(number for number in range(tokenizer.get_vocab_size()) if number not in taken)
+
+
+def _pad_reason(named: str | None, chosen: str | None, stops: Sequence[str]) -> str | None:
+    if named == chosen:
+        return None
+    if named is None:
+        why = "the tokenizer names no padding token"
+    elif named in stops:
+        why = f"the tokenizer's own, {named}, ends answers, and padding must not hide an end"
+    else:
+        why = f"the tokenizer does not know {named}, which it names for it"
+    return f"{chosen} pads shorter rows: {why}"
 
 
 def _id(tokenizer: Tokenizer, token: str) -> int:

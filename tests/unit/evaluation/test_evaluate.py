@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tests.tiny import write_model, write_rows
+from tests.unit.training.processes import forks
 from transformers import AutoModelForCausalLM
 
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.evaluation import Evaluation, Generation
 from finetune_exe.domain.plan import Plan, Precision
+from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import likelihood, readiness
+from finetune_exe.evaluation.cache import ResultCache
 from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.evaluate import evaluate
 from finetune_exe.evaluation.likelihood import measure_likelihoods
@@ -234,3 +240,56 @@ def write_suite(folder: Path) -> Path:
         json.dumps({"context": f"the quick {word} said", "continuation": "the"}) + "\n" for word in words
     ))  # fmt: skip
     return folder
+
+
+def evaluate_until_killed(plan: str, folder: str, cache: str, parts: int, threads: int) -> None:
+    """Evaluate the job of a folder in a process that is killed as soon as so many parts were measured."""
+    torch.set_num_threads(threads)
+    kept = ResultCache._path
+    measured: list[str] = []
+
+    def counted(self: ResultCache, part: str, asked: str, suffix: str) -> Path | None:
+        if len(measured) == parts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        measured.append(part)
+        return kept(self, part, asked, suffix)
+
+    ResultCache._path = counted  # type: ignore[method-assign]
+    place = Path(folder)
+    base, made = place / "base", Plan.model_validate_json(plan)
+    evaluate(made, load_dataset(place / "data"), TrainingRun.read(place / "run.json"), base=base, run=place / "run",
+             tokenizer=load_tokenizer(base, chat_template=None), cache=Path(cache))  # fmt: skip
+
+
+def test_an_evaluation_that_was_killed_goes_on_behind_what_it_measured(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = job.run.parent
+    job.training.write(folder / "run.json")
+    work = forks().Process(
+        target=evaluate_until_killed,
+        args=(job.plan.model_dump_json(by_alias=True), str(folder), str(tmp_path), 4, torch.get_num_threads()),
+    )  # fmt: skip
+    work.start()
+    work.join(100)
+    assert work.exitcode == -signal.SIGKILL
+    there = {file.name for file in tmp_path.rglob("*") if file.is_file()}
+    assert len(there) == 4
+    made: list[str] = []
+    for name in ("values", "arrays"):
+        real = getattr(ResultCache, name)
+
+        def noted(self: ResultCache, part: str, asked: str, make: Any, real: Any = real) -> Any:
+            def counted() -> Any:
+                made.append(part)
+                return make()
+
+            return real(self, part, asked, counted)
+
+        monkeypatch.setattr(ResultCache, name, noted)
+    given = {"base": job.base, "run": job.run, "tokenizer": job.tokenizer}
+    resumed = evaluate(job.plan, job.data, job.training, cache=tmp_path, **given)  # type: ignore[arg-type]
+    again, fresh = len(made), evaluate(job.plan, job.data, job.training, **given)  # type: ignore[arg-type]
+    assert len(made) - again == again + 4, "what was measured before the kill is not measured again"
+    same = {"seconds", "readiness"}
+    assert resumed.model_dump(exclude=same) == fresh.model_dump(exclude=same)

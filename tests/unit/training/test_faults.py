@@ -20,7 +20,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from finetune_exe.domain.events import AnyEvent, CheckpointSaved, StepFinished
 from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import dump_plan, read_plan
 from finetune_exe.errors import FineTuneError
+from finetune_exe.export.excerpt import config_excerpt
 from finetune_exe.models.ranks import Ranks
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.training import checkpoints, guards
@@ -202,8 +204,14 @@ def test_a_clock_that_is_set_changes_no_duration_and_no_order(run: Run, monkeypa
     assert all(map(math.isfinite, run.losses.values()))
 
 
-def test_a_seed_that_nobody_named_is_kept_with_the_run(run: Run, make: MakePlan) -> None:
-    """The checkpoint says it, so that the run can be repeated; another seed would be another run."""
+def test_a_seed_that_nobody_named_is_kept_and_shown_with_the_run(run: Run, tmp_path: Path) -> None:
+    """A plan without one gets one, which plan, checkpoint and report name; so the run can be repeated."""
+    lines = dump_plan(run.plan).splitlines(keepends=True)
+    unnamed = tmp_path / "plan.yaml"
+    unnamed.write_text("".join(line for line in lines if not line.startswith("seed:")))
+    run.plan = read_plan(unnamed)
     run.start()
     manifest = json.loads((run.folder / "checkpoints" / "step-6" / "manifest.json").read_text())
-    assert manifest["settings"]["seed"] == make().seed
+    assert manifest["settings"]["seed"] == run.plan.seed
+    assert f"seed: {run.plan.seed}\n" in dump_plan(run.plan)
+    assert f"seed={run.plan.seed}" in config_excerpt(run.plan)
