@@ -38,7 +38,7 @@ from tests.tiny import write_model, write_rows
 SETTINGS = (
     "data.group_by=topic", "precision.base_dtype=float32", "batch.micro_batch_size=4",
     "batch.gradient_accumulation_steps=2", "schedule.epochs=4", "optimizer.learning_rate=1e-3",
-    "method.lora_dropout=0.1", "checkpoints.evaluations_per_epoch=2", "checkpoints.save_every_steps=1",
+    "checkpoints.evaluations_per_epoch=2", "checkpoints.save_every_steps=1",
     "checkpoints.early_stopping_patience=null",
 )  # fmt: skip
 
@@ -67,9 +67,11 @@ def prepare(folder: Path, settings: tuple[str, ...]) -> None:
     """Write a tiny model, rows and a plan."""
     model = write_model(folder / "model")
     rows = write_rows(folder / "rows.jsonl")
+    lora = not any(setting.startswith("method.kind=") for setting in settings)
+    dropout = ("method.lora_dropout=0.1",) if lora else ()
     spec = TaskSpec(description="answer", data_paths=(str(rows),), model=str(model))
     hardware = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
-    write_plan(make_plan(spec, hardware=hardware, settings=(*SETTINGS, *settings)), folder / "plan.yaml")
+    write_plan(make_plan(spec, hardware=hardware, settings=(*SETTINGS, *dropout, *settings)), folder / "plan.yaml")
 
 
 def train(plan: Plan, run: Path) -> None:

@@ -31,6 +31,7 @@ def check_up(
     paths: Sequence[Path] = (),
     *,
     self_tests: bool = True,
+    model: str | None = None,
     progress: Callable[[str, int, int], object],
     note: Callable[[str], object],
 ) -> Checkup:
@@ -39,11 +40,12 @@ def check_up(
     Args:
         paths: Run folders, or folders that hold some, to look at too.
         self_tests: Whether to measure the training stack; without the packages for training it cannot be.
+        model: A base model to make those tests with too that concern one; None makes them with a random one alone.
         progress: Told how far it is.
         note: Told what takes long.
 
     Raises:
-        FineTuneError: L01 where a path holds no run.
+        FineTuneError: L01 where a path holds no run; M01, M02, M03 where the model cannot be used.
     """
     started = time.monotonic()
     folders = list(dict.fromkeys(folder for path in paths for folder in find_runs(path)))
@@ -65,6 +67,8 @@ def check_up(
             from finetune_exe.training.selftests import run_self_tests
 
             tests = run_self_tests(told=progress)
+            if model is not None:
+                tests += _with_model(model, hardware, progress=progress, note=note)
     return Checkup(
         program=__version__,
         python=platform.python_version(),
@@ -76,6 +80,19 @@ def check_up(
         self_tests=tests,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _with_model(
+    model: str, hardware: Hardware, *, progress: Callable[[str, int, int], object], note: Callable[[str], object]
+) -> tuple[SelfTest, ...]:
+    """Make the self-tests that concern a base model with the user's own."""
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.training.selftests import run_model_tests
+
+    base = model_folder(model, progress=note)
+    memory = hardware.gpus[0].memory_bytes if hardware.gpus else hardware.memory_bytes
+    note(f"loading {base.name}")
+    return run_model_tests(base, memory_bytes=int(memory), told=progress)
 
 
 def installed_parts(requirements: Sequence[str] | None = None) -> tuple[Part, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from finetune_exe.domain.checkup import RunState
 from finetune_exe.domain.events import read_events
@@ -13,6 +14,9 @@ from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import load_dataset
+from finetune_exe.training.checkpoints import find_checkpoints
+from finetune_exe.training.resume import resume_command
+from finetune_exe.workflow.run_lock import training_process
 from finetune_exe.workflow.runs import RunFolder
 
 DEEPEST = 3
@@ -54,23 +58,31 @@ def _runs_below(path: Path, levels: int) -> Iterator[Path]:
 def run_state(path: Path) -> RunState:
     """Look at every document, checkpoint and leftover of a run folder."""
     run = RunFolder(path)
-    problems = [*_document_faults(run), *_dataset_faults(run)]
-    whole, bad = _checkpoints(path)
-    problems += bad
-    finished = run.summary.is_file()
-    if finished and not _has_weights(run.model):
-        problems.append("model: the run ended in good order, but what it learned is gone")
-    leftovers = _leftovers(path)
-    if problems:
-        fix = f"fine-tune train {run.plan} --run {path} --overwrite" if run.plan.is_file() else "restore it from a copy"
-        return RunState(folder=str(path), state="damaged", num_checkpoints=len(whole),
+    found = find_checkpoints(path)
+    broken = [*_document_faults(run), *_dataset_faults(run)]
+    rejected = [f"{bad.path.relative_to(path)}: {bad.why}" for bad in found.rejected]
+    leftovers, holder = _leftovers(path), training_process(path)
+
+    def state(name: Literal["finished", "unfinished", "damaged"], problems: Iterable[str], fix: str | None) -> RunState:
+        return RunState(folder=str(path), state=name, num_checkpoints=len(found.whole),
                         problems=(*problems, *leftovers), fix=fix)  # fmt: skip
-    if finished:
-        return RunState(folder=str(path), state="finished", num_checkpoints=len(whole), problems=leftovers)
-    return RunState(
-        folder=str(path), state="unfinished", num_checkpoints=len(whole), problems=(_progress(run), *leftovers),
-        fix=f"fine-tune debug {path}",
-    )  # fmt: skip
+
+    if holder is not None:
+        return state("unfinished", (f"process {holder} trains into it now; {_progress(run)}",), None)
+    if run.summary.is_file() and not _has_weights(run.model):
+        broken.append("model: the run ended in good order, but what it learned is gone")
+    if broken or (rejected and not found.whole and not run.summary.is_file()):
+        anew = (
+            f"fine-tune train {run.plan} --run {path} --overwrite" if run.plan.is_file() else "restore it from a copy"
+        )
+        return state("damaged", (*broken, *rejected), anew)
+    if run.summary.is_file():
+        names = " ".join(str(bad.path) for bad in found.rejected)
+        return state("damaged" if rejected else "finished", rejected,
+                     f"rm -r {names}; the model beside it is whole" if rejected else None)  # fmt: skip
+    passed_over = [f"{why}; --resume passes it over" for why in rejected]
+    fix = f"{resume_command(path)}; or see why it ended: fine-tune debug {path}"
+    return state("unfinished", (_progress(run), *passed_over), fix)
 
 
 def _document_faults(run: RunFolder) -> Iterator[str]:
@@ -92,21 +104,6 @@ def _dataset_faults(run: RunFolder) -> Iterator[str]:
         load_dataset(run.dataset)
     except FineTuneError as fault:
         yield f"dataset: {fault.why}"
-
-
-def _checkpoints(path: Path) -> tuple[list[Path], list[str]]:
-    """Sort checkpoints into those whose weights can be read, and what is wrong with the others."""
-    whole, bad = [], []
-    for folder in sorted((path / "checkpoints").glob("step-*")):
-        files = sorted(folder.glob("*.safetensors"))
-        faults = [f"{file.relative_to(path)}: {fault}" for file in files if (fault := safetensors_fault(file))]
-        if not files:
-            faults = [f"{folder.relative_to(path)}: it holds no weights"]
-        if faults:
-            bad += faults
-        else:
-            whole.append(folder)
-    return whole, bad
 
 
 def safetensors_fault(file: Path) -> str | None:

@@ -13,7 +13,7 @@ from tests.unit.report import sample
 
 from finetune_exe.cli.doctor import command
 from finetune_exe.domain.checkup import Checkup
-from finetune_exe.errors import GATE, OK
+from finetune_exe.errors import GATE, OK, USAGE
 from finetune_exe.workflow import doctor
 
 BROKEN = sample.checkup()
@@ -47,3 +47,13 @@ def test_what_is_not_installed_or_not_finished_is_not_wrong() -> None:
         "the run in runs/third",
         "padding",
     )
+
+
+def test_a_model_is_handed_on_and_wants_self_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(doctor, "check_up", lambda paths, **options: asked.append(options["model"]) or SOUND)
+    assert CliRunner().invoke(command, ["--model", "embedded"]).exit_code == OK
+    assert asked == ["embedded"]
+    refused = CliRunner().invoke(command, ["--model", "embedded", "--no-self-tests"])
+    assert refused.exit_code == USAGE
+    assert "--no-self-tests" in refused.output

@@ -257,7 +257,9 @@ def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) 
     elif path in BY_COMMAND.get(entry.name, ()):
         assert f"{path} =" not in text(entry, changed)
         assert commands(entry, changed) != commands(entry, unchanged(path))
-    elif path.startswith(("checkpoints.save_every", "checkpoints.samples")) or path in NOT_EXPRESSED.get(entry.name, ()):
+    elif path.startswith(("checkpoints.save_every", "checkpoints.samples")) or path in NOT_EXPRESSED.get(
+        entry.name, ()
+    ):
         assert f"#   {path} = {value!r}\n" in text(entry, changed)
         assert in_force(entry, changed) == in_force(entry, unchanged(path))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import write_model
 
 from finetune_exe.domain.checkup import SelfTest
 from finetune_exe.models.methods import METHODS
@@ -59,6 +60,16 @@ def padding_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rolled(rows_BT: torch.Tensor, shifts: list[int]) -> torch.Tensor:
     return torch.stack([row.roll(shift) for row, shift in zip(rows_BT, shifts, strict=True)])
+
+
+def packed_rows_that_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = learning.pack
+
+    def pack(*args: Any, **options: Any) -> Any:
+        rows = real(*args, **options)
+        return dataclasses.replace(rows, packed_lengths=(sum(rows.packed_lengths),))
+
+    monkeypatch.setattr(learning, "pack", pack)
 
 
 def attention_of_another_scale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +185,7 @@ def a_prompt_that_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
 BREAKS: dict[str, Break] = {
     "accumulation": a_mean_of_means,
     "padding": padding_that_is_seen,
+    "packing": packed_rows_that_see_each_other,
     "attention": attention_of_another_scale,
     "recomputing": recomputing_that_loses_the_way_back,
     "optimizer": decay_inside_the_gradient,
@@ -209,6 +221,27 @@ def test_a_broken_stack_is_caught(name: str, scratch: Bench, monkeypatch: pytest
     assert made.verdict == "FAILED", made
     assert made.figure is not None, f"caught by a crash, not by its figure: {made.detail}"
     assert made.figure > 3 * made.tolerance
+
+
+@pytest.mark.parametrize(("memory_bytes", "tolerance"), [(8 << 30, 1e-4), (100, selftests.IN_BFLOAT16)])
+def test_a_model_at_hand_is_tested_in_the_format_that_fits(
+    memory_bytes: int, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_model(tmp_path / "mine")
+    packing, *others = selftests.run_model_tests(base, memory_bytes=memory_bytes)
+    assert (packing.name, packing.verdict, packing.tolerance) == ("packing: mine", "passed", tolerance)
+    assert [(test.name, test.verdict) for test in others] == [("prompts: mine", "passed")]
+    for kind in ("eager", "sdpa", "ours, row by row"):
+        assert kind in packing.detail
+    packed_rows_that_see_each_other(monkeypatch)
+    assert selftests.run_model_tests(base, memory_bytes=memory_bytes)[0].verdict == "FAILED"
+
+
+def test_a_model_without_a_template_is_tested_with_the_plain_one(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "plain")
+    (base / "chat_template.jinja").unlink()
+    made = selftests.run_model_tests(base, memory_bytes=8 << 30)
+    assert [(test.name, test.verdict) for test in made] == [("packing: plain", "passed")]
 
 
 def judged(measure: Callable[[Bench], Measured], bench: Bench) -> SelfTest:

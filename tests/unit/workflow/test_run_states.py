@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.plans import make_plan
+from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.run_states import find_runs, run_state, safetensors_fault
 from finetune_exe.workflow.runs import train_plan
 
@@ -32,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     model=str(write_model(folder / "tiny")))  # fmt: skip
     plan = make_plan(
         spec, hardware=Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30),
-        settings=("schedule.max_steps=3", "precision.base_dtype=float32"),
+        settings=("schedule.max_steps=3", "precision.base_dtype=float32", "checkpoints.save_every_steps=1"),
     )  # fmt: skip
     train_plan(plan, folder / "good", emit=lambda _: None, progress=lambda *_: None, note=lambda _: None)
     return folder / "good"
@@ -68,15 +70,26 @@ def test_a_killed_run_is_unfinished_and_says_how_far_it_came(run: Path) -> None:
         "it ended after step 3 of 3",
         "checkpoints/.step-3.ab12: left by a process that was killed, 2.0 MB",
     )
-    assert state.fix == f"fine-tune debug {run}"
+    assert state.fix == (
+        f"fine-tune train {run / 'plan.yaml'} --run {run} --resume; or see why it ended: fine-tune debug {run}"
+    )
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda run: truncate(weights(run), 100), "safetensors"),
-        (lambda run: truncate(weights(run), 0), "end before its header"),
-        (lambda run: weights(run).unlink(), "holds no weights"),
+        (lambda run: truncate(weights(run), 100), "has 100 bytes where the manifest says"),
+        (lambda run: truncate(weights(run), 0), "has 0 bytes where the manifest says"),
+        (lambda run: weights(run).unlink(), "cannot be read"),
+        (lambda run: flip_a_bit(weights(run)), "has another content than the manifest says"),
+        (lambda run: (first(run) / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda run: (first(run) / "manifest.json").write_text("{"), "manifest.json: "),
         (lambda run: (run / "run.json").write_text("{"), "run.json"),
         (lambda run: (run / "plan.yaml").write_text("task: ["), "plan.yaml"),
         (lambda run: truncate(run / "dataset" / "train.tokens.npy", 200), "dataset"),
@@ -88,6 +101,41 @@ def test_what_is_damaged_is_named(run: Path, damage: Damage, named: str) -> None
     state = run_state(run)
     assert state.state == "damaged"
     assert named in state.problems[0]
+    assert state.fix
+
+
+def first(run: Path) -> Path:
+    return min((run / "checkpoints").glob("step-*"))
+
+
+def test_a_damaged_checkpoint_of_an_unfinished_run_is_passed_over(run: Path) -> None:
+    (run / "run.json").unlink()
+    flip_a_bit(weights(run))
+    whole = len(list((run / "checkpoints").iterdir())) - 1
+    state = run_state(run)
+    assert whole >= 1
+    assert (state.state, state.num_checkpoints) == ("unfinished", whole)
+    assert "another content than the manifest says; --resume passes it over" in state.problems[1]
+    assert "--resume" in (state.fix or "")
+
+
+def test_a_run_with_no_checkpoint_to_trust_has_to_begin_again(run: Path) -> None:
+    (run / "run.json").unlink()
+    for folder in (run / "checkpoints").iterdir():
+        (folder / "manifest.json").unlink()
+    state = run_state(run)
+    assert (state.state, state.num_checkpoints) == ("damaged", 0)
+    assert "--overwrite" in (state.fix or "")
+
+
+def test_a_run_under_way_is_left_alone(run: Path) -> None:
+    (run / "run.json").unlink()
+    with locked(run, pytest.fail):
+        state = run_state(run)
+    assert state.state == "unfinished"
+    assert f"process {os.getpid()} trains into it now" in state.problems[0]
+    assert state.fix is None
+    assert "trains into it" not in run_state(run).problems[0]
 
 
 def test_runs_are_found_below_a_folder_and_nothing_else(run: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from finetune_exe.domain.checkup import SelfTest
 from finetune_exe.errors import FineTuneError
 from finetune_exe.training.selftests import learning, masks, precision, storing
-from finetune_exe.training.selftests.bench import Bench, set_up_bench
+from finetune_exe.training.selftests.bench import Bench, set_up_bench, set_up_on
 from finetune_exe.training.selftests.measure import Measured, NotMeasuredError
 
-__all__ = ["SELF_TESTS", "Measurement", "make_self_test", "run_self_tests"]
+__all__ = ["SELF_TESTS", "Measurement", "make_self_test", "run_model_tests", "run_self_tests"]
 
 
 class Measurement(NamedTuple):
@@ -31,6 +31,7 @@ class Measurement(NamedTuple):
 SELF_TESTS = (
     Measurement("accumulation", "8 passes of 1 row learn as 1 pass of 8", 1e-5, learning.accumulation),
     Measurement("padding", "a padded batch reads as its rows alone", 1e-5, learning.padding),
+    Measurement("packing", "rows end to end read as each alone, under every attention", 1e-4, learning.packing),
     Measurement("attention", "fused attention reads as plain attention", 1e-5, learning.attention),
     Measurement("recomputing", "recomputed activations learn as stored ones", 1e-5, learning.recomputing),
     Measurement("optimizer", "AdamW moves weights by its formula", 1e-3, learning.optimizer),
@@ -45,6 +46,39 @@ SELF_TESTS = (
     Measurement("masks", "answers, and nothing else, are learned", 0.0, masks.masks),
     Measurement("prompts", "what is trained is what is served", 0.0, masks.prompts),
 )
+
+
+ON_A_MODEL = ("packing", "prompts")
+"""Self-tests that mean something of a model at hand too; the second where it has a chat template."""
+IN_BFLOAT16 = 0.05
+"""Tolerance of losses where a model is too large for float32 here: rounding in another order."""
+
+
+def run_model_tests(
+    base: Path, *, memory_bytes: int, told: Callable[[str, int, int], object] = lambda *_: None
+) -> tuple[SelfTest, ...]:
+    """Make the self-tests that concern a base model with this model instead of a random one.
+
+    Args:
+        base: Its folder.
+        memory_bytes: What the device has.
+        told: Receives the name of each test, how many are done, and how many there are.
+
+    Raises:
+        FineTuneError: X01 for a missing package; M02, M03 where the model cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="finetune-doctor-") as folder:
+        bench = set_up_on(base, Path(folder), memory_bytes=memory_bytes)
+        names = ON_A_MODEL if bench.tokenizer.given_template is None else ON_A_MODEL[:1]
+        rows = [row for row in SELF_TESTS if row.name in names]
+        results = []
+        for done, row in enumerate(rows):
+            told(f"self-test with the model: {row.name}", done, len(rows))
+            loose = row.name == "packing" and bench.dtype == "bfloat16"
+            named = row._replace(name=f"{row.name}: {base.name}", tolerance=IN_BFLOAT16 if loose else row.tolerance)
+            results.append(make_self_test(named, bench))
+        told("self-tests with the model", len(rows), len(rows))
+    return tuple(results)
 
 
 def run_self_tests(

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from finetune_exe.domain.plan import BaseModelChoice, DataChoice, DataNeeds, Method, Plan, Task
 from finetune_exe.domain.values import Decision, Hardware
 from finetune_exe.models.forward import Rows, collate
-from finetune_exe.models.load import pick_device, require_training_packages, settle_libraries
+from finetune_exe.models.load import Dtype, pick_device, require_training_packages, settle_libraries
 from finetune_exe.prepared.store import SequenceView
 from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.encode import encode
@@ -42,6 +42,8 @@ class Bench:
     conversations: tuple[Conversation, ...]
     sequences: tuple[SequenceView, ...]
     device: str
+    dtype: Dtype = "float32"
+    """Format of the weights where a test does not say otherwise."""
 
     def rows(self, indices: Sequence[int]) -> Rows:
         """Put some of the rows into one batch."""
@@ -73,8 +75,30 @@ def set_up_bench(folder: Path) -> Bench:
     """
     require_training_packages()
     settle_libraries()
-    base = _write_model(folder / "tiny")
-    tokenizer = load_tokenizer(base, chat_template=None)
+    return _with_rows(_write_model(folder / "tiny"), folder, dtype="float32", chat_template=None)
+
+
+def set_up_on(base: Path, folder: Path, *, memory_bytes: int) -> Bench:
+    """Encode the same rows for a model at hand, in float32 where it then takes at most half of the memory.
+
+    Args:
+        base: The model's folder.
+        folder: Scratch space.
+        memory_bytes: What the device has.
+
+    Raises:
+        FineTuneError: M02, M03 where the model cannot be used.
+    """
+    require_training_packages()
+    settle_libraries()
+    num_bytes = 2 * sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    own = load_tokenizer(base, chat_template=None)
+    return _with_rows(base, folder, dtype="float32" if num_bytes <= memory_bytes / 2 else "bfloat16",
+                      chat_template=None if own.template else "plain")  # fmt: skip
+
+
+def _with_rows(base: Path, folder: Path, *, dtype: Dtype, chat_template: str | None) -> Bench:
+    tokenizer = load_tokenizer(base, chat_template=chat_template)
     conversations = tuple(map(_conversation, range(NUM_ROWS)))
     sequences = []
     for conversation in conversations:
@@ -83,7 +107,7 @@ def set_up_bench(folder: Path) -> Bench:
         sequences += [SequenceView(np.array(row.tokens, np.int32), np.array(row.learned)) for row in encoded]
     return Bench(
         folder=folder, base=base, tokenizer=tokenizer, conversations=conversations, sequences=tuple(sequences),
-        device=pick_device(),
+        device=pick_device(), dtype=dtype,
     )  # fmt: skip
 
 

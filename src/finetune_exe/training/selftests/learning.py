@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.domain.plan import Optimizer, Precision
-from finetune_exe.models.forward import LossFunction
+from finetune_exe.models.forward import LossFunction, pack
 from finetune_exe.models.load import load_model
+from finetune_exe.models.packing import use_row_attention
 from finetune_exe.training.selftests.bench import NUM_ROWS, Bench
 from finetune_exe.training.selftests.measure import Measured, NotMeasuredError, distance
 from finetune_exe.training.setup import Setup, set_up
@@ -14,6 +16,7 @@ from finetune_exe.training.step import learn
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from finetune_exe.domain.plan import Plan
 
@@ -57,6 +60,41 @@ def padding(bench: Bench) -> Measured:
         together = setup.losses(bench.rows(range(NUM_ROWS))).nll_N
         alone = torch.cat([setup.losses(bench.rows([index])).nll_N for index in range(NUM_ROWS)])
     return Measured(distance([together], [alone]), "losses of all learned tokens, relative")
+
+
+def packing(bench: Bench) -> Measured:
+    """Compare the losses of rows that lie end to end with those of each row alone, under each kind of attention.
+
+    Those that this installation and this model do not have are left out, and the worst of the others counts.
+    """
+    import torch
+
+    found: dict[str, float] = {}
+    model = load_model(bench.base, dtype=bench.dtype, device=bench.device).eval()
+    packed = pack(bench.sequences, pad_token_id=bench.tokenizer.pad_token_id, device=bench.device)
+    precision = Precision(base_dtype=bench.dtype)
+    for kind in _attentions(model, bench.device):
+        losses = LossFunction(model, precision, device=bench.device)
+        with torch.no_grad():
+            alone = torch.cat([losses(bench.rows([index])).nll_N for index in range(len(bench.sequences))])
+            found[kind] = distance([losses(packed).nll_N], [alone])
+    worst = max(found, key=lambda kind: found[kind])
+    return Measured(found[worst], f"losses of all learned tokens, relative; worst of {', '.join(found)}: {worst}")
+
+
+def _attentions(model: PreTrainedModel, device: str) -> Iterator[str]:
+    """Switch a model to each kind of attention that it can have here, one after the other, and name it."""
+    from transformers.utils import is_flash_attn_2_available
+
+    kinds = ["eager", "sdpa", *(["flash_attention_2"] if device == "cuda" and is_flash_attn_2_available() else [])]
+    for kind in kinds:
+        try:
+            model.set_attn_implementation(kind)
+        except (ValueError, ImportError):
+            continue  # the architecture has no such attention
+        yield kind
+    if use_row_attention(model):
+        yield "ours, row by row"
 
 
 def recomputing(bench: Bench) -> Measured:
