@@ -173,21 +173,18 @@ def kill_one_kind(name: str, settings: tuple[str, ...], rng: random.Random, *, m
 
 def table(results: Sequence[Result]) -> str:
     """Write the results as a page."""
-    rows = "".join(
-        f"| {result.name} | {result.num_steps} | {result.kills} | {result.resumed} | {result.runs} | {result.differ} |\n"
-        for result in results
-    )
+    rows = "".join(f"| {' | '.join(map(str, result))} |\n" for result in results)
     return f"""# Runs that are killed at random moments
 
-A small random model learns 60 short rows on one thread, with a checkpoint at every step. The process is killed (SIGKILL)
-at a random moment of its start, its training or its saving, and taken up again, over and over, until the run is done.
-Then the model, the whole state of the last checkpoint (weights, optimizer, random numbers) and the loss of every step are
-held against those of a run that was never killed, byte for byte.
+A small random model learns 60 short rows on one thread, with a checkpoint at every step. The process is killed
+(SIGKILL) at a random moment of its start, its training or its saving, and taken up again, over and over, until the run
+is done. Then the model, the whole state of the last checkpoint (weights, optimizer, random numbers) and the loss of
+every step are held against those of a run that was never killed, byte for byte.
 
 | run | steps | kills | went on from a checkpoint | runs finished | runs that differ |
 |---|---:|---:|---:|---:|---:|
 {rows}
-A kill before the first checkpoint begins the run anew, which is why not all go on from one. LoRA is trained with dropout.
+A kill before the first checkpoint begins the run anew, which is why not all go on from one. LoRA has dropout.
 
     python benchmarks/kills.py --kills {max(result.kills for result in results)} --write benchmarks/kills.md
 

@@ -15,11 +15,13 @@ from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import BAD_DATA, OK, FineTuneError
-from finetune_exe.workflow.launchers import LAUNCHERS, Job
+from finetune_exe.workflow.launchers import LAUNCHERS, Job, ray_cluster
 from finetune_exe.workflow.plans import make_plan
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 ROOT = Path(__file__).resolve().parents[2]
+PATIENT = {"health_check_timeout_ms": 60_000, "health_check_period_ms": 30_000, "health_check_failure_threshold": 10}
+"""A machine that is busy with other tests answers late; Ray would then take its own nodes for dead."""
 MACHINE = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
 
 
@@ -28,9 +30,12 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - as Ray spells it
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), before]))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 1, "include_dashboard": False, "_system_config": PATIENT,
+    })  # fmt: skip
     made.add_node(num_cpus=1)
     ray.init(address=made.address, log_to_driver=False, configure_logging=False)
     yield made
@@ -68,6 +73,9 @@ def test_what_the_first_process_refuses_is_told_with_its_status(tmp_path: Path, 
     assert any("error[FT-D" in note for note in notes)
 
 
-def test_a_cluster_that_is_too_small_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_cluster_that_is_too_small_is_refused(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "ROOM_SECONDS", 0.0)
     with pytest.raises(FineTuneError, match=r"error\[FT-T23\]: 4 processes want a CPU each, and the cluster has 2"):
         LAUNCHERS["ray"].launch(job(tmp_path, tiny_model, processes=4), print)

@@ -28,7 +28,11 @@ def cluster() -> Iterator[None]:
     root = Path(__file__).resolve().parents[3]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), str(root / "src"), before]))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - as Ray spells it
+    made = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 1, "include_dashboard": False,
+        "_system_config": {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 10},
+    })  # fmt: skip
     made.add_node(num_cpus=1)
     ray.init(address=made.address, log_to_driver=False, configure_logging=False)
     yield

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 from tests.unit.training.conftest import SMALL
 
 from finetune_exe.domain.values import Gpu, Hardware
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import BAD_DATA, OK, RESUMABLE, FineTuneError
 from finetune_exe.knowledge.gpus import find_gpu
-from finetune_exe.workflow.launchers import LAUNCHERS, Job
+from finetune_exe.workflow.launchers import LAUNCHERS, Job, ray_cluster
 from finetune_exe.workflow.launchers.skypilot import accelerator
 
 H100 = find_gpu("H100").gpu
@@ -134,3 +134,41 @@ def test_more_processes_than_gpus_are_refused_before_anything_starts(monkeypatch
 
 def test_local_trains_here() -> None:
     assert LAUNCHERS["local"].launch(job(), print) == 7
+
+
+class FakeRay:
+    """Hands out what processes came to, one at a time, or nothing where the wait is too short for it."""
+
+    class exceptions:  # noqa: N801 - as in ray
+        class RayActorError(Exception):
+            pass
+
+    def __init__(self, ended: list[tuple[float, tuple[int, str, int, str]]]) -> None:
+        self.ended = ended
+
+    def wait(self, waiting: list[int], *, num_returns: int, timeout: float) -> tuple[list[int], list[int]]:
+        after, (rank, *_) = self.ended[0]
+        if after > timeout:
+            return [], waiting
+        return [rank], [other for other in waiting if other != rank]
+
+    def get(self, reference: int) -> tuple[int, str, int, str]:
+        return self.ended.pop(0)[1]
+
+
+@pytest.mark.parametrize(
+    ("ended", "status"),
+    [
+        ([(1.0, (1, "b", RESUMABLE, "lost")), (30.0, (0, "a", BAD_DATA, "error[FT-D01]"))], BAD_DATA),
+        ([(1.0, (0, "a", BAD_DATA, "error[FT-D01]")), (30.0, (1, "b", RESUMABLE, "lost"))], BAD_DATA),
+        ([(1.0, (1, "b", RESUMABLE, "lost")), (99.0, (0, "a", OK, ""))], RESUMABLE),
+        ([(50.0, (1, "b", OK, "")), (50.0, (0, "a", OK, ""))], OK),
+    ],
+    ids=["the cause ends late", "the others hang", "nobody tells why", "all is well"],
+)
+def test_the_cause_is_waited_for_where_only_those_that_followed_have_ended(
+    ended: list[tuple[float, tuple[int, str, int, str]]], status: int
+) -> None:
+    notes: list[str] = []
+    assert ray_cluster.RayCluster()._watch(FakeRay(list(ended)), [0, 1], notes.append) == status
+    assert ("error[FT-D01]" in notes) == (status == BAD_DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,11 @@ from finetune_exe.workflow.launchers.job import Job
 LINES_KEPT = 20
 """Last lines of a process that failed, which are shown."""
 _WAIT_SECONDS = 60.0
+_OTHERS_SECONDS = 5.0
+"""Wait for the others once the process that ended the training has told why."""
+ROOM_SECONDS = 3.0
+"""Wait for nodes that are about to join."""
+_LOOK_SECONDS = 0.25
 
 
 class Ended(NamedTuple):
@@ -85,7 +91,9 @@ class RayCluster:
 
     def _check_room(self, ray: Any, job: Job) -> None:
         kind = "GPU" if job.uses_gpus else "CPU"
-        there = int(ray.cluster_resources().get(kind, 0))
+        until = time.monotonic() + ROOM_SECONDS
+        while (there := int(ray.cluster_resources().get(kind, 0))) < job.processes and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
         if there < job.processes:
             raise FineTuneError(
                 "T23",
@@ -96,9 +104,11 @@ class RayCluster:
             )
 
     def _watch(self, ray: Any, running: Sequence[Any], note: Callable[[str], object]) -> int:
+        """Wait for all processes; one that merely lost the others may end before the one that is the cause."""
         waiting, bad = list(running), list[Ended]()
         while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1, timeout=_WAIT_SECONDS if not bad else 5.0)
+            told = any(process.status != RESUMABLE for process in bad)
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=_OTHERS_SECONDS if told else _WAIT_SECONDS)
             if not ready and bad:
                 break
             for reference in ready:
