@@ -132,7 +132,7 @@ def advise_checkpoints(
         "checkpoints.save_every_minutes": _cadence(checkpoint_bytes),
         "checkpoints.samples_per_evaluation": Decision(
             value=usual.samples_per_evaluation,
-            reason="answers to read while the run goes on, left out where looks take more than 2 % of the time",
+            reason="answers to read while the run goes on, left out where they would take more than 2 % of the time",
             source="default",
             confidence="high",
             would_change="nobody watches: 0",

@@ -122,7 +122,7 @@ class Course:
         refuse_many_skips(self.tally.skipped_in_a_row, reason=reason, step=step, rows=rows)
 
     def evaluate(self, step: int) -> None:
-        """Measure the validation loss, and look at a few answers where there is time.
+        """Measure the validation loss and what else is looked at.
 
         Raises:
             FineTuneError: T01 where it is not finite.
@@ -139,8 +139,7 @@ class Course:
         judge_pairs(self.setup, "validation", step, self.emit, seconds=self.seconds())
         point = EvaluationPoint(step=step, epoch=self.epoch(step), validation_loss=loss)
         best = self.tally.judge(point)
-        if self.looks.is_due(self.seconds()):
-            self.looks.look(step, clock=self.seconds)
+        self.looks.look(step, clock=self.seconds)
         self.emit(Evaluated(seconds=self.seconds(), step=step, epoch=point.epoch,
                             validation_loss=loss, best=best))  # fmt: skip
 

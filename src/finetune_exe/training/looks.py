@@ -21,10 +21,10 @@ from finetune_exe.training.memory import is_out_of_memory, release_memory
 from finetune_exe.training.setup import Setup
 
 SHARE_OF_TIME = 0.02
-"""Most of the run's time that looks may take; the first is always made, for the later ones are held against it."""
+"""Most of the run's time that answers may take; the first are always given, for later ones are held against them."""
 QUICK_SECONDS = 0.5
-"""A look that takes less is not worth leaving out."""
-ANSWER_TOKENS = 32
+"""Answers that take less are not worth leaving out."""
+ANSWER_TOKENS = 24
 LONGEST_PROMPT = 512
 MOST_ROWS = 2000
 """Rows that questions are chosen from."""
@@ -54,34 +54,32 @@ class Looks:
     """General text; None where the model does not know its tokens."""
     emit: Emit
     seconds: list[float] = field(default_factory=list)
-    """What each look took."""
-
-    def is_due(self, elapsed: float) -> bool:
-        """Say whether a look is worth its time after so many seconds of the run; the first process decides for all."""
-        if not self.seconds or self.seconds[-1] < QUICK_SECONDS:
-            worth = True
-        else:
-            worth = sum(self.seconds) + self.seconds[-1] <= SHARE_OF_TIME * elapsed
-        return self.setup.ranks.any(worth and self.setup.ranks.is_first)
+    """What the answers took each time."""
 
     def look(self, step: int, *, clock: Callable[[], float]) -> None:
-        """Measure general text and answer the questions; of several processes all must call it.
+        """Measure general text and, where there is time, answer the questions; all processes must call it.
 
         Args:
             step: Steps made.
             clock: Gives the seconds since the run began.
         """
-        begun = clock()
         if self.general is not None:
             losses = self.setup.losses
             plain = losses.losses if isinstance(losses, PreferenceLoss) else losses
             loss = mean_loss(plain, self.general, pad_token_id=self.tokenizer.pad_token_id)
             self.emit(GeneralTextMeasured(seconds=clock(), step=step, loss=loss))
-        if self.questions and self.setup.ranks.is_first:
-            self._answer(step, elapsed=clock())
-        self.seconds.append(clock() - begun)
+        begun = clock()
+        if self.questions and self.setup.ranks.is_first and self.is_worth_it(begun):
+            self._answer(step, clock)
+            self.seconds.append(clock() - begun)
 
-    def _answer(self, step: int, *, elapsed: float) -> None:
+    def is_worth_it(self, elapsed: float) -> bool:
+        """Say whether answers are worth their time after so many seconds of the run."""
+        if not self.seconds or self.seconds[-1] < QUICK_SECONDS:
+            return True
+        return sum(self.seconds) + self.seconds[-1] <= SHARE_OF_TIME * elapsed
+
+    def _answer(self, step: int, clock: Callable[[], float]) -> None:
         """Answer the questions greedily, which takes no random number from the training."""
         model = self.setup.accelerator.unwrap_model(self.setup.model)
         training = model.training
@@ -96,7 +94,7 @@ class Looks:
                 raise
             self.questions = ()
             release_memory(self.setup.device)
-            self.emit(Noticed(seconds=elapsed, message="memory is too small to answer rows during this run"))
+            self.emit(Noticed(seconds=clock(), message="memory is too small to answer rows during this run"))
             return
         finally:
             model.train(training)
@@ -107,7 +105,7 @@ class Looks:
             )
             for question, answer in zip(self.questions, answers, strict=True)
         )  # fmt: skip
-        self.emit(Sampled(seconds=elapsed, step=step, samples=samples))
+        self.emit(Sampled(seconds=clock(), step=step, samples=samples))
 
     def _text(self, ids: Sequence[int]) -> str:
         """Write the end of a prompt without special tokens."""

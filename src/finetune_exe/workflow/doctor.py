@@ -91,8 +91,7 @@ def _with_model(
 
     base = model_folder(model, progress=note)
     memory = hardware.gpus[0].memory_bytes if hardware.gpus else hardware.memory_bytes
-    note(f"loading {base.name}")
-    return run_model_tests(base, memory_bytes=int(memory), told=progress)
+    return run_model_tests(base, name=model, memory_bytes=int(memory), told=progress)
 
 
 def installed_parts(requirements: Sequence[str] | None = None) -> tuple[Part, ...]:

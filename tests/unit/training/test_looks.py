@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from finetune_exe.domain.events import AnyEvent, Evaluated, GeneralTextMeasured,
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training import looks
-from finetune_exe.training.looks import Looks, choose_questions, general_text
+from finetune_exe.training.looks import choose_questions, general_text, prepare_looks
 from finetune_exe.training.loop import train
 from finetune_exe.training.setup import set_up
 
@@ -99,19 +100,27 @@ def test_text_of_unknown_tokens_is_left_out(base: Path) -> None:
     assert len(some) == 10
 
 
-def test_looks_take_a_small_share_of_the_time(make: MakePlan, base: Path) -> None:
-    setup = set_up(make(), base)
-    made = Looks(setup=setup, plan=make(), tokenizer=load_tokenizer(base, chat_template=None), questions=(),
-                 general=None, emit=lambda _: None)  # fmt: skip
-    assert made.is_due(0.0)
-    made.seconds.append(0.4)
-    assert made.is_due(0.0), "what is quick is always worth it"
-    made.seconds.append(2.0)
-    assert not made.is_due(200.0)
-    assert made.is_due(221.0), "4.4 s are 2 % of 220 s"
-    ticks = iter([10.0, 13.5])
-    made.look(1, clock=lambda: next(ticks))
-    assert made.seconds[-1] == 3.5
+def test_answers_take_a_small_share_of_the_time(
+    make: MakePlan, data: PreparedFolder, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[AnyEvent] = []
+    plan = make("checkpoints.samples_per_evaluation=1")
+    made = prepare_looks(set_up(plan, base), plan, load_tokenizer(base, chat_template=None), data.split("validation"),
+                         emit=events.append)  # fmt: skip
+    now, real, costs = [0.0], looks.generate, iter([2.0, 2.0, 0.1, 0.1])
+
+    def slow(*given: Any, **named: Any) -> Any:
+        now[0] += next(costs)
+        return real(*given, **named)
+
+    monkeypatch.setattr(looks, "generate", slow)
+    for step, elapsed in enumerate((1.0, 199.0, 201.0, 202.0, 308.0, 309.0)):
+        now[0] = elapsed
+        made.look(step, clock=lambda: now[0])
+    assert [event.step for event in events if isinstance(event, Sampled)] == [0, 2, 4, 5], (
+        "first always; 4 s are 2 % of 200 s, 6 s of 300 s; what is quick is always worth it"
+    )
+    assert [event.step for event in events if isinstance(event, GeneralTextMeasured)] == [0, 1, 2, 3, 4, 5]
 
 
 def test_memory_too_small_for_answers_does_not_end_the_run(

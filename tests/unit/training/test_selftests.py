@@ -228,19 +228,19 @@ def test_a_model_at_hand_is_tested_in_the_format_that_fits(
     memory_bytes: int, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = write_model(tmp_path / "mine")
-    packing, *others = selftests.run_model_tests(base, memory_bytes=memory_bytes)
+    packing, *others = selftests.run_model_tests(base, name="mine", memory_bytes=memory_bytes)
     assert (packing.name, packing.verdict, packing.tolerance) == ("packing: mine", "passed", tolerance)
     assert [(test.name, test.verdict) for test in others] == [("prompts: mine", "passed")]
     for kind in ("eager", "sdpa", "ours, row by row"):
         assert kind in packing.detail
     packed_rows_that_see_each_other(monkeypatch)
-    assert selftests.run_model_tests(base, memory_bytes=memory_bytes)[0].verdict == "FAILED"
+    assert selftests.run_model_tests(base, name="mine", memory_bytes=memory_bytes)[0].verdict == "FAILED"
 
 
 def test_a_model_without_a_template_is_tested_with_the_plain_one(tmp_path: Path) -> None:
     base = write_model(tmp_path / "plain")
     (base / "chat_template.jinja").unlink()
-    made = selftests.run_model_tests(base, memory_bytes=8 << 30)
+    made = selftests.run_model_tests(base, name="plain", memory_bytes=8 << 30)
     assert [(test.name, test.verdict) for test in made] == [("packing: plain", "passed")]
 
 

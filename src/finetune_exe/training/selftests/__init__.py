@@ -55,12 +55,13 @@ IN_BFLOAT16 = 0.05
 
 
 def run_model_tests(
-    base: Path, *, memory_bytes: int, told: Callable[[str, int, int], object] = lambda *_: None
+    base: Path, *, name: str, memory_bytes: int, told: Callable[[str, int, int], object] = lambda *_: None
 ) -> tuple[SelfTest, ...]:
     """Make the self-tests that concern a base model with this model instead of a random one.
 
     Args:
         base: Its folder.
+        name: What the results call it.
         memory_bytes: What the device has.
         told: Receives the name of each test, how many are done, and how many there are.
 
@@ -75,7 +76,7 @@ def run_model_tests(
         for done, row in enumerate(rows):
             told(f"self-test with the model: {row.name}", done, len(rows))
             loose = row.name == "packing" and bench.dtype == "bfloat16"
-            named = row._replace(name=f"{row.name}: {base.name}", tolerance=IN_BFLOAT16 if loose else row.tolerance)
+            named = row._replace(name=f"{row.name}: {name}", tolerance=IN_BFLOAT16 if loose else row.tolerance)
             results.append(make_self_test(named, bench))
         told("self-tests with the model", len(rows), len(rows))
     return tuple(results)
