@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "Train what a plan says",
     "tune": "Search better settings within the intervals of a plan",
     "eval": "Compare a tuned model with its base on held-out rows",
+    "export": "Write a model that passed its evaluation: merged, GGUF with a Modelfile, or adapter, with its card",
     "compare": "Compare two models' scores on the same items",
     "forecast": "What more rows would bring, from runs on fewer",
     "debug": "Find out why a run went wrong",

@@ -141,7 +141,12 @@ def evaluate(
         data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
     )  # fmt: skip
     return Evaluation(
-        inputs={"plan": plan.digest(), "dataset": data.manifest.digest(), "run": training.digest()},
+        inputs={
+            "plan": plan.digest(),
+            "dataset": data.manifest.digest(),
+            "run": training.digest(),
+            "weights": digest_folder(checkpoint),
+        },
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",
         num_rows=len(rows),

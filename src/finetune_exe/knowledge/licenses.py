@@ -22,6 +22,8 @@ class LicenseFacts:
     """The conditions that matter for a fine-tuned model."""
     source: str
     date: date
+    hub: str = "other"
+    """What the Hugging Face hub calls it."""
 
 
 @cache

@@ -23,7 +23,7 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import likelihood, readiness
-from finetune_exe.evaluation.cache import ResultCache
+from finetune_exe.evaluation.cache import ResultCache, digest_folder
 from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.evaluate import evaluate
 from finetune_exe.evaluation.likelihood import measure_likelihoods
@@ -79,6 +79,7 @@ def test_tuned_model_is_compared_in_pairs(job: Job) -> None:
         "plan": job.plan.digest(),
         "dataset": job.data.manifest.digest(),
         "run": job.training.digest(),
+        "weights": digest_folder(job.run / job.training.checkpoint),
     }
 
 
