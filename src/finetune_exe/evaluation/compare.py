@@ -12,7 +12,7 @@ from finetune_exe.evaluation.corpus import CorpusMetric, compare_corpora
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult
-from finetune_exe.evaluation.statistics import compare_means, judge
+from finetune_exe.evaluation.statistics import FEWEST_FOR_VERDICT, compare_means, judge
 
 Results = dict[str, ItemResult]
 EXTREMES = 5
@@ -167,7 +167,9 @@ def adjusted_verdict(comparison: Comparison, p_adjusted: float | None, *, level:
     ends = comparison.ci_low, comparison.ci_high
     low, high = ends if sign > 0 else tuple(None if end is None else -end for end in reversed(ends))
     gain = sign * comparison.difference
-    return judge(gain, low, high, p_value=p_adjusted, margin=comparison.margin, level=level)
+    return judge(
+        gain, low, high, p_value=p_adjusted, margin=comparison.margin, level=level, clusters=comparison.clusters
+    )
 
 
 def _slices(pairs: Sequence[Pair], question: Question, margin: float) -> tuple[PartComparison, ...]:
@@ -256,6 +258,11 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
         notes.append("one item, or one cluster, shows no spread: nothing can be said about chance")
     elif comparison.ci_low is None:
         notes.append("the items differ too little, or all by the same amount: nothing can be said about chance")
+    elif comparison.clusters < FEWEST_FOR_VERDICT:
+        notes.append(
+            f"{comparison.clusters} clusters decide nothing: test and interval hold only if their means are normal, "
+            "which so few cannot show; divide the items more finely, or add clusters"
+        )
     elif "of cluster means" in comparison.test:
         notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
     return notes

@@ -99,7 +99,9 @@ def compare_corpora(
         n=len(references),
         clusters=grouped.count,
         minimum_detectable_difference=detectable,
-        verdict=judge(difference, low, high, p_value=p_value, margin=margin, level=1 - confidence_level),
+        verdict=judge(
+            difference, low, high, p_value=p_value, margin=margin, level=1 - confidence_level, clusters=grouped.count
+        ),
         margin=margin,
     )
 

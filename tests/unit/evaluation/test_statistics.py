@@ -225,3 +225,29 @@ def test_the_evaluation_document_reads_back_as_it_was_written(tmp_path: Path) ->
     assert copy.read_bytes() == GOLDEN.read_bytes()
     assert document.verdict == "ready"
     assert Evaluation.read(copy).digest() == document.digest()
+
+
+def few_clusters(count: int, *, skewed: bool, rng: np.random.Generator) -> Comparison:
+    """Compare two models whose clusters of eight items differ by chance alone, nine tenths of it shared by a cluster."""
+    draw = (lambda size: rng.exponential(size=size) - 1) if skewed else (lambda size: rng.normal(size=size))
+    gains = math.sqrt(0.9) * np.repeat(draw(count), 8) + math.sqrt(0.1) * draw(8 * count)
+    return means(np.zeros(8 * count), gains, np.repeat(np.arange(count), 8).tolist())
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 8, 12])
+def test_false_alarms_of_few_clusters_stay_at_the_level(count: int) -> None:
+    rng, repeats = np.random.default_rng(count), 3000
+    hits = sum((few_clusters(count, skewed=False, rng=rng).p_value or 1) < 0.05 for _ in range(repeats))
+    assert 0.04 <= hits / repeats <= 0.06
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_or_three_clusters_decide_nothing(count: int) -> None:
+    """Their p values would find differences twice too often where gains of clusters are skewed."""
+    rng = np.random.default_rng(count)
+    found = [few_clusters(count, skewed=True, rng=rng) for _ in range(1500)]
+    assert 0.07 <= sum((c.p_value or 1) < 0.05 for c in found) / len(found) <= 0.13
+    assert {c.verdict for c in found} == {"inconclusive"}
+    large = means([0.0] * 30, [1.0] * 10 + [1.01] * 20, [f"{i % count}" for i in range(30)])
+    assert large.verdict == "inconclusive"
+    assert large.ci_low is not None
