@@ -26,14 +26,11 @@ from finetune_exe.evaluation.contamination import contamination
 from finetune_exe.evaluation.forgetting import Moved
 from finetune_exe.evaluation.refusal_probe import FEWEST_REFUSED, SIGNIFICANCE, TELLS_APART, Leanings, chance_of_loss
 from finetune_exe.evaluation.template_parity import template_parity
+from finetune_exe.knowledge.rules import rule
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 MINIMUM_STOP_RATE, MAXIMUM_LOOP_RATE = 0.99, 0.005
-MOST_DIVERGENCE = 0.25
-"""Nats a token on generic text beyond which a model has moved far from its base.
-
-A benign LoRA run moves by hundredths; a run at ten times the advised rate by whole nats."""
 MERGE_DIVERGENCE, MERGE_AGREEMENT = 1e-3, 0.995
 ROUNDED_DIVERGENCE = 1e-2
 """What a good merge in bfloat16 may move: 2.0e-3 nats was seen of SmolLM2-135M. A bad one moves 0.1 and more."""
@@ -75,7 +72,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
     return (
         gain(judged),
         retention(judged, evidence.suites),
-        drift(evidence.forgetting),
+        drift(evidence.forgetting, num_parameters=evidence.training.num_parameters),
         stops(evidence.generation, evidence.collapse),
         template_parity(evidence.data, tokenizer, base),
         merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
@@ -148,19 +145,39 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult]) 
     )
 
 
-def drift(card: ForgettingCard | None) -> Check:
-    """Ask how far the model has moved on text that has nothing to do with the task."""
+def drift(card: ForgettingCard | None, *, num_parameters: int) -> Check:
+    """Ask how far the model has moved on text that has nothing to do with the task.
+
+    The divergence is what the tuned model would lose more than its base on text the base would write. It is held against
+    what a smaller base would lose.
+    """
     name = "close to the base model on general text"
     if card is None:
         return Check(name=name, passed=None, detail="no divergence was measured")
-    passed = card.generic_divergence <= MOST_DIVERGENCE
-    return Check(
-        name=name,
-        passed=passed,
-        detail=f"divergence {card.generic_divergence:.4f} nats a token on general text (at most {MOST_DIVERGENCE}), "
-        f"{card.divergence:.4f} on the task's prompts; same likeliest token at {card.top1_agreement:.0%} of positions",
-        fix=None if passed else "lower the learning rate, train fewer steps, or take a smaller rank",
+    noticeable, far = (loss_of_smaller(num_parameters, times=rule("drift")[much]) for much in ("noticeable", "far"))
+    detail = (
+        f"divergence {card.generic_divergence:.4f} nats a token on general text (a base of half the size would lose "
+        f"{noticeable:.3f}, of an eighth {far:.3f}), {card.divergence:.4f} on the task's prompts; same likeliest token at "
+        f"{card.top1_agreement:.0%} of positions"
     )
+    if card.generic_divergence <= noticeable:
+        return Check(name=name, passed=True, detail=detail)
+    if card.generic_divergence <= far:
+        return Check(name=name, passed=None, detail=detail, fix="suites decide what it forgot: --suites FOLDER")
+    return Check(
+        name=name, passed=False, detail=detail,
+        fix="lower the learning rate, train fewer steps, or take a smaller rank",
+    )  # fmt: skip
+
+
+def loss_of_smaller(num_parameters: int, *, times: float) -> float:
+    """Give the nats a token that a model so many times smaller would lose on general text.
+
+    Source: the rule `drift`.
+    """
+    known = rule("drift")
+    size = max(float(num_parameters), known["fewest"])
+    return known["numerator"] * ((size / times) ** -known["exponent"] - size ** -known["exponent"])
 
 
 def stops(generation: Generation | None, collapse: CollapseCard | None) -> Check:

@@ -113,7 +113,7 @@ POINTS: dict[str, tuple[Callable[[], Check], Callable[[], Check]]] = {
     "1 gain": (lambda: readiness.gain([compared(0.5)]), lambda: readiness.gain([compared(0.0)])),
     "2 retention": (lambda: readiness.retention([], [suite(0.0)]), lambda: readiness.retention([], [suite(0.0), suite(-0.3)])),
     "2 retention of other metrics": (lambda: readiness.retention([compared(0.0)], []), lambda: readiness.retention([compared(-0.3)], [])),
-    "3 drift": (lambda: readiness.drift(card(0.01)), lambda: readiness.drift(card(2.0))),
+    "3 drift": (lambda: readiness.drift(card(0.01), num_parameters=135_000_000), lambda: readiness.drift(card(2.0), num_parameters=135_000_000)),
     "4 stops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(150), None)),
     "4 loops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200, 0.1), None)),
     "4 collapse": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200), COLLAPSED)),
@@ -138,13 +138,21 @@ def test_a_planted_defect_fails_its_point_and_a_sound_state_passes(point: str) -
 
 @pytest.mark.parametrize(
     "check",
-    [readiness.gain([]), readiness.retention([], []), readiness.drift(None), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
+    [readiness.gain([]), readiness.retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
      readiness.quantisation(), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
      readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)]),
      readiness.refusals(leaning(10, 1), leaning(7, 1)), readiness.retention([], [right_or_wrong(5)])],
 )  # fmt: skip
 def test_what_was_not_measured_does_not_count(check: Check) -> None:
     assert check.passed is None
+
+
+def test_divergence_is_held_against_the_published_losses_of_smaller_models() -> None:
+    """Hoffmann et al., table A.3's equation: 406.4 / N^0.34, between 135 and 67.5 million weights, and down to 16.9."""
+    for times, expected in ((2, 0.1862), (8, 0.7193)):
+        assert readiness.loss_of_smaller(135_000_000, times=times) == pytest.approx(expected, rel=2e-3)
+    assert readiness.loss_of_smaller(50_000, times=2) == readiness.loss_of_smaller(44_000_000, times=2)
+    assert readiness.loss_of_smaller(7_000_000_000, times=2) < 0.05
 
 
 # --- points that files answer ---
