@@ -148,8 +148,8 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult]) 
 def drift(card: ForgettingCard | None, *, num_parameters: int) -> Check:
     """Ask how far the model has moved on text that has nothing to do with the task.
 
-    The divergence is what the tuned model would lose more than its base on text the base would write. It is held against
-    what a smaller base would lose.
+    The divergence is what the tuned model would lose more than its base on text the base would write. It is held
+    against what a smaller base would lose.
     """
     name = "close to the base model on general text"
     if card is None:
@@ -157,8 +157,8 @@ def drift(card: ForgettingCard | None, *, num_parameters: int) -> Check:
     noticeable, far = (loss_of_smaller(num_parameters, times=rule("drift")[much]) for much in ("noticeable", "far"))
     detail = (
         f"divergence {card.generic_divergence:.4f} nats a token on general text (a base of half the size would lose "
-        f"{noticeable:.3f}, of an eighth {far:.3f}), {card.divergence:.4f} on the task's prompts; same likeliest token at "
-        f"{card.top1_agreement:.0%} of positions"
+        f"{noticeable:.3f}, of an eighth {far:.3f}), {card.divergence:.4f} on the task's prompts; same likeliest token "
+        f"at {card.top1_agreement:.0%} of positions"
     )
     if card.generic_divergence <= noticeable:
         return Check(name=name, passed=True, detail=detail)
