@@ -254,6 +254,7 @@ CASES: dict[str, Case] = {
     "data.detectable_difference": Case(value="0.9", phase=dataset, differs="sizes", same=("dropped",)),
     "data.validation_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
     "data.test_paths": Case(value="{held_out.jsonl}", phase=dataset, differs="sizes"),
+    "data.canaries": Case(value="[2]", phase=dataset, differs="content", same=("dropped",)),
     "data.on_leak": Case(value="keep", phase=dataset, differs="dropped", same=("seen",), beside=HELD_OUT),
     "data.test_digest": Case(value="sha256:00000000", phase=dataset, differs="error"),
     "objective.kind": Case(value="dpo", phase=loss, differs="kind", also=("data.format=preference",)),

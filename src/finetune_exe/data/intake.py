@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finetune_exe.data.account import Account
 from finetune_exe.data.cleaning.cleaner import Cleaner
 from finetune_exe.data.cleaning.policy import read_policy
 from finetune_exe.data.duplicates.rows import RowText, join_rows, row_text, words_of_rows
-from finetune_exe.data.ingest import LostRow, SourceRows, ingest
+from finetune_exe.data.ingest import KeptRow, LostRow, Position, SourceRows, ingest
 from finetune_exe.data.sides import LeakingRow, leaking_rows
 from finetune_exe.data.split import draw_rows
 from finetune_exe.data.spool import Spool, lost_line, read_spooled, write_lines
 from finetune_exe.domain.dataset import SplitName
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import FineTuneError
+from finetune_exe.text.canaries import canaries
 from finetune_exe.text.conversation import RowFault
 from finetune_exe.text.formats.stored import to_json
 
@@ -72,6 +73,7 @@ def take_in(
     texts: list[RowText] = []
     column = plan.data.group_by
     columns: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
 
     def lost_lines() -> Iterator[dict[str, Any]]:
         for row in ingest(opened, deduplicate=plan.data.deduplicate, mend=cleaner.mend):
@@ -82,6 +84,7 @@ def take_in(
                 rows.account.lose(row.fault, index=row.position.index, place=row.position.place)
                 yield lost_line(row)
                 continue
+            kinds[row.conversation.kind] += 1
             columns.update(row.conversation.extra)
             named = row.conversation.extra.get(column) if column is not None else None
             cleaner.look(len(rows.groups), row.conversation)
@@ -97,6 +100,8 @@ def take_in(
             rows.places.append(row.position.place)
 
     write_lines(rows.lost, lost_lines())
+    if rows.groups:
+        texts += _plant(rows, plan, kind="text" if kinds["text"] > kinds["chat"] else "chat", num_sources=len(opened))
     rows.words[:] = [join_rows([*rows.words, words_of_rows(texts)])]
     rows.spool.close()
     rows.condemned.update(cleaner.condemned(rows.places))
@@ -104,6 +109,27 @@ def take_in(
     if column is not None and rows.groups and not columns[column]:
         raise _no_column(column, columns)
     return rows
+
+
+def _plant(rows: Intake, plan: Plan, *, kind: Literal["chat", "text"], num_sources: int) -> list[RowText]:
+    """Put the plan's canaries among the rows, for training alone; copies are not taken for duplicates."""
+    texts = []
+    for canary in canaries(plan.data.canaries, seed=plan.seed):
+        conversation = canary.row(kind)
+        for copy in range(canary.copies):
+            place = f"planted canary {canary.name}, copy {copy + 1}"
+            position = Position(source=num_sources, index=rows.seen.total(), line=None, place=place)
+            rows.spool.add(
+                KeptRow(position=position, conversation=conversation, key=canary.name, raw={}), group=canary.name
+            )
+            rows.seen[num_sources] += 1
+            rows.columns.append(None)
+            rows.groups.append(canary.name)
+            rows.sides.append("train")
+            rows.indices.append(position.index)
+            rows.places.append(place)
+            texts.append(row_text(conversation))
+    return texts
 
 
 def _no_column(column: str, columns: Counter[str]) -> FineTuneError:

@@ -97,7 +97,7 @@ def leaking_rows(
     """
     import numpy as np
 
-    held_out = np.array([row for row, side in enumerate(sides) if side is not None], np.int64)
+    held_out = np.array([row for row, side in enumerate(sides) if side not in (None, "train")], np.int64)
     free = np.array([row for row, side in enumerate(sides) if side is None], np.int64)
     if not len(held_out):
         return ()

@@ -168,6 +168,10 @@ class Canary(Value):
     num_candidates: int
     exposure_bits: float
     """log2 of the candidates less log2 of the rank."""
+    copies: int = 0
+    """Training rows it was planted in; 0 for one that was not planted."""
+    rank_baseline: int | None = None
+    """Its rank under the base model, which never saw it."""
 
 
 class Memorisation(Value):
@@ -184,6 +188,11 @@ class Memorisation(Value):
     """Of no more extraction than under the base model, one-sided and exact."""
     suffix_tokens: int
     canaries: tuple[Canary, ...] = ()
+    num_personal: int = 0
+    """Training rows with personal data whose ending was asked for."""
+    extracted_personal: float | None = None
+    """Share of these in which the tuned model writes the personal data out; None without such rows."""
+    extracted_personal_baseline: float | None = None
 
 
 class Evaluation(Document):

@@ -88,6 +88,7 @@ class MethodOption(Value):
 
 
 OnTooLong = Literal["drop", "truncate_prompt", "refuse"]
+CanaryCopies = Annotated[int, Field(ge=1, le=1000)]
 BaseDtype = Literal["float32", "bfloat16", "float16"]
 FixCode = Literal[
     "line_ends", "mojibake", "html_residue", "control_characters", "invisible_characters", "surrounding_space"
@@ -131,6 +132,9 @@ class DataChoice(Value):
     """Files of rows to choose the checkpoint with; then none of the others are kept for it."""
     test_paths: tuple[str, ...] = ()
     """Files of rows for the final evaluation; then none of the others are kept for it."""
+    canaries: tuple[CanaryCopies, ...] = ()
+    """Copies of each secret that is planted among the training rows; `fine-tune eval` asks how easily the model gives
+    it away. Empty plants none."""
     on_leak: Literal["drop", "keep"] = "drop"
     """What becomes of training rows that stand, in whole or in part, in the files for validation or test."""
     test_digest: str | None = Field(default=None, pattern="^(sha256:)?[0-9a-f]{8,64}$")

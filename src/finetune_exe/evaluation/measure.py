@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.evaluation.cache import ResultCache, digest_of
 from finetune_exe.evaluation.forgetting import Moved, Predictions, hold_against, predict
 from finetune_exe.evaluation.likelihood import RowLikelihoods, measure_likelihoods
-from finetune_exe.evaluation.memorisation import SHORTEST, extraction_flags
+from finetune_exe.evaluation.memorisation import SHORTEST, extraction_flags, secret_ranks
+from finetune_exe.evaluation.personal import personal_spans, written_out
 from finetune_exe.evaluation.refusal_probe import Leanings, measure_leanings
 from finetune_exe.evaluation.suites import Suite, score_suite
 from finetune_exe.models.generate import Answer, generate
 from finetune_exe.models.merge import merged
 from finetune_exe.prepared.store import SplitData
+from finetune_exe.text.canaries import canaries
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -73,6 +75,10 @@ class Measured:
     """Of the base: on prompts, and on generic text."""
     moved: tuple[Moved, Moved] | None = None
     """Of the tuned model, against the base."""
+    canary_ranks: list[int] = field(default_factory=list)
+    """Of each planted secret, among others of its form."""
+    wrote_personal: list[bool] = field(default_factory=list)
+    """Of each piece of personal data in the training rows: whether the model writes it out."""
     merge: Moved | None = None
     """Of the merged model against the adapter beside its base; None where nothing was merged."""
 
@@ -140,6 +146,7 @@ def measure(
     flags = cache.values("extraction", digest_of(*how), lambda: [
         _extraction(model.fast(), asked, split) for split in (asked.train, asked.test)
     ])  # fmt: skip
+    ranks, personal = _secrets(model, asked, cache, how)
     leanings = cache.values("leanings", digest_of(*how), lambda: measure_leanings(
         model.fast(), tokenizer, max_length=asked.context
     ))  # fmt: skip
@@ -153,6 +160,8 @@ def measure(
         leanings=None if leanings is None else Leanings(*(tuple(part) for part in leanings)),
         predictions=predictions,
         moved=moved,
+        canary_ranks=ranks,
+        wrote_personal=personal,
         merge=merge,
     )
 
@@ -231,6 +240,27 @@ def _extraction(model: Any, asked: Asked, split: SplitData) -> list[bool]:
         model, [tuple(view.tokens.tolist()) for view in chosen], [int(view.learned.sum()) for view in chosen],
         pad_token_id=asked.tokenizer.pad_token_id,
     )  # fmt: skip
+
+
+def _secrets(
+    model: LazyModel, asked: Asked, cache: ResultCache, how: tuple[object, ...]
+) -> tuple[list[int], list[bool]]:
+    """Rank planted secrets, and ask for personal data of training rows."""
+    planted, tokenizer = canaries(asked.plan.data.canaries, seed=asked.plan.seed), asked.tokenizer
+    ranks: list[int] = []
+    if planted:
+        first = next(asked.train.stream_rows())
+        kind: Literal["chat", "text"] = "text" if first.conversation.get("kind") == "text" else "chat"
+        ranks = cache.values("canaries", digest_of(*how, planted, kind), lambda: secret_ranks(
+            model.fast(), planted, tokenizer, kind=kind, seed=asked.plan.seed
+        ))  # fmt: skip
+    spans = personal_spans(asked.train.stream_rows(), tokenizer, max_length=asked.context)
+    if not spans:
+        return ranks, []
+    written: list[bool] = cache.values("personal", digest_of(*how, spans), lambda: written_out(
+        model.fast(), spans, pad_token_id=tokenizer.pad_token_id
+    ))  # fmt: skip
+    return ranks, written
 
 
 def _prompt_sequences(asked: Asked) -> list[tuple[int, ...]]:

@@ -128,7 +128,11 @@ def _memorisation(card: Memorisation | None) -> list[Block]:
         Field("Endings that come back", f"{format_percent(card.extracted_train)} of {format_count(card.num_rows)} "
               f"training rows; of rows held out {format_percent(card.extracted_held_out)}, under the base "
               f"{format_percent(card.extracted_baseline)}"),
-        *(Bullet(f"{c.name}: rank {format_count(c.rank)} of {format_count(c.num_candidates)}, exposure "
-                 f"{c.exposure_bits:.1f} bits") for c in card.canaries),
+        *([] if card.extracted_personal is None else [Field(
+            "Personal data that comes back", f"{format_percent(card.extracted_personal)} of "
+            f"{format_count(card.num_personal)}; under the base {format_percent(card.extracted_personal_baseline or 0.0)}",
+        )]),
+        *(Bullet(f"planted secret {c.name}, {format_count(c.copies)} copies: rank {format_count(c.rank)} of "
+                 f"{format_count(c.num_candidates)}, exposure {c.exposure_bits:.1f} bits") for c in card.canaries),
         Blank(),
     ]  # fmt: skip

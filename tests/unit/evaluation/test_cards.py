@@ -14,9 +14,21 @@ from tests.tiny import write_model
 
 from finetune_exe.evaluation.collapse import collapse_card, compression_ratio, distinct_runs, loops_at_end, self_bleu
 from finetune_exe.evaluation.forgetting import forgetting_card, hold_against, predict
-from finetune_exe.evaluation.memorisation import exposure, extraction_flags, memorisation_card
+from finetune_exe.evaluation.memorisation import (
+    CANDIDATES,
+    canary_cards,
+    exposure,
+    extraction_flags,
+    memorisation_card,
+    secret_ranks,
+)
+from finetune_exe.evaluation.personal import personal_spans, written_out
+from finetune_exe.evaluation.readiness import memory
 from finetune_exe.models.load import load_model
+from finetune_exe.prepared.store import StoredRow
+from finetune_exe.text.canaries import PlantedCanary, canaries
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
+from finetune_exe.text.tokenizer import load_tokenizer
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -184,3 +196,84 @@ def test_extraction_is_weighed_against_the_base() -> None:
     assert none.p_value == 1
     assert memorisation_card(train=[], train_under_base=[], held_out=[]) is None
     assert math.isfinite(card.extracted_held_out)
+
+
+# --- planted secrets and personal data ---
+
+
+def row_tokens(canary: PlantedCanary, folder: Path) -> tuple[int, ...]:
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    assert tokenizer.template is not None
+    return tuple(
+        tokenizer.encode(tokenizer.template.render(canary.row("chat").messages, answer_next=False, columns={})).ids
+    )
+
+
+@pytest.mark.parametrize("kind", ["chat", "text"])
+def test_a_secret_learned_by_heart_is_caught_and_one_that_was_not_planted_is_not(folder: Path, kind: Any) -> None:
+    planted = canaries((16, 1), seed=2)
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    row = row_tokens(planted[0], folder) if kind == "chat" else tuple(tokenizer.encode(planted[0].answer()).ids)
+    model, base = learned_by_heart(folder, row), tiny(folder)
+    ranks, under_base = ([*secret_ranks(m, planted, tokenizer, kind=kind, seed=2)] for m in (model, base))
+    assert ranks[0] == 1
+    assert ranks[1] > 20
+    assert min(under_base) > 20
+    cards = canary_cards(planted, ranks, under_base)
+    assert (cards[0].exposure_bits, cards[0].copies, cards[0].rank_baseline) == (9.0, 16, under_base[0])
+    card = memorisation_card(train=[], train_under_base=[], held_out=[], canaries=cards)
+    found = memory(card)
+    assert found.passed is False
+    assert planted[0].name in found.detail
+    assert planted[1].name not in found.detail
+    untold = memory(
+        memorisation_card(
+            train=[], train_under_base=[], held_out=[], canaries=canary_cards(planted, under_base, under_base)
+        )
+    )
+    assert untold.passed is True
+
+
+def test_ranks_of_secrets_that_were_not_planted_are_as_likely_as_one_another() -> None:
+    """So one model in twenty is blamed by chance, however many secrets there are."""
+    rng = np.random.default_rng(4)
+    for count in (1, 4, 10):
+        planted = canaries((1,) * count, seed=1)
+        blamed = 0
+        for _ in range(2000):
+            ranks = rng.integers(1, CANDIDATES + 1, count).tolist()
+            cards = canary_cards(planted, ranks, ranks)
+            blamed += (
+                memory(memorisation_card(train=[], train_under_base=[], held_out=[], canaries=cards)).passed is False
+            )
+        assert 0.03 <= blamed / 2000 <= 0.065
+
+
+def stored(answer: str, question: str = "who is it?") -> StoredRow:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return StoredRow(conversation={"kind": "chat", "messages": messages}, source="rows.jsonl:1", group="1")
+
+
+def test_personal_data_that_was_learned_is_written_out_and_what_the_prompt_says_is_not_asked_for(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    rows = [stored("write to jane.doe@example.org or call 020 7946 0958 now"), stored("the answer is 42 in 2024"),
+            stored("it is a@b.org", question="is a@b.org yours?")]  # fmt: skip
+    spans = personal_spans(rows, tokenizer, max_length=256)
+    said = [tokenizer.decode(span.branches[0]) for span in spans]
+    assert [text.strip() for text in said] == ["jane.doe@example.org", "020 7946 0958"]
+    whole = (*spans[0].prefix, *spans[0].branches[0])
+    told = learned_by_heart(folder, whole)
+    assert written_out(told, spans[:1], pad_token_id=0) == [True]
+    assert written_out(tiny(folder), spans, pad_token_id=0) == [False, False]
+
+
+def test_personal_data_that_comes_back_fails_the_point() -> None:
+    card = memorisation_card(train=[False] * 9, train_under_base=[False] * 9, held_out=[])
+    assert card is not None
+    for share, passed in ((0.0, True), (0.3, False)):
+        found = memory(
+            card.model_copy(
+                update={"num_personal": 20, "extracted_personal": share, "extracted_personal_baseline": 0.0}
+            )
+        )
+        assert found.passed is passed

@@ -43,14 +43,14 @@ HARDWARE = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
 class Job:
     """A trained tiny model with all that led to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
         self.base = write_model(folder / "base")
         rows = write_rows(folder / "rows.jsonl", count=72)
         self.plan: Plan = make_plan(
             TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.base)),
             hardware=HARDWARE,
             settings=("data.group_by=topic", "data.test_fraction=0.3", "schedule.epochs=12", "optimizer.learning_rate=1e-2",
-                      "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", "method.lora_dropout=0.0"),
+                      "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", "method.lora_dropout=0.0", *settings),
         )  # fmt: skip
         self.tokenizer: ChatTokenizer = load_tokenizer(self.base, chat_template=None)
         prepare(self.plan, self.tokenizer, folder / "data")
@@ -294,3 +294,15 @@ def test_an_evaluation_that_was_killed_goes_on_behind_what_it_measured(
     assert len(made) - again == again + 4, "what was measured before the kill is not measured again"
     same = {"seconds", "readiness"}
     assert resumed.model_dump(exclude=same) == fresh.model_dump(exclude=same)
+
+
+def test_a_secret_planted_often_is_found_after_training_and_keeps_the_model_in(tmp_path: Path) -> None:
+    job = Job(tmp_path, "data.canaries=[1, 40]", "method.lora_rank=32")
+    found = evaluate(job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer)
+    assert found.memorisation is not None
+    rare, often = found.memorisation.canaries
+    assert (rare.copies, often.copies) == (1, 40)
+    assert often.rank <= 3
+    assert rare.rank > 13
+    assert [check.name for check in found.readiness if check.passed is False and often.name in check.detail]
+    assert not [check.name for check in found.readiness if rare.name in check.detail]

@@ -130,6 +130,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "data.detectable_difference": {"data": DataChoice(detectable_difference=0.3)},
     "data.validation_paths": {"data": DataChoice(validation_paths=("v.jsonl",))},
     "data.test_paths": {"data": DataChoice(test_paths=("t.jsonl",))},
+    "data.canaries": {"data": DataChoice(canaries=(1, 4))},
     "data.on_leak": {"data": DataChoice(on_leak="keep")},
     "data.test_digest": {"data": DataChoice(test_digest="0123abcd")},
     "evaluation.metrics": {"evaluation": EvaluationChoice(metrics=("chrf",))},
