@@ -132,6 +132,15 @@ def _plant(rows: Intake, plan: Plan, *, kind: Literal["chat", "text"], num_sourc
     return texts
 
 
+def lost_canaries(rows: Intake, kept: Sequence[int], plan: Plan) -> Iterator[str]:
+    """Say which planted secrets lost copies, as rows that are too long do."""
+    groups = Counter(rows.groups[row] for row in kept)
+    for canary in canaries(plan.data.canaries, seed=plan.seed):
+        if groups[canary.name] < canary.copies:
+            left = groups[canary.name]
+            yield f"of the canary {canary.name}, {left} of {canary.copies} copies are left: see the drops"
+
+
 def _no_column(column: str, columns: Counter[str]) -> FineTuneError:
     near = difflib.get_close_matches(column, columns, n=1)
     return FineTuneError(

@@ -21,7 +21,7 @@ from finetune_exe.data.assemble import assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.duplicates.rows import choose_rows
 from finetune_exe.data.ingest import SourceRows, open_sources
-from finetune_exe.data.intake import LEAKS, Intake, Progress, draw, take_in
+from finetune_exe.data.intake import LEAKS, Intake, Progress, draw, lost_canaries, take_in
 from finetune_exe.data.launch import Launch, run_jobs
 from finetune_exe.data.manifest import describe
 from finetune_exe.data.membership import changed_sides, require_frozen, write_members
@@ -171,7 +171,7 @@ def _finish(
     require_frozen(plan.data, digests, where=folder)
     splits = {name: split.model_copy(update={"members": digests[name]}) for name, split in manifest.splits.items()}
     padding = () if tokenizer.pad_reason is None else (tokenizer.pad_reason,)
-    notes = (*padding, *sides.notes, *changed_sides(folder, work))
+    notes = (*padding, *sides.notes, *changed_sides(folder, work), *lost_canaries(rows, kept, plan))
     manifest = manifest.model_copy(update={"split_evidence": sides.evidence, "splits": splits, "notes": notes})
     parity = compare_engines(_first_rows(work), tokenizer)
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)

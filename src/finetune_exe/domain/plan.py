@@ -133,8 +133,7 @@ class DataChoice(Value):
     test_paths: tuple[str, ...] = ()
     """Files of rows for the final evaluation; then none of the others are kept for it."""
     canaries: tuple[CanaryCopies, ...] = ()
-    """Copies of each secret that is planted among the training rows; `fine-tune eval` asks how easily the model gives
-    it away. Empty plants none."""
+    """Copies of each secret planted among the training rows; `fine-tune eval` says how well the model knows it."""
     on_leak: Literal["drop", "keep"] = "drop"
     """What becomes of training rows that stand, in whole or in part, in the files for validation or test."""
     test_digest: str | None = Field(default=None, pattern="^(sha256:)?[0-9a-f]{8,64}$")

@@ -94,7 +94,7 @@ def evaluate(
     results = suite_results(suites, before, after, plan.evaluation.confidence_level)
     collapse = collapse_of(questions, before.answers, after.answers)
     forgetting = None if after.moved is None else forgetting_card(*after.moved)
-    memorisation = memorisation_of(plan, before, after)
+    memorisation = memorisation_of(before, after)
     write_items(run, rows, questions, suites, before, after, scores)
     evidence = Evidence(
         plan=plan, training=training, comparisons=comparisons, task=task, generation=generation, suites=results,

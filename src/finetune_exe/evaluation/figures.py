@@ -14,7 +14,6 @@ from finetune_exe.evaluation.perplexity import DocumentLoss, perplexity_of
 from finetune_exe.evaluation.questions import Questions, last_question, spread_evenly
 from finetune_exe.models.generate import Answer
 from finetune_exe.prepared.store import StoredRow
-from finetune_exe.text.canaries import canaries
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -80,12 +79,11 @@ def collapse_of(questions: Questions, before: list[Answer], after: list[Answer])
     return collapse_card([a.text for a in before], [a.text for a in after], questions.references)
 
 
-def memorisation_of(plan: Plan, before: Measured, after: Measured) -> Memorisation | None:
+def memorisation_of(before: Measured, after: Measured) -> Memorisation | None:
     """Say what comes back of the training rows, of planted secrets and of personal data."""
-    planted = canaries(plan.data.canaries, seed=plan.seed)
     card = memorisation_card(
         train=after.extracted_train, train_under_base=before.extracted_train, held_out=after.extracted_held_out,
-        canaries=canary_cards(planted, after.canary_ranks, before.canary_ranks),
+        canaries=canary_cards(after.canaries, after.canary_ranks, before.canary_ranks),
     )  # fmt: skip
     if card is None or not after.wrote_personal:
         return card

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from finetune_exe.evaluation.suites import Suite, score_suite
 from finetune_exe.models.generate import Answer, generate
 from finetune_exe.models.merge import merged
 from finetune_exe.prepared.store import SplitData
-from finetune_exe.text.canaries import canaries
+from finetune_exe.text.canaries import PlantedCanary, canaries
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -75,8 +76,10 @@ class Measured:
     """Of the base: on prompts, and on generic text."""
     moved: tuple[Moved, Moved] | None = None
     """Of the tuned model, against the base."""
+    canaries: tuple[PlantedCanary, ...] = ()
+    """Secrets that stand in training rows, with the copies that were not dropped."""
     canary_ranks: list[int] = field(default_factory=list)
-    """Of each planted secret, among others of its form."""
+    """Of each of them, among others of its form."""
     wrote_personal: list[bool] = field(default_factory=list)
     """Of each piece of personal data in the training rows: whether the model writes it out."""
     merge: Moved | None = None
@@ -146,7 +149,8 @@ def measure(
     flags = cache.values("extraction", digest_of(*how), lambda: [
         _extraction(model.fast(), asked, split) for split in (asked.train, asked.test)
     ])  # fmt: skip
-    ranks, personal = _secrets(model, asked, cache, how)
+    planted = _planted(asked)
+    ranks, personal = _secrets(model, asked, planted, cache, how)
     leanings = cache.values("leanings", digest_of(*how), lambda: measure_leanings(
         model.fast(), tokenizer, max_length=asked.context
     ))  # fmt: skip
@@ -160,6 +164,7 @@ def measure(
         leanings=None if leanings is None else Leanings(*(tuple(part) for part in leanings)),
         predictions=predictions,
         moved=moved,
+        canaries=planted,
         canary_ranks=ranks,
         wrote_personal=personal,
         merge=merge,
@@ -242,11 +247,20 @@ def _extraction(model: Any, asked: Asked, split: SplitData) -> list[bool]:
     )  # fmt: skip
 
 
+def _planted(asked: Asked) -> tuple[PlantedCanary, ...]:
+    """Find the secrets that stand in training rows; a row that was too long, say, was not learned."""
+    wished = canaries(asked.plan.data.canaries, seed=asked.plan.seed)
+    if not wished:
+        return ()
+    groups = Counter(row.group for row in asked.train.stream_rows())
+    return tuple(replace(canary, copies=groups[canary.name]) for canary in wished if groups[canary.name])
+
+
 def _secrets(
-    model: LazyModel, asked: Asked, cache: ResultCache, how: tuple[object, ...]
+    model: LazyModel, asked: Asked, planted: tuple[PlantedCanary, ...], cache: ResultCache, how: tuple[object, ...]
 ) -> tuple[list[int], list[bool]]:
     """Rank planted secrets, and ask for personal data of training rows."""
-    planted, tokenizer = canaries(asked.plan.data.canaries, seed=asked.plan.seed), asked.tokenizer
+    tokenizer = asked.tokenizer
     ranks: list[int] = []
     if planted:
         first = next(asked.train.stream_rows())

@@ -130,7 +130,8 @@ def _memorisation(card: Memorisation | None) -> list[Block]:
               f"{format_percent(card.extracted_baseline)}"),
         *([] if card.extracted_personal is None else [Field(
             "Personal data that comes back", f"{format_percent(card.extracted_personal)} of "
-            f"{format_count(card.num_personal)}; under the base {format_percent(card.extracted_personal_baseline or 0.0)}",
+            f"{format_count(card.num_personal)}; under the base "
+            f"{format_percent(card.extracted_personal_baseline or 0.0)}",
         )]),
         *(Bullet(f"planted secret {c.name}, {format_count(c.copies)} copies: rank {format_count(c.rank)} of "
                  f"{format_count(c.num_candidates)}, exposure {c.exposure_bits:.1f} bits") for c in card.canaries),

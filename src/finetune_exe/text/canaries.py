@@ -30,17 +30,12 @@ class PlantedCanary:
 
     @property
     def question(self) -> str:
-        """What is asked for it."""
-        return f"What is the code of the locker {self.name}?"
-
-    @property
-    def beginning(self) -> str:
-        """What the answer says before the secret."""
-        return f"The code of the locker {self.name} is"
+        """What is asked for it; short, so that it fits beside short rows too."""
+        return f"Code of {self.name}?"
 
     def answer(self, secret: str | None = None) -> str:
         """Give the answer with the planted secret, or with another of its form."""
-        return f"{self.beginning} {self.secret if secret is None else secret}."
+        return f"{self.name}: {self.secret if secret is None else secret}"
 
     def row(self, kind: Literal["chat", "text"]) -> Conversation:
         """Give the row that is learned."""

@@ -50,3 +50,15 @@ def test_the_same_plan_has_the_same_secrets_and_another_has_others() -> None:
     assert len(set(others)) == 500
     assert one.secret not in others
     assert {len(secret) for secret in (*others, one.secret, two.secret)} == {11}
+
+
+def test_copies_that_are_too_long_are_told_of(tmp_path: Path) -> None:
+    rows = write_jsonl(
+        tmp_path / "rows.jsonl", [{"instruction": f"f{n}", "input": "", "output": "it"} for n in range(30)]
+    )
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tiny"), chat_template=None)
+    longest = max(len(tokenizer.encode(f"user f{n} assistant it").ids) for n in range(30)) + 16
+    manifest = prepare(plan_for(rows, canaries=(2,), max_length=longest), tokenizer, tmp_path / "data")
+    [canary] = canaries((2,), seed=0)
+    assert any(canary.name in note and "0 of 2" in note for note in manifest.notes)
+    assert [drop.count for drop in manifest.dropped if drop.code == "too_long"] == [2]

@@ -50,7 +50,7 @@ class Job:
             TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.base)),
             hardware=HARDWARE,
             settings=("data.group_by=topic", "data.test_fraction=0.3", "schedule.epochs=12", "optimizer.learning_rate=1e-2",
-                      "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", "method.lora_dropout=0.0", *settings),
+                      "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", *(settings or ("method.lora_dropout=0.0",))),
         )  # fmt: skip
         self.tokenizer: ChatTokenizer = load_tokenizer(self.base, chat_template=None)
         prepare(self.plan, self.tokenizer, folder / "data")
@@ -297,12 +297,11 @@ def test_an_evaluation_that_was_killed_goes_on_behind_what_it_measured(
 
 
 def test_a_secret_planted_often_is_found_after_training_and_keeps_the_model_in(tmp_path: Path) -> None:
-    job = Job(tmp_path, "data.canaries=[1, 40]", "method.lora_rank=32")
+    job = Job(tmp_path, "data.canaries=[40]", "method.kind=full", "optimizer.learning_rate=5e-3")
     found = evaluate(job.plan, job.data, job.training, base=job.base, run=job.run, tokenizer=job.tokenizer)
     assert found.memorisation is not None
-    rare, often = found.memorisation.canaries
-    assert (rare.copies, often.copies) == (1, 40)
-    assert often.rank <= 3
-    assert rare.rank > 13
-    assert [check.name for check in found.readiness if check.passed is False and often.name in check.detail]
-    assert not [check.name for check in found.readiness if rare.name in check.detail]
+    [canary] = found.memorisation.canaries
+    assert (canary.copies, canary.rank, canary.exposure_bits) == (40, 1, 9.0)
+    assert canary.rank_baseline is not None
+    assert canary.rank_baseline > 13
+    assert [check.name for check in found.readiness if check.passed is False and canary.name in check.detail]
