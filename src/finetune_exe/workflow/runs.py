@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -289,6 +289,8 @@ def evaluate_run(
     settings: Plan | None = None,
     suites: Path | None = None,
     suite_items: int = 100,
+    tasks: Sequence[str] = (),
+    task_folder: Path | None = None,
     progress: Progress,
     note: Note,
 ) -> Evaluation:
@@ -301,6 +303,8 @@ def evaluate_run(
         settings: A plan whose evaluation settings replace the run's own; None uses the run's plan.
         suites: Folder of regression suites; None runs none.
         suite_items: Items taken of each suite.
+        tasks: Tasks of lm-evaluation-harness, asked as suites.
+        task_folder: Of tasks of one's own.
         progress: Told how far it is.
         note: Told what takes long.
 
@@ -324,6 +328,11 @@ def evaluate_run(
         raise damaged(run.dataset, "it is not the one that the run was trained on, so its test rows may be others")
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     asked, left_out = read_suites(suites, max_items=suite_items) if suites is not None else ([], [])
+    if tasks:
+        from finetune_exe.evaluation.harness import harness_suites
+
+        more, without = harness_suites(tasks, folder=task_folder, max_items=suite_items)
+        asked, left_out = asked + more, left_out + without
     for reason in left_out:
         note(f"left out {reason}")
     note("loading the models")
