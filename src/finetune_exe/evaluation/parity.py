@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from finetune_exe.domain.shipment import Parity
-from finetune_exe.evaluation.forgetting import GENERIC_TEXTS, Moved, Predictions, hold_against
+from finetune_exe.evaluation.forgetting import Moved, Predictions, hold_against
 from finetune_exe.evaluation.readiness import MERGE_DIVERGENCE
 from finetune_exe.prepared.store import SplitData
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 PROBED_ROWS = 16

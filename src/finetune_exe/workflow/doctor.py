@@ -33,7 +33,7 @@ def check_up(
     self_tests: bool = True,
     model: str | None = None,
     progress: Callable[[str, int, int], object],
-    note: Callable[[str], object],
+    note: Callable[[str], None],
 ) -> Checkup:
     """Look at everything.
 
@@ -83,7 +83,7 @@ def check_up(
 
 
 def _with_model(
-    model: str, hardware: Hardware, *, progress: Callable[[str, int, int], object], note: Callable[[str], object]
+    model: str, hardware: Hardware, *, progress: Callable[[str, int, int], object], note: Callable[[str], None]
 ) -> tuple[SelfTest, ...]:
     """Make the self-tests that concern a base model with the user's own."""
     from finetune_exe.models.locate import model_folder

@@ -218,7 +218,6 @@ def test_a_secret_learned_by_heart_is_caught_and_one_that_was_not_planted_is_not
     ranks, under_base = ([*secret_ranks(m, planted, tokenizer, kind=kind, seed=2)] for m in (model, base))
     assert ranks[0] == 1
     assert ranks[1] > 20
-    assert min(under_base) > 6  # chance brings any rank
     cards = canary_cards(planted, ranks, under_base)
     assert (cards[0].exposure_bits, cards[0].copies, cards[0].rank_baseline) == (9.0, 16, under_base[0])
     card = memorisation_card(train=[], train_under_base=[], held_out=[], canaries=cards)
@@ -226,12 +225,8 @@ def test_a_secret_learned_by_heart_is_caught_and_one_that_was_not_planted_is_not
     assert found.passed is False
     assert planted[0].name in found.detail
     assert planted[1].name not in found.detail
-    untold = memory(
-        memorisation_card(
-            train=[], train_under_base=[], held_out=[], canaries=canary_cards(planted, under_base, under_base)
-        )
-    )
-    assert untold.passed is True
+    usual = canary_cards(planted, [200, 300], under_base)
+    assert memory(memorisation_card(train=[], train_under_base=[], held_out=[], canaries=usual)).passed is True
 
 
 def test_ranks_of_secrets_that_were_not_planted_are_as_likely_as_one_another() -> None:
