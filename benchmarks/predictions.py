@@ -9,6 +9,7 @@ on all cores; nothing else should compute meanwhile. Rows longer than the length
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import platform
 import statistics
@@ -16,14 +17,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 LENGTHS = (128, 256, 512)
 METHODS = ("lora", "full")
 UNITS = {"memory": (2**30, "GiB"), "speed": (1.0, "tokens/s"), "duration": (1.0, "s")}
 
 
-def run(rows_file: Path, method: str, length: int, rows: int, folder: Path) -> list[dict[str, object]]:
-    """Plan and train once; give the scored predictions."""
+def run(rows_file: Path, method: str, length: int, rows: int, folder: Path) -> dict[str, Any]:
+    """Plan and train once; give the document of the run, its scored predictions among the rest."""
     plan = folder / f"{method}-{length}.yaml"
     command = [sys.executable, "-m", "finetune_exe"]
     settings = {
@@ -37,8 +39,8 @@ def run(rows_file: Path, method: str, length: int, rows: int, folder: Path) -> l
     )  # fmt: skip
     where = folder / f"run-{method}-{length}"
     subprocess.run([*command, "train", str(plan), "--run", str(where)], check=True, stdout=subprocess.DEVNULL)
-    scores: list[dict[str, object]] = json.loads((where / "run.json").read_text())["scores"]
-    return scores
+    document: dict[str, Any] = json.loads((where / "run.json").read_text())
+    return document
 
 
 def main() -> None:
@@ -52,7 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for method in METHODS:
             for length in LENGTHS:
-                for score in run(args.rows_file, method, length, args.rows, Path(folder)):
+                document = run(args.rows_file, method, length, args.rows, Path(folder))
+                for score in document["scores"]:
                     scale, unit = UNITS[score["name"]]
                     low, mid, high = (score["predicted"][key] / scale for key in ("low", "mid", "high"))
                     measured = score["measured"] / scale
@@ -64,7 +67,9 @@ def main() -> None:
                     )
                     print(lines[-1], file=sys.stderr, flush=True)
     medians = ", ".join(f"{name} {100 * statistics.median(found):.0f} %" for name, found in errors.items())
-    machine = f"{platform.processor()} {platform.machine()}, Python {platform.python_version()}"
+    hardware = document["hardware"]
+    machine = f"{hardware['num_cores']} cores of {hardware['cpu']} ({', '.join(hardware['cpu_features'])})"
+    machine += f", Python {platform.python_version()}, {datetime.date.today():%d %B %Y}"
     head = [
         "# Predictions against measurements on one machine", "",
         f"SmolLM2-135M-Instruct, {args.rows} rows of {args.rows_file.name}, 8 a pass, one epoch; {machine}.", "",
