@@ -220,6 +220,37 @@ def _is_root(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id == "cfg"
 
 
+def mlx() -> tuple[Keys, dict[str, str]]:
+    """Read the defaults of MLX-LM's configuration, by syntax, in the folder given."""
+    tree = ast.parse((Path(sys.argv[2]) / "lora.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CONFIG_DEFAULTS":
+            return dict(_of_defaults(ast.literal_eval(node.value))), {}
+    raise SystemExit("no CONFIG_DEFAULTS")
+
+
+def _of_defaults(defaults: dict[str, object]) -> Iterator[tuple[str, str]]:
+    for name, value in defaults.items():
+        yield name, "float|int" if type(value) in (int, float) else WORDS.get(type(value), "any")
+
+
+def litgpt() -> tuple[Keys, dict[str, str]]:
+    """Read what LitGPT's commands for fine-tuning take, by syntax, in the folder given."""
+    root, keys = Path(sys.argv[2]), {}
+    for name in ("lora", "full", "adapter", "adapter_v2"):
+        for node in ast.parse((root / "finetune" / f"{name}.py").read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "setup":
+                given = (*node.args.args, *node.args.kwonlyargs)
+                keys |= {item.arg: kind(ast.unparse(item.annotation)) for item in given if item.annotation}
+    groups = {"TrainArgs": "train", "EvalArgs": "eval", "LogArgs": "log"}
+    for node in ast.parse((root / "args.py").read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name in groups:
+            fields = (part for part in node.body if isinstance(part, ast.AnnAssign))
+            keys |= {f"{groups[node.name]}.{ast.unparse(field.target)}": kind(ast.unparse(field.annotation))
+                     for field in fields}  # fmt: skip
+    return keys | dict.fromkeys(("train", "eval", "log", "data", "optimizer"), "any"), {}
+
+
 def script() -> tuple[Keys, dict[str, str]]:
     """Read what the calls of a training script take: of TRL and PEFT, and by syntax of Unsloth in the folder given."""
     import trl as package
@@ -246,7 +277,7 @@ READERS = {
     "axolotl": ("axolotl", axolotl), "llamafactory": ("llamafactory", llamafactory), "ms-swift": ("ms_swift", swift),
     "llamafactory-v1": ("llamafactory", llamafactory_v1),
     "trl": ("trl", trl), "transformers": ("transformers", transformers), "torchtune": ("torchtune", torchtune),
-    "script": ("trl", script),
+    "script": ("trl", script), "mlx": ("mlx-lm", mlx), "litgpt": ("litgpt", litgpt),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from finetune_exe.cli.surface import hardware_options, json_option, say, wished_
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import GATE
 
-TOOLS = ("axolotl", "llamafactory", "trl", "ms-swift", "torchtune", "unsloth", "transformers")
+TOOLS = ("axolotl", "llamafactory", "trl", "ms-swift", "torchtune", "litgpt", "mlx", "unsloth", "transformers")
 
 
 @click.command("review")

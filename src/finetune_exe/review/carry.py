@@ -16,7 +16,7 @@ from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.meaning import is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.review.own_script import own_settings
 from finetune_exe.review.read_json import read_json
-from finetune_exe.review.translations import OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
+from finetune_exe.review.translations import CARRIED, OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
 from finetune_exe.review.tree import Item
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
@@ -81,6 +81,14 @@ def _line(configuration: Configuration, line: int | None) -> int | None:
 
 
 def _refuse_other_training(configuration: Configuration) -> None:
+    if configuration.peer.name not in CARRIED:
+        raise FineTuneError(
+            "C17",
+            what=f"a configuration of {configuration.peer.title} is reviewed, but not carried over",
+            where=configuration.path,
+            why="too much of what it says has no like in a plan",
+            fix="make a plan of the task: fine-tune analyze TASK --model MODEL --data ROWS",
+        )
     for key, kinds in REFUSED.items():
         item = configuration.settings.get(key)
         if item is not None and item.scalar in kinds:

@@ -123,7 +123,7 @@ def recognise(group: Mapping[str, Item]) -> str | None:
     components = sum(
         1 for item in group.values() if isinstance(item.content, Mapping) and "_component_" in item.content
     )
-    scores["torchtune"] += 3 * components
+    scores["torchtune"] = scores["torchtune"] + 3 * components if components else 0.0
     best = max(scores, key=lambda name: scores[name])
     return best if scores[best] >= 2 else None
 

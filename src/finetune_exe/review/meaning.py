@@ -37,6 +37,10 @@ def is_adapted(configuration: Configuration) -> bool:
             return value("tuner_type") != "full" and value("train_type") != "full" and value("sft_type") != "full"
         case "trl":
             return value("use_peft") is True
+        case "mlx":
+            return value("fine_tune_type") != "full"
+        case "litgpt":
+            return any(name.startswith("lora_") for name in configuration.settings)
         case "torchtune":
             return "lora" in str(value("model._component_"))
         case "unsloth":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CARRIED = {"axolotl", "llamafactory", "ms-swift", "trl", "transformers", "torchtune", "script", "unsloth"}
+"""Programs whose configurations become plans."""
 OPTIMIZERS = {
     "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw",
     "adamw_8bit": "adamw_8bit", "adamw_bnb_8bit": "adamw_8bit", "adamw_torch_8bit": "adamw_8bit",

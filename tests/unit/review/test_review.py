@@ -13,10 +13,8 @@ from tests.unit.review.planted import PLANTED, SOUND, Planted
 
 from finetune_exe.domain.review import ConfigurationReview
 from finetune_exe.errors import FineTuneError
-from finetune_exe.export.axolotl import AXOLOTL
-from finetune_exe.export.configuration_file import ConfigurationFile
-from finetune_exe.export.llama_factory import LLAMA_FACTORY
-from finetune_exe.export.ms_swift import MS_SWIFT
+from finetune_exe.export.exporter import Exporter
+from finetune_exe.export.targets import EXPORTERS
 from finetune_exe.knowledge.peers import peers
 from finetune_exe.knowledge.review_rules import review_rules
 from finetune_exe.review.review import review_file
@@ -56,18 +54,23 @@ def test_nothing_is_said_against_what_is_sound(name: str, tmp_path: Path) -> Non
     assert not [finding for finding in review.findings if finding.severity != "note"]
 
 
-@pytest.mark.parametrize("entry", [AXOLOTL, LLAMA_FACTORY, MS_SWIFT], ids=lambda entry: entry.name)
-def test_no_error_in_what_this_program_writes_itself(entry: ConfigurationFile, tmp_path: Path) -> None:
-    texts = set()
-    for path, groups in MUTATIONS.items():
-        settings = plan(**groups)
-        if settings.method.kind in entry.methods and path != "objective.kind":
-            texts.add(entry.export(settings)[0].text)
-    assert len(texts) > 30
-    for text in texts:
-        review = reviewed(tmp_path, entry.file_name, text)
-        assert review.tool == entry.name
-        assert not [finding for finding in review.findings if finding.severity == "error"]
+WRITTEN = [entry for entry in EXPORTERS if entry.name not in ("plan", "openai")]
+
+
+@pytest.mark.parametrize("entry", WRITTEN, ids=lambda entry: entry.name)
+def test_no_error_in_what_this_program_writes_itself(entry: Exporter, tmp_path: Path) -> None:
+    texts = {}
+    for groups in MUTATIONS.values():
+        try:
+            (file, *_) = entry.export(plan(**groups))
+        except FineTuneError:
+            continue  # the trainer does not know the method
+        texts[file.text] = file.name
+    assert len(texts) > 20
+    for text, name in texts.items():
+        review = reviewed(tmp_path, name, text)
+        assert review.tool == {"python": "script", "trl": "script"}.get(entry.name, entry.name)
+        assert not [finding for finding in review.findings if finding.severity != "note"]
 
 
 def test_every_key_of_a_rule_is_one_of_its_program() -> None:
@@ -78,7 +81,7 @@ def test_every_key_of_a_rule_is_one_of_its_program() -> None:
             peer = peers()[tool]
             known = peer.types.keys() | peer.renamed.keys() | peer.groups | {"peft_used"}
             names = [prefix + name for name in rule.when if "**" not in name]
-            components = tool == "torchtune"
+            components = tool in ("torchtune", "litgpt")
             unknown += [(tool, name) for name in names if name not in known and not (components and "." in name)]
     shared = {"args.pad_token", "warmup_ratio", "args.warmup_ratio", "gradient_checkpointing", "do_eval"}
     assert not [entry for entry in unknown if entry[1] not in shared]
