@@ -137,9 +137,9 @@ def test_comments_are_ascii() -> None:
 
 
 def test_documents_refuse_keys_they_do_not_know() -> None:
-    from finetune_exe.domain import checkup, dataset, diagnosis, evaluation, plan, run, task, values
+    from finetune_exe.domain import checkup, dataset, diagnosis, evaluation, plan, review, run, task, values
 
-    modules = (checkup, dataset, diagnosis, evaluation, plan, run, task, values)
+    modules = (checkup, dataset, diagnosis, evaluation, plan, review, run, task, values)
     models = {
         model for module in modules for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__

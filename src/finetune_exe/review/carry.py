@@ -13,7 +13,7 @@ from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.meaning import is_adapted, meant, quantised_bits, stands_for
+from finetune_exe.review.meaning import built_model, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.review.own_script import own_settings
 from finetune_exe.review.read_json import read_json
 from finetune_exe.review.translations import CARRIED, OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
@@ -180,14 +180,21 @@ def _folder_model(configuration: Configuration, left: list[Left]) -> Iterator[Se
     item = meant(configuration, "model.reference")
     if item is None or not isinstance(item.scalar, str):
         return
-    name = item.scalar.rstrip("/").rpartition("/")[2]
-    try:
-        reference = find_model(name).reference
-    except FineTuneError:
+    reference = _known_model(item.scalar.rstrip("/").rpartition("/")[2], built_model(configuration))
+    if reference is None:
         reason = f"{item.scalar} is a folder of another machine; name the model with --set model.reference=..."
         left.append(Left("checkpointer.checkpoint_dir", item.key_place.line, reason))
     else:
         yield Setting("model.reference", reference, "checkpointer.checkpoint_dir", item.key_place.line)
+
+
+def _known_model(*names: str | None) -> str | None:
+    for name in filter(None, names):
+        try:
+            return find_model(name).reference
+        except FineTuneError:
+            continue
+    return None
 
 
 def _named(configuration: Configuration, path: str, names: Mapping[str, str], left: list[Left]) -> Iterator[Setting]:

@@ -50,7 +50,9 @@ class Configuration:
 
     @cached_property
     def leaves(self) -> tuple[tuple[str, Item], ...]:
-        """All named values with their dotted names."""
+        """All named values with their dotted names, of every call in a script."""
+        if self.script is not None:
+            return tuple(leaf for group, _, item in self.script.calls for leaf in leaves(item, group))
         found = leaves(self.root)
         if self.peer.name == "llamafactory-data":  # the outermost names are the user's own
             return tuple((re.sub(r"^[^.]+", "*", name), item) for name, item in found)
@@ -58,8 +60,8 @@ class Configuration:
 
     @cached_property
     def settings(self) -> Mapping[str, Item]:
-        """The first value of each name."""
-        return dict(reversed(self.leaves))
+        """The first value of each name; in a script, of the last call of a kind."""
+        return dict(leaves(self.root)) if self.script is not None else dict(reversed(self.leaves))
 
     def value(self, name: str) -> Scalar:
         """Give a single value that is known; None where there is none."""

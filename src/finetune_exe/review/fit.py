@@ -14,7 +14,7 @@ from finetune_exe.estimate.footprint import footprint
 from finetune_exe.estimate.recorded import RecordedRun, read_workload
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
-from finetune_exe.review.meaning import first_value, is_adapted, meant, quantised_bits, stands_for
+from finetune_exe.review.meaning import built_model, first_value, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.units import GIB
 
 
@@ -25,10 +25,13 @@ class Room:
     gpu: str
     num_gpus: int
     memory_bytes: int
+    bf16: bool = True
+    """Whether it computes bfloat16."""
 
 
 def check_fit(configuration: Configuration, room: Room) -> Iterator[ConfigurationFinding]:
-    """Say where the memory of a GPU is too small, and with what it would do."""
+    """Say where the memory of a GPU is too small, and with what it would do; and where it lacks the number format."""
+    yield from _number_format(configuration, room)
     run = recorded_run(configuration, room)
     workload = read_workload(run)
     if workload is None:
@@ -51,6 +54,26 @@ def check_fit(configuration: Configuration, room: Room) -> Iterator[Configuratio
         fix=_smaller(configuration, run, room),
         source="this program's estimator: docs/guides/estimate.md",
     )
+
+
+def _number_format(configuration: Configuration, room: Room) -> Iterator[ConfigurationFinding]:
+    for name in ("bf16", "args.bf16", "bfloat16", "pure_bf16", "dtype", "torch_dtype"):
+        item = configuration.settings.get(name)
+        if item is not None and not room.bf16 and item.scalar in (True, "bfloat16", "bf16"):
+            last = name.rpartition(".")[2]
+            value = "float16" if "dtype" in last else True
+            better = written(configuration.form, last if "dtype" in last else "fp16", value)
+            yield finding(
+                "precision",
+                "error",
+                key=name,
+                place=item.key_place,
+                what=f"bfloat16 on {room.gpu}, which does not compute it",
+                why="the trainer stops, or computes it many times slower",
+                fix=f"write {better}",
+                source="NVIDIA: compute capability 8.0 and later",
+            )
+            return
 
 
 def can_be_estimated(configuration: Configuration) -> bool:
@@ -85,7 +108,7 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
     return RecordedRun(
         id=configuration.path,
         model=value("model.reference"),
-        hub_id=value("model.reference"),
+        hub_id=built_model(configuration) or str(value("model.reference") or "").rstrip("/").rpartition("/")[2],
         method=("qlora" if bits == 4 else "lora") if adapted else "full",
         lora_rank=value("method.lora_rank") or 16,
         lora_targets="all-linear" if everything else " ".join(map(str, layers)) if isinstance(layers, list) else None,

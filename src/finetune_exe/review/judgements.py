@@ -303,10 +303,11 @@ def _tokens(configuration: Configuration) -> _Found:
         )
     if configuration.script is None:
         return
-    assigned = configuration.script.assigned.get("tokenizer.pad_token")
+    pads = (item for name, item in configuration.script.assigned.items() if name.endswith(".pad_token"))
+    assigned = next((item for item in pads if str(item.content).endswith(".eos_token")), None)
     collators = {name for _, name, _ in configuration.script.calls}
     plain = "DataCollatorForLanguageModeling" in collators
-    if assigned is not None and assigned.content == "tokenizer.eos_token" and plain:
+    if assigned is not None and plain:
         yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers", "warning")
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from finetune_exe.domain.values import Scalar
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.tree import Item
+
+_BUILDER = re.compile(r"(?:q?lora_)?(llama|qwen|gemma)(\d)(?:_([123](?!_5b)|5(?=_\d)))?_(\d+(?:_5)?)b")
+"""torchtune's names of functions that build a model."""
 
 
 def stands_for(configuration: Configuration, path: str) -> str:
@@ -23,6 +28,16 @@ def meant(configuration: Configuration, path: str) -> Item | None:
     """Give the value that stands for a setting of our plan; None where the file says nothing."""
     item = configuration.settings.get(stands_for(configuration, path))
     return None if item is None or item.content is None else item
+
+
+def built_model(configuration: Configuration) -> str | None:
+    """Give the model that torchtune's function builds, as it is spoken: llama 3.1 8b for llama3_1_8b."""
+    built = str(configuration.value("model._component_") or "").rpartition(".")[2]
+    found = _BUILDER.match(built)
+    if found is None:
+        return None
+    family, version, minor, size = found.groups()
+    return f"{family} {version}{f'.{minor}' if minor else ''} {size.replace('_', '.')}b"
 
 
 def is_adapted(configuration: Configuration) -> bool:

@@ -74,6 +74,7 @@ class _Builder:
     events: Iterator[object]
     anchors: dict[str, Item] = field(default_factory=dict)
     twice: list[Twice] = field(default_factory=list)
+    num_items: int = 0
 
     def document(self) -> Item:
         from ruamel.yaml.events import DocumentStartEvent, StreamEndEvent, StreamStartEvent
@@ -92,6 +93,9 @@ class _Builder:
         place = _place(event)
         if depth > DEEPEST:
             raise unreadable(f"groups are nested deeper than {DEEPEST}", where=self.where, place=place)
+        self.num_items += 1
+        if self.num_items > 2 * MOST_ITEMS:  # keys count too
+            raise unreadable(f"it holds more than {MOST_ITEMS:,} values", where=self.where, place=place)
         if isinstance(event, AliasEvent):
             known = self.anchors.get(str(event.anchor))
             if known is None:
@@ -132,7 +136,9 @@ class _Builder:
         while not isinstance(event := next(self.events), MappingEndEvent):
             key = self._item(event, key_place=None, depth=depth + 1)
             value = self._item(next(self.events), key_place=key.place, depth=depth + 1)
-            name = str(key.content) if isinstance(key.content, str | int | float | bool) else "?"
+            if isinstance(key.content, tuple | dict):
+                continue  # no program has a group for a name
+            name = str(key.content)
             if name == "<<":
                 sources = value.content if isinstance(value.content, tuple) else (value,)
                 for source in sources:

@@ -28,7 +28,7 @@ def _apply(rule: Rule, configuration: Configuration, prefix: str) -> Iterator[Co
                 yield _made(rule, configuration, rule.each, item)
         return
     settings = configuration.settings
-    if not all(holds(settings.get(prefix + name), condition) for name, condition in rule.when.items()):
+    if not all(holds(_given(configuration, prefix + name), condition) for name, condition in rule.when.items()):
         return
     if any(holds(settings.get(prefix + name), condition) for name, condition in rule.skip.items()):
         return
@@ -36,6 +36,12 @@ def _apply(rule: Rule, configuration: Configuration, prefix: str) -> Iterator[Co
     key, _ = place_of(configuration, *names)
     if key in settings:
         yield _made(rule, configuration, key, settings[key])
+
+
+def _given(configuration: Configuration, name: str) -> Item | None:
+    """Look a setting up; one that a call may be given by `**` is there, with a value that is not known."""
+    spread = configuration.settings.get(f"{name.rpartition('.')[0]}.**")
+    return configuration.settings.get(name, spread)
 
 
 def _made(rule: Rule, configuration: Configuration, key: str, item: Item) -> ConfigurationFinding:

@@ -76,7 +76,7 @@ def _room(gpu: str | None) -> Room | None:
     if not hardware.gpus:
         return None
     first = hardware.gpus[0]
-    return Room(gpu=first.name, num_gpus=len(hardware.gpus), memory_bytes=first.memory_bytes)
+    return Room(gpu=first.name, num_gpus=len(hardware.gpus), memory_bytes=first.memory_bytes, bf16=first.bf16)
 
 
 def _unreadable(path: Path, fault: FineTuneError) -> ConfigurationReview:

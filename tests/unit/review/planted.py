@@ -132,7 +132,7 @@ model:
   lora_alpha: 32
 checkpointer:
   _component_: torchtune.training.FullModelHFCheckpointer
-  checkpoint_dir: /tmp/Meta-Llama-3.1-8B-Instruct/
+  checkpoint_dir: /models/Meta-Llama-3.1-8B-Instruct/
   checkpoint_files: [model.safetensors]
   output_dir: ${output_dir}
   model_type: LLAMA3
@@ -283,7 +283,7 @@ PLANTED = (
     Planted("axolotl: rate", A, "learning_rate: 2e-4", "learning_rate: 2e-2", "learning_rate", "warning"),
     Planted("axolotl: rate of 2", A, "learning_rate: 2e-4", "learning_rate: 2", "learning_rate"),
     Planted("axolotl: length", A, "sequence_len: 2048", "sequence_len: 204800", "length", "warning"),
-    Planted("axolotl: no layers", A, "lora_target_linear: true\n", "", "adapter", "warning", elsewhere=True),
+    Planted("axolotl: no layers", A, "lora_target_linear: true\n", "", "adapter", elsewhere=True),
     Planted("axolotl: streaming", A, "seed: 1", "streaming: true", "contradiction"),
     Planted("axolotl: two loaders", A, "seed: 1", "deepspeed: ds.json\nfsdp: [full_shard]", "contradiction"),
     Planted("axolotl: schedule", A, "lr_scheduler: cosine", "lr_scheduler: constant", "ignored_key", "warning", elsewhere=True),
@@ -323,6 +323,9 @@ PLANTED = (
     Planted("axolotl: optimizer", A, "optimizer: adamw_torch", "optimizer: adamw_bnb_8bit\nfsdp_version: 2\nfsdp_config:\n  offload_params: false", "contradiction"),
     Planted("axolotl: a group for a list", A, "seed: 1", "tokens:\n  pad_token: x", "wrong_type"),
     Planted("swift: command, rate", C, "1e-4", "1e-1", "learning_rate"),
+    Planted("axolotl: new tokens", A, "seed: 1", 'tokens: ["<|tool|>"]', "new_tokens", "warning"),
+    Planted("swift: new tokens", S, "output_dir: out", "new_special_tokens: [<tool>]", "new_tokens", "warning"),
+    Planted("trl: sixteen bits", T, "use_peft: true\nlora_r: 16\nlora_alpha: 32\nlora_target_modules: all-linear", "dtype: bfloat16", "precision", "warning"),
     Planted("trl: misspelt", T, "gradient_accumulation_steps", "gradient_acumulation_steps", "misspelt_key"),
     Planted("trl: gone", T, "max_length:", "max_seq_length:", "deprecated_key", "warning"),
     Planted("trl: text", T, "2.0e-4", "2e-4", "number_as_text", "warning"),

@@ -116,6 +116,26 @@ def test_the_fix_of_memory_fits(tmp_path: Path) -> None:
     assert unknown.not_looked_at
 
 
+def test_a_gpu_without_the_number_format_is_named(tmp_path: Path) -> None:
+    text = SOUND["llamafactory.yaml"]
+    codes = [
+        finding.code for finding in reviewed(tmp_path, "x.yaml", text, gpu="T4").findings if finding.severity == "error"
+    ]
+    assert "precision" in codes
+    codes = [finding.code for finding in reviewed(tmp_path, "x.yaml", text, gpu="A100 80GB").findings]
+    assert "precision" not in codes
+
+
+def test_what_torchtune_builds_is_a_model_of_known_size(tmp_path: Path) -> None:
+    text = (
+        SOUND["torchtune.yaml"]
+        .replace("/models/Meta-Llama-3.1-8B-Instruct/", "model")
+        .replace("batch_size: 2", "batch_size: 64")
+    )
+    review = reviewed(tmp_path, "x.yaml", text, gpu="RTX 4090")
+    assert "does_not_fit" in {finding.code for finding in review.findings}
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
     for before, after in zip("abcdefgh", "bcdefghi", strict=True)
@@ -192,6 +212,35 @@ def test_a_notebook_is_read_as_its_cells(tmp_path: Path) -> None:
     assert "learning_rate=2e-1" in text.splitlines()[finding.line - 1]
     with pytest.raises(FineTuneError, match="no cells"):
         reviewed(tmp_path, "empty.ipynb", "{}")
+
+
+def test_calls_of_several_trainers_are_not_mixed(tmp_path: Path) -> None:
+    """Each call's names are looked at; settings that exclude each other must stand in one and the same."""
+    script = """\
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+first = SFTConfig(fp16=True, learning_rat=1e-4)
+SFTTrainer(model="x", args=first)
+second = DPOConfig(bf16=True, beta=0.1)
+DPOTrainer(model="x", args=second)
+"""
+    review = reviewed(tmp_path, "both.py", script)
+    assert [(finding.code, finding.line) for finding in review.findings] == [("misspelt_key", 2)]
+
+
+def test_what_a_script_computes_is_not_judged(tmp_path: Path) -> None:
+    script = """\
+from trl import SFTConfig, SFTTrainer
+from peft import LoraConfig
+adapter = LoraConfig(r=16)
+arguments = SFTConfig(load_best_model_at_end=True, learning_rate=rate(), bf16=not half, fp16=half, **others)
+SFTTrainer(model="x", args=arguments, **more)
+"""
+    assert not reviewed(tmp_path, "computed.py", script).findings
+
+
+def test_another_library_has_other_arguments(tmp_path: Path) -> None:
+    script = SOUND["train_trl.py"] + "\nfrom mine import GRPOConfig\nGRPOConfig(colour='red', learning_rat=1)\n"
+    assert not reviewed(tmp_path, "mine.py", script).findings
 
 
 def test_several_files_are_reviewed_and_strangers_passed_over(tmp_path: Path) -> None:
