@@ -21,7 +21,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskSpec
 
 if TYPE_CHECKING:
-    from finetune_exe.review.carry import Left
+    from finetune_exe.review.carried import Left
 
 
 @click.command("config")

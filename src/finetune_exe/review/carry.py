@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 from finetune_exe.domain.plan import METHOD_TYPES
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
+from finetune_exe.review.carried import Carried, Left, Setting
+from finetune_exe.review.carry_data import carry_data, carry_objective, carry_template
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.meaning import built_model, is_adapted, meant, quantised_bits, stands_for
+from finetune_exe.review.meaning import built_model, given_value, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.review.own_script import own_settings
-from finetune_exe.review.read_json import read_json
 from finetune_exe.review.translations import CARRIED, OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
-from finetune_exe.review.tree import Item
-from finetune_exe.text.render import PLAIN_TEMPLATE
-
-
-class Setting(NamedTuple):
-    """A setting of our plan with where it comes from."""
-
-    path: str
-    value: Json
-    key: str
-    line: int | None
-    """None for what the program takes where its file says nothing."""
-
-
-class Left(NamedTuple):
-    """Something that stays behind."""
-
-    key: str
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """What a configuration says in the words of our plan."""
-
-    settings: tuple[Setting, ...]
-    left: tuple[Left, ...]
 
 
 def carry(configuration: Configuration) -> Carried:
@@ -149,19 +119,9 @@ def _special(configuration: Configuration, left: list[Left]) -> Iterator[Setting
     yield from _sampling(configuration)
     yield from _checkpointing(configuration)
     yield from _targets(configuration)
-    yield from _data(configuration, left)
-    yield from _template(configuration, left)
-    yield from _objective(configuration)
-
-
-def _given(configuration: Configuration, *names: str) -> tuple[str, Item] | None:
-    """Give the first of some keys that is there with a value that is known."""
-    prefix = "args." if configuration.form == "python" else ""
-    for name in names:
-        item = configuration.settings.get(prefix + name)
-        if item is not None and item.content is not None and not item.computed:
-            return prefix + name, item
-    return None
+    yield from carry_data(configuration, left)
+    yield from carry_template(configuration, left)
+    yield from carry_objective(configuration)
 
 
 def _method(configuration: Configuration) -> Iterator[Setting]:
@@ -213,22 +173,22 @@ def _named(configuration: Configuration, path: str, names: Mapping[str, str], le
 
 def _precision(configuration: Configuration) -> Iterator[Setting]:
     for name, dtype in (("bf16", "bfloat16"), ("bfloat16", "bfloat16"), ("fp16", "float16"), ("float16", "float16")):
-        given = _given(configuration, name)
+        given = given_value(configuration, name)
         if given is not None and given[1].scalar in (True, "auto", "true"):
             yield Setting("precision.base_dtype", dtype, given[0], given[1].key_place.line)
             return
-    given = _given(configuration, "torch_dtype", "dtype")
+    given = given_value(configuration, "torch_dtype", "dtype")
     words = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16", "float16": "float16"}
     if given is not None and str(given[1].scalar) in words:
         yield Setting("precision.base_dtype", words[str(given[1].scalar)], given[0], given[1].key_place.line)
     else:
-        stated = _given(configuration, "bf16", "torch_dtype", "dtype")
+        stated = given_value(configuration, "bf16", "torch_dtype", "dtype")
         line = stated[1].key_place.line if stated else None
         yield Setting("precision.base_dtype", "float32", stated[0] if stated else "bf16", line)
 
 
 def _warmup(configuration: Configuration) -> Iterator[Setting]:
-    given = _given(configuration, "warmup_ratio", "warmup_steps", "lr_scheduler.num_warmup_steps")
+    given = given_value(configuration, "warmup_ratio", "warmup_steps", "lr_scheduler.num_warmup_steps")
     if given is None:
         yield Setting("schedule.warmup.steps", 0, "warmup_steps", None)
         return
@@ -254,15 +214,15 @@ def _steps_and_norm(configuration: Configuration) -> Iterator[Setting]:
 
 def _evaluations(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
     path = "checkpoints.evaluations_per_epoch"
-    given = _given(configuration, "evals_per_epoch")
+    given = given_value(configuration, "evals_per_epoch")
     if given is not None and isinstance(given[1].scalar, int | float):
         yield Setting(path, float(given[1].scalar), given[0], given[1].key_place.line)
         return
-    strategy = _given(configuration, "eval_strategy")
+    strategy = given_value(configuration, "eval_strategy")
     if strategy is not None and strategy[1].scalar == "epoch":
         yield Setting(path, 1.0, strategy[0], strategy[1].key_place.line)
         return
-    given = _given(configuration, "eval_steps")
+    given = given_value(configuration, "eval_steps")
     epochs_item = meant(configuration, "schedule.epochs")
     meaning = configuration.peer.meaning.get("schedule.epochs")
     epochs = epochs_item.scalar if epochs_item is not None else meaning.default if meaning is not None else None
@@ -283,9 +243,9 @@ def _round_number(value: float) -> float:
 
 
 def _checkpoints(configuration: Configuration) -> Iterator[Setting]:
-    given = _given(configuration, "save_total_limit")
+    given = given_value(configuration, "save_total_limit")
     if given is not None and isinstance(given[1].scalar, int) and given[1].scalar > 0:
-        best = _given(configuration, "load_best_model_at_end")
+        best = given_value(configuration, "load_best_model_at_end")
         beside = 1 if best is not None and best[1].scalar is True else 0
         yield Setting("checkpoints.keep_last", max(1, given[1].scalar - beside), given[0], given[1].key_place.line)
     patience = meant(configuration, "checkpoints.early_stopping_patience")
@@ -329,90 +289,6 @@ def _targets(configuration: Configuration) -> Iterator[Setting]:
     if names:
         every = names in (["all"], ["all-linear"])
         yield Setting(path, "all-linear" if every else list(names), key, configuration.settings[key].key_place.line)
-
-
-def _data(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
-    for path, keys in (
-        ("data.paths", ("datasets[].path", "dataset", "train_file", "dataset_name")),
-        ("data.validation_paths", ("test_datasets[].path", "eval_dataset", "val_dataset", "validation_file")),
-    ):
-        for key in keys:
-            if key not in configuration.settings or configuration.form == "python":
-                continue
-            items = [item for item in configuration.every(key) if not isinstance(item.content, Mapping)]
-            if not items:
-                continue
-            names = [str(name) for item in items for name in _several(item.plain())]
-            known = _dataset_files(configuration)
-            files = [known.get(name, name).partition("#")[0] for name in names]
-            if all(_is_file(name) for name in files):
-                yield Setting(path, list(files), key.partition("[")[0], items[0].key_place.line)
-            elif files:
-                reason = f"{', '.join(files[:3])}: no files here; name the rows with --set {path}=..."
-                left.append(Left(key.partition("[")[0], items[0].key_place.line, reason))
-            break
-    share = _given(configuration, "val_set_size", "val_size", "split_dataset_ratio")
-    if share is not None and isinstance(share[1].scalar, float) and 0 < share[1].scalar < 0.5:
-        yield Setting("data.validation_fraction", share[1].scalar, share[0], share[1].key_place.line)
-
-
-def _several(content: Json) -> list[Json]:
-    if isinstance(content, str):
-        return [part.strip() for part in content.split(",") if part.strip()]
-    return content if isinstance(content, list) else []
-
-
-def _is_file(name: str) -> bool:
-    return name.endswith((".jsonl", ".json", ".csv", ".parquet", ".arrow", ".txt")) or Path(name).exists()
-
-
-def _dataset_files(configuration: Configuration) -> dict[str, str]:
-    """Look up LLaMA-Factory's names of datasets in the list beside its configuration."""
-    if configuration.peer.name != "llamafactory":
-        return {}
-    folder = Path(configuration.path).parent / str(configuration.value("dataset_dir") or ".")
-    path = folder / "dataset_info.json"
-    try:
-        root, _ = read_json(path.read_text("utf-8-sig"), where=str(path))
-    except (OSError, UnicodeDecodeError, FineTuneError):
-        return {}
-    entries = root.plain()
-    found: dict[str, str] = {}
-    for name, entry in entries.items() if isinstance(entries, dict) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("file_name"), str):
-            found[name] = str(entry["file_name"])
-    return found
-
-
-def _template(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
-    jinja = configuration.settings.get("chat_template_jinja")
-    if jinja is not None and isinstance(jinja.scalar, str):
-        if jinja.scalar == PLAIN_TEMPLATE:
-            yield Setting("data.chat_template", "plain", "chat_template_jinja", jinja.key_place.line)
-        elif len(jinja.scalar) < 300 and jinja.scalar.endswith((".jinja", ".jinja2", ".txt", ".j2")):
-            yield Setting("data.chat_template", jinja.scalar, "chat_template_jinja", jinja.key_place.line)
-        else:
-            reason = "write the template to a file and --set data.chat_template=FILE"
-            left.append(Left("chat_template_jinja", jinja.key_place.line, reason))
-        return
-    for key in ("template", "chat_template"):
-        item = configuration.settings.get(key)
-        named = item is not None and isinstance(item.scalar, str) and item.scalar != "tokenizer_default"
-        if item is not None and named:
-            reason = f"{item.scalar} is a template of that program; the tokenizer's own is taken here"
-            left.append(Left(key, item.key_place.line, reason))
-
-
-def _objective(configuration: Configuration) -> Iterator[Setting]:
-    for key in ("stage", "rl", "rlhf_type"):
-        item = configuration.settings.get(key)
-        if item is not None and item.scalar == "dpo":
-            yield Setting("objective.kind", "dpo", key, item.key_place.line)
-            yield Setting("data.format", "preference", key, item.key_place.line)
-            beta = next((name for name in ("pref_beta", "rl_beta", "beta") if name in configuration.settings), None)
-            if beta is not None and isinstance(configuration.value(beta), float):
-                line = configuration.settings[beta].key_place.line
-                yield Setting("objective.beta", configuration.value(beta), beta, line)
 
 
 def _unused(configuration: Configuration, used: set[str]) -> Iterator[Left]:

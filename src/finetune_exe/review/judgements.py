@@ -1,4 +1,4 @@
-"""Settings that are possible and unwise: numbers out of range, templates of another family, traps of tokens."""
+"""Numbers that are possible and unwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
 from finetune_exe.review.meaning import is_adapted, meant, stands_for
-from finetune_exe.review.tree import Item
 
 _HIGHEST = {"adapter": 2e-3, "full": 3e-4}
 _LOWEST = {"adapter": 1e-5, "full": 1e-7}
@@ -19,20 +18,6 @@ _RATE_SOURCE = (
     "the rules of this program: best LoRA rates 1e-4 to 5e-4, full training a tenth, each within a factor of ten"
 )
 _MANY_EPOCHS = 10
-_FAMILIES = {
-    "llama3": r"llama[-_]?3", "llama2": r"llama[-_]?2", "qwen": r"qwen", "mistral": r"mi[sx]tral|ministral",
-    "gemma": r"gemma", "phi": r"\bphi[-_]?\d", "glm": r"glm", "deepseek": r"deepseek", "internlm": r"internlm",
-    "baichuan": r"baichuan", "yi": r"\byi\b", "falcon": r"falcon",
-}  # fmt: skip
-"""Families of models by what their names, and the names of their templates, hold."""
-_MARKERS = {
-    "<|im_start|>": ("qwen", "chatml", "phi-4", "phi4", "yi"), "<|start_header_id|>": ("llama-3", "llama3", "llama_3"),
-    "<start_of_turn>": ("gemma", "gemma2", "gemma-3", "gemma3"), "[INST]": ("mistral", "llama-2", "llama2", "mixtral"),
-    "### Response:": ("alpaca",), "<|assistant|>": ("phi-3", "phi3", "zephyr", "phi-3.5", "glm"),
-}  # fmt: skip
-_NO_CHAT = re.compile(
-    r"instruct|chat|\bit\b|-it\b|sft|dpo|hermes|vicuna|assistant|[-_]r1|thinking|tulu|zephyr|coder", re.I
-)
 _Found = Iterator[ConfigurationFinding]
 
 
@@ -219,111 +204,6 @@ def _scale(configuration: Configuration) -> _Found:
             )
 
 
-def _template(configuration: Configuration) -> _Found:
-    model_item = meant(configuration, "model.reference")
-    item = configuration.settings.get("template") or configuration.settings.get("chat_template")
-    if item is None or model_item is None or not isinstance(model_item.scalar, str) or not isinstance(item.scalar, str):
-        return
-    model, template = model_item.scalar.lower(), item.scalar.lower()
-    key = "template" if "template" in configuration.settings else "chat_template"
-    if len(template) > 60:
-        return
-    families = {name for name, pattern in _FAMILIES.items() if re.search(pattern, model)}
-    meant_for = {name for name, pattern in _FAMILIES.items() if re.search(pattern, template)}
-    if families and meant_for and not families & meant_for:
-        yield finding(
-            "template",
-            "warning",
-            key=key,
-            place=item.place,
-            what=f"the template {item.scalar} with the model {model_item.scalar}",
-            why="its turns are marked by tokens that this model does not know, and it will not stop",
-            fix=_own_template(configuration, key),
-            source="hiyouga/LLaMA-Factory#6736, InternLM/xtuner#658",
-        )
-    elif (
-        template in ("default", "vanilla", "alpaca")
-        and _NO_CHAT.search(model)
-        and configuration.peer.name == "llamafactory"
-    ):
-        yield finding(
-            "template",
-            "warning",
-            key=key,
-            place=item.place,
-            what=f"the template {item.scalar} with the chat model {model_item.scalar}",
-            why="it was trained on turns marked in another way, and will be served so",
-            fix=_own_template(configuration, key),
-            source="hiyouga/LLaMA-Factory#6736",
-        )
-
-
-def _own_template(configuration: Configuration, key: str) -> str:
-    if configuration.peer.name == "axolotl":
-        return "write chat_template: tokenizer_default"
-    return f"remove {key}, or name the model's own"
-
-
-def _responses(configuration: Configuration) -> _Found:
-    """Hold the marks that a script looks for in its rows against the template that writes them."""
-    item = configuration.settings.get("responses.response_part")
-    text = item.scalar if item is not None else None
-    if item is None or not isinstance(text, str) or configuration.script is None:
-        return
-    named = configuration.settings.get("template.chat_template")
-    about = str(
-        named.scalar if named else configuration.value("model.model_name") or configuration.value("model.()") or ""
-    ).lower()
-    right = [marker for marker, names in _MARKERS.items() if any(name in about for name in names)]
-    found = [marker for marker in _MARKERS if marker in text]
-    if right and found and not set(right) & set(found):
-        yield finding(
-            "mask",
-            "error",
-            key="response_part",
-            place=item.place,
-            what=f"answers are looked for behind {found[0]} in rows of {about}",
-            why="the mark is never found, so that no token is learned",
-            fix=f"take the marks of that template, which begin with {right[0]}",
-            source="unslothai/unsloth#1128, #2364",
-        )
-
-
-def _tokens(configuration: Configuration) -> _Found:
-    pad, end = (
-        configuration.settings.get("special_tokens.pad_token"),
-        configuration.settings.get("special_tokens.eos_token"),
-    )
-    if pad is not None and pad.scalar is not None and end is not None and pad.scalar == end.scalar:
-        yield _pad(
-            pad,
-            "special_tokens.pad_token",
-            f"rows are padded with {pad.scalar}, the token that ends answers",
-            "warning",
-        )
-    if configuration.script is None:
-        return
-    pads = (item for name, item in configuration.script.assigned.items() if name.endswith(".pad_token"))
-    assigned = next((item for item in pads if str(item.content).endswith(".eos_token")), None)
-    collators = {name for _, name, _ in configuration.script.calls}
-    plain = "DataCollatorForLanguageModeling" in collators
-    if assigned is not None and plain:
-        yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers", "warning")
-
-
-def _pad(item: Item, key: str, what: str, severity: str) -> ConfigurationFinding:
-    return finding(
-        "end_token",
-        "warning" if severity == "warning" else "note",
-        key=key,
-        place=item.place,
-        what=what,
-        why="where padding is masked by its token, the end is never learned and the model does not stop",
-        fix="take a token that nothing else uses, as <|finetune_right_pad_id|> of Llama 3.1 or <|endoftext|> of Qwen",
-        source="mlabonne/llm-course#33, unslothai/unsloth#416",
-    )
-
-
 def _length(configuration: Configuration) -> _Found:
     item, model = meant(configuration, "data.max_length"), meant(configuration, "model.reference")
     length = item.scalar if item is not None else None
@@ -409,6 +289,6 @@ def _saving_beside_evaluating(configuration: Configuration) -> _Found:
 
 
 _JUDGES: tuple[Callable[[Configuration], _Found], ...] = (
-    _learning_rate, _epochs, _warmup, _warmup_longer_than_run, _scale, _template, _responses, _tokens, _length,
+    _learning_rate, _epochs, _warmup, _warmup_longer_than_run, _scale, _length,
     _evaluation_memory, _half_precision, _saving_beside_evaluating,
 )  # fmt: skip

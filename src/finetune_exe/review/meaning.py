@@ -77,3 +77,13 @@ def quantised_bits(configuration: Configuration) -> int | None:
 def first_value(configuration: Configuration, *names: str) -> Scalar:
     """Give the value of the first of some keys that is there."""
     return next((item.scalar for name in names if (item := configuration.settings.get(name)) is not None), None)
+
+
+def given_value(configuration: Configuration, *names: str) -> tuple[str, Item] | None:
+    """Give the first of some keys that is there with a value that is known."""
+    prefix = "args." if configuration.form == "python" else ""
+    for name in names:
+        item = configuration.settings.get(prefix + name)
+        if item is not None and item.content is not None and not item.computed:
+            return prefix + name, item
+    return None

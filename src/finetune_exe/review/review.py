@@ -11,9 +11,10 @@ from finetune_exe.review.configuration import Configuration, read_configurations
 from finetune_exe.review.judgements import check_judgements
 from finetune_exe.review.keys import check_keys
 from finetune_exe.review.rules import check_rules
+from finetune_exe.review.traps import check_traps
 
 Check = Callable[[Configuration], Iterator[ConfigurationFinding]]
-CHECKS: tuple[Check, ...] = (check_keys, check_components, check_rules, check_judgements)
+CHECKS: tuple[Check, ...] = (check_keys, check_components, check_rules, check_judgements, check_traps)
 
 
 def review_file(path: Path, *, tool: str | None = None) -> tuple[ConfigurationReview, ...]:

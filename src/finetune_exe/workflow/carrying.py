@@ -11,7 +11,8 @@ from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.values import Decision, Leaf
 from finetune_exe.errors import FineTuneError
-from finetune_exe.review.carry import Carried, Left, Setting, carry
+from finetune_exe.review.carried import Carried, Left, Setting
+from finetune_exe.review.carry import carry
 from finetune_exe.review.configuration import Configuration, read_configurations
 
 
