@@ -11,10 +11,11 @@ from typing import Any
 from finetune_exe.domain.evaluation import (
     Evaluation,
 )
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_folder, digest_of
+from finetune_exe.evaluation.choosing import label_choices, pair_choices, ranking, sureness
 from finetune_exe.evaluation.comparisons import (
     answer_comparisons,
     likelihood_comparisons,
@@ -81,6 +82,7 @@ def evaluate(
     asked = Asked(
         plan=plan, dataset=data.manifest.digest(), test=split, train=data.split("train"), prompts=questions.prompts,
         tokenizer=tokenizer, suites=tuple(suites), device=device,
+        labels=label_choices(plan, questions, tokenizer), pairs=pair_choices(split),
     )  # fmt: skip
     before, after = _measure_both(asked, base, checkpoint, cache, progress)
     clusters = [row.group for row in rows]
@@ -89,9 +91,15 @@ def evaluate(
         *answer_comparisons(plan, questions, before.answers, after.answers, clusters),
     )
     scores = task_scores(plan, questions, before.answers, after.answers)
-    task = task_comparisons(plan, scores, [clusters[row] for row in questions.rows])
+    level = plan.evaluation.confidence_level
+    sure, sure_figures = sureness(asked.labels, before.label_logs, after.label_logs, clusters, level=level)
+    beta = plan.objective.beta if isinstance(plan.objective, Dpo) else 0.0
+    ranked, ranked_figures = ranking(
+        asked.pairs, before.pair_logs, after.pair_logs, clusters, beta=beta, level=level
+    )  # fmt: skip
+    task = (*task_comparisons(plan, scores, [clusters[row] for row in questions.rows]), *sure, *ranked)
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
-    results = suite_results(suites, before, after, plan.evaluation.confidence_level)
+    results = suite_results(suites, before, after, level)
     collapse = collapse_of(questions, before.answers, after.answers)
     forgetting = None if after.moved is None else forgetting_card(*after.moved)
     memorisation = memorisation_of(before, after)
@@ -121,7 +129,7 @@ def evaluate(
         seconds=time.monotonic() - started,
         perplexities=perplexities_of(plan, split.lengths, rows, before.likelihoods, after.likelihoods),
         task_comparisons=task,
-        task_figures=task_figures(scores),
+        task_figures=(*task_figures(scores), *sure_figures, *ranked_figures),
         task_notes=() if scores is None else tuple(f"tuned: {note}" for note in scores[1].notes),
         suites=results,
         forgetting=forgetting,

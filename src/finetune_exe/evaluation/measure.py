@@ -12,6 +12,7 @@ import numpy as np
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.evaluation.cache import ResultCache, digest_of
+from finetune_exe.evaluation.choosing import Choices, Logs, choose
 from finetune_exe.evaluation.forgetting import Moved, Predictions, hold_against, predict
 from finetune_exe.evaluation.likelihood import RowLikelihoods, measure_likelihoods
 from finetune_exe.evaluation.memorisation import SHORTEST, extraction_flags, secret_ranks
@@ -48,6 +49,10 @@ class Asked:
     """Token ids of the rows to answer."""
     tokenizer: ChatTokenizer
     suites: tuple[Suite, ...] = ()
+    labels: Choices = field(default_factory=Choices)
+    """Labels behind the questions of a classification."""
+    pairs: Choices = field(default_factory=Choices)
+    """Better and worse answers."""
     device: str = "cpu"
 
     @property
@@ -76,6 +81,10 @@ class Measured:
     """Of the base: on prompts, and on generic text."""
     moved: tuple[Moved, Moved] | None = None
     """Of the tuned model, against the base."""
+    label_logs: Logs = field(default_factory=list)
+    """Log-likelihood of every label behind every question."""
+    pair_logs: Logs = field(default_factory=list)
+    """Of the better and the worse answer of every pair."""
     canaries: tuple[PlantedCanary, ...] = ()
     """Secrets that stand in training rows, with the copies that were not dropped."""
     canary_ranks: list[int] = field(default_factory=list)
@@ -149,6 +158,7 @@ def measure(
     flags = cache.values("extraction", digest_of(*how), lambda: [
         _extraction(model.fast(), asked, split) for split in (asked.train, asked.test)
     ])  # fmt: skip
+    label_logs, pair_logs = (_choices(model, part, asked, cache, how) for part in (asked.labels, asked.pairs))
     planted = _planted(asked)
     ranks, personal = _secrets(model, asked, planted, cache, how)
     leanings = cache.values("leanings", digest_of(*how), lambda: measure_leanings(
@@ -164,6 +174,8 @@ def measure(
         leanings=None if leanings is None else Leanings(*(tuple(part) for part in leanings)),
         predictions=predictions,
         moved=moved,
+        label_logs=label_logs,
+        pair_logs=pair_logs,
         canaries=planted,
         canary_ranks=ranks,
         wrote_personal=personal,
@@ -245,6 +257,15 @@ def _extraction(model: Any, asked: Asked, split: SplitData) -> list[bool]:
         model, [tuple(view.tokens.tolist()) for view in chosen], [int(view.learned.sum()) for view in chosen],
         pad_token_id=asked.tokenizer.pad_token_id,
     )  # fmt: skip
+
+
+def _choices(model: LazyModel, choices: Choices, asked: Asked, cache: ResultCache, how: tuple[object, ...]) -> Logs:
+    if not choices.groups:
+        return []
+    logs: Logs = cache.values("choices", digest_of(*how, choices.groups), lambda: choose(
+        model.fast(), choices, pad_token_id=asked.tokenizer.pad_token_id
+    ))  # fmt: skip
+    return logs
 
 
 def _planted(asked: Asked) -> tuple[PlantedCanary, ...]:
