@@ -374,3 +374,18 @@ def test_a_reader_that_goes_away_is_no_fault(job: Path) -> None:
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_a_model_leaves_with_its_card(job: Path) -> None:
+    asked = ("export", "runs/plan", "--to", "gguf", "--type", "f32", "--anyway", "a test of ours")
+    done = in_a_process(*asked, "--json", folder=job)
+    assert done.status == OK, done.err
+    assert done.json["export"]["form"] == "gguf"
+    assert done.json["folder"] == "runs/plan/export/gguf"
+    names = {path.name for path in (job / "runs/plan/export/gguf").iterdir()}
+    assert names >= {"README.md", "export.json", "Modelfile", "plan-f32.gguf"}
+    assert in_a_process(*asked, folder=job).status == EXISTS
+    assert in_a_process("export", "runs/plan", "--anyway", "because", folder=job).status == USAGE
+    assert (
+        in_a_process("export", "runs/plan", "--type", "q3_k", "--anyway", "a test of ours", folder=job).status == USAGE
+    )

@@ -17,6 +17,7 @@ from finetune_exe.errors import GATE
 @click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
 @click.option("--harness", "tasks", multiple=True, metavar="TASK", help="Ask a task of lm-evaluation-harness too, such as arc_easy. May be given again.")  # fmt: skip
 @click.option("--harness-tasks", type=click.Path(path_type=Path), metavar="FOLDER", help="Tasks of your own for --harness, as its YAML files.")  # fmt: skip
+@click.option("--answer-within", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time of an answer that is quick enough here.")  # fmt: skip
 @click.option("--endpoint", nargs=2, metavar="URL MODEL", help="Hold the tuned model against a served one, too: an OpenAI-compatible address that ends in /v1, and the model's name there.")  # fmt: skip
 @click.option("--judge", nargs=2, metavar="URL MODEL", help="Let a served model choose between base and tuned answers; it is measured first.")  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with status 3 unless the model is ready.")
@@ -30,6 +31,7 @@ def command(
     suite_items: int,
     tasks: tuple[str, ...],
     harness_tasks: Path | None,
+    answer_within: float | None,
     endpoint: tuple[str, str] | None,
     judge: tuple[str, str] | None,
     gate: bool,
@@ -59,7 +61,7 @@ def command(
     with view(as_json=as_json) as live:
         evaluation = evaluate_run(
             run_path, settings=edit_plan(plan, settings) if settings else None, suites=suites, suite_items=suite_items,
-            tasks=tasks, task_folder=harness_tasks, progress=live.progress, note=live.note,
+            tasks=tasks, task_folder=harness_tasks, answer_within=answer_within, progress=live.progress, note=live.note,
         )  # fmt: skip
         served = compare_served(run_path, endpoint_of(*endpoint), progress=live.progress) if endpoint else None
         judged = judge_run(run_path, endpoint_of(*judge), progress=live.progress) if judge else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from finetune_exe.domain.evaluation import (
 )
 from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.domain.run import TrainingRun
+from finetune_exe.domain.shipment import Shipment
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_folder, digest_of
 from finetune_exe.evaluation.choosing import label_choices, pair_choices, ranking, sureness
@@ -49,6 +51,7 @@ def evaluate(
     run: Path,
     tokenizer: ChatTokenizer,
     suites: Sequence[Suite] = (),
+    answer_within: float | None = None,
     cache: Path | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Evaluation:
@@ -66,6 +69,7 @@ def evaluate(
         run: Folder of the run.
         tokenizer: The one that rendered the training rows.
         suites: Regression suites.
+        answer_within: Seconds of an answer that are quick enough; None where nobody said.
         cache: Folder of what was measured before; None measures everything anew.
         progress: Told how far it is.
 
@@ -76,6 +80,7 @@ def evaluate(
     settle_libraries()
     device = pick_device()
     checkpoint = _checkpoint(run, training)
+    weights = digest_folder(checkpoint)
     split = data.split("test")
     rows = split.read_rows()
     questions = choose_questions(rows, plan, tokenizer)
@@ -108,6 +113,7 @@ def evaluate(
         plan=plan, training=training, comparisons=comparisons, task=task, generation=generation, suites=results,
         forgetting=forgetting, collapse=collapse, memorisation=memorisation, merge=after.merge,
         leanings=(before.leanings, after.leanings), seconds_per_answer=after.seconds_per_answer,
+        answer_within=answer_within, shipments=_shipments(run), weights=weights,
         data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
     )  # fmt: skip
     return Evaluation(
@@ -115,7 +121,7 @@ def evaluate(
             "plan": plan.digest(),
             "dataset": data.manifest.digest(),
             "run": training.digest(),
-            "weights": digest_folder(checkpoint),
+            "weights": weights,
         },
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",
@@ -154,6 +160,15 @@ def _checkpoint(run: Path, training: TrainingRun) -> Path:
             fix="train again, or restore the folder",
         )
     return checkpoint
+
+
+def _shipments(run: Path) -> tuple[Shipment, ...]:
+    """Read what was exported of a run to its own folder; a record of another version says nothing."""
+    found = []
+    for path in sorted(run.glob("export/*/export.json")):
+        with suppress(FineTuneError):
+            found.append(Shipment.read(path))
+    return tuple(found)
 
 
 def _measure_both(

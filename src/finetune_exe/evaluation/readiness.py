@@ -20,6 +20,7 @@ from finetune_exe.domain.evaluation import (
 )
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
+from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts
 from finetune_exe.evaluation.contamination import contamination
@@ -58,6 +59,12 @@ class Evidence:
     """Merged model against the adapter; None where nothing was merged."""
     leanings: tuple[Leanings | None, Leanings | None]
     seconds_per_answer: float | None
+    answer_within: float | None
+    """Seconds of an answer that are quick enough; None where nobody said."""
+    shipments: Sequence[Shipment]
+    """What was exported of the run before."""
+    weights: str
+    """Digest of what was learned."""
     data: PreparedFolder
     tokenizer: ChatTokenizer
     base: Path
@@ -76,11 +83,11 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         stops(evidence.generation, evidence.collapse),
         template_parity(evidence.data, tokenizer, base),
         merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
-        quantisation(),
+        quantisation(evidence.shipments, evidence.weights),
         refusals(*evidence.leanings),
         memory(evidence.memorisation),
         contamination(evidence.data),
-        latency(evidence.seconds_per_answer),
+        latency(evidence.seconds_per_answer, evidence.answer_within),
         artefacts.licences(evidence.plan),
         artefacts.model_card(evidence.run / "model"),
         artefacts.provenance(evidence.plan, evidence.training, evidence.data),
@@ -247,12 +254,34 @@ def merge_parity(merge: Moved | None, method: str, *, rounded: bool = False) -> 
     )
 
 
-def quantisation() -> Check:
-    """Say that nothing was quantised yet."""
+def quantisation(shipments: Sequence[Shipment], weights: str) -> Check:
+    """Ask how far exported weights of fewer bits predict otherwise than the merged ones.
+
+    Args:
+        shipments: What was exported of the run.
+        weights: Digest of the run's weights; exports of others do not count.
+    """
+    name = "quantised weights keep the quality"
+    measured = [
+        (shipment.number_format, parity) for shipment in shipments if shipment.inputs.get("weights") == weights
+        for parity in shipment.parities if parity.name.startswith(f"{shipment.number_format} against")
+    ]  # fmt: skip
+    if not measured:
+        return Check(
+            name=name, passed=None, detail="nothing was exported with fewer bits",
+            fix="fine-tune export RUN --to gguf measures it",
+        )  # fmt: skip
+    bad = [number_format for number_format, parity in measured if parity.divergence > parity.most_divergence]
     return Check(
-        name="quantised weights keep the quality", passed=None, detail="nothing was quantised",
-        fix="quantise for serving, then compare its answers: fine-tune compare",
-    )  # fmt: skip
+        name=name,
+        passed=not bad,
+        detail="; ".join(
+            f"{number_format}: divergence {p.divergence:.1e} nats a token (at most {p.most_divergence:g}), "
+            f"{p.divergence_p999:.1e} at the thousandth token, same likeliest token at {p.top1_agreement:.1%}"
+            for number_format, p in measured
+        ),
+        fix=f"export with more bits than {', '.join(bad)}" if bad else None,
+    )
 
 
 def refusals(before: Leanings | None, after: Leanings | None) -> Check:
@@ -318,12 +347,19 @@ def memory(card: Memorisation | None) -> Check:
     )  # fmt: skip
 
 
-def latency(seconds_per_answer: float | None) -> Check:
+def latency(seconds_per_answer: float | None, answer_within: float | None = None) -> Check:
     """Tell the time of an answer here; what is quick enough, only the user knows."""
     name = "quick enough on the serving machine"
     if seconds_per_answer is None:
         return Check(name=name, passed=None, detail="no answer was timed")
+    detail = f"{seconds_per_answer:.2f} s an answer on this machine, in batches"
+    if answer_within is None:
+        return Check(
+            name=name, passed=None, detail=f"{detail}; not served",
+            fix="measure where it is served, and say what is quick enough: --answer-within SECONDS",
+        )  # fmt: skip
+    passed = seconds_per_answer <= answer_within
     return Check(
-        name=name, passed=None, detail=f"{seconds_per_answer:.2f} s an answer on this machine, in batches; not served",
-        fix="measure where it is served",
+        name=name, passed=passed, detail=f"{detail} (at most {answer_within:g})",
+        fix=None if passed else "a smaller base model, fewer tokens an answer, or a faster machine",
     )  # fmt: skip

@@ -30,6 +30,11 @@ def template_parity(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path) 
     from transformers import AutoTokenizer
 
     name = "served prompts are the trained prompts, token for token"
+    if data.manifest.template_digest != tokenizer.template_digest:
+        return Check(
+            name=name, passed=False, detail="the chat template is not the one that the rows were trained with",
+            fix="put the template of the training back, or prepare and train again",
+        )  # fmt: skip
     rows = [from_json(row.conversation) for row in data.split("test").read_rows()[:ROWS]]
     chats = [row for row in rows if row.kind == "chat"]
     if not chats or tokenizer.template is None:

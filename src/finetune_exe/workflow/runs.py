@@ -291,6 +291,7 @@ def evaluate_run(
     suite_items: int = 100,
     tasks: Sequence[str] = (),
     task_folder: Path | None = None,
+    answer_within: float | None = None,
     progress: Progress,
     note: Note,
 ) -> Evaluation:
@@ -305,6 +306,7 @@ def evaluate_run(
         suite_items: Items taken of each suite.
         tasks: Tasks of lm-evaluation-harness, asked as suites.
         task_folder: Of tasks of one's own.
+        answer_within: Seconds of an answer that are quick enough.
         progress: Told how far it is.
         note: Told what takes long.
 
@@ -344,6 +346,7 @@ def evaluate_run(
         run=path,
         tokenizer=load_tokenizer(base, chat_template=plan.data.chat_template),
         suites=asked,
+        answer_within=answer_within,
         cache=cache_folder() / "results",
         progress=progress,
     )

@@ -16,6 +16,7 @@ from tests.tiny import write_model
 from tests.unit.report import sample
 
 from finetune_exe.domain.evaluation import Canary, Comparison, ForgettingCard, Generation, Memorisation, SuiteResult
+from finetune_exe.domain.shipment import Parity, Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts, readiness
 from finetune_exe.evaluation.collapse import collapse_card
@@ -85,6 +86,12 @@ def memory(extracted: float, p_value: float, *canaries: Canary) -> Memorisation:
     )
 
 
+def shipped(divergence: float, *, weights: str = "w") -> Shipment:
+    measured = Parity(name="q8_0 against float32", num_tokens=9, divergence=divergence, divergence_p999=1.0, top1_agreement=0.9, most_divergence=0.06)  # fmt: skip
+    return Shipment(inputs={"weights": weights}, form="gguf", number_format="q8_0", verdict="ready", objections=(), anyway=None,
+                    parities=(measured,), num_prompts_tokenised=9, notes=(), files=())  # fmt: skip
+
+
 def rows_of(train: list[str], test: list[str]) -> Any:
     def split(name: str) -> Any:
         texts = train if name == "train" else test
@@ -118,10 +125,12 @@ POINTS: dict[str, tuple[Callable[[], Check], Callable[[], Check]]] = {
     "4 loops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200, 0.1), None)),
     "4 collapse": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200), COLLAPSED)),
     "6 merge": (lambda: readiness.merge_parity(merged(1e-6), "lora"), lambda: readiness.merge_parity(merged(0.2), "lora")),
+    "7 quantisation": (lambda: readiness.quantisation([shipped(2e-3)], "w"), lambda: readiness.quantisation([shipped(2e-3), shipped(0.3)], "w")),
     "8 refuses less": (lambda: readiness.refusals(leaning(10, 1), leaning(10, 1)), lambda: readiness.refusals(leaning(10, 1), leaning(2, 1))),
     "8 refuses too much": (lambda: readiness.refusals(leaning(10, 1), leaning(10, 2)), lambda: readiness.refusals(leaning(10, 1), leaning(12, 11))),
     "9 memory": (lambda: readiness.memory(memory(0.02, 0.5)), lambda: readiness.memory(memory(0.3, 0.001))),
     "9 canary": (lambda: readiness.memory(memory(0.0, 1.0)), lambda: readiness.memory(memory(0.0, 1.0, SECRET))),
+    "11 latency": (lambda: readiness.latency(0.3, 0.5), lambda: readiness.latency(0.8, 0.5)),
     "10 contamination": (lambda: contamination(rows_of([LONG], ["other words"])), lambda: contamination(rows_of([LONG], [LONG.upper()]))),
     "10 contamination in part": (lambda: contamination(rows_of([LONG], ["x " * 20])), lambda: contamination(rows_of([LONG + " and more"], ["Well, " + LONG]))),
 }  # fmt: skip
@@ -139,7 +148,7 @@ def test_a_planted_defect_fails_its_point_and_a_sound_state_passes(point: str) -
 @pytest.mark.parametrize(
     "check",
     [readiness.gain([]), readiness.retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
-     readiness.quantisation(), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
+     readiness.quantisation([], "w"), readiness.quantisation([shipped(0.3, weights="other")], "w"), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
      readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)]),
      readiness.refusals(leaning(10, 1), leaning(7, 1)), readiness.retention([], [right_or_wrong(5)])],
 )  # fmt: skip
@@ -273,8 +282,11 @@ def test_a_template_that_is_not_served_is_found(folders: tuple[Path, Path]) -> N
         "messages": [{"role": "user", "content": "say fox"}, {"role": "assistant", "content": "fox"}],
     }
     rows = [SimpleNamespace(conversation=row)]
-    data: Any = SimpleNamespace(split=lambda _: SimpleNamespace(read_rows=lambda: rows))
+    manifest = SimpleNamespace(template_digest=tokenizer.template_digest)
+    data: Any = SimpleNamespace(split=lambda _: SimpleNamespace(read_rows=lambda: rows), manifest=manifest)
     assert template_parity(data, tokenizer, base).passed is True
+    trained_otherwise = SimpleNamespace(split=data.split, manifest=SimpleNamespace(template_digest="another"))
+    assert template_parity(trained_otherwise, tokenizer, base).passed is False  # type: ignore[arg-type]
     assert tokenizer.template is not None
     other = replace(tokenizer, template=replace(tokenizer.template, source="{{ messages[0]['content'] }}"))
     assert template_parity(data, other, base).passed is False
