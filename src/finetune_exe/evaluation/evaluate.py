@@ -79,7 +79,7 @@ def evaluate(
     started = time.monotonic()
     settle_libraries()
     device = pick_device()
-    checkpoint = _checkpoint(run, training)
+    checkpoint = require_checkpoint(run, training)
     weights = digest_folder(checkpoint)
     split = data.split("test")
     rows = split.read_rows()
@@ -144,7 +144,7 @@ def evaluate(
     )
 
 
-def _checkpoint(run: Path, training: TrainingRun) -> Path:
+def require_checkpoint(run: Path, training: TrainingRun) -> Path:
     """Find the folder of what was learned.
 
     Raises:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.atomic import new_folder, write_file
+from finetune_exe.atomic import new_folder, output_exists, write_file
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment, ShipmentForm, ShippedFile
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import digest_folder
+from finetune_exe.evaluation.evaluate import require_checkpoint
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, find_model
 from finetune_exe.models.locate import EMBEDDED, model_folder
 from finetune_exe.prepared.store import load_dataset
@@ -66,10 +67,12 @@ def export_run(
     """
     plan, training = open_run(path)
     run = RunFolder(path)
-    checkpoint = path / training.checkpoint
+    checkpoint = require_checkpoint(path, training)
+    folder = target or path / "export" / wish.form
+    _require_place(folder, overwrite=overwrite)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     evaluation = Evaluation.read(run.evaluation) if run.evaluation.is_file() else None
-    weights = digest_folder(checkpoint) if checkpoint.is_dir() else "gone"
+    weights = digest_folder(checkpoint)
     objections = objections_to(evaluation, training, weights)
     if objections and wish.anyway is None:
         raise _not_passed(path, objections)
@@ -80,7 +83,6 @@ def export_run(
         tokenizer=load_tokenizer(base, chat_template=plan.data.chat_template),
         number_format=_number_format(wish, base), note=note,
     )  # fmt: skip
-    folder = target or path / "export" / wish.form
     with new_folder(folder, overwrite=overwrite) as work:
         packed = PACKERS[wish.form](cargo, work)
         objections += tuple(
@@ -125,6 +127,26 @@ def objections_to(evaluation: Evaluation | None, training: TrainingRun, weights:
         return tuple(failed)
     unsure = ("nothing improved beyond chance: whether it is better, nobody can say",)
     return () if evaluation.verdict == "ready" else unsure
+
+
+def _require_place(folder: Path, *, overwrite: bool) -> None:
+    """Make sure before the long work that the folder may be written, and that only an export is ever replaced.
+
+    Raises:
+        FineTuneError: O01 where something is there.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise output_exists(folder)
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / RECORD).is_file()):
+        raise FineTuneError(
+            "O01",
+            what="the folder holds something else than an export",
+            where=str(folder),
+            why=f"replacing it would destroy what is there: it has no {RECORD}",
+            fix="choose another place with -o",
+        )
 
 
 def _number_format(wish: Wish, base: Path) -> str:

@@ -265,6 +265,29 @@ def test_weights_that_were_changed_since_stay(house: House, tmp_path: Path) -> N
         file.write_bytes(before)
 
 
+def test_only_an_export_is_ever_replaced(house: House, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(FineTuneError) as caught:
+            export_run(house.run, tmp_path / "mine", Wish(form="adapter"), overwrite=overwrite, note=lambda _: None)
+        assert caught.value.code == "O01"
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    house.export(tmp_path / "out", "adapter")
+    export_run(house.run, tmp_path / "out", Wish(form="adapter"), overwrite=True, note=lambda _: None)
+
+
+def test_a_run_without_checkpoint_has_nothing_to_export(house: House, tmp_path: Path) -> None:
+    checkpoint = house.run / house.training.checkpoint
+    checkpoint.rename(tmp_path / "aside")
+    try:
+        with pytest.raises(FineTuneError) as caught:
+            house.export(tmp_path / "out", anyway="to see what happens")
+        assert caught.value.code == "E01"
+    finally:
+        (tmp_path / "aside").rename(checkpoint)
+
+
 def test_a_reason_opens_the_door_and_stands_in_the_card(house: House, tmp_path: Path) -> None:
     house.judged(FAILED)
     shipment = house.export(tmp_path / "out", "adapter", anyway="to show it to the auditors")
