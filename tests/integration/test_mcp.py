@@ -85,7 +85,8 @@ def test_the_five_commands_from_a_sentence_to_a_verdict(tmp_path: Path, tiny_mod
         assert (await facts(client, "generate_config", to="trl", **wish))["files"]
         assert (await facts(client, "save_plan", output="plan.yaml", **wish))["done"]
         assert (await facts(client, "plan_evaluation", plan="plan.yaml"))["metrics"]
-        prepared = await facts(client, "prepare_dataset", plan="plan.yaml")
+        prepared = await facts(client, "prepare_dataset", plan="plan.yaml", export_as="axolotl", export_to="export")
+        assert list((tmp_path / "export").glob("*.jsonl"))
         assert prepared["done"]
         assert (tmp_path / "dataset" / "manifest.json").is_file()
         assert (await facts(client, "run_status", run="runs/plan"))["state"] == "absent"

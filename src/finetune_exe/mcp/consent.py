@@ -47,9 +47,10 @@ def may_convert(context: Context, output: str, confirm: bool = False) -> Questio
     return _question(context, confirm, f"Write the converted rows to a new file {visible_json(output)}?")
 
 
-def may_prepare(context: Context, plan: str, confirm: bool = False) -> Question:
+def may_prepare(context: Context, plan: str, export_to: str | None = None, confirm: bool = False) -> Question:
     """Ask about preparing data."""
-    return _question(context, confirm, f"Prepare the data of {visible_json(plan)}, into the folder dataset beside it?")
+    also = f", and export it to {visible_json(export_to)}" if export_to else ""
+    return _question(context, confirm, f"Prepare the data of {visible_json(plan)} into dataset beside it{also}?")
 
 
 def may_train(

@@ -128,8 +128,8 @@ class ReadingTools:
         settings: Settings = [],  # noqa: B006
     ) -> CallToolResult:
         """Give a training configuration as text, from a plan file or for a model, in the language of a trainer: plan
-        (this one), python (a script on transformers and PEFT alone), trl, axolotl, llamafactory, ms-swift, and others
-        that `fine-tune config --help` names. Writes nothing."""
+        (this one), python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift,
+        torchtune, litgpt, mlx or openai. Writes nothing."""
         from finetune_exe.export.targets import find_exporter
 
         exporter = find_exporter(to)

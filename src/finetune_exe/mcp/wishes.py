@@ -38,6 +38,10 @@ Settings = Annotated[
     Field(description='Settings that override the advice, as in "optimizer.learning_rate=1e-4".', max_length=64),
 ]
 Column = Annotated[str | None, Field(description="The column to read, where names do not say it; give both or none.")]
+ExportForm = Annotated[
+    str | None, Field(description="parquet, datasets, or a trainer that `fine-tune dataset --help` names.")
+]
+ExportFolder = Annotated[str | None, Field(description="The new folder of the export. Never replaces one.")]
 Dollars = Annotated[float | None, Field(gt=0, description="Most the training may cost, in US dollars.")]
 Hours = Annotated[float | None, Field(gt=0, description="Longest the training may take.")]
 KeepAbilities = Annotated[bool, Field(description="What the model can do today matters as much as the new task.")]

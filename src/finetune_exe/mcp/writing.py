@@ -37,6 +37,8 @@ from finetune_exe.mcp.wishes import (
     Agreed,
     Column,
     Dollars,
+    ExportFolder,
+    ExportForm,
     Hardware,
     Hours,
     KeepAbilities,
@@ -51,6 +53,7 @@ from finetune_exe.mcp.wishes import (
     Task,
     WrittenFormat,
     columns_named,
+    unclear,
 )
 from finetune_exe.workflow.background import Background, own_environment, stop_training
 
@@ -128,22 +131,36 @@ class WritingTools:
         plan: PlanFile,
         context: Context,
         reply: Annotated[Reply, Resolve(may_prepare)],
+        export_as: ExportForm = None,
+        export_to: ExportFolder = None,
         confirm: Agreed = False,
     ) -> CallToolResult:
         """Read, clean, split and tokenise the rows of a plan into the folder dataset beside it, and prove the masks.
-        Tells how many rows were dropped, by reason. A dataset that is up to date is taken over."""
+        Tells how many rows were dropped, by reason. A dataset that is up to date is taken over. With export_as, the
+        rows are also written as another trainer reads them."""
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
         path = self.roots.plan(plan)
         self.roots.confine(str(path.parent / "dataset"))
-        arguments = ["dataset", f"--plan={path}", "--json"]
+        arguments = ["dataset", f"--plan={path}", "--json", *self._export(export_as, export_to)]
         status, said, complaints = await _run(arguments, self.roots.folders[0], context)
         if status != OK:
             return _failed(status, complaints)
         content = json.loads(said.splitlines()[-1])
         manifest = content["dataset"]
         figures = {name: value for name, value in manifest.items() if isinstance(value, int | float)}
-        return answer({"done": True, "folder": content["folder"], **figures}, quoted=manifest)
+        return answer({"done": True, "folder": content["folder"], **figures}, quoted=content)
+
+    def _export(self, form: str | None, folder: str | None) -> list[str]:
+        """Write the options of an export, into a folder that is new."""
+        if (form is None) != (folder is None):
+            raise unclear("export_as and export_to go together", "give both, or neither")
+        if form is None or folder is None:
+            return []
+        output = self.roots.confine(folder)
+        if output.exists():
+            raise output_exists(output)
+        return [f"--export={form}", f"--output={output}"]
 
     def train_start(
         self,

@@ -16,6 +16,7 @@ from finetune_exe.agents import skill
 from finetune_exe.agents.install import AGENTS, RECORD, look, remove, write
 from finetune_exe.cli.agent import command
 from finetune_exe.errors import EXISTS, FineTuneError
+from finetune_exe.export.targets import EXPORTERS
 
 ALL = tuple(AGENTS)
 FOLDERS = {".claude/skills/fine-tune", ".agents/skills/fine-tune", ".cursor/skills/fine-tune"}
@@ -213,6 +214,11 @@ def test_the_skill_has_a_page_for_each_of_the_five_commands() -> None:
     main = files["SKILL.md"].decode()
     assert all(f"`{name}` |" in main and f"references/{name}.md" in main for name in skill.COMMANDS)
     assert len(main.splitlines()) < 500
+
+
+def test_the_skill_names_every_trainer() -> None:
+    page = skill.skill_text("references/config.md")
+    assert not [exporter.name for exporter in EXPORTERS if not re.search(rf"\b{exporter.name}\b", page)]
 
 
 def test_the_requests_that_the_skill_shows_can_be_run(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.unit.mcp.calling import call, quoted, quoted_json, texts, with_client
 
 from finetune_exe.agents.skill import COMMANDS
 from finetune_exe.domain.plan_yaml import read_plan
+from finetune_exe.export.targets import EXPORTERS
 from finetune_exe.mcp.answers import SHORTENED
 from finetune_exe.report.numbers import format_interval
 from finetune_exe.workflow.background import Background
@@ -193,6 +194,25 @@ def test_writing_outside_is_refused_even_with_consent(project: Path) -> None:
         assert result.structured_content["error"] == "FT-A01", tool  # type: ignore[index]
     stop = call(project, "train_stop", run="runs/plan", confirm=True)
     assert stop.structured_content["error"] == "FT-A04"  # type: ignore[index]
+
+
+def test_every_trainer_is_named_and_can_be_asked_for(project: Path) -> None:
+    call(project, "save_plan", task="reply", data=["rows.jsonl"], model="embedded", output="plan.yaml", confirm=True)
+    tools = {tool.name: tool for tool in with_client(project, lambda client: client.list_tools()).tools}
+    for exporter in EXPORTERS:
+        assert exporter.name in tools["generate_config"].description
+        result = call(project, "generate_config", plan="plan.yaml", to=exporter.name)
+        facts = result.structured_content
+        assert facts is not None
+        assert facts.get("files") or facts["error"] == "FT-O03", exporter.name
+
+
+def test_exports_never_replace_a_folder_nor_leave_the_roots(project: Path) -> None:
+    call(project, "save_plan", task="reply", data=["rows.jsonl"], model="embedded", output="plan.yaml", confirm=True)
+    (project / "there").mkdir()
+    for folder, code in (("there", "FT-O01"), ("../out", "FT-A01"), (None, "FT-A03")):
+        result = call(project, "prepare_dataset", plan="plan.yaml", export_as="axolotl", export_to=folder, confirm=True)
+        assert result.structured_content["error"] == code  # type: ignore[index]
 
 
 def test_rows_are_converted_into_a_new_file_only(project: Path) -> None:
