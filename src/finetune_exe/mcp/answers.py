@@ -12,7 +12,9 @@ from finetune_exe.agents.quoting import MOST_BYTES, fit_json, fit_text, quote, v
 from finetune_exe.errors import ERRORS, FineTuneError
 
 P = ParamSpec("P")
-SHORTENED = "The answer was shortened: what is missing says so at its place. Ask for less, or read the resource."
+SHORTENED = (
+    "The answer was shortened: what is missing says so at its place. Ask for less, or have it written to a file."
+)
 
 
 def answer(facts: dict[str, Any], *, quoted: Any = None, files: Sequence[tuple[str, str]] = ()) -> CallToolResult:
@@ -28,7 +30,10 @@ def answer(facts: dict[str, Any], *, quoted: Any = None, files: Sequence[tuple[s
         fitted = fit_json(quoted)
         blocks += [quote(fitted.text), *([SHORTENED] if fitted.shortened else [])]
     share = MOST_BYTES // max(1, len(files))
-    blocks += [quote(f"{fit_text(name)}:\n{fit_text(text, most_bytes=share)}") for name, text in files]
+    for name, text in files:
+        fitted_text = fit_text(text, most_bytes=share)
+        blocks.append(quote(f"{fit_text(name)}:\n{fitted_text}"))
+        blocks += [SHORTENED] if len(fitted_text) < len(text) else []
     return CallToolResult(content=_texts(blocks), structured_content=facts)
 
 

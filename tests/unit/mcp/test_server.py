@@ -306,6 +306,15 @@ def test_configurations_come_as_files(project: Path) -> None:
     compile(quoted(texts(result)[1]).partition(":\n")[2], "train.py", "exec")
 
 
+def test_a_file_that_is_cut_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = call(project, "generate_config", model="embedded", to="axolotl")
+    assert SHORTENED not in texts(whole)
+    monkeypatch.setattr("finetune_exe.mcp.answers.MOST_BYTES", 500)
+    cut = call(project, "generate_config", model="embedded", to="axolotl")
+    assert texts(cut)[-1] == SHORTENED
+    assert "bytes left out" in quoted(texts(cut)[1])
+
+
 def test_an_evaluation_is_planned(project: Path) -> None:
     call(project, "save_plan", task="classify mails", output="plan.yaml", confirm=True)
     result = call(project, "plan_evaluation", plan="plan.yaml")
