@@ -31,9 +31,8 @@ def answer(facts: dict[str, Any], *, quoted: Any = None, files: Sequence[tuple[s
         blocks += [quote(fitted.text), *([SHORTENED] if fitted.shortened else [])]
     share = MOST_BYTES // max(1, len(files))
     for name, text in files:
-        fitted_text = fit_text(text, most_bytes=share)
-        blocks.append(quote(f"{fit_text(name)}:\n{fitted_text}"))
-        blocks += [SHORTENED] if len(fitted_text) < len(text) else []
+        blocks.append(quote(f"{fit_text(name)}:\n{fit_text(text, most_bytes=share)}"))
+        blocks += [SHORTENED] if len(text.encode()) > share else []
     return CallToolResult(content=_texts(blocks), structured_content=facts)
 
 
