@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from finetune_exe.agents.roots import Roots
 from finetune_exe.errors import FineTuneError
 
-READING = ("analyze", "dataset", "config", "estimate", "eval", "compare", "forecast", "debug", "doctor")
+READING = ("analyze", "dataset", "config", "review", "estimate", "eval", "compare", "forecast", "debug", "doctor")
 """Commands that may be asked for without the user's consent: they train nothing and replace nothing."""
-TRAINING = ("train", "tune", "demo")
+TRAINING = ("train", "tune", "export", "demo")
 """Commands that need it."""
-REPLACING = ("overwrite", "apply")
-"""Options that need it, too, for they write over files."""
-WRITING = ("output", "html")
+REPLACING = ("overwrite", "apply", "harness", "harness-tasks")
+"""Options that need it, too, for they write over files, or run code of a task."""
+WRITING = ("output", "out", "html")
 """Options that name a file to write."""
 _OPTION = re.compile(r"[a-z][a-z-]*[a-z]")
 _LARGEST = 1_000_000
@@ -51,7 +51,7 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
     command, words, options = _parts(content, path)
     arguments = [argument for name, value in options.items() for argument in _option(name, value, path)]
     if not confirmed:
-        asked = [name for name in (command, *options) if name in (*TRAINING, *REPLACING)]
+        asked = [*({command} & {*TRAINING}), *(name for name in options if name in REPLACING)]
         if asked:
             fix = "ask the user, then run it again with --confirmed behind it"
             raise _refused(path, f"{asked[0]} needs the user's consent", fix)

@@ -17,6 +17,7 @@ from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.forecast import LossForecast
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
+from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.tuning import StudyDesign, Tuning
 
@@ -37,6 +38,7 @@ DOCUMENTS: Mapping[str, type[Document]] = {
     "study": StudyDesign,
     "tuning": Tuning,
     "diagnosis": Diagnosis,
+    "shipment": Shipment,
     "checkup": Checkup,
 }
 """By the name that `fine-tune schema` gives them."""

@@ -86,6 +86,14 @@ def may_evaluate(context: Context, run: str, confirm: bool = False) -> Question:
     return _question(context, confirm, f"Evaluate the run {visible_json(run)}? It runs both models.")
 
 
+def may_export(
+    context: Context, run: str, to: str = "merged", output: str | None = None, confirm: bool = False
+) -> Question:
+    """Ask about exporting."""
+    where = visible_json(output) if output else "its folder export"
+    return _question(context, confirm, f"Export the model of {visible_json(run)} as {to} into {where}?")
+
+
 def may_stop(context: Context, run: str, confirm: bool = False) -> Question:
     """Ask about stopping."""
     return _question(context, confirm, f"Stop training {visible_json(run)}? It saves first, and can go on later.")

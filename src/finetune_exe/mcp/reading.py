@@ -10,14 +10,17 @@ from typing import Any
 
 from mcp_types import CallToolResult
 
-from finetune_exe.agents.roots import Roots
+from finetune_exe.agents.roots import PATH_SETTINGS, Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.review import Severity
 from finetune_exe.domain.task import FormatName, TaskSpec
 from finetune_exe.mcp.answers import answer
 from finetune_exe.mcp.wishes import (
     Column,
+    Configuration,
     Dollars,
+    Files,
     Hardware,
     Hours,
     KeepAbilities,
@@ -121,28 +124,50 @@ class ReadingTools:
         self,
         to: str = "plan",
         plan: PlanFile | None = None,
+        from_file: Configuration = None,
         task: Task | None = None,
         data: Rows = [],  # noqa: B006
         model: Model = None,
         hardware: Hardware = None,
         settings: Settings = [],  # noqa: B006
     ) -> CallToolResult:
-        """Give a training configuration as text, from a plan file or for a model, in the language of a trainer: plan
-        (this one), python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift,
-        torchtune, litgpt, mlx or openai. Writes nothing."""
+        """Give a training configuration as text, from a plan file, from another trainer's file or for a model, in the
+        language of a trainer: plan (this one), python (a script on transformers and PEFT alone), trl, unsloth, axolotl,
+        llamafactory, ms-swift, torchtune, litgpt, mlx or openai. Writes nothing."""
         from finetune_exe.export.targets import find_exporter
 
-        exporter = find_exporter(to)
+        exporter, left = find_exporter(to), None
         if plan is not None:
-            beside = {"task": task, "data": data, "model": model, "hardware": hardware}
+            beside = {"task": task, "data": data, "model": model, "hardware": hardware, "from_file": from_file}
             wished = self._open(plan, settings, beside=beside)
+        elif from_file is not None:
+            if data or model:
+                raise unclear("from_file says what the data and the model are", "leave out data and model")
+            wished, left = self._carry(from_file, task or ANY_TASK, hardware, settings)
         else:
             rows, base = self.roots.rows(data), self.roots.model(model)
             spec = TaskSpec(description=task or ANY_TASK, data_paths=rows, model=base, gpu=hardware)
             wished = self._make(spec, settings)
         files = exporter.export(wished)
         facts = {**plan_facts(wished), "target": exporter.name, "files": [file.name for file in files]}
-        return answer(facts, files=[(file.name, file.text) for file in files])
+        return answer(facts, quoted=left, files=[(file.name, file.text) for file in files])
+
+    def review_config(self, files: Files, hardware: Hardware = None) -> CallToolResult:
+        """Review training configurations or scripts of Axolotl, LLaMA-Factory, TRL, ms-swift, torchtune, LitGPT, MLX,
+        Unsloth or transformers, and plans: unknown and ignored keys, contradictions, traps of masks, packing and
+        templates, and with hardware what does not fit. Nothing of a file is run."""
+        from finetune_exe.workflow.reviewing import review_files
+
+        reviews, passed_over = review_files([self.roots.confine(file) for file in files], gpu=hardware)
+        counts = [
+            {"tool": review.tool, "settings": review.num_settings,
+             **{f"{severity}s": review.count(severity) for severity in SEVERITIES},
+             "codes": sorted({finding.code for finding in review.findings})}
+            for review in reviews
+        ]  # fmt: skip
+        quoted = {"files": [review.model_dump(mode="json") for review in reviews],
+                  "passed_over": [{"path": fault.where, "reason": fault.what} for fault in passed_over]}  # fmt: skip
+        return answer({"files": counts, "passed_over": len(passed_over)}, quoted=quoted)
 
     def plan_evaluation(self, plan: PlanFile) -> CallToolResult:
         """Say how the run of a plan will be judged: metrics, test rows, baseline, and how many test rows it takes to
@@ -198,6 +223,22 @@ class ReadingTools:
             progress.facts(), quoted={"problems": progress.problems, "noticed": progress.noticed, "log": said}
         )
 
+    def _carry(
+        self, source: str, task: str, hardware: str | None, settings: list[str]
+    ) -> tuple[Plan, dict[str, object]]:
+        """Make a plan of another trainer's file, which may name nothing outside of the folders either."""
+        from finetune_exe.review.carry import carry
+        from finetune_exe.review.configuration import read_configurations
+        from finetune_exe.workflow.carrying import carry_plan
+
+        path = self.roots.confine(source)
+        for setting in carry(read_configurations(path, tool=None)[0]).settings:
+            values = setting.value if isinstance(setting.value, list | tuple) else [setting.value]
+            for value in values if setting.path in PATH_SETTINGS else []:
+                self.roots.model(str(value)) if setting.path == "model.reference" else self.roots.named(str(value))
+        carried = carry_plan(path, task=task, hardware=hardware, settings=self.roots.settings(settings))
+        return carried.plan, {"not_carried_over": [entry._asdict() for entry in carried.left]}
+
     def _make(self, spec: TaskSpec, settings: list[str]) -> Plan:
         from finetune_exe.workflow.plans import make_plan
 
@@ -213,6 +254,7 @@ class ReadingTools:
         return open_plan(self.roots.plan(plan), settings=self.roots.settings(settings))
 
 
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 ANY_TASK = "follow instructions"
 """What a model shall learn where nobody says it."""
 WEIGHED = ("shortlist", "considered")

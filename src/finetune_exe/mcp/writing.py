@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 from anyio.abc import Process
@@ -26,6 +26,7 @@ from finetune_exe.mcp.consent import (
     Reply,
     may_convert,
     may_evaluate,
+    may_export,
     may_prepare,
     may_save,
     may_stop,
@@ -57,6 +58,7 @@ from finetune_exe.mcp.wishes import (
 )
 from finetune_exe.workflow.background import Background, own_environment, stop_training
 
+ModelForm = Literal["merged", "gguf", "adapter"]
 _NEXT = "call run_status until the state is finished; it goes on when this server ends"
 
 
@@ -214,6 +216,33 @@ class WritingTools:
         self.roots.plan(str(RunFolder(folder).plan))
         process = self.background.start("evaluating", ["eval", "--json", "--", str(folder)], folder)
         return answer({"done": True, "run": str(folder), "process": process, "next": _NEXT})
+
+    def export_start(
+        self,
+        run: RunFolderName,
+        reply: Annotated[Reply, Resolve(may_export)],
+        to: Annotated[
+            ModelForm, Field(description="Whole weights, one file for llama.cpp, or the adapter.")
+        ] = "merged",
+        output: Annotated[str | None, Field(description="The new folder.  [default: export/FORM in the run]")] = None,
+        confirm: Agreed = False,
+    ) -> CallToolResult:
+        """Start writing the model of a run that passed its evaluation for other programs, verified and with its card,
+        and return at once. A model that did not pass is not exported; only the user can do that."""
+        from finetune_exe.workflow.runs import RunFolder, open_run
+
+        if (unconfirmed := refused(reply)) is not None:
+            return unconfirmed
+        folder = self.roots.confine_all(run)
+        open_run(folder)
+        self.roots.plan(str(RunFolder(folder).plan))
+        target = self.roots.confine(output or str(folder / "export" / to))
+        if target.exists():
+            raise output_exists(target)
+        process = self.background.start(
+            "exporting", ["export", f"--to={to}", f"--out={target}", "--json", "--", str(folder)], folder
+        )
+        return answer({"done": True, "run": str(folder), "output": str(target), "process": process, "next": _NEXT})
 
 
 async def _run(arguments: list[str], folder: Path, context: Context) -> tuple[int, str, str]:

@@ -18,7 +18,7 @@ from finetune_exe.workflow.run_lock import training_process
 
 _SOURCE = str(Path(__file__).resolve().parents[2])
 _TAIL_BYTES = 6_000
-Work = Literal["training", "evaluating"]
+Work = Literal["training", "evaluating", "exporting"]
 Outcome = Literal["ended", "stopped", "failed"]
 
 

@@ -12,6 +12,7 @@ from finetune_exe.workflow.run_states import run_state
 from finetune_exe.workflow.runs import RunFolder
 
 MOST_NOTICED = 20
+EXPORT_FORMS = ("merged", "gguf", "adapter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class RunProgress:
     """State and figures of a run; the words it wrote are apart."""
 
     state: str
-    """starting, training, evaluating, finished, unfinished, damaged, failed, or absent."""
+    """starting, training, evaluating, exporting, finished, unfinished, damaged, failed, or absent."""
     process: int | None
     """Who trains into it, on this machine."""
     step: int | None = None
@@ -30,6 +31,8 @@ class RunProgress:
     best_validation_loss: float | None = None
     num_checkpoints: int = 0
     has_evaluation: bool = False
+    exports: tuple[str, ...] = ()
+    """Forms in which the model lies in the run's folder export."""
     problems: tuple[str, ...] = ()
     noticed: tuple[str, ...] = ()
     """What the run said of itself, the latest last."""
@@ -69,6 +72,7 @@ def run_progress(path: Path, *, started: Started | None = None) -> RunProgress:
         best_validation_loss=min((event.validation_loss for event in evaluated), default=None),
         num_checkpoints=found.num_checkpoints,
         has_evaluation=run.evaluation.is_file(),
+        exports=tuple(form for form in EXPORT_FORMS if (path / "export" / form).is_dir()),
         problems=() if at_work else found.problems,
         noticed=tuple(said[-MOST_NOTICED:]),
     )

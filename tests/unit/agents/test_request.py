@@ -74,6 +74,8 @@ def test_what_is_no_request_is_refused(content: Any, tmp_path: Path) -> None:
     "content",
     [
         {"command": "train", "words": ["plan.yaml"]}, {"command": "tune", "words": ["plan.yaml"]}, {"command": "demo"},
+        {"command": "export", "words": ["runs/plan"]},
+        {"command": "eval", "words": ["runs/plan"], "options": {"harness-tasks": "tasks"}},
         {"command": "analyze", "words": ["x"], "options": {"output": "p.yaml", "overwrite": True}},
         {"command": "debug", "words": ["x"], "options": {"apply": "plan.yaml"}},
     ],
