@@ -22,7 +22,7 @@ from pathlib import Path
 from finetune_exe.models.locate import model_folder
 
 TRAINERS = ("python", "trl", "llamafactory", "litgpt")
-NUM_ROWS = {"train": 6, "validation": 2, "test": 2}
+NUM_ROWS = {"train": 4, "validation": 1, "test": 1}
 SECONDS = 1500
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import LowRank, Plan, Qlora
+from finetune_exe.domain.plan import Full, LowRank, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
@@ -95,7 +95,8 @@ def _adapter(plan: Plan) -> Setting:
     """Give what get_peft_model is called with; its scale and its layers are always said, for its own differ."""
     made = adapter(plan)
     if made is None or not isinstance(plan.method, LowRank):
-        return Setting(name="ADAPTER", code="None", paths=("method.kind",))
+        kept = ("method.masters",) if isinstance(plan.method, Full) and plan.method.masters == "float32" else ()
+        return Setting(name="ADAPTER", code="None", paths=("method.kind", *kept))
     named = {item.name: item for item in made.settings if item.name != "task_type"}
     if isinstance(plan.method.target_modules, str):
         named["target_modules"] = setting("target_modules", list(_ALL_LINEAR), "method.target_modules")
