@@ -43,8 +43,9 @@ def write_messages(
         tools: Whether calls of tools, their answers and the list of tools can be carried.
         alternate: Whether the trainer insists on users and assistants by turns, the user first.
     """
-    if conversation.kind == "text":
-        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    unsuited = _no_answers(conversation)
+    if unsuited is not None:
+        return unsuited
     turns: list[Row] = []
     for message in conversation.messages:
         if not tools and (message.role == "tool" or message.extra.get("tool_calls")):
@@ -63,8 +64,9 @@ def write_messages(
 
 def write_last_answers(conversation: Conversation) -> Written:
     """Write one row for each answer to be learned, with nothing behind it."""
-    if conversation.kind == "text":
-        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    unsuited = _no_answers(conversation)
+    if unsuited is not None:
+        return unsuited
     turns = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in conversation.messages]
     listed = {"tools": conversation.extra["tools"]} if conversation.extra.get("tools") else {}
     return [{"messages": turns[: number + 1], **listed} for number in _answers(conversation)]
@@ -75,8 +77,9 @@ def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Writ
 
     A token that the tokenizer puts before every text is left to it.
     """
-    if conversation.kind == "text":
-        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    unsuited = _no_answers(conversation)
+    if unsuited is not None:
+        return unsuited
     template = tokenizer.template
     if template is None:
         return _refused("a row without a chat template", "--set data.chat_template=plain")
@@ -93,6 +96,15 @@ def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Writ
         before = prompt.removeprefix(tokenizer.bos_token or "")
         rows.append({"instruction": before, "output": whole[len(prompt) :].rstrip()})
     return rows
+
+
+def _no_answers(conversation: Conversation) -> RowFault | None:
+    """Say why a row is none of answers to learn from."""
+    if conversation.kind == "text":
+        return _refused("a text without turns", "train it with `--to trl` or `--to python`")
+    if conversation.rejected:
+        return _refused("a pair of a better and a worse answer", "train it with `fine-tune train`")
+    return None
 
 
 def _answers(conversation: Conversation) -> list[int]:

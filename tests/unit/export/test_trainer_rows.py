@@ -37,6 +37,7 @@ CALL = Conversation(
     ),
     extra={"tools": [{"type": "function", "function": {"name": "now"}}]},
 )
+PAIR = Conversation(kind="chat", messages=TWO_ANSWERS, rejected=(Message(role="assistant", content="five"),))
 TWO_USERS = Conversation(kind="chat", messages=(*TWO_ANSWERS[:2], *TWO_ANSWERS[1:3]))
 
 
@@ -102,8 +103,12 @@ def test_calls_of_tools_are_whole_or_refused(trainer: TrainerName, tokenizer: Ch
 
 
 @pytest.mark.parametrize("trainer", TRAINER_ROWS)
-def test_a_text_is_refused(trainer: TrainerName, tokenizer: ChatTokenizer) -> None:
-    assert isinstance(TRAINER_ROWS[trainer].write(TEXT, tokenizer), RowFault)
+@pytest.mark.parametrize("row", [TEXT, PAIR], ids=["text", "pair"])
+def test_what_holds_no_answers_to_learn_is_refused(
+    row: Conversation, trainer: TrainerName, tokenizer: ChatTokenizer
+) -> None:
+    """Of a pair the better answer alone would be learned, which is something else."""
+    assert isinstance(TRAINER_ROWS[trainer].write(row, tokenizer), RowFault)
 
 
 @pytest.mark.parametrize("trainer", ["llamafactory", "torchtune"])
