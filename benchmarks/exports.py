@@ -19,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from finetune_exe.models.locate import model_folder
 
 TRAINERS = ("python", "trl", "llamafactory", "litgpt")
@@ -80,12 +82,18 @@ def script(folder: Path, target: str, python: Path | str) -> list[float]:
 
 
 def llama_factory(folder: Path, peers: Path) -> list[float]:
-    """Train with LLaMA-Factory."""
+    """Train with LLaMA-Factory.
+
+    It learns one token more of each row, the line end behind the end of the turn, which the model knows beforehand: the
+    sum of its losses is divided by the tokens that the others learn.
+    """
     fine_tune(folder, "config", "--plan", "plan.yaml", "--to", "llamafactory", "-o", ".")
     fine_tune(folder, "dataset", "--plan", "plan.yaml", "--export", "llamafactory", "-o", "data", "--overwrite")
     run([peers / "llamafactory" / "bin" / "llamafactory-cli", "train", "llamafactory.yaml"], folder, peer=True)
     history = json.loads((folder / "run" / "trainer_state.json").read_text())["log_history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
+    num_learned = int(np.load(folder / "ours-0" / "dataset" / "train.learned.npy").sum())
+    factor = (num_learned + NUM_ROWS["train"]) / num_learned
+    return [factor * entry["loss"] for entry in history if "loss" in entry]
 
 
 def litgpt(folder: Path, peers: Path, model: Path) -> list[float]:

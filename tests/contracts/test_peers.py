@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.peers import arguments_of, ask_peer, fields_of, source_of
-from tests.tiny import write_model
+from tests.tiny import TEMPLATES, write_model, write_tokenizer
 from tests.tiny import write_rows as write_rows_of_topics
 from tests.unit.export.test_exporters import PROFILE, plan
 
@@ -26,6 +26,10 @@ from finetune_exe.domain.plan import (
 )
 from finetune_exe.export.targets import find_exporter
 from finetune_exe.export.torchtune_models import TORCHTUNE_MODELS
+from finetune_exe.export.trainer_rows import TRAINER_ROWS
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.encode import encode
+from finetune_exe.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.peer
 BF16 = Precision(base_dtype="bfloat16")
@@ -188,6 +192,34 @@ def test_litgpt_accepts_the_file(name: str, tmp_path: Path, monkeypatch: pytest.
     assert result["prompt"] == "a b"
     assert result["masked"] is True
     assert len(result["rows"]) == 1
+
+
+LITGPT_TOKENS = """
+from pathlib import Path
+from litgpt.data.base import SFTDataset
+from litgpt.prompts import Default
+from litgpt.tokenizer import Tokenizer
+rows = SFTDataset(json.loads(sys.argv[2]), Tokenizer(Path(sys.argv[1])), Default(), max_seq_length=200, mask_prompt=True)
+result = [[row["input_ids"].tolist(), row["labels"].tolist()] for row in (rows[i] for i in range(len(rows)))]
+"""
+
+
+@pytest.mark.parametrize("name", ["chatml", "trims_content", "brackets"])
+def test_litgpt_learns_the_very_tokens_this_program_learns(name: str, tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "tiny", template=TEMPLATES[name])
+    if "bos_token" in TEMPLATES[name]:  # as models have it whose template writes one
+        told = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**told, "add_bos_token": True}))
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    turns = [Message(role="user", content="the fox"), Message(role="assistant", content="jumps over"),
+             Message(role="user", content="and then?"), Message(role="assistant", content="the end")]  # fmt: skip
+    rows = TRAINER_ROWS["litgpt"].write(Conversation(kind="chat", messages=tuple(turns)), tokenizer)
+    for number, (ids, labels) in zip((2, 4), ask_peer("litgpt", LITGPT_TOKENS, folder, json.dumps(rows)), strict=True):
+        ours = encode(Conversation(kind="chat", messages=tuple(turns[:number])), tokenizer, max_length=200)
+        assert not isinstance(ours, RowFault)
+        last = ours[-1].ranges[-1]
+        assert ids == list(ours[-1].tokens[: last.end])
+        assert labels == [-100] * last.start + ids[last.start :]
 
 
 MLX = """

@@ -104,7 +104,7 @@ def test_prepared_rows_are_written_for_a_trainer(folder: Path, trainer: str, val
         assert f"{len(rows):,} in {file}" in said
         answers = [conversation["messages"][-1]["content"] for conversation in conversations]
         if trainer == "litgpt":
-            assert [row["output"].removesuffix("<|im_end|>") for row in rows] == answers
+            assert [row["output"] for row in rows] == answers
         else:
             assert [row["messages"][-1]["content"] for row in rows] == answers
 

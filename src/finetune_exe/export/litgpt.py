@@ -107,6 +107,7 @@ LITGPT = ConfigurationFile(
         "passes of a step weigh alike, however many learned tokens they have; so do batches of the validation loss",
         "with LoRA what is trained is in the format of the frozen weights, in which small updates can be lost",
         "the run on several GPUs cuts the model up among them (FSDP)",
+        "of a model that it puts no begin-of-text token before, it takes the template's away",
         "the newest revision of the model is fetched; `litgpt download` says which models it knows",
     ),
 )

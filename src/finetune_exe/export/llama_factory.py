@@ -87,6 +87,7 @@ LLAMA_FACTORY = ConfigurationFile(
         *TRAINER_DIFFERS,
         "the chat template is taken from the tokenizer and cut into pieces by guesswork where `template` does not name",
         "one of its own: look at the first row that it prints",
+        "what the template puts behind the end of a turn, such as a line end, is learned too",
     ),
     beside=_datasets,
 )

@@ -75,7 +75,8 @@ def write_last_answers(conversation: Conversation) -> Written:
 def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Written:
     """Write one row for each answer: the prompt as the chat template writes it, and the answer to its end of turn.
 
-    A token that the tokenizer puts before every text is left to it.
+    A token that the tokenizer puts before every text is left to it, and so is the end-of-text token behind the answer:
+    LitGPT adds it where it is missing, and takes it away where it is not.
     """
     unsuited = _no_answers(conversation)
     if unsuited is not None:
@@ -84,7 +85,7 @@ def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Writ
     if template is None:
         return _refused("a row without a chat template", "--set data.chat_template=plain")
     rows: list[Row] = []
-    turns = conversation.messages
+    turns, twice = conversation.messages, _first_token(tokenizer)
     for number in _answers(conversation):
         try:
             prompt = template.render(turns[:number], answer_next=True, columns=conversation.extra)
@@ -93,9 +94,16 @@ def write_rendered(conversation: Conversation, tokenizer: ChatTokenizer) -> Writ
             return _refused(f"a row that the chat template refuses ({fault})", "correct the order of its turns")
         if not whole.startswith(prompt):
             return _refused("an answer that the template does not put behind its prompt", "train it with `--to trl`")
-        before = prompt.removeprefix(tokenizer.bos_token or "")
-        rows.append({"instruction": before, "output": whole[len(prompt) :].rstrip()})
+        before = prompt.removeprefix(twice)
+        answer = whole[len(prompt) :].rstrip().removesuffix(tokenizer.eos_token)
+        rows.append({"instruction": before, "output": answer})
     return rows
+
+
+def _first_token(tokenizer: ChatTokenizer) -> str:
+    """Give the token that the tokenizer puts before every text by itself, which would then stand there twice."""
+    first = tokenizer.tokenizer.encode("a").tokens[:1]
+    return first[0] if first and first[0] in tokenizer.special_tokens else ""
 
 
 def _no_answers(conversation: Conversation) -> RowFault | None:

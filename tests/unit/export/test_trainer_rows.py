@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -133,6 +134,23 @@ def test_rendered_rows_hold_the_very_tokens_this_program_learns(name: str, tmp_p
         before, answer = (tokenizer.encode_batch([row[key]])[0].ids for key in ("instruction", "output"))
         assert answer, "there is an answer"
         last = ours[-1].ranges[-1]
-        bos = list(ours[-1].tokens[:1]) if tokenizer.bos_token else []
-        assert list(ours[-1].tokens[: last.end]) == bos + before + answer
-        assert len(bos + before) == last.start
+        assert list(ours[-1].tokens[: last.end]) == [*before, *answer, tokenizer.eos_token_id]
+        assert len(before) == last.start
+
+
+def test_a_token_that_the_tokenizer_adds_by_itself_does_not_stand_there_twice(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path, template=TEMPLATES["brackets"])
+    content = json.loads((folder / "tokenizer.json").read_text())
+    number = next(token["id"] for token in content["added_tokens"] if token["content"] == "<s>")
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [number], "tokens": ["<s>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    written = TRAINER_ROWS["litgpt"].write(Conversation(kind="chat", messages=TWO_ANSWERS[1:3]), tokenizer)
+    assert not isinstance(written, RowFault)
+    assert not written[0]["instruction"].startswith("<s>")
+    assert tokenizer.tokenizer.encode(written[0]["instruction"]).ids.count(number) == 1
