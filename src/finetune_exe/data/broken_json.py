@@ -13,6 +13,8 @@ from finetune_exe.data.faults import LINE_FAULTS
 from finetune_exe.data.raw import BadLine, RawRow, object_row
 
 MAX_DEPTH = 100
+MAX_KEYS = 10_000
+"""Most keys of a row; with more it is a table on its side, or a matrix."""
 """Objects and lists inside each other; deeper rows are no rows, and would break what works on them later."""
 MAX_JOINED = 40
 """Lines that one row with unescaped line ends may reach over."""
@@ -100,6 +102,11 @@ def depth_and_keys(value: Any, depth: int = 1) -> tuple[int, int]:
     return deepest, keys
 
 
+def too_many_keys(value: Any) -> bool:
+    """Say whether a row has more keys than anybody learns from."""
+    return type(value) is dict and len(value) > MAX_KEYS
+
+
 def has_duplicate_keys(text: str) -> bool:
     """Say whether an object in a JSON text gives a key twice."""
     try:
@@ -132,6 +139,8 @@ def diagnose(text: str, number: int, following: Iterator[bytes]) -> Reading:
         return Reading(bad_line(number, "malformed_line", text, f"the line is not JSON: {fault}"))
     if depth_and_keys(value)[0] > MAX_DEPTH:
         return Reading(bad_line(number, "too_deep", text))
+    if too_many_keys(value):
+        return Reading(bad_line(number, "too_many_keys", text))
     if not is_encodable(value):
         return Reading(bad_line(number, "lone_surrogate", text))
     notes = ["duplicate_key"] if has_duplicate_keys(text) else []

@@ -66,6 +66,7 @@ LINE_FAULTS: dict[str, FaultKind] = {
     "malformed_line": FaultKind("error", "the line is not JSON", "correct the line, or remove it"),
     "line_too_long": FaultKind("error", "the line is too long for a row", "break the file into rows, one a line"),
     "too_deep": FaultKind("error", "the row is nested too deeply", "flatten the row"),
+    "too_many_keys": FaultKind("error", "the row has too many keys", "keep the columns to learn from"),
     "ragged_row": FaultKind(
         "error", "the record has another number of fields than the header", "put quotes around a field with a delimiter"
     ),

@@ -18,6 +18,7 @@ from finetune_exe.data.broken_json import (
     has_duplicate_keys,
     is_encodable,
     refuse_constant,
+    too_many_keys,
 )
 from finetune_exe.data.encoding import decode, is_western, unreadable, utf8_blocks, western_note
 from finetune_exe.data.faults import Tell, file_note
@@ -220,6 +221,8 @@ def _row(value: Any, line: int | None, text: str, notes: tuple[str, ...] = ()) -
     depth, num_keys = depth_and_keys(value)
     if depth > MAX_DEPTH:
         return bad_line(line or 1, "too_deep", text or repr(value)[:200])
+    if too_many_keys(value):
+        return bad_line(line or 1, "too_many_keys", text or repr(value)[:200])
     if not text.isascii() and _has_surrogates(text):
         return bad_line(
             line or 1, "invalid_utf8", text.encode(errors="surrogateescape").decode(errors="backslashreplace")

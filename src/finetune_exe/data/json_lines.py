@@ -7,11 +7,14 @@ from pathlib import Path
 
 from finetune_exe.data.broken_json import (
     MAX_DEPTH,
+    MAX_KEYS,
     REJECTED_KEYS,
+    bad_line,
     depth_and_keys,
     has_duplicate_keys,
     read_damaged,
     read_repaired,
+    too_many_keys,
 )
 from finetune_exe.data.encoding import utf8_lines
 from finetune_exe.data.faults import FileNote, Tell, file_note
@@ -93,6 +96,8 @@ def _checked(value: object, line: bytes, number: int) -> RawRow | BadLine:
     depth, num_keys = depth_and_keys(value)
     if depth > MAX_DEPTH:
         raise RecursionError
+    if num_keys > MAX_KEYS and too_many_keys(value):
+        return bad_line(number, "too_many_keys", line.decode().rstrip("\r\n"))
     colons = line.count(b'":')
     certain = colons == num_keys or colons - line.count(b'\\":') == num_keys
     if (not certain or b'" :' in line or b'\\\\":' in line) and has_duplicate_keys(line.decode()):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from finetune_exe.data.checks import CHECKS, DATA_CHECKS, ROW_CHECKS
 from finetune_exe.data.checks.check import DataCheck, RowCheck, mask, shorten
 from finetune_exe.data.checks.ending import OpenEnd, open_end
-from finetune_exe.data.checks.example import asked, turns
+from finetune_exe.data.checks.example import asked, labelled, turns
 from finetune_exe.data.checks.facts import join_facts, tabulate
 from finetune_exe.data.checks.label_names import canonical, is_typo
 from finetune_exe.data.checks.mojibake import find_mojibake
@@ -253,6 +253,18 @@ def test_a_label_column_makes_a_row_a_labelled_one() -> None:
     labelled = replace(row, origin={**row.origin, "columns": {"prompt": "text", "answer": "category"}})
     assert codes(row) == {"empty_output"}
     assert codes(labelled) == {"empty_label"}
+
+
+def test_a_short_labelled_text_in_the_same_words_is_a_copy_and_one_in_other_words_is_none() -> None:
+    usual = [labelled(f"Text number {number}.", ("lost", "blocked")[number % 2]) for number in range(20)]
+    rows = [
+        *usual,
+        labelled("My card was declined, why? Help me.", "lost"),
+        labelled("My card was declined. Why? help me", "lost"),
+        labelled("My old card was declined, why? Help me.", "lost"),
+    ]
+    check = next(check for check in DATA_CHECKS if check.code == "near_duplicate")
+    assert find(check, rows) == [21]
 
 
 def test_no_check_is_listed_twice() -> None:

@@ -108,13 +108,13 @@ def test_columns_without_end_are_read_or_refused(tmp_path: Path) -> None:
     (tmp_path / "wide.jsonl").write_text(json.dumps(wide) + "\n")
     with pytest.raises(FineTuneError) as caught:
         open_sources(find_sources([str(tmp_path / "wide.jsonl")]), format_name=None)
-    assert caught.value.code == "D03"
+    assert (caught.value.code, caught.value.why) == ("D04", "the row has too many keys")
     assert len(str(caught.value)) < 5000
     narrow = "".join(f'{{"instruction": "a{n}", "output": "b"}}\n' for n in range(9))
     (tmp_path / "wide.jsonl").write_text(narrow + json.dumps({"instruction": "a", **wide}) + "\n")
     opened = open_sources(find_sources([str(tmp_path / "wide.jsonl")]), format_name=None)
     faults = [row.fault for row in ingest(opened, deduplicate=True) if not hasattr(row, "conversation")]
-    assert [fault.code for fault in faults] == ["missing_key"]
+    assert [fault.code for fault in faults] == ["too_many_keys"]
     assert len(faults[0].message) < 1000
     assert all(len(phrase) < 2000 for phrase in opened[0].detection.evidence)
 

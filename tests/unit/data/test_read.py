@@ -198,6 +198,7 @@ def test_a_text_is_cut_at_paragraphs_into_the_text(tmp_path: Path) -> None:
         ('{"instruction": "a" "output": "b"}', "malformed_line"),
         ("[" * 5000 + "]" * 5000, "too_deep"),
         ('{"a": ' * 150 + "1" + "}" * 150, "too_deep"),
+        (json.dumps(dict.fromkeys(map(str, range(10_001)))), "too_many_keys"),
         ("just words", "malformed_line"),
         ('{"instruction": "sp\\u00', "truncated_line"),
     ],

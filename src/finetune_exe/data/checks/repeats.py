@@ -29,11 +29,16 @@ def _normalised(facts: Facts) -> Iterator[Hit]:
 
 
 def _near(facts: Facts) -> Iterator[Hit]:
-    """Find copies that were touched; short texts with a label are alike because they say the same in many ways."""
+    """Find copies that were touched.
+
+    Short texts with a label are alike because they say the same in many ways; copies are those that say it in the same
+    words, with the case or the punctuation of some changed.
+    """
     pairs = (*facts.duplicates.near, *facts.duplicates.edited)
     least = _LABELLED_WORDS if label_counts(facts) is not None else 0
     lengths = facts.words.lengths
-    yield from _hits(facts, (pair for pair in pairs if lengths[pair.index] >= least), quote=True)
+    copies = (pair for pair in pairs if pair.similarity == 1 or lengths[pair.index] >= least)
+    yield from _hits(facts, copies, quote=True)
 
 
 def _contained(facts: Facts) -> Iterator[Hit]:
