@@ -31,9 +31,14 @@ def compare_engines(conversations: Sequence[Conversation], tokenizer: ChatTokeni
     chats = [conversation for conversation in conversations if conversation.kind == "chat"]
     if tokenizer.template is None or not chats:
         return ()
+    found = []
     if importlib.util.find_spec("minijinja") is None:
-        return (EngineParity(engine="minijinja", num_conversations=0, num_equal=0, note="not installed"),)
-    return (_compare(f"minijinja {version('minijinja')}", _minijinja(tokenizer), chats, tokenizer),)
+        found.append(EngineParity(engine="minijinja", num_conversations=0, num_equal=0, note="not installed"))
+    else:
+        found.append(_compare(f"minijinja {version('minijinja')}", _minijinja(tokenizer), chats, tokenizer))
+    if importlib.util.find_spec("llama_cpp") is not None:
+        found.append(_compare(f"llama-cpp-python {version('llama-cpp-python')}", _llama(tokenizer), chats, tokenizer))
+    return tuple(found)
 
 
 def _compare(engine: str, render: Render, chats: Sequence[Conversation], tokenizer: ChatTokenizer) -> EngineParity:
@@ -86,6 +91,27 @@ def _minijinja(tokenizer: ChatTokenizer) -> Render:
             "chat", messages=turns, add_generation_prompt=answer_next, tools=chat.extra.get("tools"),
             enable_thinking=False, **template.special_tokens,
         ))  # fmt: skip
+
+    return render
+
+
+def _llama(tokenizer: ChatTokenizer) -> Render:
+    """Render as llama.cpp's binding does for a chat, which knows the turns, the tools and two special tokens only."""
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    template = tokenizer.template
+    assert template is not None
+    source, names = _GENERATION.sub("", template.source), template.special_tokens
+    formatters = [
+        Jinja2ChatFormatter(
+            source, names.get("eos_token", ""), names.get("bos_token", ""), add_generation_prompt=answer_next
+        )
+        for answer_next in (False, True)
+    ]
+
+    def render(chat: Conversation, answer_next: bool) -> str:
+        turns = [{"role": message.role, "content": message.content, **message.extra} for message in chat.messages]
+        return str(formatters[answer_next](messages=turns, tools=chat.extra.get("tools")).prompt)
 
     return render
 

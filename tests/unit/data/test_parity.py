@@ -6,7 +6,9 @@ import json
 import sys
 import warnings
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,7 +56,7 @@ def test_prompts_are_those_of_transformers(family: Family, tmp_path: Path) -> No
 def test_a_second_engine_agrees(family: Family, tmp_path: Path) -> None:
     pytest.importorskip("minijinja")
     rows = conversations(family)
-    [parity] = compare_engines(rows, load_tokenizer(write_family(tmp_path / "m", family), chat_template=None))
+    parity, *_ = compare_engines(rows, load_tokenizer(write_family(tmp_path / "m", family), chat_template=None))
     assert (parity.num_conversations, parity.num_equal, parity.note) == (len(rows), len(rows), "")
 
 
@@ -63,9 +65,54 @@ def test_an_engine_that_renders_otherwise_is_found_out(tmp_path: Path) -> None:
     template = FAMILIES[0].template.replace("m['content'] + '<|im_end|>'", "m['content'].swapcase() + '<|im_end|>'", 1)
     (tmp_path / "odd.jinja").write_text(template)
     tokenizer = load_tokenizer(write_family(tmp_path / "m", FAMILIES[0]), chat_template=str(tmp_path / "odd.jinja"))
-    [parity] = compare_engines(conversations(FAMILIES[0])[:3], tokenizer)
+    parity, *_ = compare_engines(conversations(FAMILIES[0])[:3], tokenizer)
     assert (parity.num_conversations, parity.num_equal) == (3, 0)
     assert "swapcase" in parity.note
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_binding_of_llama_cpp_agrees(family: Family, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    tokenizer = load_tokenizer(write_family(tmp_path / "m", family), chat_template=None)
+    rows = conversations(family)
+    parity = compare_engines(rows, tokenizer)[-1]
+    assert parity.engine.startswith("llama-cpp-python")
+    assert parity.num_conversations == len(rows)
+    # It never says that the model shall not think, so a template that asks begins the answer otherwise.
+    assert parity.num_equal == (0 if "enable_thinking" in family.template else len(rows))
+
+
+class FakeFormatter:
+    """Stands in for the binding's class: it writes what it was given, one thing a line."""
+
+    def __init__(self, template: str, eos_token: str, bos_token: str, *, add_generation_prompt: bool) -> None:
+        self.given = (template, eos_token, bos_token, add_generation_prompt)
+
+    def __call__(self, *, messages: list[dict[str, str]], tools: object) -> SimpleNamespace:
+        asked = SimpleNamespace(messages=messages, tools=tools)
+        SEEN.append((self.given, asked))
+        turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
+        return SimpleNamespace(prompt=turns + ("<|im_start|>assistant\n" if self.given[3] else ""))
+
+
+SEEN: list[tuple[tuple[str, str, str, bool], SimpleNamespace]] = []
+
+
+def test_the_binding_gets_template_tokens_and_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, module = ModuleType("llama_cpp"), ModuleType("llama_cpp.llama_chat_format")
+    package.__spec__ = ModuleSpec("llama_cpp", None)
+    module.Jinja2ChatFormatter = FakeFormatter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "llama_cpp", package)
+    monkeypatch.setitem(sys.modules, "llama_cpp.llama_chat_format", module)
+    monkeypatch.setattr("finetune_exe.data.parity.version", lambda name: "1.2.3")
+    family = FAMILIES[0]
+    rows = conversations(family)[:3]
+    parity = compare_engines(rows, load_tokenizer(write_family(tmp_path / "m", family), chat_template=None))[-1]
+    assert (parity.engine, parity.num_conversations, parity.num_equal) == ("llama-cpp-python 1.2.3", 3, 3)
+    (template, eos, _, asks), seen = SEEN[-1]
+    assert "generation %}" not in template
+    assert (eos, asks) == ("<|im_end|>", True)
+    assert [turn["role"] for turn in seen.messages] == [message.role for message in rows[-1].messages[:-1]]
 
 
 def test_the_certificate_names_engines_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +121,7 @@ def test_the_certificate_names_engines_that_are_not_there(tmp_path: Path, monkey
     folder = write_family(tmp_path / "m", FAMILIES[0])
     path = write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(9))
     prepare(plan_for(path), load_tokenizer(folder, chat_template=None), tmp_path / "out")
-    [parity] = json.loads((tmp_path / "out" / "mask_certificate.json").read_text())["parity"]
+    parity, *_ = json.loads((tmp_path / "out" / "mask_certificate.json").read_text())["parity"]
     assert (parity["engine"], parity["num_conversations"], parity["note"]) == ("minijinja", 0, "not installed")
 
 
