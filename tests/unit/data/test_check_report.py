@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from click.testing import CliRunner
 
 from finetune_exe.cli.dataset import command
 from finetune_exe.data.check import check
+from finetune_exe.data.checks import survey
 from finetune_exe.domain.dataset import CheckReport
 from finetune_exe.errors import FineTuneError
 from finetune_exe.report.check import EXTRACTS_SHOWN, render_check
@@ -48,7 +52,24 @@ def test_rows_in_order_are_clean(tmp_path: Path) -> None:
     assert (quality.sound, quality.distinct, quality.unsuspicious, quality.score) == (1, 1, 1, 1)
 
 
-def test_any_number_of_processes_reports_the_same(tmp_path: Path) -> None:
+def test_processes_begin_as_copies_only_where_nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    for name in survey.THREADED_LIBRARIES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert survey._start_method() == "fork"
+    monkeypatch.setitem(sys.modules, "duckdb", ModuleType("duckdb"))
+    assert survey._start_method() == "spawn"
+    monkeypatch.delitem(sys.modules, "duckdb")
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert survey._start_method() == "spawn"
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert survey._start_method() == "spawn"
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_any_number_of_processes_reports_the_same(start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = usual(4500)
     for place in range(0, 4500, 90):
         rows[place] = {
@@ -58,6 +79,7 @@ def test_any_number_of_processes_reports_the_same(tmp_path: Path) -> None:
     rows[4000] = rows[17]
     path = write(tmp_path / "rows.jsonl", rows)
     one = check([path], workers=1)
+    monkeypatch.setattr(survey, "_start_method", lambda: start)
     assert one == check([path], workers=3)
     assert {code: len(rows) for code, rows in found(one).items()} == {
         "empty_output": 17, "mojibake": 17, "html_residue": 16, "exact_duplicate": 1
