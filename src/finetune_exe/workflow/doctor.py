@@ -89,7 +89,10 @@ def _with_model(
     from finetune_exe.models.locate import model_folder
     from finetune_exe.training.selftests import run_model_tests
 
-    base = model_folder(model, progress=note)
+    def told(what: str) -> None:
+        note(what)
+
+    base = model_folder(model, progress=told)
     memory = hardware.gpus[0].memory_bytes if hardware.gpus else hardware.memory_bytes
     return run_model_tests(base, name=model, memory_bytes=int(memory), told=progress)
 
