@@ -56,19 +56,22 @@ def _runs_below(path: Path, levels: int) -> Iterator[Path]:
 
 
 def run_state(path: Path) -> RunState:
-    """Look at every document, checkpoint and leftover of a run folder."""
+    """Look at every document, checkpoint and leftover of a run folder; a run under way is not disturbed by it."""
     run = RunFolder(path)
+    holder = training_process(path)
+    if holder is not None:
+        saved = len(list(path.glob("checkpoints/step-*/manifest.json")))
+        words = f"process {holder} trains into it now; {_progress(run)}"
+        return RunState(folder=str(path), state="unfinished", num_checkpoints=saved, problems=(words,))
     found = find_checkpoints(path)
     broken = [*_document_faults(run), *_dataset_faults(run)]
     rejected = [f"{bad.path.relative_to(path)}: {bad.why}" for bad in found.rejected]
-    leftovers, holder = _leftovers(path), training_process(path)
+    leftovers = _leftovers(path)
 
     def state(name: Literal["finished", "unfinished", "damaged"], problems: Iterable[str], fix: str | None) -> RunState:
         return RunState(folder=str(path), state=name, num_checkpoints=len(found.whole),
                         problems=(*problems, *leftovers), fix=fix)  # fmt: skip
 
-    if holder is not None:
-        return state("unfinished", (f"process {holder} trains into it now; {_progress(run)}",), None)
     if run.summary.is_file() and not _has_weights(run.model):
         broken.append("model: the run ended in good order, but what it learned is gone")
     if broken or (rejected and not found.whole and not run.summary.is_file()):
@@ -147,6 +150,6 @@ def _progress(run: RunFolder) -> str:
     steps = [(step, event.num_steps) for event in events if (step := getattr(event, "step", None)) is not None
              and hasattr(event, "num_steps")]  # fmt: skip
     if not steps:
-        return "it ended before its first step"
+        return "no step was made yet"
     done, planned = steps[-1]
-    return f"it ended after step {done} of {planned}"
+    return f"the last was step {done} of {planned}"

@@ -503,7 +503,8 @@ def checkup() -> Checkup:
         runs=(
             RunState(folder="runs/first", state="finished", num_checkpoints=3),
             RunState(folder="runs/second", state="unfinished", num_checkpoints=1,
-                     problems=("it ended after step 8 of 30",), fix="fine-tune debug runs/second"),
+                     problems=("the last was step 8 of 30",),
+                     fix="fine-tune train runs/second/plan.yaml --run runs/second --resume"),
             RunState(folder="runs/third", state="damaged", num_checkpoints=0,
                      problems=("checkpoints/step-8/model.safetensors: it has 100 bytes and should have 400",),
                      fix="fine-tune train runs/third/plan.yaml --run runs/third --overwrite"),

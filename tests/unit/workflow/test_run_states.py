@@ -67,7 +67,7 @@ def test_a_killed_run_is_unfinished_and_says_how_far_it_came(run: Path) -> None:
     state = run_state(run)
     assert state.state == "unfinished"
     assert state.problems == (
-        "it ended after step 3 of 3",
+        "the last was step 3 of 3",
         "checkpoints/.step-3.ab12: left by a process that was killed, 2.0 MB",
     )
     assert state.fix == (
