@@ -42,7 +42,7 @@ def hub_digest(name: str) -> str:
 
     try:
         revision = HfApi().dataset_info(_address(name).name).sha
-    except (HfHubHTTPError, OSError, ValueError) as fault:
+    except (*HfHubHTTPError.__bases__, OSError, ValueError) as fault:  # its bases: what its client raises
         raise _not_fetched(name, fault) from fault
     return hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
 
@@ -67,10 +67,11 @@ def _load(name: str, address: _Address) -> Any:
         raise missing_component("datasets", extra="hub", needed_for="reading a dataset of the hub")
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return load_dataset(address.name, address.configuration, split=address.split, streaming=True)
-    except (DatasetNotFoundError, OSError, ValueError) as fault:
+    except (DatasetNotFoundError, *HfHubHTTPError.__bases__, OSError, ValueError) as fault:
         raise _not_fetched(name, fault) from fault
 
 

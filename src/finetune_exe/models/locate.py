@@ -161,7 +161,7 @@ def _downloaded(reference: str, revision: str | None, progress: Progress) -> Pat
             progress(f"downloading {reference} from the hub")
             return _checked(Path(snapshot_download(reference, revision=revision, allow_patterns=patterns)))
     except (
-        HfHubHTTPError,
+        *HfHubHTTPError.__bases__,  # whatever its client raises where a connection breaks off
         HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
