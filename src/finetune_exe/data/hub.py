@@ -42,7 +42,7 @@ def hub_digest(name: str) -> str:
 
     try:
         revision = HfApi().dataset_info(_address(name).name).sha
-    except (*HfHubHTTPError.__bases__, OSError, ValueError) as fault:  # its bases: what its client raises
+    except (*HfHubHTTPError.__bases__, OSError, ValueError) as fault:  # type: ignore[misc]  # what its client raises
         raise _not_fetched(name, fault) from fault
     return hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
 

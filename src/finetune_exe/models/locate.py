@@ -160,7 +160,7 @@ def _downloaded(reference: str, revision: str | None, progress: Progress) -> Pat
         except (LocalEntryNotFoundError, FineTuneError):
             progress(f"downloading {reference} from the hub")
             return _checked(Path(snapshot_download(reference, revision=revision, allow_patterns=patterns)))
-    except (
+    except (  # type: ignore[misc]
         *HfHubHTTPError.__bases__,  # whatever its client raises where a connection breaks off
         HFValidationError,
         LocalEntryNotFoundError,
