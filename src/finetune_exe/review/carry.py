@@ -14,7 +14,16 @@ from finetune_exe.review.carry_data import carry_data, carry_objective, carry_te
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.meaning import built_model, given_value, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.review.own_script import own_settings
-from finetune_exe.review.translations import CARRIED, OPTIMIZERS, REFUSED, SCHEDULES, SPECIAL, SURROUNDINGS, WHOLE
+from finetune_exe.review.translations import (
+    CARRIED,
+    OPTIMIZERS,
+    OTHER_TRAINERS,
+    REFUSED,
+    SCHEDULES,
+    SPECIAL,
+    SURROUNDINGS,
+    WHOLE,
+)
 
 
 def carry(configuration: Configuration) -> Carried:
@@ -58,6 +67,16 @@ def _refuse_other_training(configuration: Configuration) -> None:
             where=configuration.path,
             why="too much of what it says has no like in a plan",
             fix="make a plan of the task: fine-tune analyze TASK --model MODEL --data ROWS",
+        )
+    calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
+    other = sorted(calls & OTHER_TRAINERS)
+    if other or "num_generations" in configuration.settings:
+        raise FineTuneError(
+            "C17",
+            what=f"{' and '.join(other) or 'num_generations'} stands for a training that this program does not do",
+            where=configuration.path,
+            why="it learns answers as they stand (sft), or from pairs (dpo); a plan would train something else",
+            fix="train it where it is; fine-tune review looks at the file all the same",
         )
     for key, kinds in REFUSED.items():
         item = configuration.settings.get(key)
@@ -293,7 +312,10 @@ def _targets(configuration: Configuration) -> Iterator[Setting]:
 
 def _unused(configuration: Configuration, used: set[str]) -> Iterator[Left]:
     prefix = "args." if configuration.form == "python" else ""
+    renamed = configuration.peer.renamed
     for name, item in configuration.leaves:
+        if name in renamed and f"{name.rpartition('.')[0]}.{renamed[name].to}".lstrip(".") in used:
+            continue
         short = name.removeprefix(prefix)
         outer = name.partition(".")[0].partition("[")[0]
         inner = name != outer and configuration.form != "python"

@@ -90,12 +90,19 @@ def carry_template(configuration: Configuration, left: list[Left]) -> Iterator[S
 
 def carry_objective(configuration: Configuration) -> Iterator[Setting]:
     """Carry over that pairs are learned from."""
-    for key in ("stage", "rl", "rlhf_type"):
-        item = configuration.settings.get(key)
-        if item is not None and item.scalar == "dpo":
-            yield Setting("objective.kind", "dpo", key, item.key_place.line)
-            yield Setting("data.format", "preference", key, item.key_place.line)
-            beta = next((name for name in ("pref_beta", "rl_beta", "beta") if name in configuration.settings), None)
-            if beta is not None and isinstance(configuration.value(beta), float):
-                line = configuration.settings[beta].key_place.line
-                yield Setting("objective.beta", configuration.value(beta), beta, line)
+    key = next((key for key in ("stage", "rl", "rlhf_type") if configuration.value(key) == "dpo"), None)
+    if configuration.peer.name == "trl" and "beta" in configuration.settings:
+        key = "beta"
+    if configuration.script is not None:
+        pairs = [item for _, name, item in configuration.script.calls if name in ("DPOConfig", "DPOTrainer")]
+        key = "args" if pairs else None
+    if key is None:
+        return
+    item = configuration.settings.get(key)
+    line = item.key_place.line if item is not None else 1
+    yield Setting("objective.kind", "dpo", key, line)
+    yield Setting("data.format", "preference", key, line)
+    betas = ("pref_beta", "rl_beta", "beta", "args.beta")
+    beta = next((name for name in betas if isinstance(configuration.value(name), float)), None)
+    if beta is not None:
+        yield Setting("objective.beta", configuration.value(beta), beta, configuration.settings[beta].key_place.line)

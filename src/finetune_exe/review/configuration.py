@@ -60,8 +60,13 @@ class Configuration:
 
     @cached_property
     def settings(self) -> Mapping[str, Item]:
-        """The first value of each name; in a script, of the last call of a kind."""
-        return dict(leaves(self.root)) if self.script is not None else dict(reversed(self.leaves))
+        """The first value of each name; in a script, of the last call of a kind. Old names count as their new ones."""
+        found = dict(leaves(self.root)) if self.script is not None else dict(reversed(self.leaves))
+        for old, row in self.peer.renamed.items():
+            new = f"{old.rpartition('.')[0]}.{row.to}".lstrip(".")
+            if row.to is not None and row.value is None and not row.note and old in found and new not in found:
+                found[new] = found[old]
+        return found
 
     def value(self, name: str) -> Scalar:
         """Give a single value that is known; None where there is none."""

@@ -21,7 +21,8 @@ SCHEDULES = {
 }  # fmt: skip
 SURROUNDINGS = (
     "output_dir", "logging_", "report_to", "overwrite_", "plot_loss", "wandb_", "dataset_prepared_path", "do_train",
-    "run_name", "stage", "rl", "do_eval", "do_predict", "save_strategy", "save_steps", "eval_strategy", "dataset_dir",
+    "run_name", "stage", "rl", "do_eval", "do_predict",
+    "evaluation_strategy", "log_level", "save_strategy", "save_steps", "eval_strategy", "dataset_dir",
     "hub_", "push_to_hub", "use_hf", "strict",
     "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "per_device_eval_batch_size",
     "preprocessing_num_workers", "dataloader_num_workers", "dataset_num_proc", "saves_per_epoch", "data_seed",
@@ -37,6 +38,9 @@ REFUSED = {
     "rlhf_type": ("kto", "orpo", "simpo", "cpo", "rm", "ppo", "grpo", "gkd"),
 }  # fmt: skip
 """Kinds of training that this program does not do, by the key that names them."""
+OTHER_TRAINERS = {"GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "RewardConfig", "RewardTrainer", "RLOOConfig",
+                  "ORPOConfig"}  # fmt: skip
+"""The same, by the calls of a script."""
 WHOLE = {
     "data.max_length", "data.max_rows", "method.lora_rank", "schedule.max_steps", "batch.micro_batch_size", "seed",
     "batch.gradient_accumulation_steps", "checkpoints.early_stopping_patience", "schedule.warmup.steps",

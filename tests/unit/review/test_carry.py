@@ -15,6 +15,7 @@ from finetune_exe.domain.plan import (
     Batch,
     Checkpoints,
     DataChoice,
+    Dpo,
     Full,
     Lora,
     Optimizer,
@@ -170,6 +171,29 @@ def test_what_stays_behind_is_named(tmp_path: Path) -> None:
     assert "output_dir" not in left
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("axolotl.yaml", SOUND["axolotl.yaml"].replace("sample_packing: true", "rl: dpo\nrl_beta: 0.3")),
+        ("llamafactory.yaml", SOUND["llamafactory.yaml"].replace("stage: sft", "stage: dpo\npref_beta: 0.3")),
+        ("trl.yaml", SOUND["trl.yaml"] + "beta: 0.3\n"),
+        ("train.py", SOUND["train_trl.py"].replace("SFT", "DPO").replace("bf16=True", "beta=0.3")),
+    ],
+)
+def test_learning_from_pairs_is_carried_over(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert carry_plan(path, task="t", hardware="cpu").plan.objective == Dpo(beta=0.3)
+
+
+def test_old_names_are_carried_over(tmp_path: Path) -> None:
+    path = tmp_path / "trl.yaml"
+    path.write_text(SOUND["trl.yaml"].replace("max_length: 2048", "max_seq_length: 777"))
+    carried = carry_plan(path, task="t", hardware="cpu")
+    assert carried.plan.data.max_length == 777
+    assert "max_seq_length" not in {entry.key for entry in carried.left}
+
+
 def test_names_of_datasets_are_looked_up(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text(SOUND["dataset_info.json"])
     path = tmp_path / "llamafactory.yaml"
@@ -183,6 +207,8 @@ def test_names_of_datasets_are_looked_up(tmp_path: Path) -> None:
         ("llamafactory.yaml", "model_name_or_path: Qwen/Qwen2.5-7B-Instruct\n", "", "no base model"),
         ("llamafactory.yaml", "stage: sft", "stage: ppo", "does not do"),
         ("dataset_info.json", "mine", "other", "not carried over"),
+        ("trl.yaml", "bf16: true", "num_generations: 8", "does not do"),
+        ("train_trl.py", "SFT", "GRPO", "does not do"),
         ("axolotl.yaml", "learning_rate: 2e-4", "learning_rate: 20", "learning_rate cannot be carried over"),
     ],
 )
