@@ -18,6 +18,7 @@ from finetune_exe.review.translations import (
     CARRIED,
     OPTIMIZERS,
     OTHER_TRAINERS,
+    PLAIN_ARGUMENTS,
     REFUSED,
     SCHEDULES,
     SPECIAL,
@@ -138,6 +139,7 @@ def _special(configuration: Configuration, left: list[Left]) -> Iterator[Setting
     yield from _sampling(configuration)
     yield from _checkpointing(configuration)
     yield from _targets(configuration)
+    yield from _scale(configuration)
     yield from carry_data(configuration, left)
     yield from carry_template(configuration, left)
     yield from carry_objective(configuration)
@@ -200,10 +202,14 @@ def _precision(configuration: Configuration) -> Iterator[Setting]:
     words = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16", "float16": "float16"}
     if given is not None and str(given[1].scalar) in words:
         yield Setting("precision.base_dtype", words[str(given[1].scalar)], given[0], given[1].key_place.line)
+        return
+    stated = given_value(configuration, "bf16", "torch_dtype", "dtype")
+    if stated is not None:
+        yield Setting("precision.base_dtype", "float32", stated[0], stated[1].key_place.line)
     else:
-        stated = given_value(configuration, "bf16", "torch_dtype", "dtype")
-        line = stated[1].key_place.line if stated else None
-        yield Setting("precision.base_dtype", "float32", stated[0] if stated else "bf16", line)
+        calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
+        plain = configuration.peer.name in ("llamafactory", "transformers") or bool(calls & PLAIN_ARGUMENTS)
+        yield Setting("precision.base_dtype", "float32" if plain else "bfloat16", "bf16", None)
 
 
 def _warmup(configuration: Configuration) -> Iterator[Setting]:
@@ -229,6 +235,8 @@ def _steps_and_norm(configuration: Configuration) -> Iterator[Setting]:
     if item is not None and isinstance(number, int | float):
         key = stands_for(configuration, "optimizer.max_grad_norm")
         yield Setting("optimizer.max_grad_norm", float(number) if number else None, key, item.key_place.line)
+    elif item is None and configuration.peer.name == "torchtune":
+        yield Setting("optimizer.max_grad_norm", None, "clip_grad_norm", None)
 
 
 def _evaluations(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
@@ -300,7 +308,11 @@ def _targets(configuration: Configuration) -> Iterator[Setting]:
         return
     named = ("lora_target_modules", stands_for(configuration, path))
     key = next((name for name in named if name in configuration.settings), None)
+    if configuration.peer.name == "torchtune":
+        yield from _torchtune_targets(configuration)
     if key is None:
+        if configuration.peer.name in ("trl", "script"):
+            yield Setting(path, ["q_proj", "v_proj"], "target_modules", None)  # PEFT's own choice
         return
     content = configuration.settings[key].plain()
     modules = content.split(",") if isinstance(content, str) else content if isinstance(content, list) else []
@@ -308,6 +320,27 @@ def _targets(configuration: Configuration) -> Iterator[Setting]:
     if names:
         every = names in (["all"], ["all-linear"])
         yield Setting(path, "all-linear" if every else list(names), key, configuration.settings[key].key_place.line)
+
+
+def _torchtune_targets(configuration: Configuration) -> Iterator[Setting]:
+    """Carry over the list of attention's layers and the switch for those of the MLP."""
+    attention = configuration.settings.get("model.lora_attn_modules")
+    layers = attention.plain() if attention is not None else None
+    if attention is None or not isinstance(layers, list):
+        return
+    names: list[Json] = ["o_proj" if name == "output_proj" else name for name in layers]
+    mlp = configuration.value("model.apply_lora_to_mlp") is True
+    names += ["gate_proj", "up_proj", "down_proj"] if mlp else []
+    yield Setting("method.target_modules", names, "model.lora_attn_modules", attention.key_place.line)
+
+
+def _scale(configuration: Configuration) -> Iterator[Setting]:
+    """Give LLaMA-Factory's own choice where it is not told the scale: twice the rank."""
+    if configuration.peer.name == "llamafactory" and meant(configuration, "method.lora_alpha") is None:
+        item = meant(configuration, "method.lora_rank")
+        rank = item.scalar if item is not None else 8
+        if isinstance(rank, int):
+            yield Setting("method.lora_alpha", 2.0 * rank, "lora_alpha", None)
 
 
 def _unused(configuration: Configuration, used: set[str]) -> Iterator[Left]:

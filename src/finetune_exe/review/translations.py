@@ -38,6 +38,8 @@ REFUSED = {
     "rlhf_type": ("kto", "orpo", "simpo", "cpo", "rm", "ppo", "grpo", "gkd"),
 }  # fmt: skip
 """Kinds of training that this program does not do, by the key that names them."""
+PLAIN_ARGUMENTS = {"TrainingArguments", "Seq2SeqTrainingArguments"}
+"""Calls that compute in float32 where nothing is said; TRL's own take bfloat16."""
 OTHER_TRAINERS = {"GRPOConfig", "GRPOTrainer", "KTOConfig", "KTOTrainer", "RewardConfig", "RewardTrainer", "RLOOConfig",
                   "ORPOConfig"}  # fmt: skip
 """The same, by the calls of a script."""

@@ -186,6 +186,32 @@ def test_learning_from_pairs_is_carried_over(name: str, text: str, tmp_path: Pat
     assert carry_plan(path, task="t", hardware="cpu").plan.objective == Dpo(beta=0.3)
 
 
+@pytest.mark.parametrize(
+    ("name", "removed", "path", "value"),
+    [
+        ("llamafactory.yaml", "", "method.lora_alpha", 16.0),
+        ("llamafactory.yaml", "bf16: true\n", "precision.base_dtype", "float32"),
+        ("trl.yaml", "bf16: true\n", "precision.base_dtype", "bfloat16"),
+        ("trl.yaml", "lora_target_modules: all-linear\n", "method.target_modules", ("q_proj", "v_proj")),
+        ("train_trl.py", ', target_modules="all-linear"', "method.target_modules", ("q_proj", "v_proj")),
+        ("torchtune.yaml", "", "optimizer.max_grad_norm", None),
+        ("torchtune.yaml", "", "method.target_modules",
+         ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+        ("swift.yaml", "", "optimizer.weight_decay", 0.1),
+        ("axolotl.yaml", "bf16: auto\n", "precision.base_dtype", "bfloat16"),
+        ("axolotl.yaml", "num_epochs: 3\n", "schedule.epochs", 1.0),
+    ],
+)  # fmt: skip
+def test_what_a_file_does_not_say_is_what_its_program_takes(
+    name: str, removed: str, path: str, value: object, tmp_path: Path
+) -> None:
+    """Source: the defaults of the programs' argument classes, and of PEFT for Llama and its kin."""
+    assert removed in SOUND[name]
+    (tmp_path / name).write_text(SOUND[name].replace(removed, ""))
+    plan = carry_plan(tmp_path / name, task="t", hardware="cpu").plan
+    assert {path: found for path, found, _ in plan.settings()}[path] == value
+
+
 def test_old_names_are_carried_over(tmp_path: Path) -> None:
     path = tmp_path / "trl.yaml"
     path.write_text(SOUND["trl.yaml"].replace("max_length: 2048", "max_seq_length: 777"))
