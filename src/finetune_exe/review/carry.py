@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.plan import METHOD_TYPES
@@ -116,6 +117,8 @@ def _number(path: str, value: Json) -> Json:
         try:
             value = float(value)
         except ValueError:
+            return None
+        if not math.isfinite(value):
             return None
     if path in WHOLE:
         whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) and value >= 0

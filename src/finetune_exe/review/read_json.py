@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -68,10 +69,11 @@ class _Walker:
             return Item(content=text, place=place, key_place=key_place or place, quoted=quoted), end
         number = _NUMBER.match(self.text, at)
         if number:
-            return Item(content=json.loads(number[0]), place=place, key_place=key_place or place), number.end()
+            value = json.loads(number[0])
+            content = value if math.isfinite(value) else number[0]
+            return Item(content=content, place=place, key_place=key_place or place), number.end()
         word = next((word for word in (*_WORDS, "NaN", "Infinity", "-Infinity") if self.text.startswith(word, at)), "")
-        content = _WORDS.get(word, word)
-        return Item(content=content, place=place, key_place=key_place or place), at + len(word)
+        return Item(content=_WORDS.get(word, word), place=place, key_place=key_place or place), at + len(word)
 
     def _group(self, at: int, key_place: Place, depth: int) -> tuple[Item, int]:
         group: dict[str, Item] = {}

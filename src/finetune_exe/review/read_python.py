@@ -116,7 +116,7 @@ class _Reader:
         if depth > 20:
             return _computed(node, key_place)
         match node:
-            case ast.Constant(value=str() | int() | float() | bool() | None as value):
+            case ast.Constant(value=str() | int() | float() | bool() | None as value) if _is_usual(value):
                 return Item(content=value, place=place, key_place=key_place, quoted=_is_number(value))
             case ast.Name(id=name) if self.bound.get(name) is not None:
                 value_node = self.bound[name]
@@ -255,6 +255,11 @@ def _place(node: ast.AST) -> Place:
 
 def _computed(node: ast.expr, key_place: Place) -> Item:
     return Item(content=ast.unparse(node)[:200], place=_place(node), key_place=key_place, computed=True)
+
+
+def _is_usual(value: object) -> bool:
+    """Say whether a number is one that can be reckoned with; infinities and digits without end are not."""
+    return not isinstance(value, int | float) or abs(value) < _LARGEST
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -63,8 +64,9 @@ def resolve(text: str) -> tuple[Scalar, bool]:
         return _WORDS[text], False
     if _INT.fullmatch(text):
         return int(text.replace("_", "")), False
-    if _NUMBER.fullmatch(text):
-        return float(text.replace("_", "")), not _NUMBER_1_1.fullmatch(text)
+    number = float(text.replace("_", "")) if _NUMBER.fullmatch(text) else math.inf
+    if math.isfinite(number):
+        return number, not _NUMBER_1_1.fullmatch(text)
     return text, False
 
 
@@ -84,7 +86,12 @@ class _Builder:
             event = next(self.events)
         if isinstance(event, StreamEndEvent):
             raise unreadable("the file holds nothing but comments", where=self.where, place=Place(1, 1))
-        return self._item(event, key_place=None, depth=0)
+        root = self._item(event, key_place=None, depth=0)
+        next(self.events)
+        after = next(self.events)
+        if not isinstance(after, StreamEndEvent):
+            raise unreadable("a second document begins; a configuration is one", where=self.where, place=_place(after))
+        return root
 
     def _item(self, event: object, *, key_place: Place | None, depth: int) -> Item:
         from ruamel.yaml.events import AliasEvent, MappingStartEvent, NodeEvent, ScalarEvent, SequenceStartEvent

@@ -212,6 +212,12 @@ def test_what_a_file_does_not_say_is_what_its_program_takes(
     assert {path: found for path, found, _ in plan.settings()}[path] == value
 
 
+def test_a_number_without_bounds_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "trl.yaml"
+    path.write_text(SOUND["trl.yaml"].replace("max_length: 2048", "max_length: 1e999"))
+    assert "data.max_length" not in {one.path for one in carry(read_configurations(path)[0]).settings}
+
+
 def test_old_names_are_carried_over(tmp_path: Path) -> None:
     path = tmp_path / "trl.yaml"
     path.write_text(SOUND["trl.yaml"].replace("max_length: 2048", "max_seq_length: 777"))

@@ -158,6 +158,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("x.yaml", BOMB.encode(), "more than 20,000"),
         ("x.yaml", b"[" * 3000, "deep"),
         ("x.yaml", b"a: " + b"x" * (1 << 20), "larger than"),
+        ("x.yaml", b"a: 1\n---\nb: 2\n", "second document"),
         ("x.json", b'{"a": 1,}', "no JSON"),
         ("x.json", b'{"a": ' * 5000, "no JSON"),
         ("x.json", b"[1, 2]", "no settings"),
@@ -175,6 +176,19 @@ def test_bad_input_is_refused_with_its_reason(name: str, content: bytes, message
     with pytest.raises(FineTuneError, match=r"FT-C1[56]") as refused:
         review_file(path)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", '{"base_model": NaN, "micro_batch_size": 1e999, "learning_rate": -Infinity, "sequence_len": -0}'),
+        ("x.yaml", "base_model: .nan\nmicro_batch_size: 1e999\nlearning_rate: .inf\nsequence_len: -.inf\n"),
+        ("x.py", f"from trl import SFTConfig\nSFTConfig(learning_rate=1e400, max_length={'9' * 400}, seed=2 ** 99)\n"),
+        ("x.sh", "llamafactory-cli train --do_train --dataset x --learning_rate 1e999 --lora_rank nan 'open"),
+    ],
+)
+def test_numbers_without_bounds_stop_nothing(name: str, text: str, tmp_path: Path) -> None:
+    reviewed(tmp_path, name, text, gpu="RTX 4090")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
