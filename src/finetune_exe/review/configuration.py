@@ -31,6 +31,8 @@ _NOT_TRAINING = {
     "train_micro_batch_size_per_gpu",
 }
 """Keys of files that lie beside configurations: of DeepSpeed, accelerate, pre-commit."""
+_TOLD_BY_FORM = {"script", "llamafactory-data", "llamafactory-v1"}
+"""Programs that `--for` does not name: their files always show it."""
 _DATASET_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
 
 
@@ -177,5 +179,5 @@ def _unknown(where: str, what: str) -> FineTuneError:
         what=what,
         where=where,
         why="keys mean different things in different programs, so a guess would judge the wrong one",
-        fix=f"name the program: --for {'|'.join(name for name in peers() if name != 'script')}",
+        fix=f"name the program: --for {'|'.join(name for name in peers() if name not in _TOLD_BY_FORM)}",
     )

@@ -11,7 +11,9 @@ from tests.unit.report.golden import assert_golden
 from tests.unit.review.planted import SOUND
 
 from finetune_exe.cli.config import command as config_command
+from finetune_exe.cli.review import TOOLS
 from finetune_exe.cli.review import command as review_command
+from finetune_exe.errors import FineTuneError
 
 
 @pytest.fixture
@@ -72,6 +74,13 @@ def test_the_program_can_be_named(files: Path) -> None:
     (files / "short.yaml").write_text("learning_rate: 2e-4\nmicro_batch_size: two\n")
     assert review("short.yaml", "--for", "axolotl").exit_code == 3
     assert review("train_trl.py", "--for", "trl").exit_code == 0
+
+
+def test_an_unknown_file_names_the_programs_that_can_be_named(files: Path) -> None:
+    (files / "x.yaml").write_text("colour: red\n")
+    with pytest.raises(FineTuneError, match="FT-C16") as refused:
+        review("x.yaml")
+    assert refused.value.fix.partition("--for ")[2].split("|") == sorted(TOOLS, key=refused.value.fix.index)
 
 
 def test_a_plan_is_reviewed_too(files: Path) -> None:
