@@ -213,6 +213,8 @@ def check_tokenizer(path: Path, original: Any, texts: Sequence[str]) -> int:
         vocab={token: number for number, token in enumerate(tokens)},
         merges=[tuple(merge.split(" ", 1)) for merge in merges],
         ignore_merges=bool(getattr(original.model, "ignore_merges", False)),
+        byte_fallback=original.model.byte_fallback, unk_token=original.model.unk_token,
+        fuse_unk=original.model.fuse_unk,
     ))  # fmt: skip
     built.normalizer, built.pre_tokenizer = original.normalizer, original.pre_tokenizer
     named = list(zip(tokens, kinds, strict=True))
@@ -258,11 +260,16 @@ def _speak(writer: GGUFWriter, vocabulary: Vocabulary, speech: Speech) -> None:
     writer.add_name(speech.name)
     if speech.license is not None:
         writer.add_license(speech.license)
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.cutting)
     writer.add_token_list(list(vocabulary.tokens))
     writer.add_token_types(list(vocabulary.kinds))
     writer.add_token_merges(list(vocabulary.merges))
+    if vocabulary.model == "llama":
+        writer.add_token_scores(list(vocabulary.scores))
+        writer.add_add_space_prefix(vocabulary.begins_with_space)
+        if vocabulary.unknown is not None:
+            writer.add_unk_token_id(vocabulary.unknown)
     if speech.bos_id is not None:
         writer.add_bos_token_id(speech.bos_id)
     writer.add_eos_token_id(speech.eos_id)

@@ -114,6 +114,9 @@ def test_llama_cpp_computes_the_same(name: str, tmp_path: Path) -> None:
     found = {row["id"]: row["logprob"] for row in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]}
     expected = torch.log_softmax(logits(model)[-1], -1)
     assert len(found) > VOCABULARY - 20
+    original = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in CHARACTER_TEXTS:
+        assert tokenized(server.listening_address, text) == original.encode(text, add_special_tokens=False).ids
     assert np.allclose([expected[number] for number in found], list(found.values()), atol=2e-2)
 
 
@@ -222,3 +225,98 @@ def test_a_tokenizer_that_strips_beside_special_tokens_is_found(tmp_path: Path) 
     with pytest.raises(FineTuneError) as caught:
         check_tokenizer(path, stripping, ["a <|im_end|> b"])
     assert caught.value.code == "M04"
+
+
+def write_character_tokenizer(folder: Path, normalizer: Any, pre_tokenizer: Any = None) -> Tokenizer:
+    """Train a BPE on characters, with bytes for what it has not seen, as Llama 2 and Mistral 7B have."""
+    from tokenizers import decoders, models, trainers
+
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = (
+        normalizer,
+        pre_tokenizer,
+        decoders.ByteFallback(),
+    )
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "the",
+        "lazy",
+        "dog",
+        "said",
+        "user",
+        "to",
+        "assistant",
+        "end",
+    ]
+    texts = [f"{a} {b}" for a in words for b in words]
+    trainer = trainers.BpeTrainer(vocab_size=396, special_tokens=["<unk>", "<s>", "</s>", *bytes_], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in bytes_]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def tokenized(address: str, text: str) -> list[int]:
+    """Ask llama.cpp's server on this machine for token ids."""
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
+    asked = json.dumps({"content": text, "add_special": False, "parse_special": True})
+    connection.request("POST", "/tokenize", asked, {"Content-Type": "application/json"})
+    found: list[int] = json.loads(connection.getresponse().read())["tokens"]
+    connection.close()
+    return found
+
+
+CHARACTER_TEXTS = (
+    "the quick fox",
+    "  two  spaces",
+    "zebra 12 caf\u00e9 \u4f60\n\n",
+    "a</s>the dog</s> said",
+    "",
+    "over",
+)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_tokenizers_on_characters_give_the_same_ids_in_llama_cpp(tmp_path: Path, first: bool) -> None:
+    xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp's binding is not installed: pip install xllamacpp")
+    from tokenizers import normalizers
+
+    steps = [normalizers.Prepend("\u2581")] if first else []
+    original = write_character_tokenizer(tmp_path, normalizers.Sequence([*steps, normalizers.Replace(" ", "\u2581")]))
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"]).eval()
+    vocabulary = read_vocabulary(tmp_path, num_rows=VOCABULARY)
+    assert (vocabulary.model, vocabulary.begins_with_space, vocabulary.unknown) == ("llama", first, 0)
+    path = tmp_path / "model.gguf"
+    write_gguf(model, vocabulary, SPEECH, path, kind="f32")
+    assert check_tokenizer(path, original, CHARACTER_TEXTS) == len(CHARACTER_TEXTS)
+    options = xllamacpp.CommonParams()
+    options.model.path, options.n_ctx, options.n_parallel, options.warmup = str(path), 256, 1, False
+    server = xllamacpp.Server(options)
+    for text in CHARACTER_TEXTS:
+        found = tokenized(server.listening_address, text)
+        assert found == original.encode(text, add_special_tokens=False).ids, text
+
+
+def test_spaces_that_llama_cpp_treats_otherwise_are_refused(tmp_path: Path) -> None:
+    from tokenizers import normalizers
+
+    for name, normalizer, cutter in (
+        ("first only", None, pre_tokenizers.Metaspace(prepend_scheme="first", split=False)),
+        ("lower case", normalizers.Lowercase(), None),
+        ("words", None, pre_tokenizers.Metaspace(prepend_scheme="always", split=True)),
+    ):
+        write_character_tokenizer(tmp_path / name, normalizer, cutter)
+        with pytest.raises(FineTuneError) as caught:
+            read_vocabulary(tmp_path / name, num_rows=VOCABULARY)
+        assert caught.value.code == "O07"
