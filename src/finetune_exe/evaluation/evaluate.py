@@ -122,6 +122,7 @@ def evaluate(
             "dataset": data.manifest.digest(),
             "run": training.digest(),
             "weights": weights,
+            "base": digest_folder(base),
         },
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",

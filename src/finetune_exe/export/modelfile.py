@@ -81,7 +81,7 @@ def modelfile(
         weights: Name of the GGUF file beside it.
         texts: What stands around turns, without a first token that the file has the server add.
         stops: Texts at which an answer ends.
-        context: Tokens of the longest conversation it was trained and asked on.
+        context: Tokens of a conversation that the server makes room for.
         most_tokens: Tokens of an answer.
         license: Of the base model.
 

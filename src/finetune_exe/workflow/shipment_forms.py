@@ -25,6 +25,8 @@ from finetune_exe.text.render import TemplateRefusedError
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 Note = Callable[[str], None]
+LEAST_CONTEXT = 2_048
+"""Tokens a server makes room for, where the model takes so many; short rows say nothing about conversations."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                     "vocab.json", "merges.txt", "tokenizer.model")  # fmt: skip
 _CONSTRUCTED = (
@@ -106,9 +108,7 @@ def _pack_gguf(cargo: Cargo, work: Path) -> Packed:
     tokenizer = cargo.tokenizer
     bos = None if tokenizer.bos_token_id is None else tokenizer.decode([tokenizer.bos_token_id])
     prompts = _prompts(cargo)
-    begins = bool(tokenizer.bos_token)
-    if prompts and bos:
-        begins = any(text.startswith(bos) for _, text in prompts)
+    begins = tokenizer.bos_token is not None and (not prompts or any(text.startswith(bos or "") for _, text in prompts))
     file = work / f"{cargo.name}-{cargo.number_format}.gguf"
     speech = Speech(
         name=cargo.name, license=None if cargo.license is None else cargo.license.hub,
@@ -214,7 +214,8 @@ def _write_modelfile(
     odd = sum((bos or "") + texts.write(messages) != text for messages, text in prompts)
     if odd:
         return (none.format(f"Ollama would render {odd} of {len(prompts)} prompts otherwise than in training"),)
-    plan, longest = cargo.plan, cargo.plan.data.max_length + cargo.plan.evaluation.max_new_tokens
+    plan = cargo.plan
+    longest = max(LEAST_CONTEXT, plan.data.max_length + plan.evaluation.max_new_tokens)
     content = modelfile(
         weights, texts, stops=cargo.stops,
         context=min(plan.model.context_length or longest, longest), most_tokens=plan.evaluation.max_new_tokens,

@@ -72,15 +72,17 @@ def export_run(
     _require_place(folder, overwrite=overwrite)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     evaluation = Evaluation.read(run.evaluation) if run.evaluation.is_file() else None
-    weights = digest_folder(checkpoint)
-    objections = objections_to(evaluation, training, weights)
+    weights, of_base = digest_folder(checkpoint), digest_folder(base)
+    data, tokenizer = load_dataset(run.dataset), load_tokenizer(base, chat_template=plan.data.chat_template)
+    objections = objections_to(evaluation, training, weights=weights, base=of_base)
+    if data.manifest.template_digest != tokenizer.template_digest:
+        objections += ("the chat template is not the one that the rows were trained with",)
     if objections and wish.anyway is None:
         raise _not_passed(path, objections)
     of_these = evaluation if evaluation is not None and evaluation.inputs.get("weights") == weights else None
     cargo = Cargo(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "model", plan=plan, training=training,
-        data=load_dataset(run.dataset), base=base, checkpoint=checkpoint,
-        tokenizer=load_tokenizer(base, chat_template=plan.data.chat_template),
+        data=data, base=base, checkpoint=checkpoint, tokenizer=tokenizer,
         number_format=_number_format(wish, base), note=note,
     )  # fmt: skip
     with new_folder(folder, overwrite=overwrite) as work:
@@ -93,7 +95,7 @@ def export_run(
             raise _not_passed(path, objections)
         shipment = Shipment(
             inputs={"plan": plan.digest(), "dataset": cargo.data.manifest.digest(), "run": training.digest(),
-                    "weights": weights, "base": digest_folder(base),
+                    "weights": weights, "base": of_base,
                     **({} if evaluation is None else {"evaluation": evaluation.digest()})},
             form=wish.form, number_format=cargo.number_format,
             verdict="not evaluated" if of_these is None else of_these.verdict, objections=objections,
@@ -110,18 +112,21 @@ def export_run(
     return shipment, folder
 
 
-def objections_to(evaluation: Evaluation | None, training: TrainingRun, weights: str) -> tuple[str, ...]:
+def objections_to(evaluation: Evaluation | None, training: TrainingRun, *, weights: str, base: str) -> tuple[str, ...]:
     """Say why a model may not leave: nothing where its evaluation says that it is ready.
 
     Args:
         evaluation: Of the run; None where it was not evaluated.
         training: The run's summary.
         weights: Digest of the weights that would be exported.
+        base: Digest of the base model's folder: weights, tokenizer and template.
     """
     if evaluation is None:
         return ("the run was not evaluated",)
     if evaluation.inputs.get("run") != training.digest() or evaluation.inputs.get("weights") != weights:
         return ("the evaluation is of other weights than those of the run now",)
+    if evaluation.inputs.get("base") != base:
+        return ("the evaluation is of another base model, tokenizer or chat template than is there now",)
     failed = [f"{check.name}: {check.detail}" for check in evaluation.readiness if check.passed is False]
     if evaluation.verdict == "not ready":
         return tuple(failed)

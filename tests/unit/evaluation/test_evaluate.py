@@ -80,6 +80,7 @@ def test_tuned_model_is_compared_in_pairs(job: Job) -> None:
         "dataset": job.data.manifest.digest(),
         "run": job.training.digest(),
         "weights": digest_folder(job.run / job.training.checkpoint),
+        "base": digest_folder(job.base),
     }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.tiny import write_model, write_rows
+from tests.tiny import TEMPLATES, write_model, write_rows
+from tests.unit.export.test_modelfile import served
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from finetune_exe.domain.evaluation import Evaluation
@@ -24,6 +25,7 @@ from finetune_exe.evaluation.artefacts import model_card, only_safe_files, stops
 from finetune_exe.models import gguf_writing
 from finetune_exe.models.load import load_model
 from finetune_exe.models.methods import training_method
+from finetune_exe.text.conversation import Message
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.workflow.plans import make_plan
 from finetune_exe.workflow.runs import evaluate_run, train_plan
@@ -177,6 +179,25 @@ def test_a_modelfile_stands_beside_the_gguf_file(house: House, tmp_path: Path) -
     assert 'PARAMETER stop "<|im_end|>"' in text
     assert "PARAMETER temperature 0" in text
     assert "PARAMETER num_predict 8" in text
+    assert "PARAMETER num_ctx 256" in text
+    assert served(text, [Message(role="user", content="say fox 3")]) == PROMPT
+
+
+def test_a_first_token_that_the_template_writes_is_not_added_again(house: House, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    template = house.base / "chat_template.jinja"
+    before = template.read_text()
+    try:
+        template.write_text(TEMPLATES["trims_content"])
+        assert "chat template" in refused(house, tmp_path / "out", form="gguf").what
+        house.export(tmp_path / "out", "gguf", number_format="f32", anyway="a template of ours")
+    finally:
+        template.write_text(before)
+    [file] = (tmp_path / "out").glob("*.gguf")
+    assert GGUFReader(file).fields["tokenizer.ggml.add_bos_token"].contents() is False
+    text = (tmp_path / "out" / "Modelfile").read_text()
+    assert served(text, [Message(role="user", content="say fox 3")]).startswith("<s><|head|>user")
 
 
 def test_the_adapter_loads_beside_its_base(house: House, tmp_path: Path) -> None:
@@ -248,11 +269,13 @@ def test_a_model_of_which_nobody_can_say_stays(house: House, tmp_path: Path) -> 
     assert "nobody can say" in refused(house, tmp_path / "out").what
 
 
-@pytest.mark.parametrize("name", ["weights", "run"])
-def test_an_evaluation_of_other_weights_does_not_count(house: House, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"), [("weights", "other weights"), ("run", "other weights"), ("base", "another base")]
+)
+def test_an_evaluation_of_other_weights_does_not_count(house: House, tmp_path: Path, name: str, said: str) -> None:
     other = {**house.evaluation.inputs, name: "0" * 32}
     house.evaluation.model_copy(update={"readiness": (PASSED,), "inputs": other}).write(house.run / "evaluation.json")
-    assert "other weights" in refused(house, tmp_path / "out").what
+    assert said in refused(house, tmp_path / "out").what
 
 
 def test_weights_that_were_changed_since_stay(house: House, tmp_path: Path) -> None:
@@ -341,7 +364,7 @@ def test_what_llama_cpp_does_not_know_is_refused(house: House, tmp_path: Path) -
                          ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, "yarn")):  # fmt: skip
         try:
             config.write_text(json.dumps({**json.loads(before), **change}))
-            fault = refused(house, tmp_path / "out", form="gguf")
+            fault = refused(house, tmp_path / "out", form="gguf", anyway="to see the refusal")
             assert fault.code == "O07"
             assert said in fault.what
         finally:
