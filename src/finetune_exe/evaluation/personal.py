@@ -43,6 +43,10 @@ def _spans(row: Conversation, tokenizer: ChatTokenizer, max_length: int) -> Iter
     last = next((n for n in range(len(row.messages) - 1, -1, -1) if row.messages[n].role == "assistant"), None)
     if last is None:
         return
+    answer = row.messages[last].content
+    found = list(_PERSONAL.finditer(answer))
+    if not found:
+        return
     before = tokenizer.bos_token or ""
     if row.kind == "chat":
         if tokenizer.template is None:
@@ -51,8 +55,7 @@ def _spans(row: Conversation, tokenizer: ChatTokenizer, max_length: int) -> Iter
             before = tokenizer.template.render(row.messages[:last], answer_next=True, columns=row.extra)
         except TemplateRefusedError:
             return
-    answer = row.messages[last].content
-    for match in _PERSONAL.finditer(answer):
+    for match in found:
         if match[0] in before or (match.start() == 0 and not before):
             continue
         start = tokenizer.encode((before + answer[: match.start()]).rstrip()).ids
