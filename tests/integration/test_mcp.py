@@ -100,7 +100,19 @@ def test_the_five_commands_from_a_sentence_to_a_verdict(tmp_path: Path, tiny_mod
         assert found["findings"][0]["label"]
         assert (await facts(client, "evaluate_start", run="runs/plan"))["done"]
         await until(client, "runs/plan", lambda state: state["has_evaluation"] and state["state"] == "finished")
-        assert [question.split()[0] for question in asked] == ["Write", "Prepare", "Train", "Train", "Evaluate"]
+        assert (await facts(client, "export_start", run="runs/plan"))["done"]
+        state = await until(client, "runs/plan", lambda state: state["state"] == "finished")
+        assert state["exports"] == []
+        log = (await client.call_tool("run_status", {"run": "runs/plan"})).content[1].text  # type: ignore[union-attr]
+        assert "error[FT-E07]" in quoted(log), "what did not pass is not exported, and no agent can say otherwise"
+        assert [question.split()[0] for question in asked] == [
+            "Write",
+            "Prepare",
+            "Train",
+            "Train",
+            "Evaluate",
+            "Export",
+        ]
         runs = json.loads(await read(client, "finetune://runs"))["runs"]
         assert [run["run"] for run in runs] == ["runs/plan"]
         assert {address.rpartition("/")[2] for address in runs[0]["addresses"]} == {
