@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from finetune_exe.agents.quoting import MOST_BYTES
 from finetune_exe.errors import GATE, FineTuneError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else."),
 )
 _INSTALLED = {"new": "written", "outdated": "brought up to date", "edited": "replaced", "current": "unchanged"}
+_MOST_NOTES = 2_000
 _ABSENT = "not there"
 _REMOVED = {"new": _ABSENT, "outdated": "removed", "edited": "removed", "current": "removed"}
 
@@ -129,9 +131,9 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
     from finetune_exe.cli.main import cli
 
     asked = read_request(request, confirmed=confirmed)
-    said, answer = io.StringIO(), request.with_suffix(".answer.json")
+    said, notes, answer = io.StringIO(), io.StringIO(), request.with_suffix(".answer.json")
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(said), redirect_stderr(notes):
             status = cli.main([asked.command, *asked.arguments], prog_name="fine-tune", standalone_mode=False)
     except FineTuneError as fault:
         _show_answer(said.getvalue(), answer)
@@ -143,6 +145,8 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
     else:
         write_file(answer, said.getvalue().encode())
         _show_answer(said.getvalue(), answer)
+    if notes.getvalue().strip():
+        _show_fault("what it said meanwhile:", notes.getvalue(), most_bytes=_MOST_NOTES)
     context.exit(status if isinstance(status, int) else 0)
 
 
@@ -164,11 +168,11 @@ def _show_answer(said: str, answer: Path) -> None:
         click.echo(f"Shortened; the whole answer lies in {answer}")
 
 
-def _show_fault(title: str, message: str) -> None:
-    """Print a fault between marks, too: it may quote a file."""
+def _show_fault(title: str, message: str, *, most_bytes: int = MOST_BYTES) -> None:
+    """Print a fault, or notes, between marks, too: they may quote a file."""
     from finetune_exe.agents.quoting import fit_text, quote
 
-    click.echo(f"{title}\n{quote(fit_text(message))}", err=True)
+    click.echo(f"{title}\n{quote(fit_text(message, most_bytes=most_bytes))}", err=True)
 
 
 def _named(**agents: bool) -> list[str]:
