@@ -47,6 +47,10 @@ PLANS: dict[str, Plan] = {
         optimizer=Optimizer(max_grad_norm=None, weight_decay=0.01),
     ),
 }
+TURNS = (
+    Message(role="user", content="the fox"), Message(role="assistant", content="jumps over"),
+    Message(role="user", content="and then?"), Message(role="assistant", content="the end"),
+)  # fmt: skip
 WITHOUT_8_BIT = [name for name in PLANS if name != "qlora"]
 
 
@@ -86,6 +90,34 @@ def test_axolotl_accepts_the_file(name: str, tmp_path: Path) -> None:
     assert result["kept"]["learning_rate"] == content.optimizer.learning_rate
     assert result["kept"]["sequence_len"] == content.data.max_length
     assert result["kept"]["micro_batch_size"] == content.batch.micro_batch_size
+
+
+AXOLOTL_TOKENS = """
+import yaml
+from transformers import AutoTokenizer
+from axolotl.prompt_strategies.chat_template import load
+from axolotl.utils.dict import DictDefault
+given = yaml.safe_load(open(sys.argv[1]))
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
+strategy = load(tokenizer, DictDefault(given), ds_cfg=DictDefault(given["datasets"][0]))
+rows = [strategy.tokenize_prompt(row) for row in json.loads(sys.argv[3])]
+result = [[list(row["input_ids"]), list(row["labels"])] for row in rows]
+"""
+
+
+def test_axolotl_learns_the_very_tokens_this_program_learns(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "tiny", template=TEMPLATES["chatml"])
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    first = Message(role="assistant", content="jumps over", learn=False)
+    row = Conversation(kind="chat", messages=(TURNS[0], first, *TURNS[2:]))
+    rows = TRAINER_ROWS["axolotl"].write(row, tokenizer)
+    [(ids, labels)] = ask_peer(
+        "axolotl", AXOLOTL_TOKENS, write_for("axolotl", plan(), tmp_path), folder, json.dumps(rows)
+    )
+    ours = encode(row, tokenizer, max_length=200)
+    assert not isinstance(ours, RowFault)
+    assert ids == list(ours[0].tokens)
+    assert labels == [token if learned else -100 for token, learned in zip(ids, ours[0].learned, strict=True)]
 
 
 LLAMA_FACTORY = """
@@ -211,11 +243,9 @@ def test_litgpt_learns_the_very_tokens_this_program_learns(name: str, tmp_path: 
         told = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**told, "add_bos_token": True}))
     tokenizer = load_tokenizer(folder, chat_template=None)
-    turns = [Message(role="user", content="the fox"), Message(role="assistant", content="jumps over"),
-             Message(role="user", content="and then?"), Message(role="assistant", content="the end")]  # fmt: skip
-    rows = TRAINER_ROWS["litgpt"].write(Conversation(kind="chat", messages=tuple(turns)), tokenizer)
+    rows = TRAINER_ROWS["litgpt"].write(Conversation(kind="chat", messages=TURNS), tokenizer)
     for number, (ids, labels) in zip((2, 4), ask_peer("litgpt", LITGPT_TOKENS, folder, json.dumps(rows)), strict=True):
-        ours = encode(Conversation(kind="chat", messages=tuple(turns[:number])), tokenizer, max_length=200)
+        ours = encode(Conversation(kind="chat", messages=TURNS[:number]), tokenizer, max_length=200)
         assert not isinstance(ours, RowFault)
         last = ours[-1].ranges[-1]
         assert ids == list(ours[-1].tokens[: last.end])
