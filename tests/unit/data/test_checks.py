@@ -95,6 +95,21 @@ def test_one_table_is_that_of_its_parts() -> None:
     assert (whole.words.words == parts.words.words).all()
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "7 ", "12 A, ", "1,2A.3", "<s>", "{{ a ", "Human: ", "pass=", "-----BEGIN ", "ab://a:", "a.b@", "DE12 ", "&#12",
+        "i am sorry, ", "sk-", "[", " ", "\n", "\u00c3\u00a9 ", "\u0430a", "### ",
+    ],
+)  # fmt: skip
+def test_no_text_keeps_a_check_busy(piece: str) -> None:
+    """A check that looks back and forth over a long text would not come to an end here."""
+    long = piece * (60_000 // len(piece))
+    for row in (RowView(asked("Go on.", long)), RowView(asked(long, "Yes, it is."))):
+        for check in ROW_CHECKS:
+            check.find(row)
+
+
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_text_makes_a_check_fail(prompt: str, answer: str) -> None:
     for row in (asked(prompt, answer), turns(("assistant", answer), ("tool", prompt), ("user", answer))):

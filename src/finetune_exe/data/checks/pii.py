@@ -76,10 +76,10 @@ _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
 _POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
 _ANY_DIGIT = re.compile(r"\d")
-_ADDRESS_SIGNS = re.compile(r"\d[A-Z].*\d(?:\d{4}|[A-Z]{2})|\d.*,(?:D-)?\d{5}", re.DOTALL)
+_CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
-"""Enough digits together, where spaces are left out; `_ADDRESS_SIGNS` are the numbers of a house and of its town."""
+"""Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
 _BEFORE, _BEHIND = 60, 60
 """Characters around a number that are looked at with it."""
 
@@ -93,7 +93,7 @@ def _find(row: RowView) -> str | None:
         return None
     if (other_digits or _DIGITS.search(row.signs) is not None) and (found := _among_numbers(text)) is not None:
         return found
-    return _at_post_codes(text) if other_digits or _ADDRESS_SIGNS.search(row.signs) is not None else None
+    return _at_post_codes(text) if other_digits or _CODE_SIGNS.search(row.signs) is not None else None
 
 
 def _among_numbers(text: str) -> str | None:
