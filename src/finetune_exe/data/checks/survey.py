@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -108,13 +109,25 @@ def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = N
         yield from (survey_rows(chunk, prove=prove) for chunk in chunks)
         return
     source = iter(chunks)
-    with ProcessPoolExecutor(workers, mp_context=get_context(_start_method())) as pool:
+    with ProcessPoolExecutor(workers, get_context(_start_method()), _collect_by_hand) as pool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy, idle: see `_start_method`
-            waiting = deque(pool.submit(survey_rows, chunk) for chunk in islice(source, _WAITING * workers))
+            waiting = deque(pool.submit(_survey_chunk, chunk) for chunk in islice(source, _WAITING * workers))
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(survey_rows, chunk) for chunk in islice(source, 1))
+            waiting.extend(pool.submit(_survey_chunk, chunk) for chunk in islice(source, 1))
+
+
+def _collect_by_hand() -> None:
+    """Let no round of garbage collection look at all that a process begins with, as some do every few chunks."""
+    gc.freeze()
+    gc.disable()
+
+
+def _survey_chunk(chunk: Chunk) -> Survey:
+    survey = survey_rows(chunk)
+    gc.collect()
+    return survey
 
 
 def _start_method() -> Literal["fork", "spawn"]:
