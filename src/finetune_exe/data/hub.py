@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.models.hub_faults import hub_faults
 
 HUB = "hf://"
 
@@ -38,11 +39,10 @@ def hub_digest(name: str) -> str:
         FineTuneError: D01 where the hub does not answer.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         revision = HfApi().dataset_info(_address(name).name).sha
-    except (*HfHubHTTPError.__bases__, OSError, ValueError) as fault:  # type: ignore[misc]  # what its client raises
+    except hub_faults(OSError, ValueError) as fault:
         raise _not_fetched(name, fault) from fault
     return hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
 
@@ -67,11 +67,10 @@ def _load(name: str, address: _Address) -> Any:
         raise missing_component("datasets", extra="hub", needed_for="reading a dataset of the hub")
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return load_dataset(address.name, address.configuration, split=address.split, streaming=True)
-    except (DatasetNotFoundError, *HfHubHTTPError.__bases__, OSError, ValueError) as fault:
+    except hub_faults(DatasetNotFoundError, OSError, ValueError) as fault:
         raise _not_fetched(name, fault) from fault
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finetune_exe.errors import FineTuneError, missing_component
 from finetune_exe.models.headers import check_header
+from finetune_exe.models.hub_faults import hub_faults
 
 EMBEDDED = "embedded"
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".distcp"})
@@ -150,7 +151,7 @@ def _pickled(file: Path) -> FineTuneError:
 
 def _downloaded(reference: str, revision: str | None, progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     patterns = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
     try:
@@ -160,13 +161,7 @@ def _downloaded(reference: str, revision: str | None, progress: Progress) -> Pat
         except (LocalEntryNotFoundError, FineTuneError):
             progress(f"downloading {reference} from the hub")
             return _checked(Path(snapshot_download(reference, revision=revision, allow_patterns=patterns)))
-    except (  # type: ignore[misc]
-        *HfHubHTTPError.__bases__,  # whatever its client raises where a connection breaks off
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        OSError,
-    ) as fault:
+    except hub_faults(HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as fault:
         raise _not_found(reference, " ".join(str(fault).split())[:300]) from fault
 
 
