@@ -279,7 +279,8 @@ def test_mlx_accepts_the_file_and_its_schedule_is_the_plans(name: str, tmp_path:
     assert rates[0] == 0
     assert rates[warm] == pytest.approx(peak, rel=1e-3)
     assert max(rates) == pytest.approx(peak, rel=1e-3)
-    assert rates[-1] < peak / 50
+    left = 2 / (len(rates) - warm)
+    assert rates[-1] <= peak * left * (1 + 1e-6), "its fall begins a step late: of a line, two steps are left"
 
 
 MLX_TRAINS = """
