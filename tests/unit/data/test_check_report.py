@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from finetune_exe.cli.dataset import command
+from finetune_exe.data import processes
 from finetune_exe.data.check import check
 from finetune_exe.data.checks import survey
 from finetune_exe.domain.dataset import CheckReport
@@ -55,17 +56,17 @@ def test_rows_in_order_are_clean(tmp_path: Path) -> None:
 def test_processes_begin_as_copies_only_where_nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    for name in survey.THREADED_LIBRARIES:
+    for name in processes.THREADED_LIBRARIES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    assert survey._start_method() == "fork"
+    assert processes.start_method() == "fork"
     monkeypatch.setitem(sys.modules, "duckdb", ModuleType("duckdb"))
-    assert survey._start_method() == "spawn"
+    assert processes.start_method() == "spawn"
     monkeypatch.delitem(sys.modules, "duckdb")
     monkeypatch.setattr(threading, "active_count", lambda: 2)
-    assert survey._start_method() == "spawn"
+    assert processes.start_method() == "spawn"
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert survey._start_method() == "spawn"
+    assert processes.start_method() == "spawn"
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -79,7 +80,7 @@ def test_any_number_of_processes_reports_the_same(start: str, tmp_path: Path, mo
     rows[4000] = rows[17]
     path = write(tmp_path / "rows.jsonl", rows)
     one = check([path], workers=1)
-    monkeypatch.setattr(survey, "_start_method", lambda: start)
+    monkeypatch.setattr(survey, "start_method", lambda: start)
     assert one == check([path], workers=3)
     assert {code: len(rows) for code, rows in found(one).items()} == {
         "empty_output": 17, "mojibake": 17, "html_residue": 16, "exact_duplicate": 1

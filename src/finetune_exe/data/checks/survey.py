@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-import threading
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,18 +11,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from finetune_exe.data.checks import ROW_CHECKS
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts, tabulate
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.ingest import SourceRows, read_entry
+from finetune_exe.data.processes import start_method
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.text.conversation import Conversation, RowFault
 
 CHUNK_ROWS = 2000
-THREADED_LIBRARIES = frozenset({"duckdb", "pyarrow", "ray", "torch"})
 _WAITING = 2
 """Chunks in flight for each process: enough to keep it busy, few enough to need no memory."""
 
@@ -109,9 +107,9 @@ def survey_all(chunks: Iterable[Chunk], *, workers: int, prove: Prove | None = N
         yield from (survey_rows(chunk, prove=prove) for chunk in chunks)
         return
     source = iter(chunks)
-    with ProcessPoolExecutor(workers, get_context(_start_method()), _collect_by_hand) as pool:
+    with ProcessPoolExecutor(workers, get_context(start_method()), _collect_by_hand) as pool:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy, idle: see `_start_method`
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy, idle: see `start_method`
             waiting = deque(pool.submit(_survey_chunk, chunk) for chunk in islice(source, _WAITING * workers))
         while waiting:
             yield waiting.popleft().result()
@@ -128,15 +126,6 @@ def _survey_chunk(chunk: Chunk) -> Survey:
     survey = survey_rows(chunk)
     gc.collect()
     return survey
-
-
-def _start_method() -> Literal["fork", "spawn"]:
-    """Choose how processes begin: as copies of this one, which have all modules at once, where that is safe.
-
-    It is where no other thread of Python runs, and no library that keeps threads of its own at work is loaded.
-    """
-    busy = THREADED_LIBRARIES & sys.modules.keys()
-    return "fork" if sys.platform == "linux" and threading.active_count() == 1 and not busy else "spawn"
 
 
 def available_workers() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune_exe.data.duplicates.rows import RowText, RowWords, join_rows, words_of_rows
+from finetune_exe.data.processes import start_method
 
 BLOCK_BYTES = 16 << 20
 """Files are read in blocks of about so many bytes, each by one process."""
@@ -44,8 +46,11 @@ def jsonl_words(paths: Sequence[Path], columns: TextColumns, *, workers: int = 1
     read = partial(_block_words, columns=columns)
     if workers == 1 or len(blocks) == 1:
         return join_rows(map(read, blocks))
-    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=get_context("spawn")) as pool:
-        return join_rows(pool.map(read, blocks))
+    with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=get_context(start_method())) as pool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of numpy, idle: see `start_method`
+            parts = pool.map(read, blocks)
+        return join_rows(parts)
 
 
 def _blocks(path: Path) -> Iterator[_Block]:
