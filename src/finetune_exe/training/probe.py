@@ -128,26 +128,32 @@ def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTo
     ]
 
 
+def _learn_once(setup: Setup, batch: Rows, max_norm: float | None) -> None:
+    learn(setup, [batch], max_norm=max_norm)
+    setup.optimizer.step()
+
+
 def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int, plan: Plan) -> TrainingPace:
     """Time steps on batches spread evenly over the lengths there are, and allow for the padding there will be.
 
     Two steps warm up: the first is of the longest rows, as in the rehearsal before a run, so that the heap has grown.
+    Timed are rows of middle length first, so that an early end leaves no bias.
     """
     max_norm = plan.optimizer.max_grad_norm
     seconds, tokens, timed_batches = [], [], []
-    started = time.monotonic()
     spread = [min(len(batches) - 1, int((step + 0.5) * len(batches) / num_steps)) for step in range(num_steps)]
-    warm_up = [len(batches) - 1, spread[num_steps // 2]]
-    for timed, position in enumerate(warm_up + spread, start=-len(warm_up)):
-        batch = batches[position]
+    from_the_middle = sorted(range(num_steps), key=lambda step: abs(step - (num_steps - 1) / 2))
+    for position in (len(batches) - 1, spread[num_steps // 2]):
+        _learn_once(setup, batches[position], max_norm)
+    started = time.monotonic()
+    for step in from_the_middle:
+        batch = batches[spread[step]]
         begun = time.monotonic()
-        learn(setup, [batch], max_norm=max_norm)
-        setup.optimizer.step()
-        if timed >= 0:
-            seconds.append(time.monotonic() - begun)
-            timed_batches.append(batch)
-            tokens.append(batch.ids_BT.numel())
-        if seconds and time.monotonic() - started > MAX_SECONDS:
+        _learn_once(setup, batch, max_norm)
+        seconds.append(time.monotonic() - begun)
+        timed_batches.append(batch)
+        tokens.append(batch.ids_BT.numel())
+        if time.monotonic() - started > MAX_SECONDS:
             break
     rate = sum(tokens) / sum(seconds)
     slowest = max(spent / count for spent, count in zip(seconds, tokens, strict=True))
