@@ -288,14 +288,6 @@ class DropTally:
         )
 
 
-def count_drops(lost: Iterable[LostRow]) -> tuple[Drop, ...]:
-    """Count lost rows by reason, most frequent first; message and fix are those of the first."""
-    tally = DropTally()
-    for row in lost:
-        tally.add(row.position.place, row.fault)
-    return tally.drops()
-
-
 def _duplicate(position: Position, row: Row, first: Position) -> LostRow:
     fault = RowFault(
         code="exact_duplicate",

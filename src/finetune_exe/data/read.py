@@ -87,15 +87,6 @@ def read_rows(path: Path, tell: Tell = insist) -> Iterator[RawRow | BadLine]:
         )
 
 
-def container_of(path: Path) -> Container:
-    """Say what kind of file it is, from its beginning; the name decides only between text and tables.
-
-    Raises:
-        FineTuneError: D01 where it is none that can be read.
-    """
-    return _sniff(read_head(path), path).container
-
-
 def _rows(path: Path, sniffed: _Sniffed, tell: Tell) -> Iterator[RawRow | BadLine]:
     match sniffed.container:
         case "parquet":

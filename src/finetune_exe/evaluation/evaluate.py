@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from finetune_exe.domain.evaluation import (
-    Evaluation,
-)
+from finetune_exe.domain.evaluation import Comparison, Evaluation, TaskFigure
 from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
@@ -30,9 +28,10 @@ from finetune_exe.evaluation.figures import collapse_of, generation_of, memorisa
 from finetune_exe.evaluation.forgetting import forgetting_card
 from finetune_exe.evaluation.item_files import write_items
 from finetune_exe.evaluation.measure import Asked, LazyModel, Measured, measure
-from finetune_exe.evaluation.questions import choose_questions
+from finetune_exe.evaluation.questions import Questions, choose_questions
 from finetune_exe.evaluation.readiness import Evidence, assess
 from finetune_exe.evaluation.suites import Suite
+from finetune_exe.evaluation.tasks.answered import TaskScores
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder
@@ -80,7 +79,7 @@ def evaluate(
     settle_libraries()
     device = pick_device()
     checkpoint = require_checkpoint(run, training)
-    weights = digest_folder(checkpoint)
+    weights, of_base = digest_folder(checkpoint), digest_folder(base)
     split = data.split("test")
     rows = split.read_rows()
     questions = choose_questions(rows, plan, tokenizer)
@@ -89,29 +88,18 @@ def evaluate(
         tokenizer=tokenizer, suites=tuple(suites), device=device,
         labels=label_choices(plan, questions, tokenizer), pairs=pair_choices(split),
     )  # fmt: skip
-    before, after = _measure_both(asked, base, checkpoint, cache, progress)
+    before, after = _measure_both(asked, (base, of_base), (checkpoint, weights), cache, progress)
     clusters = [row.group for row in rows]
-    comparisons = (
-        *likelihood_comparisons(plan, before.likelihoods, after.likelihoods, clusters),
-        *answer_comparisons(plan, questions, before.answers, after.answers, clusters),
-    )
-    scores = task_scores(plan, questions, before.answers, after.answers)
-    level = plan.evaluation.confidence_level
-    sure, sure_figures = sureness(asked.labels, before.label_logs, after.label_logs, clusters, level=level)
-    beta = plan.objective.beta if isinstance(plan.objective, Dpo) else 0.0
-    ranked, ranked_figures = ranking(
-        asked.pairs, before.pair_logs, after.pair_logs, clusters, beta=beta, level=level
-    )  # fmt: skip
-    task = (*task_comparisons(plan, scores, [clusters[row] for row in questions.rows]), *sure, *ranked)
+    found = _compare(asked, questions, before, after, clusters)
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
-    results = suite_results(suites, before, after, level)
+    results = suite_results(suites, before, after, plan.evaluation.confidence_level)
     collapse = collapse_of(questions, before.answers, after.answers)
     forgetting = None if after.moved is None else forgetting_card(*after.moved)
     memorisation = memorisation_of(before, after)
-    write_items(run, rows, questions, suites, before, after, scores)
+    write_items(run, rows, questions, suites, before, after, found.scores)
     evidence = Evidence(
-        plan=plan, training=training, comparisons=comparisons, task=task, generation=generation, suites=results,
-        forgetting=forgetting, collapse=collapse, memorisation=memorisation, merge=after.merge,
+        plan=plan, training=training, comparisons=found.comparisons, task=found.task, generation=generation,
+        suites=results, forgetting=forgetting, collapse=collapse, memorisation=memorisation, merge=after.merge,
         leanings=(before.leanings, after.leanings), seconds_per_answer=after.seconds_per_answer,
         answer_within=answer_within, shipments=_shipments(run), weights=weights,
         data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
@@ -122,26 +110,56 @@ def evaluate(
             "dataset": data.manifest.digest(),
             "run": training.digest(),
             "weights": weights,
-            "base": digest_folder(base),
+            "base": of_base,
         },
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",
         num_rows=len(rows),
         num_clusters=len(set(clusters)),
         cluster_by=plan.data.group_by or "row",
-        comparisons=comparisons,
+        comparisons=found.comparisons,
         generation=generation,
         samples=samples_of(plan, rows, questions, before.answers, after.answers),
         readiness=assess(evidence),
         seconds=time.monotonic() - started,
         perplexities=perplexities_of(plan, split.lengths, rows, before.likelihoods, after.likelihoods),
-        task_comparisons=task,
-        task_figures=(*task_figures(scores), *sure_figures, *ranked_figures),
-        task_notes=() if scores is None else tuple(f"tuned: {note}" for note in scores[1].notes),
+        task_comparisons=found.task,
+        task_figures=found.figures,
+        task_notes=() if found.scores is None else tuple(f"tuned: {note}" for note in found.scores[1].notes),
         suites=results,
         forgetting=forgetting,
         collapse=collapse,
         memorisation=memorisation,
+    )
+
+
+class _Compared(NamedTuple):
+    """What held-out rows say of base and tuned model in pairs."""
+
+    comparisons: tuple[Comparison, ...]
+    """By the plan's metrics."""
+    task: tuple[Comparison, ...]
+    """By the metrics of the kind of task."""
+    figures: tuple[TaskFigure, ...]
+    scores: tuple[TaskScores, TaskScores] | None
+
+
+def _compare(asked: Asked, questions: Questions, before: Measured, after: Measured, clusters: list[str]) -> _Compared:
+    """Compare likelihoods, answers, the sureness of labels and the ranking of pairs."""
+    plan = asked.plan
+    level = plan.evaluation.confidence_level
+    scores = task_scores(plan, questions, before.answers, after.answers)
+    sure, sure_figures = sureness(asked.labels, before.label_logs, after.label_logs, clusters, level=level)
+    beta = plan.objective.beta if isinstance(plan.objective, Dpo) else 0.0
+    ranked, ranked_figures = ranking(asked.pairs, before.pair_logs, after.pair_logs, clusters, beta=beta, level=level)
+    return _Compared(
+        comparisons=(
+            *likelihood_comparisons(plan, before.likelihoods, after.likelihoods, clusters),
+            *answer_comparisons(plan, questions, before.answers, after.answers, clusters),
+        ),
+        task=(*task_comparisons(plan, scores, [clusters[row] for row in questions.rows]), *sure, *ranked),
+        figures=(*task_figures(scores), *sure_figures, *ranked_figures),
+        scores=scores,
     )
 
 
@@ -173,16 +191,25 @@ def _shipments(run: Path) -> tuple[Shipment, ...]:
 
 
 def _measure_both(
-    asked: Asked, base: Path, checkpoint: Path, cache: Path | None, progress: Progress
+    asked: Asked, of_base: tuple[Path, str], of_tuned: tuple[Path, str], cache: Path | None, progress: Progress
 ) -> tuple[Measured, Measured]:
-    """Measure base and tuned model one after the other, so that one is in memory at a time."""
+    """Measure base and tuned model one after the other, so that one is in memory at a time.
+
+    Args:
+        asked: What is measured.
+        of_base: The base's folder and its digest.
+        of_tuned: Those of what was learned.
+        cache: Folder of what was measured before.
+        progress: Told how far it is.
+    """
+    (base, base_digest), (checkpoint, weights) = of_base, of_tuned
     plan, device = asked.plan, asked.device
     dtype, method = plan.precision.base_dtype, plan.method
 
     def ready(model: Any) -> Any:
         return choose_attention(model, device=device)
 
-    named = digest_of(digest_folder(base), device, getattr(method, "double_quantization", None))
+    named = digest_of(base_digest, device, getattr(method, "double_quantization", None))
     lazy = LazyModel(make=lambda: ready(load_base(base, method, dtype=dtype, device=device).eval()))
     before = measure(lazy, "base model", asked, ResultCache(folder=cache, model=named), base=None, progress=progress)
     lazy.loaded = lazy.joined = None
@@ -190,5 +217,5 @@ def _measure_both(
     tuned = LazyModel(
         make=lambda: ready(training_method(method).load(checkpoint, base, method, dtype=dtype, device=device))
     )
-    results = ResultCache(folder=cache, model=digest_of(named, digest_folder(checkpoint)))
+    results = ResultCache(folder=cache, model=digest_of(named, weights))
     return before, measure(tuned, "tuned model", asked, results, base=before, progress=progress)

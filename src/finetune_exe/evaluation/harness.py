@@ -42,7 +42,7 @@ def harness_suites(names: Sequence[str], *, folder: Path | None, max_items: int)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
         found = TaskManager(include_path=None if folder is None else str(folder)).load(list(names))["tasks"]
-    except Exception as fault:
+    except Exception as fault:  # whatever another program runs into is its finding
         raise _unusable(", ".join(names), fault) from fault
     suites, left_out = [], []
     for name, task in sorted(found.items()):
@@ -52,7 +52,7 @@ def harness_suites(names: Sequence[str], *, folder: Path | None, max_items: int)
             continue
         try:
             items = _items(task, kind, max_items)
-        except Exception as fault:
+        except Exception as fault:  # a task may run code of its own
             raise _unusable(name, fault) from fault
         if items:
             suites.append(Suite(name=f"harness/{name}", kind=kind, items=tuple(items)))

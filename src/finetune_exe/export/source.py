@@ -37,6 +37,20 @@ def setting(name: str, value: object, *paths: str) -> Setting:
     return Setting(name=name, code=literal(value), paths=paths)
 
 
+def looking_and_keeping(plan: Plan) -> tuple[Setting, ...]:
+    """Have transformers' Trainer measure as it saves, keep the best checkpoint, and log every step to nobody else."""
+    return (
+        setting("eval_strategy", "steps"),
+        setting("save_strategy", "steps"),
+        setting("save_total_limit", plan.checkpoints.keep_last + 1, "checkpoints.keep_last"),
+        setting("load_best_model_at_end", True),
+        setting("metric_for_best_model", "eval_loss"),
+        setting("greater_is_better", False),
+        setting("logging_steps", 1),
+        setting("report_to", "none"),
+    )
+
+
 def literal(value: object) -> str:
     """Write a value as Python source, with double quotes where they need no escape."""
     match value:

@@ -11,6 +11,7 @@ from finetune_exe.export.source import (
     assignments,
     length_constants,
     literal,
+    looking_and_keeping,
     model_settings,
     refuse_gguf,
     script,
@@ -109,14 +110,7 @@ def _adapter(plan: Plan) -> Setting:
 def _explicit(plan: Plan) -> tuple[Setting, ...]:
     return (
         setting("per_device_eval_batch_size", plan.batch.micro_batch_size),
-        setting("eval_strategy", "steps"),
-        setting("save_strategy", "steps"),
-        setting("save_total_limit", plan.checkpoints.keep_last + 1, "checkpoints.keep_last"),
-        setting("load_best_model_at_end", True),
-        setting("metric_for_best_model", "eval_loss"),
-        setting("greater_is_better", False),
-        setting("logging_steps", 1),
-        setting("report_to", "none"),
+        *looking_and_keeping(plan),
         Setting(name="max_length", code="MAX_LENGTH"),
         setting("packing", False),
         setting("padding_free", False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, DataQuality, FindingRow
-from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_markdown, render_text
+from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_count
 
 PLACES_SHOWN = 8
@@ -14,15 +14,6 @@ EXTRACTS_SHOWN = 3
 
 def render_check(report: CheckReport) -> str:
     """Write what a check found for a terminal: each fault with its number, its places, and how to mend it."""
-    return render_text(_check_page(report))
-
-
-def render_check_markdown(report: CheckReport) -> str:
-    """Write the same as Markdown."""
-    return render_markdown(_check_page(report))
-
-
-def _check_page(report: CheckReport) -> list[Block]:
     masks = "proven by two derivations" if report.masks_checked else "not looked at; --model MODEL proves them too"
     title = Title("DATASET CHECK", (
         Field("Format", "; ".join((report.format or "none", *report.format_evidence))),
@@ -31,7 +22,7 @@ def _check_page(report: CheckReport) -> list[Block]:
         Field("Masks", masks),
     ))  # fmt: skip
     if not report.findings:
-        return [title, Words("Nothing is wrong with these rows.")]
+        return render_text([title, Words("Nothing is wrong with these rows.")])
     rows = tuple(
         (finding.code, finding.severity, _count(finding), _share(finding, report.records))
         for finding in report.findings
@@ -39,7 +30,7 @@ def _check_page(report: CheckReport) -> list[Block]:
     blocks: list[Block] = [title, Heading("FINDINGS"), Table(header=("Code", "Severity", "Rows", "Share"), rows=rows)]
     for finding in report.findings:
         blocks += [Heading(f"{finding.code} ({finding.severity})"), *_details(finding)]
-    return blocks
+    return render_text(blocks)
 
 
 def _quality(quality: DataQuality, records: int) -> str:

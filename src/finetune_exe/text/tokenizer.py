@@ -52,8 +52,6 @@ class ChatTokenizer:
     stop_tokens: tuple[str, ...]
     """Tokens at which generation ends: the template's end of turn, and the end of text."""
     stop_token_ids: tuple[int, ...]
-    longest_token: int
-    """Characters of the longest token: a text has at least its length divided by this many."""
     template_digest: str
     tokenizer_digest: str
     specials: SpecialTexts = field(repr=False, compare=False)
@@ -144,7 +142,6 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         special_tokens=frozenset(special.values()),
         stop_tokens=stops,
         stop_token_ids=tuple(_id(tokenizer, stop) for stop in stops),
-        longest_token=max(map(len, tokenizer.get_vocab())),
         template_digest=template.digest if template else "none",
         tokenizer_digest=hashlib.sha256(content).hexdigest()[:32],
         specials=SpecialTexts(tokenizer, special),

@@ -22,7 +22,6 @@ from finetune_exe.export.openai_file import ChatFile, check_chat_file, require_s
 if TYPE_CHECKING:
     from openai import OpenAI
 
-OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_CHARACTERS = 2000

@@ -193,6 +193,14 @@ def plan() -> Plan:
     )
 
 
+def split(rows: int, *, groups: int, tokens: int, learned: int, lengths: tuple[int, int, int]) -> Split:
+    """One side of a split; lengths are the median, the 95th percentile and the longest."""
+    return Split(
+        num_rows=rows, num_groups=groups, num_sequences=rows, num_tokens=tokens, num_learned_tokens=learned,
+        length_p50=lengths[0], length_p95=lengths[1], length_max=lengths[2], digest="d",
+    )  # fmt: skip
+
+
 def dataset() -> PreparedDataset:
     """A dataset with two reasons for dropping rows."""
     return PreparedDataset(
@@ -219,39 +227,9 @@ def dataset() -> PreparedDataset:
             ),
         ),
         splits={
-            "train": Split(
-                num_rows=3840,
-                num_groups=410,
-                num_sequences=3840,
-                num_tokens=801_234,
-                num_learned_tokens=61_440,
-                length_p50=188,
-                length_p95=402,
-                length_max=512,
-                digest="d",
-            ),
-            "validation": Split(
-                num_rows=480,
-                num_groups=51,
-                num_sequences=480,
-                num_tokens=99_120,
-                num_learned_tokens=7_600,
-                length_p50=190,
-                length_p95=405,
-                length_max=509,
-                digest="d",
-            ),
-            "test": Split(
-                num_rows=480,
-                num_groups=52,
-                num_sequences=480,
-                num_tokens=100_008,
-                num_learned_tokens=7_710,
-                length_p50=187,
-                length_p95=398,
-                length_max=511,
-                digest="d",
-            ),
+            "train": split(3840, groups=410, tokens=801_234, learned=61_440, lengths=(188, 402, 512)),
+            "validation": split(480, groups=51, tokens=99_120, learned=7_600, lengths=(190, 405, 509)),
+            "test": split(480, groups=52, tokens=100_008, learned=7_710, lengths=(187, 398, 511)),
         },
         altered=(
             Alteration(
@@ -351,6 +329,66 @@ def run() -> TrainingRun:
     )
 
 
+def comparisons() -> tuple[Comparison, ...]:
+    """One metric that improved, one that cannot be told and one without an interval."""
+    return (
+        Comparison(
+            metric="perplexity",
+            higher_is_better=False,
+            baseline=30.52,
+            candidate=6.424,
+            difference=-24.1,
+            standard_error=1.2,
+            ci_low=-26.5,
+            ci_high=-21.7,
+            p_value=1e-9,
+            test="paired, clustered, log scale",
+            n=480,
+            clusters=52,
+            minimum_detectable_difference=0.8,
+            verdict="improved",
+            margin=0.3,
+            relative=-0.79,
+            relative_ci_low=-0.81,
+            relative_ci_high=-0.77,
+        ),
+        Comparison(
+            metric="chrf",
+            higher_is_better=True,
+            baseline=21.3,
+            candidate=22.4,
+            difference=1.1,
+            standard_error=0.9,
+            ci_low=-0.7,
+            ci_high=2.9,
+            p_value=0.2214,
+            test="paired t, clustered",
+            n=100,
+            clusters=31,
+            minimum_detectable_difference=2.6,
+            verdict="inconclusive",
+            margin=1.0,
+        ),
+        Comparison(
+            metric="exact_match",
+            higher_is_better=True,
+            baseline=0.0,
+            candidate=0.0,
+            difference=0.0,
+            standard_error=None,
+            ci_low=None,
+            ci_high=None,
+            p_value=None,
+            test="paired t, clustered",
+            n=1,
+            clusters=1,
+            minimum_detectable_difference=None,
+            verdict="inconclusive",
+            margin=0.01,
+        ),
+    )
+
+
 def evaluation() -> Evaluation:
     """An evaluation where one metric improved, one cannot be told and one has no interval."""
     return Evaluation(
@@ -359,62 +397,7 @@ def evaluation() -> Evaluation:
         num_rows=480,
         num_clusters=52,
         cluster_by="module",
-        comparisons=(
-            Comparison(
-                metric="perplexity",
-                higher_is_better=False,
-                baseline=30.52,
-                candidate=6.424,
-                difference=-24.1,
-                standard_error=1.2,
-                ci_low=-26.5,
-                ci_high=-21.7,
-                p_value=1e-9,
-                test="paired, clustered, log scale",
-                n=480,
-                clusters=52,
-                minimum_detectable_difference=0.8,
-                verdict="improved",
-                margin=0.3,
-                relative=-0.79,
-                relative_ci_low=-0.81,
-                relative_ci_high=-0.77,
-            ),
-            Comparison(
-                metric="chrf",
-                higher_is_better=True,
-                baseline=21.3,
-                candidate=22.4,
-                difference=1.1,
-                standard_error=0.9,
-                ci_low=-0.7,
-                ci_high=2.9,
-                p_value=0.2214,
-                test="paired t, clustered",
-                n=100,
-                clusters=31,
-                minimum_detectable_difference=2.6,
-                verdict="inconclusive",
-                margin=1.0,
-            ),
-            Comparison(
-                metric="exact_match",
-                higher_is_better=True,
-                baseline=0.0,
-                candidate=0.0,
-                difference=0.0,
-                standard_error=None,
-                ci_low=None,
-                ci_high=None,
-                p_value=None,
-                test="paired t, clustered",
-                n=1,
-                clusters=1,
-                minimum_detectable_difference=None,
-                verdict="inconclusive",
-                margin=0.01,
-            ),
-        ),
+        comparisons=comparisons(),
         generation=Generation(
             num_rows=100,
             max_new_tokens=64,
