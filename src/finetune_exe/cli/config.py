@@ -21,7 +21,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskSpec
 
 if TYPE_CHECKING:
-    from finetune_exe.review.carried import Left
+    from finetune_exe.workflow.carrying import CarriedPlan
 
 
 @click.command("config")
@@ -70,11 +70,10 @@ def command(
 
     exporter = find_exporter(target)
     hardware = wished_hardware(gpu=gpu, vram=vram, cpu=cpu)
-    left: tuple[Left, ...] = ()
+    carried = None
     if source is not None:
-        plan, left = _carried(source, task, hardware, settings, others=bool(model or plan_path or data))
-    else:
-        plan = _plan(model, plan_path, task, data, hardware, settings)
+        carried = _carried(source, task, hardware, settings, others=bool(model or plan_path or data))
+    plan = carried.plan if carried else _plan(model, plan_path, task, data, hardware, settings)
     files = exporter.export(plan)
     if output is not None:
         places = [output] if len(files) == 1 and not output.is_dir() else [output / file.name for file in files]
@@ -84,8 +83,11 @@ def command(
         for place, file in zip(places, files, strict=True):
             write_file(place, file.text.encode())
     if as_json:
-        behind = {} if source is None else {"not_carried_over": [entry._asdict() for entry in left]}
-        write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan, **behind)
+        said = {} if carried is None else {
+            "not_carried_over": [entry._asdict() for entry in carried.left],
+            "review": carried.review.model_dump(mode="json"),
+        }  # fmt: skip
+        write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan, **said)
     elif output is None:
         for file in files:
             say(file.text.rstrip("\n"))
@@ -110,18 +112,21 @@ def _plan(
     return open_plan(plan_path, settings=settings)
 
 
-def _carried(
-    source: Path, task: str, hardware: str | None, settings: tuple[str, ...], *, others: bool
-) -> tuple[Plan, tuple[Left, ...]]:
-    """Make a plan of another trainer's file, and say on stderr what stays behind."""
+def _carried(source: Path, task: str, hardware: str | None, settings: tuple[str, ...], *, others: bool) -> CarriedPlan:
+    """Make a plan of another trainer's file, and say on stderr what is wrong with it and what stays behind."""
+    from finetune_exe.report.boxes import clean_lines
+    from finetune_exe.report.review import show_reviews
     from finetune_exe.workflow.carrying import carry_plan
 
     if others:
         raise click.UsageError("--from says all of it; use --set to change a part")
     carried = carry_plan(source, task=task, hardware=hardware, settings=settings)
+    if carried.review.findings:
+        for line in clean_lines(show_reviews([carried.review])):
+            click.echo(line, err=True)
     click.echo(f"{carried.num_carried} settings carried over from {source} ({carried.title})", err=True)
     if carried.left:
         click.echo("not carried over:", err=True)
     for entry in carried.left:
         click.echo(f"  {source}:{entry.line}: {entry.key}: {entry.reason}", err=True)
-    return carried.plan, carried.left
+    return carried

@@ -237,7 +237,8 @@ class ReadingTools:
             for value in values if setting.path in PATH_SETTINGS else []:
                 self.roots.model(str(value)) if setting.path == "model.reference" else self.roots.named(str(value))
         carried = carry_plan(path, task=task, hardware=hardware, settings=self.roots.settings(settings))
-        return carried.plan, {"not_carried_over": [entry._asdict() for entry in carried.left]}
+        left = [entry._asdict() for entry in carried.left]
+        return carried.plan, {"not_carried_over": left, "review": carried.review.model_dump(mode="json")}
 
     def _make(self, spec: TaskSpec, settings: list[str]) -> Plan:
         from finetune_exe.workflow.plans import make_plan

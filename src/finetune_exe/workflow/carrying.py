@@ -9,11 +9,13 @@ from pathlib import Path
 
 from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
+from finetune_exe.domain.review import ConfigurationReview
 from finetune_exe.domain.values import Decision, Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.review.carried import Carried, Left, Setting
 from finetune_exe.review.carry import carry
 from finetune_exe.review.configuration import Configuration, read_configurations
+from finetune_exe.workflow.reviewing import review_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class CarriedPlan:
     """The program, with the version its keys were checked with."""
     num_carried: int
     left: tuple[Left, ...]
+    review: ConfigurationReview
+    """What is wrong with the file itself."""
 
 
 def carry_plan(
@@ -60,7 +64,13 @@ def carry_plan(
 
     plan = edit_plan(plan, settings)
     said = sum(1 for one in carried.settings if one.line is not None)
-    return CarriedPlan(plan=plan, title=configuration.peer.title, num_carried=said, left=carried.left)
+    return CarriedPlan(
+        plan=plan,
+        title=configuration.peer.title,
+        num_carried=said,
+        left=carried.left,
+        review=review_one(configuration, gpu=hardware),
+    )
 
 
 def _draft(reference: str, *, task: str, hardware: str | None) -> Plan:

@@ -57,6 +57,16 @@ def _review_file(path: Path, *, tool: str | None, room: Room | None) -> list[Con
     return [_with_fit(configuration, room) for configuration in read_configurations(path, tool=tool)]
 
 
+def review_one(configuration: Configuration, *, gpu: str | None = None) -> ConfigurationReview:
+    """Review a configuration that was read already.
+
+    Args:
+        configuration: What the file says.
+        gpu: What it shall fit on; None does not look at memory.
+    """
+    return _with_fit(configuration, _room(gpu))
+
+
 def _with_fit(configuration: Configuration, room: Room | None) -> ConfigurationReview:
     review = review_configuration(configuration)
     if room is None:

@@ -103,6 +103,16 @@ def test_from_one_trainer_to_another(files: Path) -> None:
     assert "model_name_or_path" in text
 
 
+def test_what_is_wrong_with_a_file_is_said_where_a_plan_is_made_of_it(files: Path) -> None:
+    text = (files / "axolotl.yaml").read_text()
+    (files / "axolotl.yaml").write_text(text + "lora_alpa: 32\n")
+    done = config("--from", "axolotl.yaml", "--cpu", "--json")
+    assert done.exit_code == 0
+    assert "error[misspelt_key]: lora_alpa is no key" in done.stderr
+    [found] = json.loads(done.stdout)["review"]["findings"]
+    assert found["code"] == "misspelt_key"
+
+
 def test_from_goes_alone(files: Path) -> None:
     assert config("Qwen/Qwen3-0.6B", "--from", "axolotl.yaml").exit_code == 2
     content = json.loads(config("--from", "axolotl.yaml", "--cpu", "--json").stdout)
