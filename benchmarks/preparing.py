@@ -44,16 +44,21 @@ THRESHOLD, PERMUTATIONS = 0.7, 128
 FAULTS_FOUND = 3
 """Exit status of a check that found rows with errors."""
 COLUMNS = TextColumns(("instruction", "input"), ("output",))
-_WORD = re.compile(r"[^\W_]+")
+_ONLY_DIVIDES = re.compile(
+    r"""(?:[.,;:?]|(?<![0-9])(?<!(?<!\w)[^\W\d])!)(?=[.,;:?!'-]*(?:[\s)\]}"]|$))"""
+    r"""|(?<=[^\W\d])'(?=[^\W\d])|(?<=[^\W\d]{2})-(?=[^\W\d]{2})"""
+)
+"""Marks that only divide the text, written anew from what `finetune_exe.data.duplicates.marks` says of them."""
+_WORD = re.compile(r"\w+|[^\s\w]")
 _UNSPACED = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 
 
 def shingle_set(row: dict[str, str]) -> set[str]:
-    """Give the distinct runs of five words of a row; a character of a script without spaces is a word."""
+    """Give the distinct runs of five words and signs of a row; a character of a script without spaces is a word."""
     text = "\n".join(row[name] for name in ("instruction", "input", "output"))
     if not text.isascii():
         text = _UNSPACED.sub(r" \1 ", unicodedata.normalize("NFKC", text)).casefold()
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(_ONLY_DIVIDES.sub(" ", text.lower()))
     return {" ".join(words[start : start + 5]) for start in range(max(1, len(words) - 4))}
 
 

@@ -113,8 +113,8 @@ def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:
     condemned = dict(job.condemned)
     stages = _count_stages([rows[number] for number in numbers], tokenizer, job)
     for number, result, before in zip(numbers, encoded, stages, strict=True):
-        fault = condemned.get(number, result.fault)
-        contents.add(number, rows[number], replace(result, fault=fault), before)
+        judged = replace(result, fault=condemned[number]) if number in condemned else result
+        contents.add(number, rows[number], judged, before)
     write_shard(
         job.target, arrays=contents.arrays, rows=contents.rows, lost=contents.lost, altered=contents.altered,
         summary=contents.summary(),

@@ -18,6 +18,7 @@ character for character). Where it does not hold, prompts are tokenised and answ
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -37,8 +38,9 @@ from finetune_exe.text.tokenizer import ChatTokenizer
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-BATCH_ROWS = 256
-"""Rows handed to the tokenizer at once."""
+BATCH_ROWS, BATCH_CHARACTERS = 2048, 4_000_000
+"""Most rows handed to the tokenizer at once, and about how many characters. Encodings that are freed in small batches
+leave a heap in which the next are slow to find room: 256 rows at a time took a fifth more processor time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +111,7 @@ def encode_rows(conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, 
         max_length: Longest sequence, in tokens.
     """
     results: list[Encoded] = []
-    for start in range(0, len(conversations), BATCH_ROWS):
-        drafts = [_draft_row(row, tokenizer) for row in conversations[start : start + BATCH_ROWS]]
+    for drafts in _batches(_draft_row(row, tokenizer) for row in conversations):
         texts = [draft.text for draft in drafts if isinstance(draft, _Draft)]
         encodings = iter(tokenizer.encode_batch(texts))
         results += [
@@ -177,6 +178,20 @@ class _Draft:
     text: str
     answers: dict[int, AnswerText]
     """Empty for a text without turns."""
+
+
+def _batches(drafts: Iterable[_Draft | RowFault]) -> Iterator[list[_Draft | RowFault]]:
+    """Group rows for the tokenizer."""
+    batch: list[_Draft | RowFault] = []
+    characters = 0
+    for draft in drafts:
+        batch.append(draft)
+        characters += len(draft.text) if isinstance(draft, _Draft) else 0
+        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft | RowFault:
