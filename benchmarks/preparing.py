@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--peer-rows", type=int, default=20_000)
     parser.add_argument("--peer", metavar="PYTHON")
-    parser.add_argument("--token-rows", type=int, default=40_000)
+    parser.add_argument("--token-rows", type=int, default=100_000)
     parser.add_argument("--million", type=Path)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Speed of tokenising, proving and packing, beside the tokenizers library itself, `datasets` and TRL.
 
-    python benchmarks/tokenising.py ROWS.jsonl [--rows 20000] [--peer PYTHON] [--write benchmarks/tokenising.md]
+    python benchmarks/tokenising.py ROWS.jsonl [--rows 100000] [--peer PYTHON] [--write benchmarks/tokenising.md]
 
 ROWS is a file of rows in any form; PYTHON is an interpreter with `trl` and `datasets` (another environment
 will do). Every contender gets the same conversations and both cores:
@@ -22,8 +22,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
-MAX_LENGTH = 1024
+MAX_LENGTH, ROUNDS = 1024, 5
 PEERS = {
     "`datasets.map` with `apply_chat_template`, no mask": "map",
     "TRL `SFTTrainer` preprocessing, no mask": "trl",
@@ -58,27 +59,26 @@ print("SECONDS", time.perf_counter() - started)
 """
 
 
-def rate_of_library(texts: list[str], folder: Path) -> float:
-    """Rows a second of `encode_batch`, the best of three."""
+def rates_of_both(texts: list[str], folder: Path, jobs_of: Callable[[Path], list]) -> tuple[float, float]:
+    """Rows a second of the library's `encode_batch`, and of encoding shards in processes, their start included.
+
+    They take turns, for other machines' work on the same processor comes and goes; of each, the median is given.
+    """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return max(_rate(lambda: tokenizer.encode_batch(texts, add_special_tokens=False), len(texts)) for _ in range(3))
-
-
-def rate_of_ours(jobs_of: Callable[[Path], list], num_rows: int) -> float:
-    """Rows a second of encoding shards in processes, their start included, the best of three."""
     from finetune_exe.data.workers import encode_in_processes
 
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     cores = len(os.sched_getaffinity(0))
-    rates = []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory() as folder:
-            jobs = jobs_of(Path(folder))
-            started = time.perf_counter()
-            encode_in_processes(jobs, num_workers=cores, told=lambda _: 0)
-            rates.append(num_rows / (time.perf_counter() - started))
-    return max(rates)
+    library, ours = [], []
+    for _ in range(ROUNDS):
+        library.append(_rate(lambda: tokenizer.encode_batch(texts, add_special_tokens=False), len(texts)))
+        with tempfile.TemporaryDirectory() as target:
+            jobs = jobs_of(Path(target))
+            ours.append(
+                _rate(lambda jobs=jobs: encode_in_processes(jobs, num_workers=cores, told=lambda _: 0), len(texts))
+            )
+    return median(library), median(ours)
 
 
 def rate_of_peer(python: str, rows: Path, model: Path, what: str, num_rows: int) -> float | None:
@@ -147,10 +147,10 @@ def measure(rows: Path, *, num_rows: int, peer: str | None) -> list[str]:
                 for shard in spool.shards
             ]  # fmt: skip
 
-        library = rate_of_library(texts, model)
+        library, ours = rates_of_both(texts, model, jobs_of)
         found: dict[str, float | None] = {
             "tokenizers `encode_batch` of rendered texts": library,
-            "finetune-exe: render, tokenise, prove, write": rate_of_ours(jobs_of, num_rows),
+            "finetune-exe: render, tokenise, prove, write": ours,
         }
         for name, what in PEERS.items():
             if peer:
@@ -171,7 +171,7 @@ def main() -> None:
     """Measure all and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path)
-    parser.add_argument("--rows", dest="num_rows", type=int, default=20_000)
+    parser.add_argument("--rows", dest="num_rows", type=int, default=100_000)
     parser.add_argument("--peer", metavar="PYTHON")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()

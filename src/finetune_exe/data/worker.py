@@ -13,9 +13,11 @@ from finetune_exe.errors import FineTuneError
 def main() -> None:
     """Encode what stdin names until it ends."""
     gc.disable()  # the garbage of a shard is collected when it is done
+    gc.freeze()
 
     def tell(address: str) -> None:
         gc.collect()
+        gc.freeze()  # what is left stays, and is not looked through again
         print(json.dumps({"done": address}), flush=True)
 
     try:

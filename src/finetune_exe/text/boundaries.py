@@ -55,10 +55,11 @@ class SpecialTexts:
 
     def find(self, text: str) -> str | None:
         """Give the first special token written in a text, if there is one."""
-        if not any(first in text for first in self._firsts):
-            return None
-        match = self._pattern.search(text)
-        return match.group() if match else None
+        for first in self._firsts:
+            if first in text:
+                match = self._pattern.search(text)
+                return match.group() if match else None
+        return None
 
     def last(self, text: str) -> Found | None:
         """Give the last special token of a text, the longest where several end there."""
