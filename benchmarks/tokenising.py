@@ -103,7 +103,8 @@ def _rate(work: Callable[[], object], num_rows: int) -> float:
 
 def measure(rows: Path, *, num_rows: int, peer: str | None) -> list[str]:
     """Measure all contenders on the first rows of a file that can be kept, and give the lines of a table."""
-    from finetune_exe.data.ingest import KeptRow, ingest, open_sources
+    from finetune_exe.data.ingest import ingest, open_sources
+    from finetune_exe.data.rows import KeptRow
     from finetune_exe.data.shards import ShardJob
     from finetune_exe.data.sources import find_sources
     from finetune_exe.data.spool import Spool

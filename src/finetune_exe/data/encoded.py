@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from finetune_exe.data.ingest import KeptRow, LostRow
+from finetune_exe.data.rows import KeptRow, LostRow
 from finetune_exe.data.shorten import shorten
-from finetune_exe.domain.plan import OnTooLong
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Encoded, Sequence, encode_rows, strip_end_markers
 from finetune_exe.text.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.plan import OnTooLong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import NamedTuple
 
 from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.faults import FAULTS, FileNote, file_note, insist
 from finetune_exe.data.layout import empty_answer_code
 from finetune_exe.data.raw import BadLine, RawRow
+from finetune_exe.data.rows import KeptRow, LostRow, Mend, Mended, Position, Repair
 from finetune_exe.data.sources import Source
 from finetune_exe.domain.dataset import Drop
 from finetune_exe.domain.task import FormatName
@@ -28,63 +28,6 @@ FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
 MIN_ROWS_FOR_KEYS = 20
 RARE_KEY = 0.05
 """Share of the rows up to which a column is an oddity."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """Where a row stands."""
-
-    source: int
-    """Number of its source, from 0."""
-    index: int
-    """Number of the row among all rows of all sources, from 0; unreadable ones count."""
-    line: int | None
-    place: str
-    """file:line, for a person."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
-    """One kind of fault that was repaired in a row."""
-
-    code: str
-    before: Conversation
-    """The row just before this repair."""
-
-
-class Mended(NamedTuple):
-    """A row after its repairs, in their order."""
-
-    conversation: Conversation
-    repairs: tuple[Repair, ...] = ()
-
-
-Mend = Callable[[Conversation], Mended]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRow:
-    """A row that is a conversation."""
-
-    position: Position
-    conversation: Conversation
-    key: str
-    """What it says, as `content_key` names it."""
-    raw: Row
-    """As its file holds it."""
-    repairs: tuple[Repair, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostRow:
-    """A row that cannot be used, and why."""
-
-    position: Position
-    fault: RowFault
-    row: Row
-    """The row, or the text of a line that is none."""
-    of_index: int | None = None
-    """For a duplicate: the row it repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

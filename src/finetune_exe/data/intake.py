@@ -13,7 +13,8 @@ from finetune_exe.data.account import Account
 from finetune_exe.data.cleaning.cleaner import Cleaner
 from finetune_exe.data.cleaning.policy import read_policy
 from finetune_exe.data.duplicates.rows import RowText, join_rows, row_text, words_of_rows
-from finetune_exe.data.ingest import KeptRow, LostRow, Position, SourceRows, ingest
+from finetune_exe.data.ingest import SourceRows, ingest
+from finetune_exe.data.rows import KeptRow, LostRow, Position
 from finetune_exe.data.sides import LeakingRow, leaking_rows
 from finetune_exe.data.split import draw_rows
 from finetune_exe.data.spool import Spool, lost_line, read_spooled, write_lines

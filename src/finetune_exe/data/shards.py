@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
 from finetune_exe.data.prompt_tokens import PromptCounter
 from finetune_exe.data.spool import SpooledRow, read_all_spooled
-from finetune_exe.domain.plan import OnTooLong
-from finetune_exe.domain.task import FormatName
 from finetune_exe.prepared.shards import read_summary, write_shard
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.stored import to_json
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.plan import OnTooLong
+    from finetune_exe.domain.task import FormatName
 
 
 class Condemned(NamedTuple):

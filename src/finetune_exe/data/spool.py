@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune_exe.data.ingest import KeptRow, LostRow, Repair
+from finetune_exe.data.rows import KeptRow, LostRow, Repair
 from finetune_exe.text.conversation import Conversation
 
 SHARD_ROWS = 2048

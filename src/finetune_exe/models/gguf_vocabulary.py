@@ -60,6 +60,8 @@ def read_vocabulary(folder: Path, *, num_rows: int) -> Vocabulary:
     names: dict[int, str] = {number: token for token, number in model["vocab"].items()}
     kinds = {number: BYTE if on_characters and _BYTE.fullmatch(token) else NORMAL for number, token in names.items()}
     for token in added:
+        if token["lstrip"] or token["rstrip"] or token["single_word"]:
+            raise _refused(folder, f"its token {token['content']} takes the white space beside it, or only whole words")
         names[token["id"]] = token["content"]
         kinds[token["id"]] = CONTROL if token["special"] else USER_DEFINED
     unknown = model["vocab"].get(model.get("unk_token"))

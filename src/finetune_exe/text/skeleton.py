@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from finetune_exe.text.conversation import Conversation, Message
@@ -72,8 +73,7 @@ class Skeletons:
         skeleton = self._known[shape] if shape in self._known else self._learn(shape)
         if skeleton is None or any(skeleton.turns.count(answer) != 1 for answer in answers):
             return None
-        usual = self._trims.get(shape, str)
-        for trim in (usual, *(trim for trim in TRIMS if trim is not usual)):
+        for trim in chain((self._trims.get(shape, str),), TRIMS):
             contents = [trim(message.content) for message in messages]
             spans = _fit(skeleton, contents, rendered)
             if spans is not None:

@@ -42,7 +42,8 @@ def rows_of_files(
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read.
     """
     from finetune_exe.data.encoded import EncodedRow, encode_row
-    from finetune_exe.data.ingest import KeptRow, ingest, open_sources
+    from finetune_exe.data.ingest import ingest, open_sources
+    from finetune_exe.data.rows import KeptRow
     from finetune_exe.data.sources import find_sources
 
     shown: list[ShownRow] = []

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from finetune_exe.data.check import check
-from finetune_exe.data.ingest import KeptRow, ingest, open_sources
+from finetune_exe.data.ingest import ingest, open_sources
+from finetune_exe.data.rows import KeptRow
 from finetune_exe.data.sources import find_sources
 
 FT = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft"

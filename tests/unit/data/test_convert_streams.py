@@ -111,7 +111,8 @@ def test_a_row_of_another_layout_is_read_and_noted(tmp_path: Path) -> None:
     odd = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
     other = {"instruction": "q", "output": "a"}
     path = write(tmp_path / "rows.jsonl", [*chats, odd, other, {**chats[0], "lable": "x"}])
-    from finetune_exe.data.ingest import KeptRow, ingest
+    from finetune_exe.data.ingest import ingest
+    from finetune_exe.data.rows import KeptRow
 
     rows = list(ingest(open_sources(find_sources([path]), format_name=None), deduplicate=False))
     assert all(isinstance(row, KeptRow) for row in rows)

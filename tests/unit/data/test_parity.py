@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from dataclasses import replace
+from http.client import HTTPConnection
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +19,7 @@ from tests.unit.text.chat_templates import FAMILIES, Family, write_family
 from finetune_exe.data.parity import compare_engines
 from finetune_exe.data.prepare import prepare
 from finetune_exe.data.prompt_tokens import PromptCounter
+from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode, encode_prompt
 from finetune_exe.text.masks import Range
@@ -144,3 +146,53 @@ def test_the_generation_prompt_is_found_before_every_answer_and_missed_in_one_th
         wrong = counter.count(row, [early])
         assert wrong.num_unlearned < wrong.num_checked or family.name in ("llama-2", "mistral")
     assert num_answers
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_llama_cpp_serves_the_ids_that_were_trained(family: Family, tmp_path: Path) -> None:
+    """Its server renders the template of an exported file and tokenises what it rendered, all in C++."""
+    xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp's binding is not installed: pip install xllamacpp")
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from finetune_exe.models.gguf_vocabulary import read_vocabulary
+    from finetune_exe.models.gguf_writing import Speech, write_gguf
+
+    ours = load_tokenizer(write_family(tmp_path / "m", family), chat_template=None)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=ours.vocabulary_size, **sizes))
+    if family.rstrip:  # llama.cpp would leave the white space behind such tokens where it is
+        with pytest.raises(FineTuneError, match="white space"):
+            read_vocabulary(tmp_path / "m", num_rows=ours.vocabulary_size)
+        return
+    vocabulary = read_vocabulary(tmp_path / "m", num_rows=ours.vocabulary_size)
+    speech = Speech(
+        name="x", license="mit", chat_template=family.template, bos_id=ours.bos_token_id, adds_bos=False,
+        eos_id=ours.eos_token_id, end_of_turn_id=ours.eos_token_id, pad_id=0,
+    )  # fmt: skip
+    write_gguf(model, vocabulary, speech, tmp_path / "model.gguf", kind="f32")
+    options = xllamacpp.CommonParams()
+    options.model.path, options.n_ctx, options.n_parallel, options.warmup = str(tmp_path / "model.gguf"), 256, 1, False
+    options.use_jinja = True
+    server = xllamacpp.Server(options)
+    unequal = []
+    for row in conversations(family)[:12]:
+        turns = [{"role": message.role, "content": message.content} for message in row.messages[:-1]]
+        question = {"messages": turns, "chat_template_kwargs": {"enable_thinking": False}}
+        text = asked(server.listening_address, "/apply-template", question)["prompt"]
+        ids = asked(
+            server.listening_address, "/tokenize", {"content": text, "add_special": False, "parse_special": True}
+        )
+        if tuple(ids["tokens"]) != encode_prompt(row, ours):
+            unequal.append((text, ids["tokens"], encode_prompt(row, ours)))
+    assert unequal == []
+
+
+def asked(address: str, path: str, question: dict[str, Any]) -> dict[str, Any]:
+    """Ask llama.cpp's server on this machine."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=60)
+    connection.request("POST", path, json.dumps(question), {"Content-Type": "application/json"})
+    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer

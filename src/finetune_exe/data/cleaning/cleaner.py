@@ -9,7 +9,7 @@ from finetune_exe.data.checks.facts import Facts, join_facts, tabulate
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.cleaning.policy import NOTES, Policy
 from finetune_exe.data.cleaning.repairs import mend
-from finetune_exe.data.ingest import Mended
+from finetune_exe.data.rows import Mended
 from finetune_exe.text.conversation import Conversation, RowFault
 
 TABLE_ROWS = 2000

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from finetune_exe.data.cleaning.cleaner import Cleaner
 from finetune_exe.data.cleaning.policy import read_policy
 from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
-from finetune_exe.data.ingest import DropTally, KeptRow, LostRow, ingest, open_sources
+from finetune_exe.data.ingest import DropTally, ingest, open_sources
+from finetune_exe.data.rows import KeptRow, LostRow
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.cleaning import CleaningPreview, Repaired, ShownRow
 from finetune_exe.domain.plan import DataChoice, Plan

@@ -11,7 +11,7 @@ from finetune_exe.data.checks.characters import without_control, without_invisib
 from finetune_exe.data.checks.html_residue import without_entities
 from finetune_exe.data.checks.mojibake import undo_mojibake
 from finetune_exe.data.checks.row import RowView
-from finetune_exe.data.ingest import Mended, Repair
+from finetune_exe.data.rows import Mended, Repair
 from finetune_exe.domain.plan import FixCode
 from finetune_exe.text.conversation import Conversation, Message
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.task import FormatName
+from typing import TYPE_CHECKING
+
 from finetune_exe.text.formats.alpaca import ALPACA
 from finetune_exe.text.formats.chatml import CHATML
 from finetune_exe.text.formats.completion import COMPLETION
@@ -11,6 +12,9 @@ from finetune_exe.text.formats.layouts import LAYOUTS
 from finetune_exe.text.formats.preference import KTO, PREFERENCE
 from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
 from finetune_exe.text.formats.sharegpt import SHAREGPT
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 FORMATS: tuple[Format, ...] = (ALPACA, CHATML, SHAREGPT, PROMPT_COMPLETION, COMPLETION, PREFERENCE, KTO, *LAYOUTS)
 

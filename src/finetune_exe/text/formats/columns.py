@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
     CHOICES,
@@ -26,6 +25,9 @@ from finetune_exe.text.formats.format import (
     not_an_object,
     share,
 )
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 SYSTEM_NAMES = ("system", "system_prompt")
 HISTORY_NAMES = ("history",)

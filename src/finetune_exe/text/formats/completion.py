@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import (
     JUDGED_KEYS,
@@ -21,6 +20,9 @@ from finetune_exe.text.formats.format import (
     not_an_object,
     share,
 )
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 TEXT_COLUMNS = ("text", "content")
 _RENDERED = re.compile(r"\s*(?:#{2,3} ?(?:Instruction|Human|User|Question)\b|<human>:|<\|im_start\|>|\[INST\])")

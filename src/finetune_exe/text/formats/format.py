@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 Row = dict[str, Any] | list[Any] | str
 """One record as its file holds it: an object, a bare list of messages, or a bare string."""

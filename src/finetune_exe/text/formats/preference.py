@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.chatml import CHATML
 from finetune_exe.text.formats.format import (
@@ -25,6 +24,9 @@ from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
 from finetune_exe.text.formats.read_only import own_row
 from finetune_exe.text.formats.sharegpt import SHAREGPT
 from finetune_exe.text.formats.turns import LIST_KEYS
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 CHOSEN = ("chosen", "chosen_messages", "chosen_response")
 REJECTED = ("rejected", "rejected_messages", "rejected_response", "rejected_output")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.formats.format import Evidence, Row, cannot_carry, not_an_object, share
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

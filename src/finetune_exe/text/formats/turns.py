@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, Message, Role, RowFault
 from finetune_exe.text.formats.format import (
     JUDGED_KEYS,
@@ -26,6 +25,9 @@ from finetune_exe.text.formats.format import (
     share,
 )
 from finetune_exe.text.formats.roles import role_of
+
+if TYPE_CHECKING:
+    from finetune_exe.domain.task import FormatName
 
 LIST_KEYS = ("messages", "conversations", "conversation")
 WEIGHT_KEYS = ("loss_weight", "weight")
