@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from finetune_exe.domain.comparison import LengthCorrected, PairedItem, PairedResult, PartComparison
 from finetune_exe.domain.evaluation import Comparison, Verdict
 from finetune_exe.errors import FineTuneError
-from finetune_exe.evaluation.corpus import CorpusMetric, compare_corpora
+from finetune_exe.evaluation.corpus import CORPUS_METRICS, FEWEST_CLUSTERS, CorpusMetric, compare_corpora
+from finetune_exe.evaluation.known_errors import error_rates
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult
@@ -60,6 +61,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
     left_out = len(a) - len(pairs), len(b) - len(pairs)
+    slices = _slices(pairs, question, margin)
     return PairedResult(
         a=name_a,
         b=name_b,
@@ -68,12 +70,12 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         only_in_a=left_out[0],
         only_in_b=left_out[1],
         suites=_parts(pairs, question, margin, lambda pair: pair.a.suite or pair.b.suite),
-        slices=_slices(pairs, question, margin),
+        slices=slices,
         length=_length(pairs, question),
         items_needed=_items_needed(overall),
         worst=_extremes(pairs, question, losses=True),
         best=_extremes(pairs, question, losses=False),
-        notes=tuple(_notes(overall, left_out)),
+        notes=(*_notes(overall, left_out), *_unsliced(question, slices)),
     )
 
 
@@ -247,6 +249,12 @@ def _extremes(pairs: Sequence[Pair], question: Question, *, losses: bool) -> tup
     )
 
 
+def _unsliced(question: Question, slices: Sequence[PartComparison]) -> list[str]:
+    if question.slice_key is None or slices:
+        return []
+    return [f"{question.slice_key!r} has one value alone, or more than {MOST_PARTS}: no slices were compared"]
+
+
 def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
     notes = []
     if any(left_out):
@@ -256,6 +264,11 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
         )
     if comparison.clusters < 2:
         notes.append("one item, or one cluster, shows no spread: nothing can be said about chance")
+    elif comparison.ci_low is None and comparison.metric in CORPUS_METRICS and comparison.clusters < FEWEST_CLUSTERS:
+        notes.append(
+            f"{comparison.clusters} clusters are too few to be drawn again: nothing can be said about chance; divide "
+            f"the items more finely, or add clusters until there are {FEWEST_CLUSTERS}"
+        )
     elif comparison.ci_low is None:
         notes.append("the items differ too little, or all by the same amount: nothing can be said about chance")
     elif comparison.clusters < FEWEST_FOR_VERDICT:
@@ -263,6 +276,14 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
             f"{comparison.clusters} clusters decide nothing: test and interval hold only if their means are normal, "
             "which so few cannot show; divide the items more finely, or add clusters"
         )
-    elif "of cluster means" in comparison.test:
-        notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
+    else:
+        if "of cluster means" in comparison.test:
+            notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
+        known = error_rates(comparison.clusters)
+        if known is not None and comparison.metric not in CORPUS_METRICS:
+            notes.append(
+                f"with {comparison.clusters} clusters, {known.least} to {known.most} of 100 comparisons find a "
+                f"difference where there is none, as simulated; up to {known.lost} where a few whole clusters lose much "
+                "and the others gain little"
+            )
     return notes

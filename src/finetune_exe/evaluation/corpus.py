@@ -2,7 +2,8 @@
 
 Such a metric is no mean over items: it is computed from counts summed over them. What each item counts is taken once;
 then clusters are drawn again and again, which gives the interval, and the answers of whole clusters are exchanged
-between the models at random, which gives the p value.
+between the models at random, which gives the p value. Clusters drawn again vary too little where they are few, so the
+interval is stretched as Student's t stretches that of a mean.
 
 Source: Koehn, EMNLP 2004, W04-3250, for the paired bootstrap; Riezler and Maxwell, 2005, W05-0908, for exchanging.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal, get_args
 
 from finetune_exe.domain.evaluation import Comparison
+from finetune_exe.evaluation import student_t
 from finetune_exe.evaluation.spread import POWER, number_clusters
 from finetune_exe.evaluation.statistics import judge
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     Counts = NDArray[int64]
 
 CorpusMetric = Literal["chrf", "bleu"]
+CORPUS_METRICS = get_args(CorpusMetric)
 DRAWS = 2_000
 FEWEST_CLUSTERS = 5
 """Clusters below which resampling says nothing."""
@@ -72,17 +76,19 @@ def compare_corpora(
         ends_2D = [corpus_scores(metric, drawn_DC @ counts_CK) for counts_CK in counts_2CK]
         shifts_D = ends_2D[1] - ends_2D[0]
         alpha = 1 - confidence_level
-        low, high = (float(end) for end in np.quantile(shifts_D, [alpha / 2, 1 - alpha / 2]))
-        error = float(np.std(shifts_D, ddof=1))
+        few = math.sqrt(grouped.count / (grouped.count - 1))
+        critical = student_t.quantile(1 - alpha / 2, df=grouped.count - 1)
+        stretch = few * critical / NormalDist().inv_cdf(1 - alpha / 2)
+        ends = np.quantile(shifts_D, [alpha / 2, 1 - alpha / 2])
+        low, high = (difference + stretch * (float(end) - difference) for end in ends)
+        error = few * float(np.std(shifts_D, ddof=1))
         swapped_DC = rng.integers(0, 2, (draws, grouped.count)).astype(np.float64)
         total_K, gain_CK = counts_2CK.sum(axis=1), counts_2CK[1] - counts_2CK[0]
         moved_DK = swapped_DC @ gain_CK
-        ends = [corpus_scores(metric, total_K[0] + moved_DK), corpus_scores(metric, total_K[1] - moved_DK)]
-        chance_D = np.abs(ends[1] - ends[0])
+        swapped_2D = [corpus_scores(metric, total_K[0] + moved_DK), corpus_scores(metric, total_K[1] - moved_DK)]
+        chance_D = np.abs(swapped_2D[1] - swapped_2D[0])
         p_value = (1 + int(np.sum(chance_D >= abs(difference) - 1e-12))) / (draws + 1)
-        from statistics import NormalDist
-
-        detectable = (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(POWER)) * error
+        detectable = (critical + student_t.quantile(POWER, df=grouped.count - 1)) * error
         if error == 0:
             low = high = p_value = detectable = None
     return Comparison(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,9 @@ def ask(
         except (OSError, http.client.HTTPException) as fault:
             seen = f"{type(fault).__name__}: {fault}"
             continue
+        except ValueError:
+            why = "the address names no host and port, or OPENAI_API_KEY holds a sign that no header may"
+            raise _useless(endpoint, why) from None
         if status in (400, 401, 403, 404, 405, 413, 422):
             raise _useless(endpoint, f"status {status}: {_printable(content)}")
         if status != 200:
@@ -97,6 +101,7 @@ def _post(endpoint: Endpoint, body: bytes) -> tuple[int, bytes]:
     address = urlsplit(endpoint.url.rstrip("/"))
     if address.scheme not in ("http", "https") or not address.hostname or address.username or address.password:
         raise _useless(endpoint, "the address is no plain http or https address")
+    until = time.monotonic() + endpoint.seconds
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = kind(address.hostname, address.port, timeout=endpoint.seconds)
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -105,9 +110,13 @@ def _post(endpoint: Endpoint, body: bytes) -> tuple[int, bytes]:
     try:
         connection.request("POST", f"{address.path}/chat/completions", body=body, headers=headers)
         response = connection.getresponse()
-        content = response.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise http.client.HTTPException(f"the reply is larger than {MOST_BYTES} bytes")
+        content = b""
+        while part := response.read1(1 << 16):
+            content += part
+            if len(content) > MOST_BYTES:
+                raise http.client.HTTPException(f"the reply is larger than {MOST_BYTES} bytes")
+            if time.monotonic() > until:
+                raise http.client.HTTPException(f"the reply has not ended after {endpoint.seconds:g} seconds")
         return response.status, content
     finally:
         connection.close()
@@ -129,7 +138,8 @@ def _read(content: bytes) -> Reply:
         raise _OddReplyError("the turn has no text")
     if reason not in ("stop", "length", "tool_calls", "content_filter", None):
         raise _OddReplyError("the reason of the end is none of the interface's")
-    return Reply(text=text[:MOST_CHARACTERS].strip(), stopped=reason == "stop")
+    whole = text[:MOST_CHARACTERS].encode("utf-8", errors="replace").decode()
+    return Reply(text=whole.strip(), stopped=reason == "stop")
 
 
 def _printable(content: bytes) -> str:
@@ -138,11 +148,11 @@ def _printable(content: bytes) -> str:
 
 
 def _useless(endpoint: Endpoint, why: str) -> FineTuneError:
-    address = urlsplit(endpoint.url)
+    shown = re.sub(r"//[^/]*@", "//", endpoint.url.partition("?")[0])
     return FineTuneError(
         "E06",
         what=f"the endpoint gives no usable answer for model {endpoint.model!r}",
-        where=f"{address.scheme}://{address.hostname or ''}{f':{address.port}' if address.port else ''}{address.path}",
+        where=_printable(shown.encode()),
         why=why,
         fix="check the address (it ends in /v1), the model's name and OPENAI_API_KEY; answers that arrived are kept",
     )

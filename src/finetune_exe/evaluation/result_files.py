@@ -108,7 +108,7 @@ def _read_line(line: str, number: int, keys: Keys, *, scored: bool) -> ItemResul
     missing = [key for key in ("answer", "reference") if key not in texts]
     if not scored and missing:
         raise ValueError(f"it has no text {missing[0]!r}")
-    cluster, suite, length = row.get(keys.cluster), row.get("suite"), row.get("length")
+    cluster, suite = row.get(keys.cluster), row.get("suite")
     if isinstance(cluster, dict | list | float):
         raise ValueError(f"{keys.cluster!r} is {cluster!r}, neither a text nor a whole number")
     return ItemResult(
@@ -117,7 +117,7 @@ def _read_line(line: str, number: int, keys: Keys, *, scored: bool) -> ItemResul
         line=number,
         cluster=None if cluster is None else str(cluster),
         suite=suite if isinstance(suite, str) else None,
-        length=float(length) if isinstance(length, int | float) and math.isfinite(length) else None,
+        length=_length(row.get("length")),
         texts=texts,
         other=row,
     )
@@ -143,6 +143,11 @@ def _score(value: Any, key: str) -> float:
     if not math.isfinite(number) or abs(number) > 1e100:
         raise ValueError(f"{key!r} is not a finite number of ordinary size")
     return number
+
+
+def _length(value: Any) -> float | None:
+    """Take a length only where it is one; nothing depends on it but the correction for length."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e15 else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,10 +1,9 @@
 """Paired comparisons of two models on the same items, honest about items that belong together.
 
 Items of one document, module or template are not independent. Each comparison therefore sums the deviations inside a
-cluster before squaring them, and counts clusters, not items, as observations.
+cluster before squaring them, and counts clusters, not items, as observations (`spread`).
 
-Source: Liang and Zeger, Biometrika 73 (1986) for the variance, with the factor C / (C - 1) known as CR1;
-Miller, arXiv 2411.00640 (2024), on clustered and paired errors in model evaluation.
+Source: Miller, arXiv 2411.00640 (2024), on clustered and paired errors in model evaluation.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ _LARGEST_LOG = 700.0
 FEWEST_FOR_VERDICT = 4
 """Clusters below which test and interval are shown and nothing is concluded.
 
-One odd cluster is then a third of all there is to know. False alarms stay at 5 % where gains of clusters are normal,
-which two or three cannot show; of skewed gains they are 9 to 11 %, as the tests simulate."""
+One odd cluster is then a third of all there is to know."""
 
 
 def compare_means(
@@ -41,7 +39,7 @@ def compare_means(
     margin: float,
     confidence_level: float = 0.95,
 ) -> Comparison:
-    """Compare the mean scores of two models by a paired t test with clustered standard error.
+    """Compare the mean scores of two models by a paired test of their clusters.
 
     Where nothing varies, or all items are of one cluster, the interval and the p value are None and the verdict is
     inconclusive: no spread can be estimated.
@@ -322,8 +320,10 @@ def _test_name(kind: str, spread: Spread, n: int, num_clusters: int) -> str:
     match spread.kind:
         case "sign flips":
             return "signs flipped" if n == num_clusters else "signs of whole clusters flipped"
-        case "t of cluster means":
-            return f"{kind} of cluster means, each counting once, {num_clusters - 1} degrees of freedom"
+        case "few clusters":
+            return f"{kind}, corrected for skewness, {num_clusters - 1} degrees of freedom"
+        case "few cluster means":
+            return f"{kind} of cluster means, each counting once, corrected for skewness"
         case "t" if n == num_clusters:
             return kind
         case _:

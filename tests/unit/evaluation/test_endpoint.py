@@ -118,6 +118,22 @@ def test_a_passing_fault_is_got_over_and_a_refusal_is_not() -> None:
     assert len(seen) == 1
 
 
+def test_half_a_character_is_not_believed_to_be_one() -> None:
+    """JSON can hold half of a pair of surrogates, which no file and no terminal can."""
+    with server(lambda *_: (200, reply("so \ud83d it is"))) as (endpoint, _):
+        text = ask(endpoint, [], max_tokens=1).text
+    assert text == "so ? it is"
+    text.encode()
+
+
+def test_a_key_that_cannot_be_sent_is_one_message_without_the_key() -> None:
+    with pytest.raises(FineTuneError) as refused:
+        ask(Endpoint(url="http://127.0.0.1:1/v1", model="m", key="hid\nden"), [], max_tokens=1, sleep=lambda _: None)
+    assert refused.value.code == "E06"
+    assert "hid" not in str(refused.value)
+    assert "OPENAI_API_KEY" in refused.value.why
+
+
 def test_a_redirect_is_not_followed() -> None:
     with server(lambda *_: (302, b"")) as (endpoint, seen), pytest.raises(FineTuneError, match="302"):
         ask(endpoint, [], max_tokens=1, sleep=lambda _: None)
@@ -125,8 +141,12 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/v1", "file:///etc/passwd", "http://user:word@host/v1", "v1", "http://127.0.0.1:1/v1"]
-)
+    "url",
+    [
+        "ftp://host/v1", "file:///etc/passwd", "http://user:word@host/v1", "v1", "http://127.0.0.1:1/v1",
+        "http://host:port/v1", "http://host:99999/v1", f"http://{'a' * 70}/v1", "http://ho st/v1", "http://[::1/v1",
+    ],
+)  # fmt: skip
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(FineTuneError) as refused:
         ask(Endpoint(url=url, model="m", seconds=1), [], max_tokens=1, sleep=lambda _: None)
