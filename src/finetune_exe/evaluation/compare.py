@@ -283,7 +283,7 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
         if known is not None and comparison.metric not in CORPUS_METRICS:
             notes.append(
                 f"with {comparison.clusters} clusters, {known.least} to {known.most} of 100 comparisons find a "
-                f"difference where there is none, as simulated; up to {known.lost} where a few whole clusters lose much "
-                "and the others gain little"
+                f"difference where there is none, as simulated; up to {known.lost} where a few whole clusters lose "
+                "much and the others gain little"
             )
     return notes

@@ -285,6 +285,44 @@ def test_where_nothing_can_be_said_nothing_is_said(tmp_path: Path, scores: list[
     assert "CANNOT SAY" in render_comparison(found)
 
 
+def test_few_clusters_come_with_the_measured_error_rate(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+
+    def notes(count: int) -> str:
+        cluster = [f"c{i % count}" for i in range(4 * count)]
+        a = results(tmp_path / "a", rng.random(4 * count).tolist(), cluster=cluster)
+        b = results(tmp_path / "b", rng.random(4 * count).tolist(), cluster=cluster)
+        return " ".join(compare_results("a", "b", a, b, Question()).notes)
+
+    assert "with 5 clusters" in notes(5)
+    assert "of 100 comparisons find a difference where there is none" in notes(29)
+    assert "of 100" not in notes(30)
+    assert "decide nothing" in notes(3)
+    assert "of 100" not in notes(3)
+
+
+def test_corpora_in_too_few_clusters_are_told_from_such_as_do_not_differ(tmp_path: Path) -> None:
+    texts = {"answer": [f"w{i} a b" for i in range(6)], "reference": [f"w{i} a c" for i in range(6)]}
+    a = results(tmp_path / "a", [0.0] * 6, cluster=["p", "q", "r"] * 2, **texts)
+    b = results(tmp_path / "b", [0.0] * 6, cluster=["p", "q", "r"] * 2, **{**texts, "answer": texts["reference"]})
+    found = compare_results("a", "b", a, b, Question(corpus="chrf"))
+    assert found.comparison.verdict == "inconclusive"
+    assert any("3 clusters are too few" in note for note in found.notes)
+
+
+def test_a_field_that_makes_no_slices_is_said_to_make_none(tmp_path: Path) -> None:
+    a = results(tmp_path / "a", [0.1, 0.4, 0.2], lang=["de"] * 3)
+    assert any(
+        "'lang' has one value alone" in note
+        for note in compare_results("a", "b", a, a, Question(slice_key="lang")).notes
+    )
+
+
+def test_a_length_that_is_none_is_left_aside(tmp_path: Path) -> None:
+    lines = ['{"item": 0, "score": 1, "length": 1' + "0" * 400 + "}", '{"item": 1, "score": 1, "length": -5}']
+    assert [r.length for r in read_results(write(tmp_path / "a", lines), Keys()).values()] == [None, None]
+
+
 def test_the_contract_has_its_keys(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     a, b = results(tmp_path / "a", rng.random(30).tolist()), results(tmp_path / "b", rng.random(30).tolist())
