@@ -21,7 +21,7 @@ class ErrorRates(NamedTuple):
 _MEASURED = (
     ErrorRates(4, 0, 7, 14),
     ErrorRates(5, 0, 5, 10),
-    ErrorRates(6, 0, 7, 13),
+    ErrorRates(6, 0, 7, 18),
     ErrorRates(7, 1, 9, 19),
     ErrorRates(15, 3, 7, 15),
     ErrorRates(20, 3, 7, 10),

@@ -66,6 +66,8 @@ class SignedClusters:
     """Sum of D squared over clusters."""
     sizes: Sizes
     clusters: int
+    unit: float
+    """The largest of the differences, by which all were divided: third powers of tiny ones would vanish."""
 
     def p_value(self, assumed: float) -> float:
         """Say how often a difference as far from the assumed one, or farther, arises where that is true."""
@@ -84,7 +86,7 @@ class SignedClusters:
         """Give the t statistic, its skewness taken out, under each pattern of signs."""
         import numpy as np
 
-        t = assumed
+        t = assumed / self.unit
         D, W, DW, WW, dw, ww, ddd, ddw, dww, www = self.flipped_FM.T
         sum_F = D - t * W
         mean_F = sum_F / W[0]
@@ -132,7 +134,8 @@ def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, *, al
     counts_C = by_cluster(np.ones(len(differences)))
     share_C: Numbers = 1 / by_cluster(weights) if alike else np.ones(len(counts_C))
     share_C = share_C * float(len(counts_C) / np.sum(share_C))
-    d, w = differences * share_C[cluster_of], weights * share_C[cluster_of]
+    unit = float(np.abs(differences).max()) or 1.0
+    d, w = differences / unit * share_C[cluster_of], weights * share_C[cluster_of]
     D, W = by_cluster(d), by_cluster(w)
     columns = [D, W, D * W, W * W, *map(by_cluster, (d * w, w * w, d**3, d * d * w, d * w * w, w**3))]
     return SignedClusters(
@@ -141,6 +144,7 @@ def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, *, al
         cluster_squares=float(np.sum(D * D)),
         sizes=Sizes(*(float(np.sum(share_C**a * counts_C**n)) for a, n in ((2, 1), (3, 1), (2, 2), (3, 3)))),
         clusters=len(counts_C),
+        unit=unit,
     )
 
 
