@@ -15,6 +15,10 @@ from finetune_exe.domain.values import Leaf, Scalar
 _RATES = {"lora": 1e-4, "full": 1e-5, "prefix": 3e-3}
 """Learning rates that are safe for each method; a rate is not scaled past them. Source: knowledge/rules.toml."""
 _HIGHEST_FACTOR = 10
+_AT_MOST = {"optimizer.max_grad_norm", "schedule.epochs", "checkpoints.keep_last"}
+_AT_LEAST = {"schedule.warmup.fraction", "method.lora_dropout", "data.max_length"}
+"""Settings that a patch only lowers, or only raises."""
+_ONLY_WHERE_KNOWN = {"data.max_length"}
 _SHOWN_TOOLS = ("trl", "axolotl", "llamafactory")
 
 
@@ -26,6 +30,8 @@ class Advice(NamedTuple):
     """Settings of our plan, by dotted path."""
     fix_in: dict[str, tuple[str, ...]]
     """Lines of a configuration, by tool."""
+    own_keys: dict[str, Scalar]
+    """Keys of the tool's own that are to be set as well."""
 
 
 def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], material: Material) -> Advice:
@@ -37,8 +43,8 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
     known, complete = _known(material)
     patch = {
         path: value
-        for path, value in ((own.patch if own and own.patch is not None else None) or cause.patch).items()
-        if (path in known or not complete) and known.get(path, ...) != value
+        for path, value in (own.patch if own and own.patch is not None else cause.patch).items()
+        if (path in known or not complete) and _mends(path, value, known)
     }
     fix, stop = _quantified(cause, signals, known, material)
     for path, factor in cause.scale.items() if stop is None else ():
@@ -49,9 +55,29 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
         patch["schedule.epochs"] = stop
     said = own.fix if own and own.fix else cause.fix
     special = dict(cause.fix_in) | dict(own.fix_in if own else {})
-    return Advice(
-        fix=f"{fix} {said}" if fix else said, patch=patch, fix_in=in_words_of(material.tool, patch, special=special)
-    )
+    keys = _own_keys((own.set_in if own else None) or cause.set_in, material)
+    written = in_words_of(material.tool, patch, special=special)
+    if material.tool in tools() and keys:
+        shown = tuple(tools()[material.tool].form_line(key, value) for key, value in keys.items())
+        written[material.tool] = written.get(material.tool, ()) + shown
+    return Advice(fix=f"{fix} {said}" if fix else said, patch=patch, fix_in=written, own_keys=keys)
+
+
+def _mends(path: str, value: Scalar, known: Mapping[str, Leaf]) -> bool:
+    """Say whether a setting is to be changed: none is loosened that is already as tight, or taken out where none is."""
+    present = known.get(path, ...)
+    if isinstance(present, int | float) and isinstance(value, int | float) and not isinstance(present, bool):
+        return not (path in _AT_MOST and present <= value or path in _AT_LEAST and present >= value) and present != value
+    given = path in known or (value is not None and path not in _ONLY_WHERE_KNOWN)
+    return given and present != value
+
+
+def _own_keys(keys: Mapping[str, Mapping[str, Scalar]], material: Material) -> dict[str, Scalar]:
+    """Choose the keys of this run's tool; what is to be taken out must be there."""
+    values = material.values
+    wanted = keys.get(material.tool or "", {})
+    return {key: value for key, value in wanted.items()
+            if values.get(key, ...) != value and (value is not None or key in values)}  # fmt: skip
 
 
 def in_words_of(

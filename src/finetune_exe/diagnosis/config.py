@@ -13,10 +13,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from finetune_exe.diagnosis.tools import Form, Key, tool_of_keys, tool_of_text, tools
+from finetune_exe.diagnosis.script import read_script, set_in_script
+from finetune_exe.diagnosis.tools import Form, Key, settings_of, tool_of_keys, tool_of_text, tools
 from finetune_exe.domain.values import Scalar
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
+_PLAIN_TRAINERS = {"trl", "transformers"}
+"""Tools whose scripts train every weight unless they speak of adapters."""
 _LARGEST = 1 << 20
 _MOST_LEAVES = 5000
 _MOST_PARTS, _MOST_WRITTEN = 200_000, 2_000
@@ -39,8 +42,25 @@ class Config:
     @property
     def settings(self) -> dict[str, Scalar]:
         """The settings of our plan that it holds, by dotted path."""
-        known = tools()[self.tool].keys.items() if self.tool else ()
-        return {path: key.meant(self.values[key.name]) for path, key in known if key.name in self.values}
+        known = tools()[self.tool].keys if self.tool else {}
+        found = {path: key.default for path, key in known.items() if key.default is not None}
+        found |= settings_of(self.tool, self.values)
+        if self.form == "python" and self.tool in _PLAIN_TRAINERS and "peft" not in self.text.lower():
+            found.setdefault("method.kind", "full")
+        return found
+
+    def line_of(self, path: str) -> int | None:
+        """Give the line, from 1, in which a setting of our plan, or a key, is given; None where none is."""
+        key = tools()[self.tool].keys.get(path) if self.tool else None
+        names = (*key.others, key.script, key.name) if key else (path,)
+        name = next((name for name in names if name in self.values), None)
+        if name is None:
+            return None
+        if self.form == "python" and (script := read_script(self.text)):
+            return script.told[name].line if name in script.told else None
+        last = re.escape(name.rpartition(".")[2])
+        found = re.search(rf"(?m)^[^#\n]*?(?<![\w.]){last}[\"']?(?:\s*[:=]|\s)", self.text)
+        return self.text.count("\n", 0, found.start()) + 1 if found else None
 
 
 def read_config(path: Path) -> Config | None:
@@ -56,14 +76,22 @@ def read_config(path: Path) -> Config | None:
     return Config(path=path, form=form, text=text, tool=tool or tool_of_keys(values), values=values)  # type: ignore[arg-type]
 
 
-def changed(config: Config, patch: Mapping[str, Scalar]) -> str:
-    """Write the configuration with settings of our plan changed, all other lines as they were."""
+def changed(config: Config, patch: Mapping[str, Scalar], *, own_keys: Mapping[str, Scalar] | None = None) -> str:
+    """Write the configuration with settings of our plan, and the tool's own keys, changed; other lines as they were."""
     text = config.text
     known: Mapping[str, Key] = tools()[config.tool].keys if config.tool else {}
     for path, value in patch.items():
-        if path in known:
-            key = known[path]
-            text = _set(text, config.form, key.name, key.written(value))
+        if path not in known:
+            continue
+        key = known[path]
+        others = [name for name in key.others if name in config.values]
+        for name in others:
+            text = _set(text, config.form, name, key.others[name].get(str(value), value), add=False)
+        if not others or key.name in config.values or key.values:
+            own = (key.script if config.form == "python" else None) or key.name
+            text = _set(text, config.form, own, key.written(value))
+    for name, value in (own_keys or {}).items():
+        text = _set(text, config.form, name, value)
     return text
 
 
@@ -82,6 +110,8 @@ def _parse(text: str, form: Form) -> dict[str, Scalar]:
             content: Any = YAML(typ="safe", pure=True).load(text)
         elif form == "json":
             content = json.loads(text)
+        elif form == "python" and (script := read_script(text)):
+            return {name: told.value for name, told in script.told.items()}
         else:
             return {name: read_value(value) for name, value in reversed(_ASSIGNED.findall(text))}
     except (YAMLError, ValueError, RecursionError, AttributeError, KeyError):
@@ -135,12 +165,14 @@ def read_value(value: str) -> Scalar:
     return bare
 
 
-def _set(text: str, form: Form, name: str, value: Scalar) -> str:
+def _set(text: str, form: Form, name: str, value: Scalar, *, add: bool = True) -> str:
     match form:
         case "json":
             return _set_json(text, name, value)
         case "yaml":
             return _set_yaml(text, name.split("."), value)
+        case "python" if read_script(text):
+            return set_in_script(text, name, value, add=add)
         case "python":
             found = re.compile(rf"(?<![\w.])({re.escape(name.rsplit('.', 1)[-1])}\s*=\s*)([^\s,)]+)")
             return found.sub(lambda m: f"{m[1]}{value!r}", text, count=1)

@@ -39,7 +39,7 @@ def judge(series: Series) -> Judgement | None:
     still falling, flat, nothing wrong.
     """
     train, evaluation = series.train, series.evaluation
-    for look in (_not_finite, _zero, _diverging):
+    for look in (_not_finite, _hidden, _zero, _diverging):
         found = look(series)
         if found:
             return found
@@ -79,10 +79,29 @@ def _not_finite(series: Series) -> Judgement | None:
         counts = f"{len(bad)} of {len(series.train)} train losses are not finite, the first at {_at(bad[0])}"
         return Judgement(label="nan_loss", confidence=0.95, evidence=(counts,))
     num_bad = _num_bad_evaluations(series)
-    if not num_bad or _zero(series):
+    if not num_bad or _hidden(series) or _zero(series):
         return None
     counts = f"{num_bad} of {len(series.evaluation)} validation losses are not finite while every train loss is"
     return Judgement(label="nan_eval", confidence=0.9, evidence=(counts,))
+
+
+def hidden_losses(series: Series) -> list[Point]:
+    """List the points whose loss was not finite and was logged as 0: their gradients are not, and some came before.
+
+    Source: transformers' Trainer, logging_nan_inf_filter.
+    """
+    points = [p for p in series.points if p.train_loss is not None]
+    bad = [p for p in points if p.train_loss == 0 and p.grad_norm is not None and not math.isfinite(p.grad_norm)]
+    learned = any(p.train_loss for p in points[: points.index(bad[0])]) if bad else False
+    return bad if learned and len(bad) > 1 else []
+
+
+def _hidden(series: Series) -> Judgement | None:
+    bad = hidden_losses(series)
+    if not bad:
+        return None
+    said = f"{len(bad)} of {len(series.train)} train losses are logged as 0 with a gradient norm that is no number"
+    return Judgement(label="nan_loss", confidence=0.95, evidence=(f"{said}, the first at {_at(bad[0])}",))
 
 
 def _num_bad_evaluations(series: Series) -> int:

@@ -29,6 +29,8 @@ _EXCURSION = 0.86
 _FORGETTING = 0.8
 """How sure general text that became unlikely makes of forgetting."""
 _SUSPICION_BESIDE_FAILURE = 0.5
+_SEEN_IN_LOSSES = {"lr_divergence", "overfitting", "underfitting", "nan_loss"}
+"""Causes that a course of losses would show."""
 _MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "rl_loss_not_informative"}  # fmt: skip
@@ -91,7 +93,9 @@ def _findings(material: Material, context: str) -> list[Finding]:
     failed = any(True for _ in scan.exceptions.decisive())
     judgement = _judged(material)
     shown = signals(material.series)
-    hits = [*scan.evidence(), *_told(scan, context, failed=failed), *_suspected(material, failed=failed)]
+    sound = judgement is not None and judgement.label in _SOUND
+    suspected = _suspected(material, failed=failed, sound=sound)
+    hits = [*scan.evidence(), *_told(scan, context, failed=failed), *suspected]
     weights = weigh(hits, failed=failed)
     if judgement and judgement.label not in _SOUND:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
@@ -116,11 +120,13 @@ def _findings(material: Material, context: str) -> list[Finding]:
 
 def _judged(material: Material) -> Judgement | None:
     """Judge the whole histories first; a rise in a mere log names its cause, the rate, rather than its shape."""
-    for series in material.histories:
+    logged = material.scan.metrics.series
+    histories = material.histories if material.series is not logged else []
+    for series in histories:
         judgement = judge(series)
         if judgement:
             return judgement
-    judgement = judge(material.scan.metrics.series)
+    judgement = judge(logged)
     if judgement and judgement.label == "divergence":
         return Judgement(label="lr_divergence", confidence=judgement.confidence, evidence=judgement.evidence)
     return judgement
@@ -138,8 +144,18 @@ def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *hinted_in(f"{prose}\n{context}")]
 
 
-def _suspected(material: Material, *, failed: bool) -> list[Hit]:
-    return [_weaker(hit, _SUSPICION_BESIDE_FAILURE if failed else 1.0) for hit in material.hits]
+def _suspected(material: Material, *, failed: bool, sound: bool) -> list[Hit]:
+    """Take what settings, adapters and answers show; what a setting makes likely counts less once losses were seen.
+
+    Where the losses are sound, they refute what such a setting would have done to them.
+    """
+    hits = []
+    for hit in material.hits:
+        refuted = hit.setting is not None and sound and hit.label in _SEEN_IN_LOSSES
+        if not refuted:
+            beside = failed or (sound and hit.setting is not None)
+            hits.append(_weaker(hit, _SUSPICION_BESIDE_FAILURE if beside else 1.0))
+    return hits
 
 
 def _weaker(hit: Hit, factor: float) -> Hit:
@@ -177,7 +193,7 @@ def _finding(
         label=label,
         confidence=round(confidence, 2),
         title=cause.places[place].title if place and place in cause.places else cause.title,
-        evidence=tuple(_evidence(label, own, judgement, mine)),
+        evidence=tuple(_evidence(label, own, judgement, mine, source=material.series.source)),
         cause=cause.cause,
         fix=advice.fix,
         patch=advice.patch,
@@ -185,6 +201,7 @@ def _finding(
         since_step=mine[0].step if mine else None,
         effect=mine[0].effect if mine and math.isfinite(mine[0].effect) else None,
         fix_in=advice.fix_in,
+        own_keys=advice.own_keys,
         proof=cause.proof,
         questions=cause.questions,
         sources=cause.sources[:3],
@@ -192,7 +209,7 @@ def _finding(
 
 
 def _evidence(
-    label: str, own: Sequence[Hit], judgement: Judgement | None, mine: Sequence[Signal]
+    label: str, own: Sequence[Hit], judgement: Judgement | None, mine: Sequence[Signal], *, source: str
 ) -> Iterator[Evidence]:
     """Quote the strongest lines first, each once, then the figures of the curve."""
     quoted = dict.fromkeys((hit.line, quote(f"{hit.source} {hit.text}" if hit.source else hit.text)) for hit in own)
@@ -201,7 +218,8 @@ def _evidence(
         yield from (Evidence(line=None, text=figure) for figure in judgement.evidence)
     for signal in mine[:2]:
         since = "" if signal.step is None else f", from step {signal.step:g} on"
-        yield Evidence(line=None, text=f"{signal.text}{since}")
+        where = f"{source}: " if source and signal.line is not None else ""
+        yield Evidence(line=signal.line, text=f"{where}{signal.text}{since}")
 
 
 def _drawn(series: Series, key: str) -> tuple[tuple[float, float], ...]:

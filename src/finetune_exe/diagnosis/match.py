@@ -63,6 +63,8 @@ class Hit:
     """Which of several processes wrote it."""
     raised: bool = False
     """Whether it stands in an exception that says why."""
+    setting: str | None = None
+    """The setting that makes it likely, where that is all that speaks for it."""
 
 
 @dataclass(slots=True)

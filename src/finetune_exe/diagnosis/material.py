@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from finetune_exe.diagnosis.artefacts import ADAPTERS, look_at_adapter, look_at_answers, look_at_samples
+from finetune_exe.diagnosis.chat_template import look_at_template
 from finetune_exe.diagnosis.checks import suspicions
 from finetune_exe.diagnosis.config import SUFFIXES, Config, read_config, read_value
 from finetune_exe.diagnosis.match import Hit, Scan
@@ -15,7 +16,7 @@ from finetune_exe.diagnosis.read import Line, nothing_to_diagnose, quote, read_f
 from finetune_exe.diagnosis.series import Series, read_run_events, read_trainer_state
 from finetune_exe.diagnosis.sieve import Sieve
 from finetune_exe.diagnosis.tensorboard import read_event_file
-from finetune_exe.diagnosis.tools import tool_of_keys, tool_of_text, tools
+from finetune_exe.diagnosis.tools import settings_of, tool_of_keys, tool_of_text, tools
 from finetune_exe.domain.events import (
     AnyEvent,
     BatchShrunk,
@@ -73,16 +74,17 @@ class Material:
         """The settings of our plan that the tool's words come to, by dotted path."""
         values = self.values
         tool = self.tool if self.tool in tools() else tool_of_keys(values) or "transformers"
-        known = tools()[tool].keys if tool else {}
-        found = {path: key.meant(values[key.name]) for path, key in known.items() if key.name in values}
+        found = settings_of(tool, values)
         for config in self.configs:
             found |= config.settings
         return found
 
     @property
     def series(self) -> Series:
-        """The fullest course of losses."""
-        return next((series for series in self.histories if series.points), self.scan.metrics.series)
+        """The fullest course of losses: a whole history, or a log that goes on after it."""
+        logged = self.scan.metrics.series
+        whole = next((series for series in self.histories if series.points), logged)
+        return logged if len(logged.points) > 1.1 * len(whole.points) else whole
 
 
 def gather(paths: Sequence[Path], *, stdin: BinaryIO | None = None) -> Material:
@@ -106,17 +108,25 @@ def gather(paths: Sequence[Path], *, stdin: BinaryIO | None = None) -> Material:
             _read_folder(path, material)
         else:
             _read_file(path, material)
-    if material.values:
-        material.hits += suspicions(material.values, material.settings)
+    material.hits += _suspicions(material)
     return material
+
+
+def _suspicions(material: Material) -> Iterator[Hit]:
+    """Say what the settings make likely, each with the line of the configuration that gives it."""
+    if not material.values:
+        return
+    for hit in suspicions(material.values, material.settings):
+        places = ((config, config.line_of(hit.setting or "")) for config in material.configs)
+        config, line = next(((config, line) for config, line in places if line is not None), (None, None))
+        yield replace(hit, line=line, text=f"{config.path.name}: {hit.text}" if config else hit.text)
 
 
 def gather_words(text: str) -> Material:
     """Take a description as all there is."""
     material = Material(names=["the description"])
     material.scan.read(read_text(text, where="the description"), Sieve())
-    if material.values:
-        material.hits += suspicions(material.values, material.settings)
+    material.hits += _suspicions(material)
     return material
 
 
@@ -196,9 +206,11 @@ def _read_settings(path: Path, material: Material) -> None:
 def _read_folder(folder: Path, material: Material) -> None:
     """Read a run's folder, ours or one that another program wrote."""
     found = list(_worth_reading(folder))
-    if not any(file.name == "trainer_state.json" for file in found):
-        states = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda state: state.stat().st_mtime)
-        found += states[-1:]
+    output = _last_checkpoint(folder)
+    if output is not None:
+        names = ("trainer_state.json", *ADAPTERS)
+        known = set(found)
+        found += [file for name in names if (file := output / name).is_file() and file not in known]
     if not found:
         what = "the folder holds no events, trainer_state.json, log, configuration, adapter or answers"
         raise nothing_to_diagnose(what, where=str(folder))
@@ -211,6 +223,8 @@ def _read_folder(folder: Path, material: Material) -> None:
             material.names[-1] += f" (left out: {fault.what})"
     if faults and len(faults) == len(found[:_MOST_FILES]):
         raise faults[0]
+    for saved in dict.fromkeys((folder, output or folder)):
+        material.hits += look_at_template(saved)
     if (folder / "plan.yaml").is_file():
         try:
             material.plan, material.plan_path = read_plan(folder / "plan.yaml"), folder / "plan.yaml"
@@ -226,11 +240,20 @@ def _worth_reading(folder: Path) -> Iterator[Path]:
     yield from (file for file in files if file.is_file() and file.stat().st_size)
     if own.is_file():
         return
-    for pattern in ("*.yaml", "*.yml", "*.json"):
+    for pattern in ("*.yaml", "*.yml", "*.json", "*.py", "*.sh"):
         for file in sorted(folder.glob(pattern)):
             config = read_config(file) if file.name != "plan.yaml" else None
-            if config is not None and config.tool:
+            if config is not None and config.tool and settings_of(config.tool, config.values):
                 yield file
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Find the newest folder with a trainer's state in or below a folder, up to three levels down."""
+    if (folder / "trainer_state.json").is_file() or (folder / "events.jsonl").is_file():
+        return None
+    patterns = ("*/trainer_state.json", "*/checkpoint-*/trainer_state.json", "*/*/checkpoint-*/trainer_state.json")
+    states = [state for pattern in patterns for state in folder.glob(pattern) if state.is_file()]
+    return max(states, key=lambda state: (state.stat().st_mtime, state.parent.name)).parent if states else None
 
 
 def _content(path: Path) -> bytes:

@@ -46,6 +46,8 @@ class Point:
     """Steps, samples or tokens per second, whichever the tool logs."""
     memory: float | None = None
     """As logged, in whatever unit."""
+    line: int | None = None
+    """Line of the file it stands in."""
 
     @property
     def odd(self) -> bool:
@@ -59,6 +61,8 @@ class Series:
 
     points: list[Point] = field(default_factory=list)
     planned_epochs: float | None = None
+    source: str = ""
+    """Name of the file it was read from."""
     rewards: bool = False
     """Whether rewards or preference margins were logged: a loss then says little by itself."""
 
@@ -129,7 +133,7 @@ class SeriesFinder:
         if _SUMMARY.search(line.text):
             return Kind.KEPT
         self.series.rewards |= bool(_REWARD.search(line.text))
-        self.series.add(_point(values))
+        self.series.add(_point(values, line=line.number))
         return Kind.METRIC if "eval_loss" not in values else Kind.KEPT
 
 
@@ -147,8 +151,9 @@ def _name(key: str) -> str:
     return "step" if _STEP.search(key) else key
 
 
-def _point(values: Mapping[str, float]) -> Point:
+def _point(values: Mapping[str, float], *, line: int | None = None) -> Point:
     return Point(
+        line=line,
         step=values.get("step"),
         train_loss=values.get("loss"),
         eval_loss=values.get("eval_loss"),
@@ -173,34 +178,52 @@ def read_trainer_state(path: Path, content: bytes) -> Series:
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
         raise nothing_to_diagnose("it has no log_history", where=str(path))
-    series = Series(planned_epochs=_number(state.get("num_train_epochs")))
-    for entry in history:
+    series = Series(planned_epochs=_number(state.get("num_train_epochs")), source=path.name)
+    for entry, line in zip(history, _lines_of_entries(content), strict=False):
         if not isinstance(entry, dict):
             continue
         series.rewards |= any(_REWARD.search(str(key)) for key in entry)
         values = {name: number for name, number in _numbers(entry) if number is not None}
         if {"loss", "eval_loss"} & values.keys() and "train_runtime" not in entry:
-            series.points.append(_point(values))
+            series.points.append(_point(values, line=line))
     if not series.points:
         raise nothing_to_diagnose("its log_history holds no loss", where=str(path))
     return series
 
 
+def _lines_of_entries(content: bytes) -> Iterator[int]:
+    """Give the line, from 1, in which each entry of the history begins."""
+    text = content.decode("utf-8", "replace")
+    decoder = json.JSONDecoder()
+    place = text.index("[", text.index('"log_history"')) + 1
+    line = text.count("\n", 0, place) + 1
+    while True:
+        gap = re.compile(r"[\s,]*").match(text, place)
+        begin = gap.end() if gap else place
+        line += text.count("\n", place, begin)
+        if text[begin : begin + 1] in ("]", ""):
+            return
+        yield line
+        _, place = decoder.raw_decode(text, begin)
+        line += text.count("\n", begin, place)
+
+
 def read_run_events(events: Sequence[AnyEvent]) -> Series:
     """Read the events of one of our own runs; what a resumed run did again replaces what it did before."""
     points: list[Point] = []
-    for event in events:
+    for line, event in enumerate(events, 1):
         if not isinstance(event, StepFinished | Evaluated | GeneralTextMeasured):
             continue
         while points and (points[-1].step or 0) > event.step:
             points.pop()
         if isinstance(event, Evaluated):
-            points.append(Point(step=event.step, epoch=event.epoch, eval_loss=event.validation_loss))
+            points.append(Point(line=line, step=event.step, epoch=event.epoch, eval_loss=event.validation_loss))
         elif isinstance(event, GeneralTextMeasured):
-            points.append(Point(step=event.step, general_loss=event.loss))
+            points.append(Point(line=line, step=event.step, general_loss=event.loss))
         else:
             points.append(
                 Point(
+                    line=line,
                     step=event.step,
                     epoch=event.epoch,
                     train_loss=event.loss,
@@ -208,7 +231,7 @@ def read_run_events(events: Sequence[AnyEvent]) -> Series:
                     learning_rate=event.learning_rate,
                 )
             )
-    return Series(points=points)
+    return Series(points=points, source="events.jsonl")
 
 
 def _numbers(entry: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from finetune_exe.diagnosis.curves import DIVERGED, MIN_EVALUATIONS, RISE, noise, smooth
+from finetune_exe.diagnosis.curves import DIVERGED, MIN_EVALUATIONS, RISE, hidden_losses, noise, smooth
 from finetune_exe.diagnosis.series import Point, Series
 
 _SPIKE_DEVIATIONS = 8.0
@@ -29,6 +29,7 @@ Source: PEFT's comparison of methods (knowledge/methods.toml): the loss on Wikip
 settings and by 0.31 at too high a rate."""
 _FEW = 8
 _EXCURSION = 1.5
+_CLEAR = 4.0
 _GUESSING = 13.8
 """Loss in nats of guessing among a million tokens, more than any vocabulary has."""
 
@@ -43,6 +44,8 @@ class Signal:
     effect: float
     """How large it is; `text` says of what."""
     text: str
+    line: int | None = None
+    """Line of the file in which it began."""
 
 
 def signals(series: Series) -> tuple[Signal, ...]:
@@ -57,7 +60,16 @@ def _not_finite(series: Series) -> Iterator[Signal]:
         if bad:
             share = len(bad) / len(values)
             text = f"{len(bad)} of {len(values)} {name} values are not finite"
-            yield Signal(name=f"{name.replace(' ', '_')}_not_finite", step=bad[0].step, effect=share, text=text)
+            yield _began(f"{name.replace(' ', '_')}_not_finite", bad[0], effect=share, text=text)
+
+
+def _hidden(series: Series) -> Iterator[Signal]:
+    """Find losses that the program wrote down as 0 because they were no numbers."""
+    bad = hidden_losses(series)
+    if bad:
+        before = [p.train_loss for p in series.points if p.train_loss][-1]
+        text = f"loss 0 with gradient norm {bad[0].grad_norm} stands for a loss that is no number; before it was {before:.4g}"
+        yield _began("train_loss_not_finite", bad[0], effect=len(bad) / len(series.train), text=text)
 
 
 def _overfitting(series: Series) -> Iterator[Signal]:
@@ -74,7 +86,7 @@ def _overfitting(series: Series) -> Iterator[Signal]:
     clear = median(after) - lowest > 2 * noise(losses) / math.sqrt(len(after))
     if rise >= RISE and clear:
         text = f"validation loss rises {100 * rise:.1f} % above its minimum {lowest:.4g}"
-        yield Signal(name="overfitting", step=found[where][0].step, effect=rise, text=text)
+        yield _began("overfitting", found[where][0], effect=rise, text=text)
 
 
 def _divergence(series: Series) -> Iterator[Signal]:
@@ -90,7 +102,7 @@ def _divergence(series: Series) -> Iterator[Signal]:
         return
     begun = next(i for i in range(where, len(losses)) if losses[i] > lowest + 0.25 * (end - lowest))
     text = f"train loss rises to {end / lowest:.2f} times its minimum {lowest:.4g}"
-    yield Signal(name="divergence", step=found[begun][0].step, effect=end / lowest, text=text)
+    yield _began("divergence", found[begun][0], effect=end / lowest, text=text)
 
 
 def _excursion(series: Series) -> Iterator[Signal]:
@@ -101,15 +113,18 @@ def _excursion(series: Series) -> Iterator[Signal]:
     losses = [loss for _, loss in found]
     start = median(losses[: max(1, min(3, len(losses) // 10))])
     high = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * start]
+    climbed = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * losses[0]]
+    if losses[0] < start and climbed and median(losses[i] for i in climbed) - losses[0] > _CLEAR * noise(losses):
+        start, high = losses[0], climbed  # the very first step threw it up
     guessing = [i for i in range(len(losses)) if losses[i] > _GUESSING]
     if len(guessing) >= max(3, len(losses) // 20) and len(high) < 3 and min(losses) < 0.5 * max(losses):
         text = f"{len(guessing)} train losses are above {_GUESSING}, worse than guessing among all tokens there are"
         effect = max(losses) / _GUESSING
-        yield Signal(name="excursion", step=found[guessing[0]][0].step, effect=effect, text=text)
+        yield _began("excursion", found[guessing[0]][0], effect=effect, text=text)
     if start > 0 and len(high) >= max(3, len(losses) // 20):
         peak = max(losses[i] for i in high)
         text = f"train loss climbs to {peak / start:.1f} times where it began, over {len(high)} points"
-        yield Signal(name="excursion", step=found[high[0]][0].step, effect=peak / start, text=text)
+        yield _began("excursion", found[high[0]][0], effect=peak / start, text=text)
 
 
 def _spikes(series: Series) -> Iterator[Signal]:
@@ -126,7 +141,7 @@ def _spikes(series: Series) -> Iterator[Signal]:
     if any(usual[i] > 0 for i in high) and len(high) <= len(losses) // 4:
         largest = max(losses[i] / usual[i] for i in high if usual[i] > 0)
         text = f"{len(high)} train losses stand out, the largest {largest:.2g} times its neighbours"
-        yield Signal(name="spikes", step=found[high[0]][0].step, effect=largest, text=text)
+        yield _began("spikes", found[high[0]][0], effect=largest, text=text)
 
 
 def _staircase(series: Series) -> Iterator[Signal]:
@@ -148,10 +163,10 @@ def _staircase(series: Series) -> Iterator[Signal]:
             drops.append((boundary, (drop - max(0.0, within)) / level))
     steep = [(boundary, drop) for boundary, drop in drops if drop > _STAIR]
     if steep and len(steep) >= 0.6 * len(drops):
-        first = next(p.step for p, _ in found if (p.epoch or 0) > steep[0][0])
+        first = next(p for p, _ in found if (p.epoch or 0) > steep[0][0])
         size = median([drop for _, drop in steep])
         text = f"train loss falls by {100 * size:.0f} % at {len(steep)} of {len(drops)} epoch borders, and not between"
-        yield Signal(name="staircase", step=first, effect=size, text=text)
+        yield _began("staircase", first, effect=size, text=text)
 
 
 def _plateau(series: Series) -> Iterator[Signal]:
@@ -164,7 +179,7 @@ def _plateau(series: Series) -> Iterator[Signal]:
     if start > 0 and abs(start - end) < RISE * start:
         change = (start - end) / start
         text = f"train loss changes by {100 * change:.1f} % over the whole run"
-        yield Signal(name="plateau", step=found[0][0].step, effect=change, text=text)
+        yield _began("plateau", found[0][0], effect=change, text=text)
 
 
 def _forgetting(series: Series) -> Iterator[Signal]:
@@ -177,7 +192,7 @@ def _forgetting(series: Series) -> Iterator[Signal]:
     if lost > FORGOTTEN:
         begun = next(point for point, loss in found if loss - before > FORGOTTEN)
         text = f"the loss of general text went from {before:.3f} to {found[-1][1]:.3f} nats a token"
-        yield Signal(name="forgetting", step=begun.step, effect=lost, text=text)
+        yield _began("forgetting", begun, effect=lost, text=text)
 
 
 def _still_falling(series: Series) -> Iterator[Signal]:
@@ -190,7 +205,7 @@ def _still_falling(series: Series) -> Iterator[Signal]:
     gained = 1 - losses[-1] / best if best > 0 else 0.0
     if gained >= RISE:
         text = f"the last third of the run still lowered validation loss by {100 * gained:.1f} %"
-        yield Signal(name="undertrained", step=found[split - 1][0].step, effect=gained, text=text)
+        yield _began("undertrained", found[split - 1][0], effect=gained, text=text)
 
 
 def _unsteady(series: Series) -> Iterator[Signal]:
@@ -211,9 +226,9 @@ def _norms(series: Series) -> Iterator[Signal]:
     if early > 0 and late > _NORM_GROWTH * early:
         begun = next(i for i, norm in enumerate(norms) if norm > 3 * early)
         text = f"gradient norm grows {late / early:.0f} times, from {early:.3g} to {late:.3g}"
-        yield Signal(name="gradient_growth", step=found[begun][0].step, effect=late / early, text=text)
+        yield _began("gradient_growth", found[begun][0], effect=late / early, text=text)
     if late == 0:
-        yield Signal(name="no_gradient", step=found[-1][0].step, effect=0.0, text="the gradient norm is exactly 0")
+        yield _began("no_gradient", found[-1][0], effect=0.0, text="the gradient norm is exactly 0")
 
 
 def _pace(series: Series) -> Iterator[Signal]:
@@ -226,7 +241,7 @@ def _pace(series: Series) -> Iterator[Signal]:
         if early > 0 and (late < _SLOWER * early if worse < 0 else late > _MEMORY_GROWTH * early):
             begun = next(i for i, v in enumerate(smooth(values)) if (v - early) * worse > 0.5 * abs(late - early))
             text = f"{key} goes from {early:.3g} to {late:.3g}"
-            yield Signal(name=name, step=found[begun][0].step, effect=late / early, text=text)
+            yield _began(name, found[begun][0], effect=late / early, text=text)
 
 
 def _scales(series: Series) -> Iterator[Signal]:
@@ -245,9 +260,13 @@ def _scales(series: Series) -> Iterator[Signal]:
 
 
 _LOOKS: tuple[Callable[[Series], Iterator[Signal]], ...] = (
-    _not_finite, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _forgetting, _still_falling,
+    _not_finite, _hidden, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _forgetting, _still_falling,
     _unsteady, _norms, _pace, _scales,
 )  # fmt: skip
+
+
+def _began(name: str, point: Point, *, effect: float, text: str) -> Signal:
+    return Signal(name=name, step=point.step, line=point.line, effect=effect, text=text)
 
 
 def _values(series: Series, key: str) -> list[tuple[Point, float]]:

@@ -93,6 +93,7 @@ class Place:
     """None takes the cause's."""
     patch: Mapping[str, Scalar] | None = None
     fix_in: Mapping[str, str] = field(default_factory=dict)
+    set_in: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,8 @@ class Cause:
     """Settings of our plan to be multiplied, where their present value is known."""
     fix_in: Mapping[str, str] = field(default_factory=dict)
     """What to write in a tool's own configuration, beyond what the patch says in its words."""
+    set_in: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    """Keys of a tool's own, with no counterpart in our plan, that mend it; None only where the key is given."""
     places: Mapping[str, Place] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     """Threads in which people had it."""
@@ -163,9 +166,15 @@ def _read(label: str) -> Cause:
         signs=tuple(Sign(**sign) for sign in entry.pop("signs", ())),
         tales=tuple(Tale(**tale | {"words": tuple(tale["words"])}) for tale in entry.pop("tales", ())),
         places={name: Place(**place) for name, place in entry.pop("places", {}).items()},
-        patch={path: None if value == "none" else value for path, value in entry.pop("patch", {}).items()},
+        patch=_with_none(entry.pop("patch", {})),
+        set_in={tool: _with_none(keys) for tool, keys in entry.pop("set_in", {}).items()},
         **entry,
     )
+
+
+def _with_none(keys: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Read "none" as None, which TOML cannot write."""
+    return {key: None if value == "none" else value for key, value in keys.items()}
 
 
 def _found(pattern: str, text: str) -> bool:

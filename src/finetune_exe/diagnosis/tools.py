@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -25,6 +25,13 @@ class Key:
     values: Mapping[str, Scalar] | None = None
     """How the tool writes our values; None writes them as they are."""
     inverse: bool = False
+    script: str | None = None
+    """What a script in Python calls it, with the call that takes it, where that differs."""
+    others: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    """Further keys that say the same where they are given, each with how it writes our values."""
+
+    default: Scalar | None = None
+    """What the tool takes where a configuration says nothing; None where we do not know."""
 
     def written(self, value: Scalar) -> Scalar:
         """Write our value in the tool's way."""
@@ -39,6 +46,15 @@ class Key:
         mine = {_named(theirs): ours for ours, theirs in (self.values or {}).items()}
         ours = mine.get(_named(value), value)
         return {"true": True, "false": False}.get(ours, ours) if isinstance(ours, str) else ours
+
+    def read(self, values: Mapping[str, Scalar]) -> tuple[Scalar] | None:
+        """Read our value out of a configuration, in a tuple, for it may be None; None where nothing says it."""
+        for name, meanings in self.others.items():
+            ours = [mine for mine, theirs in meanings.items() if theirs == values.get(name, ...)]
+            if name in values and (len(ours) == 1 or not meanings):
+                return (ours[0] if ours else values[name],)
+        name = next((name for name in (self.script, self.name) if name in values), None)
+        return None if name is None else (self.meant(values[name]),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +78,22 @@ class Tool:
         if key is None:
             return None
         written = key.written(value)
+        name = key.script or key.name if (form or self.form) == "python" else key.name
+        return self.form_line(name, written, form=form)
+
+    def form_line(self, name: str, written: Scalar, *, form: Form | None = None) -> str:
+        """Write one of the tool's own keys as a line of its configuration."""
         match form or self.form:
+            case "python" if name.startswith("."):
+                return f"no assignment to {name}"
             case "python":
-                return f"{key.name.rsplit('.', 1)[-1]}={written!r}"
+                return f"{name.rsplit('.', 1)[-1]}={written!r}"
             case "arguments":
-                return f"--{key.name} {_plain(written)}"
+                return f"--{name} {_plain(written)}"
             case "json":
-                return f'"{key.name}": {json.dumps(written)}'
+                return f'"{name}": {json.dumps(written)}'
             case _:
-                return f"{key.name}: {_plain(written)}"
+                return f"{name}: {_plain(written)}"
 
 
 @cache
@@ -92,12 +115,23 @@ def tool_of_keys(keys: Mapping[str, object]) -> str | None:
     return best if scores[best] >= 2 else None
 
 
+def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Say which settings of our plan a tool's own keys come to, by dotted path."""
+    known = tools()[tool].keys.items() if tool in tools() else ()
+    found = {path: said[0] for path, key in known if (said := key.read(values)) is not None}
+    warmup = found.get("schedule.warmup.fraction")
+    if isinstance(warmup, int | float) and warmup >= 1:  # the same key counts steps
+        found["schedule.warmup.steps"] = found.pop("schedule.warmup.fraction")
+    return found
+
+
 def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
     return Tool(
         name=name, title=entry["title"], form=entry["form"], log=re.compile(entry["log"], re.IGNORECASE),
         keys_seen=tuple(entry["keys_seen"]),
         keys={path: Key(name=key) if isinstance(key, str) else
-              Key(name=key["key"], values=key.get("values"), inverse=key.get("inverse", False))
+              Key(name=key["key"], values=key.get("values"), inverse=key.get("inverse", False),
+                  script=key.get("script"), others=key.get("others", {}), default=key.get("default"))
               for path, key in entry["keys"].items()},
     )  # fmt: skip
 

@@ -35,6 +35,8 @@ class Finding(Value):
     """How large it is; the evidence says of what."""
     fix_in: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """What to write in the tool's own configuration, by tool."""
+    own_keys: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Keys of the tool's own configuration, with no counterpart in our plan, that are to be set as well."""
     proof: str = ""
     """A check that would show whether it is this, and whether the fix held."""
     questions: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from finetune_exe.diagnosis.config import changed, difference
 from finetune_exe.diagnosis.diagnose import diagnose_material
 from finetune_exe.diagnosis.material import Material, gather
 from finetune_exe.diagnosis.redact import redact
+from finetune_exe.diagnosis.tools import tools
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import apply_settings, dump_plan, write_plan
@@ -38,7 +39,9 @@ class Debugged:
     @property
     def best(self) -> Finding | None:
         """The first finding that has something to change."""
-        return next((finding for finding in self.diagnosis.findings if finding.patch), None)
+        ours = self.material is not None and self.material.plan is not None
+        mending = (f for f in self.diagnosis.findings if f.patch or (f.own_keys and not ours))
+        return next(mending, None)
 
 
 def debug(
@@ -78,7 +81,7 @@ def patch_text(debugged: Debugged) -> str:
     if material.plan and material.plan_path:
         old, new = dump_plan(material.plan), dump_plan(mended_plan(debugged))
         return difference(old, new, name=material.plan_path.name)
-    diffs = [difference(config.text, changed(config, best.patch), name=config.path.name)
+    diffs = [difference(config.text, changed(config, best.patch, own_keys=best.own_keys), name=config.path.name)
              for config in material.configs if config.tool]  # fmt: skip
     if not any(diffs):
         raise _nothing_to_patch("no plan and no configuration that has these settings was given")
@@ -170,15 +173,28 @@ def _with_learning_rate(finding: Finding, plan: Plan) -> Finding:
         f"Learning rate {present:g} -> {better:g}: the best one for this model and method is expected between {low:g} "
         f"and {high:g} ({advised.source})."
     )
-    return finding.model_copy(
-        update={"fix": f"{said} {finding.fix}", "patch": finding.patch | {"optimizer.learning_rate": better}}
-    )
+    lines = {tool: tuple(_rewritten(tool, line, patched, better) for line in lines)
+             for tool, lines in finding.fix_in.items()}  # fmt: skip
+    patch = finding.patch | {"optimizer.learning_rate": better}
+    return finding.model_copy(update={"fix": f"{said} {finding.fix}", "patch": patch, "fix_in": lines})
+
+
+def _rewritten(tool: str, line: str, old: Scalar, new: object) -> str:
+    """Write the better learning rate where a line gives the other one."""
+    write = tools()[tool].write
+    better = write("optimizer.learning_rate", new) if isinstance(new, int | float) else None
+    return better if better and line == write("optimizer.learning_rate", old) else line
 
 
 def _inside(patched: float, present: float, interval: Interval) -> float:
-    """Bring a rate that is to fall or to rise into the range, but never past where it was."""
-    inside = min(max(patched, interval.low), interval.high)
-    return inside if (patched < present) == (inside < present) else patched
+    """Bring a rate that is to fall or to rise into the range, but never past where it was.
+
+    One that would go beyond the range is of a general rule, and the middle of the range knows this model better.
+    """
+    falls = patched < present
+    beyond = patched < interval.low if falls else patched > interval.high
+    inside = interval.mid if beyond else min(max(patched, interval.low), interval.high)
+    return inside if (inside < present) == falls else patched
 
 
 def _with_memory(finding: Finding, plan: Plan, *, ours: bool, tool: str | None) -> Finding:
@@ -221,7 +237,10 @@ def _plan_of_others(material: Material) -> Plan | None:
     from finetune_exe.workflow.estimates import wished_plan
 
     try:
-        find_model(model)  # known by name, so that nothing is asked of the hub
+        local = _local_model(model, material)
+        if local is None:
+            find_model(model)  # known by name, so that nothing is asked of the hub
+        model = model if local is None else str(local)
         plan = wished_plan(model, method=_method(material), hardware=_machine(material))
     except FineTuneError:
         return None
@@ -229,6 +248,12 @@ def _plan_of_others(material: Material) -> Plan | None:
         if path not in ("model.reference", "method.kind") and value is not None:
             plan = _with_setting(plan, path, value)
     return plan
+
+
+def _local_model(model: str, material: Material) -> Path | None:
+    """Find the folder that a configuration names, as seen from here or from beside it."""
+    places = (Path(), *(config.path.parent for config in material.configs))
+    return next((place / model for place in places if (place / model / "config.json").is_file()), None)
 
 
 def _with_setting(plan: Plan, path: str, value: Scalar) -> Plan:
