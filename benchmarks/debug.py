@@ -3,9 +3,9 @@
     python benchmarks/debug.py --runs [CASE ...] [--trl PYTHON] [--only trl|ours] [--keep FOLDER]
     python benchmarks/debug.py [--megabytes 300]
 
-The first makes every run of failing.py, asks for a diagnosis of its folder, applies the patch to that very run and makes
-it once more; TRL runs where a Python with it is named. Filling a disk takes the right to mount a small one. Printed is
-what debug.md shows.
+The first makes every run of failing.py, asks for a diagnosis of its folder, applies the patch to that very run and
+makes it once more; TRL runs where a Python with it is named. Filling a disk takes the right to mount a small one.
+Printed is what debug.md shows.
 """
 
 from __future__ import annotations
@@ -65,9 +65,12 @@ class Outcome(NamedTuple):
         return not self.status and learned and self.stops in (None, 1.0)
 
 
-def run(words: Sequence[str | Path], folder: Path, *, log: str | None = None, path: str | None = None) -> tuple[int, str]:
+def run(
+    words: Sequence[str | Path], folder: Path, *, log: str | None = None, path: str | None = None
+) -> tuple[int, str]:
     """Run a program in a folder; give its status and all it said, which also goes to a log."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | ({"PYTHONPATH": path} if path else {})
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"PYTHONPATH": path} if path else {}
     done = subprocess.run(list(map(str, words)), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.STDOUT, check=False, timeout=SECONDS)  # fmt: skip
     if log:
@@ -94,7 +97,7 @@ def train_ours(case: Case, folder: Path, plan: str) -> Outcome:
     """Train a plan; what the command says goes to a log beside the run."""
     name = "disk/run" if case.disk_mib else "run"
     shutil.rmtree(folder / name, ignore_errors=True)
-    status, said = fine_tune(folder, "train", plan, "--run", name, log="train.log")
+    status, _ = fine_tune(folder, "train", plan, "--run", name, log="train.log")
     events = folder / name / "events.jsonl"
     lines = [json.loads(line) for line in events.read_text().splitlines()] if events.is_file() else []
     course = [float(line["loss"]) for line in lines if line["event"] == "step"]
@@ -243,7 +246,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=300)
-    parser.add_argument("--runs", nargs="*", metavar="CASE", choices=[*CASES, []])
+    parser.add_argument("--runs", nargs="*", metavar="CASE", choices=CASES)
     parser.add_argument("--trl", metavar="PYTHON")
     parser.add_argument("--only", choices=["trl", "ours"])
     parser.add_argument("--keep", type=Path, metavar="FOLDER")

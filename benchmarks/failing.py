@@ -71,13 +71,14 @@ CASES = {
     "sound-full": Case("healthy: every weight", (), trl={**_TRL, **_EACH}, ours=_OURS),
     "sound-lora": Case("healthy: LoRA", (), trl={**_TRL, **_EACH}, lora="all-linear",
                        ours=(*_OURS, "method.kind=lora", "method.lora_rank=16", "schedule.epochs=9")),
-    "sound-one": Case("healthy: one epoch, no evaluation", (), trl={**_TRL, "save_strategy": "no", "num_train_epochs": 1},
+    "sound-one": Case("healthy: one epoch, no evaluation", (),
+                      trl={**_TRL, "save_strategy": "no", "num_train_epochs": 1},
                       ours=(*_OURS, "schedule.epochs=2"), count=192),
     "sound-bf16": Case("healthy: bfloat16", (), trl={**_TRL, **_EACH, "bf16": True},
                        ours=(*_OURS, "precision.base_dtype=bfloat16")),
 }  # fmt: skip
 
-_SCRIPT = '''{torch}from datasets import load_dataset
+_SCRIPT = """{torch}from datasets import load_dataset
 {peft}from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
@@ -100,7 +101,7 @@ trainer = SFTTrainer(
     processing_class=tokenizer,
 {adapter})
 trainer.train()
-'''
+"""
 _ADAPTER = '    peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="{}", task_type="CAUSAL_LM"),\n'
 
 
@@ -138,7 +139,8 @@ def write_models(folder: Path, tokenizer: Path) -> None:
 
 def _repeat(rng: random.Random) -> list[dict[str, str]]:
     word, times = rng.choice(WORDS), rng.randint(1, 3)
-    return [{"role": "user", "content": f"say {word} {times}"}, {"role": "assistant", "content": " ".join([word] * times)}]
+    asked, answer = f"say {word} {times}", " ".join([word] * times)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
 def conversations(kind: str, count: int) -> Iterator[tuple[str, str]]:
@@ -170,7 +172,8 @@ def write_trl(case: Case, folder: Path) -> None:
     assert case.trl is not None
     settings = "".join(f"    {key}={value!r},\n" for key, value in case.trl.items() if value is not None)
     script = _SCRIPT.format(
-        torch="import torch\n" if "torch" in case.load else "", peft="from peft import LoraConfig\n" if case.lora else "",
+        torch="import torch\n" if "torch" in case.load else "",
+        peft="from peft import LoraConfig\n" if case.lora else "",
         model=case.model, load=case.load, settings=settings, adapter=_ADAPTER.format(case.lora) if case.lora else "",
         output="disk/out" if case.disk_mib else "out",
     )  # fmt: skip

@@ -67,7 +67,8 @@ def _mends(path: str, value: Scalar, known: Mapping[str, Leaf]) -> bool:
     """Say whether a setting is to be changed: none is loosened that is already as tight, or taken out where none is."""
     present = known.get(path, ...)
     if isinstance(present, int | float) and isinstance(value, int | float) and not isinstance(present, bool):
-        return not (path in _AT_MOST and present <= value or path in _AT_LEAST and present >= value) and present != value
+        tight = (path in _AT_MOST and present <= value) or (path in _AT_LEAST and present >= value)
+        return not tight and present != value
     given = path in known or (value is not None and path not in _ONLY_WHERE_KNOWN)
     return given and present != value
 

@@ -31,7 +31,8 @@ def look_at_template(folder: Path) -> Iterator[Hit]:
         return
     if tokenizer.template is None or behind is None:
         return
-    unknown = [mark for mark in dict.fromkeys(_MARK.findall(tokenizer.template.source)) if not _is_token(tokenizer, mark)]
+    marks = dict.fromkeys(_MARK.findall(tokenizer.template.source))
+    unknown = [mark for mark in marks if tokenizer.tokenizer.token_to_id(mark) is None]
     stops = _stops(folder, tokenizer)
     ends = any(token in stops for token in tokenizer.encode(behind).ids)
     where = f"{folder.name}: the chat template"
@@ -54,10 +55,6 @@ def _behind_answer(tokenizer: ChatTokenizer) -> str | None:
     turns = (Message(role="user", content="1"), Message(role="assistant", content=_ANSWER))
     text = tokenizer.template.render(turns, answer_next=False, columns={})
     return text[text.rfind(_ANSWER) + len(_ANSWER) :] if _ANSWER in text else None
-
-
-def _is_token(tokenizer: ChatTokenizer, mark: str) -> bool:
-    return tokenizer.tokenizer.token_to_id(mark) is not None
 
 
 def _stops(folder: Path, tokenizer: ChatTokenizer) -> set[int]:

@@ -22,6 +22,7 @@ _FAMILIES = {
 }  # fmt: skip
 _HALF = ("fp16", "fp16.enabled", "torch_dtype", "dtype")
 _DTYPE = "precision.base_dtype"
+_RATE = "optimizer.learning_rate"
 
 
 def suspicions(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> Iterator[Hit]:
@@ -42,27 +43,28 @@ _Check = Callable[[Mapping[str, Scalar], Mapping[str, Scalar]], _Found]
 
 
 def _learning_rate(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Found:
-    rate = settings.get("optimizer.learning_rate")
+    rate = settings.get(_RATE)
     if isinstance(rate, str):
         try:
             float(rate)
         except ValueError:
             return
-        yield "lr_type_string", 0.55, f"the learning rate {rate!r} is text, not a number", "optimizer.learning_rate"
+        yield "lr_type_string", 0.55, f"the learning rate {rate!r} is text, not a number", _RATE
         return
     if not isinstance(rate, int | float) or isinstance(rate, bool):
         return
     kind = "lora" if _adapted(values, settings) else "full"
     if rate > _HIGHEST[kind]:
-        yield "lr_divergence", 0.5, f"learning rate {rate:g} is above what {kind} training is known to bear", "optimizer.learning_rate"
+        yield "lr_divergence", 0.5, f"learning rate {rate:g} is above what {kind} training is known to bear", _RATE
     elif 0 < rate < _LOWEST[kind]:
-        yield "underfitting", 0.5, f"learning rate {rate:g} is below what moves a model by {kind} training", "optimizer.learning_rate"
+        yield "underfitting", 0.5, f"learning rate {rate:g} is below what moves a model by {kind} training", _RATE
 
 
 def _length_of_training(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Found:
     warmup, epochs = settings.get("schedule.warmup.fraction"), settings.get("schedule.epochs")
     if isinstance(warmup, float) and warmup >= 0.3:
-        yield "underfitting", 0.4, f"the learning rate rises for {100 * warmup:.0f} % of all steps", "schedule.warmup.fraction"
+        text = f"the learning rate rises for {100 * warmup:.0f} % of all steps"
+        yield "underfitting", 0.4, text, "schedule.warmup.fraction"
     if isinstance(epochs, int | float) and epochs >= 10:
         yield "overfitting", 0.45, f"{epochs:g} passes over the same rows", "schedule.epochs"
 
@@ -78,7 +80,8 @@ def _template(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _
         yield "no_learning_wrong_template", 0.72, f"template {template} with the model {model}", "template"
     base = not re.search(r"instruct|chat|\bit\b|-it-|sft|dpo|hermes|vicuna|assistant|r1", model, re.IGNORECASE)
     if families and meant and base:
-        yield "no_learning_wrong_template", 0.4, f"the chat template {template} with {model}, which is no chat model", "template"
+        text = f"the chat template {template} with {model}, which is no chat model"
+        yield "no_learning_wrong_template", 0.4, text, "template"
 
 
 def _tokens(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Found:
@@ -95,12 +98,13 @@ def _memory(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Fo
     train = settings.get("batch.micro_batch_size")
     evaluation = values.get("per_device_eval_batch_size") or values.get("eval_batch_size")
     if isinstance(train, int) and isinstance(evaluation, int) and evaluation > 2 * train:
-        yield "oom", 0.3, f"evaluation takes {evaluation} rows at a time, training {train}", "per_device_eval_batch_size"
+        text = f"evaluation takes {evaluation} rows at a time, training {train}"
+        yield "oom", 0.3, text, "per_device_eval_batch_size"
 
 
 def _formats(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Found:
     model = str(settings.get("model.reference") or "").lower()
-    half = settings.get("precision.base_dtype") == "float16" or any(values.get(key) in (True, "float16") for key in _HALF)
+    half = settings.get(_DTYPE) == "float16" or any(values.get(key) in (True, "float16") for key in _HALF)
     if half and any(family in model for family in ("gemma", "qwen", "phi", "t5", "llama-3", "mistral")):
         yield "nan_loss", 0.45, f"float16 with {settings.get('model.reference')}, which was made in bfloat16", _DTYPE
     elif half:

@@ -122,7 +122,8 @@ def _zero(series: Series) -> Judgement | None:
         return _policy(points)
     dead = f"train loss is exactly 0 at {len(zeros)} of the last {len(tail)} points"
     norm = f", gradient norm {norms[0]:g}" if norms else ""
-    confidence = 0.9 if norms or _num_bad_evaluations(series) else 0.6
+    unclear = bool(norms) and not math.isfinite(norms[0])  # no number may be hidden behind the 0
+    confidence = 0.6 if unclear or not (norms or _num_bad_evaluations(series)) else 0.9
     return Judgement(label="loss_zero_masked", confidence=confidence, evidence=(dead + norm,))
 
 

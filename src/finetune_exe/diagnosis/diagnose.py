@@ -91,7 +91,7 @@ def _findings(material: Material, context: str) -> list[Finding]:
     """Weigh all evidence and keep what is likely enough to be worth reading."""
     scan = material.scan
     failed = any(True for _ in scan.exceptions.decisive())
-    judgement = _judged(material)
+    judgement = _judged_with_settings(material)
     shown = signals(material.series)
     sound = judgement is not None and judgement.label in _SOUND
     suspected = _suspected(material, failed=failed, sound=sound)
@@ -116,6 +116,17 @@ def _findings(material: Material, context: str) -> list[Finding]:
     if not findings or weights[ranked[0]] < 0.5:
         findings += _nothing_certain(material, judgement, shown, failed=failed, read=bool(findings))
     return sorted(findings, key=lambda finding: -finding.confidence)
+
+
+def _judged_with_settings(material: Material) -> Judgement | None:
+    """Judge the losses; a 0 with gradients that are no numbers is an overflow where float16 was used."""
+    judgement = _judged(material)
+    half = material.plan.precision.base_dtype if material.plan else material.settings.get("precision.base_dtype")
+    norms = [p.grad_norm for p in material.series.points if p.train_loss == 0 and p.grad_norm is not None]
+    no_number = bool(norms) and not any(map(math.isfinite, norms))
+    if judgement and judgement.label == "loss_zero_masked" and half == "float16" and no_number:
+        return Judgement(label="nan_loss", confidence=0.85, evidence=judgement.evidence)
+    return judgement
 
 
 def _judged(material: Material) -> Judgement | None:

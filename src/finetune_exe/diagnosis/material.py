@@ -37,6 +37,7 @@ _LOGS = ("*.log", "*.txt", "*.out", "*.err")
 _EVENTS = "events.out.tfevents"
 _ANSWERS = ("generated_predictions.jsonl", "predictions.jsonl", "answers.jsonl", "samples.jsonl", "generations.jsonl")
 _MOST_FILES = 40
+_SCRIPTS = {".py", ".sh"}
 _LARGEST_JSON = 1 << 28
 
 
@@ -211,6 +212,7 @@ def _read_folder(folder: Path, material: Material) -> None:
         names = ("trainer_state.json", *ADAPTERS)
         known = set(found)
         found += [file for name in names if (file := output / name).is_file() and file not in known]
+    found = _of_one_script(folder, found, output, material)
     if not found:
         what = "the folder holds no events, trainer_state.json, log, configuration, adapter or answers"
         raise nothing_to_diagnose(what, where=str(folder))
@@ -223,7 +225,7 @@ def _read_folder(folder: Path, material: Material) -> None:
             material.names[-1] += f" (left out: {fault.what})"
     if faults and len(faults) == len(found[:_MOST_FILES]):
         raise faults[0]
-    for saved in dict.fromkeys((folder, output or folder)):
+    for saved in dict.fromkeys((folder, folder / "model", output or folder)):
         material.hits += look_at_template(saved)
     if (folder / "plan.yaml").is_file():
         try:
@@ -245,6 +247,23 @@ def _worth_reading(folder: Path) -> Iterator[Path]:
             config = read_config(file) if file.name != "plan.yaml" else None
             if config is not None and config.tool and settings_of(config.tool, config.values):
                 yield file
+
+
+def _of_one_script(folder: Path, found: list[Path], output: Path | None, material: Material) -> list[Path]:
+    """Leave out scripts where several could have made the run, but the one that names where it went."""
+    scripts = [file for file in found if file.suffix in _SCRIPTS]
+    if len(scripts) < 2:
+        return found
+    mine = [file for file in scripts if output is not None and _names_output(file, folder, output)]
+    others = [file for file in scripts if len(mine) != 1 or file not in mine]
+    material.names += [f"{quote(str(file))} (left out: it may not be what made the run)" for file in others]
+    return [file for file in found if file not in others]
+
+
+def _names_output(script: Path, folder: Path, output: Path) -> bool:
+    config = read_config(script)
+    named = config.values.get("output_dir") if config else None
+    return isinstance(named, str) and (folder / named).resolve() in (output.resolve(), *output.resolve().parents)
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

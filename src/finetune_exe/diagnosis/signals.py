@@ -68,7 +68,7 @@ def _hidden(series: Series) -> Iterator[Signal]:
     bad = hidden_losses(series)
     if bad:
         before = [p.train_loss for p in series.points if p.train_loss][-1]
-        text = f"loss 0 with gradient norm {bad[0].grad_norm} stands for a loss that is no number; before it was {before:.4g}"
+        text = f"loss 0 with gradient norm {bad[0].grad_norm} stands for a loss that is no number, after {before:.4g}"
         yield _began("train_loss_not_finite", bad[0], effect=len(bad) / len(series.train), text=text)
 
 
@@ -260,8 +260,8 @@ def _scales(series: Series) -> Iterator[Signal]:
 
 
 _LOOKS: tuple[Callable[[Series], Iterator[Signal]], ...] = (
-    _not_finite, _hidden, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _forgetting, _still_falling,
-    _unsteady, _norms, _pace, _scales,
+    _not_finite, _hidden, _divergence, _excursion, _overfitting, _spikes, _staircase, _plateau, _forgetting,
+    _still_falling, _unsteady, _norms, _pace, _scales,
 )  # fmt: skip
 
 
