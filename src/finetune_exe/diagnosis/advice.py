@@ -18,6 +18,8 @@ _HIGHEST_FACTOR = 10
 _AT_MOST = {"optimizer.max_grad_norm", "schedule.epochs", "checkpoints.keep_last"}
 _AT_LEAST = {"schedule.warmup.fraction", "method.lora_dropout", "data.max_length"}
 """Settings that a patch only lowers, or only raises."""
+_LOOKS_TO_STOP = 3
+"""Looks at the validation loss under which stopping early decides nothing."""
 _ONLY_WHERE_KNOWN = {"data.max_length"}
 _SHOWN_TOOLS = ("trl", "axolotl", "llamafactory")
 
@@ -53,11 +55,14 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
             patch[path] = _scaled(path, present, factor, known)
     if "schedule.epochs" in patch and stop is not None:
         patch["schedule.epochs"] = stop
+        looks = known.get("checkpoints.evaluations_per_epoch")
+        if isinstance(looks, int | float) and looks * stop <= _LOOKS_TO_STOP:
+            patch.pop("checkpoints.early_stopping_patience", None)
     said = own.fix if own and own.fix else cause.fix
     special = dict(cause.fix_in) | dict(own.fix_in if own else {})
     keys = _own_keys((own.set_in if own else None) or cause.set_in, material)
     written = in_words_of(material.tool, patch, special=special)
-    if material.tool in tools() and keys:
+    if material.tool and keys:
         shown = tuple(tools()[material.tool].form_line(key, value) for key, value in keys.items())
         written[material.tool] = written.get(material.tool, ()) + shown
     return Advice(fix=f"{fix} {said}" if fix else said, patch=patch, fix_in=written, own_keys=keys)

@@ -43,7 +43,7 @@ class Config:
     def settings(self) -> dict[str, Scalar]:
         """The settings of our plan that it holds, by dotted path."""
         known = tools()[self.tool].keys if self.tool else {}
-        found = {path: key.default for path, key in known.items() if key.default is not None}
+        found: dict[str, Scalar] = {path: key.default for path, key in known.items() if key.default is not None}
         found |= settings_of(self.tool, self.values)
         if self.form == "python" and self.tool in _PLAIN_TRAINERS and "peft" not in self.text.lower():
             found.setdefault("method.kind", "full")

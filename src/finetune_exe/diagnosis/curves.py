@@ -170,7 +170,7 @@ def _judge_validation(series: Series, losses: Sequence[float]) -> Judgement:
     end = losses[-1] if after < 4 else median(losses[-2:])
     rise = end / lowest - 1 if lowest > 0 else 0.0
     first_train, last_train = _ends(series.train) if series.train else (math.inf, 0.0)
-    learning = last_train < first_train
+    learning = not series.train or last_train < min(first_train, series.train[0])  # the first steps may throw it up
     place = f"evaluation {where + 1} of {len(losses)}"
     shown = f"validation loss ends {100 * rise:.1f} % above its minimum {lowest:.4g} ({place})"
     jumps = _jumps(losses)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from finetune_exe.diagnosis.advice import advise
 from finetune_exe.diagnosis.curves import Judgement, judge
@@ -31,6 +31,7 @@ _FORGETTING = 0.8
 _SUSPICION_BESIDE_FAILURE = 0.5
 _SEEN_IN_LOSSES = {"lr_divergence", "overfitting", "underfitting", "nan_loss"}
 """Causes that a course of losses would show."""
+_OWN_ERROR = "error[FT-"
 _MOST_DRAWN = 200
 _SOUND = {"healthy", "train_only_falling", "undertrained", "mild_overfitting", "memorisation_suspected", "plateau",
           "rl_loss_not_informative"}  # fmt: skip
@@ -145,7 +146,7 @@ def _judged(material: Material) -> Judgement | None:
 
 def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     """Read descriptions: the input itself where it is short and no traceback, and the context beside it."""
-    if scan.prose is None or failed:
+    if scan.prose is None or failed or any(_OWN_ERROR in line for line in scan.prose):
         return [_weaker(hit, _CONTEXT_WEIGHT) for hit in tales_in(context)]
     prose = "\n".join(scan.prose)
     told = tales_in(prose)
@@ -182,12 +183,32 @@ def _nothing_certain(
         last = list(scan.exceptions.decisive())[-1]
         hit = Hit(label="unknown_error", strength=0.4, text=last.text, line=last.number, source=last.source)
         yield _finding("unknown_error", 0.4, [hit], None, shown, material)
+    elif not read and (own := _own_error(scan)):
+        hit = Hit(label="unknown_error", strength=0.4, text=own.what, line=own.line)
+        found = _finding("unknown_error", 0.4, [hit], None, shown, material)
+        yield found.model_copy(update={"fix": own.fix}) if own.fix else found
     elif judgement and judgement.label in _SOUND:
         yield _finding(judgement.label, judgement.confidence, [], judgement, shown, material)
     elif not read:
         said = f"{scan.num_lines} lines read, no exception, no known wording of a failure, too few losses to judge"
         hit = Hit(label="not_recognised", strength=0.1, text=said, line=None)
         yield _finding("not_recognised", 0.1, [hit], None, (), material)
+
+
+class _OwnError(NamedTuple):
+    """What an error of this program says."""
+
+    line: int | None
+    what: str
+    fix: str
+
+
+def _own_error(scan: Scan) -> _OwnError | None:
+    """Find an error of this program in a short text, which says itself what to do."""
+    lines = scan.prose or []
+    what = next((line for line in lines if _OWN_ERROR in line), None)
+    fix = next((line.partition("fix:")[2].strip() for line in lines if line.lstrip().startswith("fix:")), "")
+    return _OwnError(None, what, fix) if what else None
 
 
 def _finding(

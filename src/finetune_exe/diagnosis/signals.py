@@ -27,6 +27,8 @@ FORGOTTEN = 0.25
 
 Source: PEFT's comparison of methods (knowledge/methods.toml): the loss on Wikipedia rises by 0.03 to 0.05 with sound
 settings and by 0.31 at too high a rate."""
+_KNEW = 5.0
+"""Loss of general text in nats a token above which a model knew nothing of it that it could forget."""
 _FEW = 8
 _EXCURSION = 1.5
 _CLEAR = 4.0
@@ -189,7 +191,7 @@ def _forgetting(series: Series) -> Iterator[Signal]:
         return
     before = found[0][1]
     lost = min(loss for _, loss in found[-2:]) - before
-    if lost > FORGOTTEN:
+    if lost > FORGOTTEN and before < _KNEW:
         begun = next(point for point, loss in found if loss - before > FORGOTTEN)
         text = f"the loss of general text went from {before:.3f} to {found[-1][1]:.3f} nats a token"
         yield _began("forgetting", begun, effect=lost, text=text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from finetune_exe.diagnosis.series import Point, Series
 
@@ -26,7 +27,7 @@ _TAGS = {
 
 def read_event_file(path: Path) -> Series:
     """Read the losses of a TensorBoard file; a torn last record, as a killed run leaves it, is passed over."""
-    steps: dict[int, dict[str, float]] = {}
+    steps: dict[int, dict[str, Any]] = {}
     for record in _records(path):
         step, values = _event(record)
         for tag, value in values:

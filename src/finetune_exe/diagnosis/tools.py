@@ -53,8 +53,8 @@ class Key:
             ours = [mine for mine, theirs in meanings.items() if theirs == values.get(name, ...)]
             if name in values and (len(ours) == 1 or not meanings):
                 return (ours[0] if ours else values[name],)
-        name = next((name for name in (self.script, self.name) if name in values), None)
-        return None if name is None else (self.meant(values[name]),)
+        given = next((key for key in (self.script, self.name) if key is not None and key in values), None)
+        return None if given is None else (self.meant(values[given]),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def tool_of_keys(keys: Mapping[str, object]) -> str | None:
 
 def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Say which settings of our plan a tool's own keys come to, by dotted path."""
-    known = tools()[tool].keys.items() if tool in tools() else ()
+    known = tools()[tool].keys.items() if tool is not None and tool in tools() else ()
     found = {path: said[0] for path, key in known if (said := key.read(values)) is not None}
     warmup = found.get("schedule.warmup.fraction")
     if isinstance(warmup, int | float) and warmup >= 1:  # the same key counts steps
