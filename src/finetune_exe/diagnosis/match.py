@@ -43,6 +43,7 @@ _OTHER_KEYS = {"fp16", "packing", "sample_packing", "template", "pad_token", "lo
                "use_peft"}  # fmt: skip
 _MOST_ASSIGNED = 200
 _PROGRESS = re.compile(r"\d%\|.*\d+/\d+")
+_ONLY_METRICS = re.compile(r"\s*\{.*\}\s*$")
 _DIGITS = re.compile(r"\d+")
 _UNIT_REPEATED = re.compile(r"(\S.{1,60}?)\1{4,}|(\S.{0,60}?\s+)\2{3,}", re.DOTALL)
 
@@ -89,8 +90,9 @@ class Scan:
     def feed(self, line: Line) -> Kind:
         """Take the next line; say what kind it is."""
         self.num_lines = max(self.num_lines, line.number)
-        self._keep_prose(line.text)
         kind = self.metrics.feed(line)
+        told = kind is None or not _ONLY_METRICS.match(line.text)
+        self._keep_prose(line.text if told else "")
         raised = self.exceptions.feed(line)
         shape = hash(_DIGITS.sub("0", line.text[:400]))
         if shape not in self._seen and (kind is None or _odd_metric(line.text)):

@@ -139,3 +139,17 @@ def test_general_text_that_was_unlearned_is_found_where_it_went_over_the_limit()
 @pytest.mark.parametrize("losses", [[2.0, 2.0, 3.0, 2.1], [2.0, 3.0], [2.0, 2.2, 2.2], [3.0, 2.0, 1.0]])
 def test_general_text_that_is_still_known_is_no_forgetting(losses: list[float]) -> None:
     assert named(general(losses)) == {}
+
+
+def test_a_loss_thrown_up_by_the_very_first_step_is_an_excursion_and_an_easy_first_batch_is_none() -> None:
+    rng = random.Random(3)
+    falling = [2.5 * 0.97**i + 0.5 + rng.gauss(0, 0.03) for i in range(60)]
+    thrown = [3.0, 9.0, 8.5, 7.0, 5.0, *falling]
+    assert "excursion" in named([Point(step=i, train_loss=loss) for i, loss in enumerate(thrown)])
+    noisy = [0.9, *(2.0 + rng.gauss(0, 0.3) for _ in range(60))]
+    assert "excursion" not in named([Point(step=i, train_loss=loss) for i, loss in enumerate(noisy)])
+
+
+def test_a_model_that_knew_nothing_of_general_text_forgets_nothing() -> None:
+    assert "forgetting" in named(general([3.1, 3.3, 3.6, 3.7]))
+    assert "forgetting" not in named(general([10.9, 11.8, 12.3, 12.4]))

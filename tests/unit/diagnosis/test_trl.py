@@ -129,3 +129,57 @@ def test_an_end_that_the_generation_settings_name_is_one(tmp_path: Path) -> None
     assert [hit.label for hit in look_at_template(folder)] == ["eos_not_learned"]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
     assert list(look_at_template(folder)) == []
+
+
+ZEROS = "".join(
+    f"{{'loss': '0', 'grad_norm': 'nan', 'learning_rate': '0.001', 'epoch': '{step / 10}'}}\n" for step in range(1, 25)
+)
+
+
+@pytest.mark.parametrize(("settings", "label"), [("fp16=True", "nan_loss"), ("bf16=True", "loss_zero_masked")])
+def test_zeros_from_the_first_step_are_an_overflow_where_the_script_asks_for_float16(
+    tmp_path: Path, settings: str, label: str
+) -> None:
+    (tmp_path / "train.log").write_text(ZEROS)
+    (tmp_path / "train.py").write_text(SCRIPT.format(load="", settings=f"    {settings},\n"))
+    debugged = debug([tmp_path])
+    assert debugged.diagnosis.findings[0].label == label
+    if label == "nan_loss":
+        diff = patch_text(debugged)
+        assert "\n-    fp16=True,\n+    fp16=False,\n" in diff
+        assert "\n+    bf16=True,\n" in diff
+
+
+def test_of_several_scripts_the_one_that_names_the_output_is_meant(tmp_path: Path) -> None:
+    shutil.copy(LOGS / "hot.log", tmp_path / "train.log")
+    for name in ("first", "second"):
+        script = SCRIPT.format(load="", settings="    learning_rate=0.3,\n").replace('"out"', f'"{name}"')
+        (tmp_path / f"{name}.py").write_text(script)
+    assert debug([tmp_path]).material.configs == []  # type: ignore[union-attr]
+    checkpoint = tmp_path / "second" / "checkpoint-9"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"log_history": [{"loss": 1.0, "step": 9}]}))
+    debugged = debug([tmp_path])
+    assert "first.py (left out: it may not be what made the run)" in debugged.diagnosis.subject
+    assert patch_text(debugged).startswith("--- a/second.py")
+
+
+@pytest.mark.parametrize(
+    ("error", "label", "fix"),
+    [
+        ("error[FT-I11]: the run needs 6.12 MiB, and 5.88 MiB are free\n  fix:   free some space", "disk_full", "Free"),
+        ("error[FT-D04]: 0 of 9 rows are left\n  why:   9 rows: the conversation has 45 tokens, more than max_length 24"
+         " (too_long)\n  fix:   raise data.max_length", "truncation", "Raise"),
+        ("error[FT-D04]: 0 of 9 rows are left\n  why:   9 rows: the template ends the answer with no special token, so "
+         "the model could never learn to stop\n  fix:   give a template", "no_learning_wrong_template", "Use the model's"),
+        ("error[FT-T02]: rows cannot be packed with this model\n  fix:   --set batch.packing=false", "unknown_error",
+         "--set batch.packing=false"),
+    ],
+)  # fmt: skip
+def test_what_this_program_refuses_is_named_or_its_own_fix_repeated(
+    tmp_path: Path, error: str, label: str, fix: str
+) -> None:
+    (tmp_path / "train.log").write_text(f"encode 9/9\n{error}\n  more:  docs/errors/index.md\n")
+    first = debug([tmp_path / "train.log"]).diagnosis.findings[0]
+    assert first.label == label
+    assert first.fix.startswith(fix)
