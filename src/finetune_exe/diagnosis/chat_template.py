@@ -36,16 +36,19 @@ def look_at_template(folder: Path) -> Iterator[Hit]:
     stops = _stops(folder, tokenizer)
     ends = any(token in stops for token in tokenizer.encode(behind).ids)
     where = f"{folder.name}: the chat template"
+    source = tokenizer.template.source
+    first = source.count("\n", 0, source.find(unknown[0])) + 1 if unknown else 1
+    line = first if (folder / "chat_template.jinja").is_file() else None
     shown = quote(json.dumps(behind))
     if unknown and not ends:
         few = ", ".join(unknown[:_NAMED])
         text = f"{where} writes {few}, which are no tokens of this tokenizer, and ends an answer with {shown}"
         names = ", ".join(str(tokenizer.tokenizer.id_to_token(stop)) for stop in sorted(stops))
-        yield Hit(label="no_learning_wrong_template", strength=0.88, line=None,
+        yield Hit(label="no_learning_wrong_template", strength=0.88, line=line,
                   text=f"{text}, at which generation does not stop (it stops at {names})")  # fmt: skip
     elif not ends:
         text = f"{where} ends an answer with {shown}, which holds no token at which generation stops"
-        yield Hit(label="eos_not_learned", strength=0.7, text=text, line=None)
+        yield Hit(label="eos_not_learned", strength=0.7, text=text, line=line)
 
 
 def _behind_answer(tokenizer: ChatTokenizer) -> str | None:

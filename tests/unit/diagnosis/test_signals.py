@@ -142,7 +142,7 @@ def test_general_text_that_is_still_known_is_no_forgetting(losses: list[float]) 
 
 
 def test_a_loss_thrown_up_by_the_very_first_step_is_an_excursion_and_an_easy_first_batch_is_none() -> None:
-    rng = random.Random(3)
+    rng = random.Random(3)  # noqa: S311
     falling = [2.5 * 0.97**i + 0.5 + rng.gauss(0, 0.03) for i in range(60)]
     thrown = [3.0, 9.0, 8.5, 7.0, 5.0, *falling]
     assert "excursion" in named([Point(step=i, train_loss=loss) for i, loss in enumerate(thrown)])
