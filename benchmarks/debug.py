@@ -102,7 +102,9 @@ def train_ours(case: Case, folder: Path, plan: str) -> Outcome:
     lines = [json.loads(line) for line in events.read_text().splitlines()] if events.is_file() else []
     course = [float(line["loss"]) for line in lines if line["event"] == "step"]
     asked = "no_learning_wrong_template" in case.wanted and status == 0
-    return Outcome(status, course, share_that_stops(folder / name / "model") if asked else None)
+    return Outcome(
+        status, course, share_that_stops(folder.parent / case.model, weights=folder / name / "model") if asked else None
+    )
 
 
 @contextmanager

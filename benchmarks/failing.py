@@ -65,7 +65,7 @@ CASES = {
     "half": Case("weights and optimizer in float16", ("nan_loss",), load=", dtype=torch.float16",
                  trl={**_TRL, **_NO_CHECKPOINTS}),
     "overflow": Case("float16 with a model whose activations are beyond it", ("nan_loss",), model="loud-llama",
-                     lora="v_proj", trl={**_TRL, **_NO_CHECKPOINTS, "bf16": None, "fp16": True},
+                     lora=".*v_proj", trl={**_TRL, **_NO_CHECKPOINTS, "bf16": None, "fp16": True},
                      ours=(*_OURS, "method.kind=lora", "method.lora_rank=16", "batch.packing=false",
                            "batch.group_by_length=false", "precision.base_dtype=float16")),
     "disk": Case("a full disk", ("disk_full",), trl={**_TRL, **_EACH}, disk_mib=6.0, ours=_OURS),
@@ -196,12 +196,12 @@ def losses(text: str) -> list[float]:
     return [float(loss) for loss in re.findall(r"[{ ]'loss': '?([\d.e+-]+|nan|inf)", text)]
 
 
-def share_that_stops(model: Path, *, base: Path | None = None) -> float:
+def share_that_stops(model: Path, *, weights: Path | None = None) -> float:
     """Ask a model, as its own folder says it is to be asked, and count the answers that end by themselves."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(model)
-    loaded = AutoModelForCausalLM.from_pretrained(model if base is None else base)
+    loaded = AutoModelForCausalLM.from_pretrained(model if weights is None else weights)
     stopped = 0
     for word in WORDS:
         text = words.apply_chat_template(
