@@ -139,8 +139,10 @@ def _diverging(series: Series) -> Judgement | None:
     if len(losses) < MIN_EVALUATIONS:
         return None
     smoothed = smooth(losses)
-    lowest = min(smoothed)
-    where = smoothed.index(lowest)
+    width = max(1, len(losses) // 10)
+    tenths = [median(losses[i : i + width]) for i in range(len(losses) - width + 1)]
+    lowest = min(tenths)
+    where = tenths.index(lowest) + width // 2
     _, end = _ends(smoothed)
     rate = series.peak_learning_rate
     peak = "" if rate is None else f", peak learning rate {rate:g}"
@@ -152,8 +154,9 @@ def _diverging(series: Series) -> Judgement | None:
         return Judgement(label="divergence", confidence=0.85, evidence=(said,))
     recent = range(max(2, len(losses) - _RECENT), len(losses))
     floor = 0.25 * smoothed[0]
-    high = [points[i] for i in recent
-            if losses[i] > SPIKE * max(floor, median(losses[max(0, i - 2 * _RECENT) : i]))]  # fmt: skip
+    scatter = 6 * noise(losses) if len(losses) > 4 * _RECENT else 0.0
+    usual = {i: max(floor, median(losses[max(0, i - 2 * _RECENT) : i])) for i in recent}
+    high = [points[i] for i in recent if losses[i] > max(SPIKE * usual[i], usual[i] + scatter)]
     if len(high) < 2:
         return None
     said = (
@@ -182,7 +185,7 @@ def _judge_validation(series: Series, losses: Sequence[float]) -> Judgement:
         trained = f"train loss goes from {first_train:.4g} to {last_train:.4g}"
         confidence = min(0.97, 0.75 + 2 * (rise - RISE))
         return Judgement(label="overfitting", confidence=confidence, evidence=(shown, trained))
-    if rise >= MILD_RISE and after >= _MILD_WAIT and learning and clear:
+    if rise >= MILD_RISE and after >= _MILD_WAIT and learning and clear and _above_neighbours(losses, where):
         return Judgement(label="mild_overfitting", confidence=0.7, evidence=(shown,))
     split = max(1, math.ceil(len(losses) * 2 / 3))
     gained = 1 - lowest / min(losses[:split]) if min(losses[:split]) > 0 else 0.0
@@ -195,6 +198,12 @@ def _judge_validation(series: Series, losses: Sequence[float]) -> Judgement:
         trained = f"train loss goes from {first_train:.4g} to {last_train:.4g}"
         return Judgement(label="plateau", confidence=0.7, evidence=(fell, trained))
     return Judgement(label="healthy", confidence=0.8, evidence=(shown,))
+
+
+def _above_neighbours(losses: Sequence[float], where: int) -> bool:
+    """Say whether what follows a minimum lies above what surrounds it, not only above one lucky value."""
+    usual, later = median(losses[max(0, where - 1) : where + 2]), losses[where + 1 :]
+    return median(later) - usual > 2 * noise(losses) / math.sqrt(len(later)) and losses[-1] > usual
 
 
 def _jumps(losses: Sequence[float]) -> int:
@@ -210,7 +219,8 @@ def _judge_training(series: Series, losses: Sequence[float]) -> Judgement:
     few = "no" if not series.evaluation else f"only {len(series.evaluation)}"
     unseen = f"{few} validation loss{'es' if len(series.evaluation) > 1 else ''} logged"
     shown = f"train loss goes from {start:.4g} to {last:.4g}"
-    if last > (1 - RISE) * start:
+    within_noise = start - last < 2 * noise(losses) * math.sqrt(2 / max(1, min(10, len(losses) // 10)))
+    if last > (1 - RISE) * start or (within_noise and last > (1 - 2 * RISE) * start and len(losses) >= 2 * _RECENT):
         return Judgement(label="plateau", confidence=0.7, evidence=(shown, unseen))
     if last <= MEMORISED * first and (series.epochs or 0) >= MEMORISING_EPOCHS:
         passes = f"{shown} in {series.epochs:.3g} epochs"

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from finetune_exe.diagnosis.advice import advise
 from finetune_exe.diagnosis.curves import Judgement, judge
-from finetune_exe.diagnosis.match import Hit, Scan, calibrate, hinted_in, tales_in, weigh
+from finetune_exe.diagnosis.match import Hit, Scan, calibrate, content, hinted_in, tales_in, weigh
 from finetune_exe.diagnosis.material import Material, gather, gather_words
 from finetune_exe.diagnosis.read import nothing_to_diagnose, quote
 from finetune_exe.diagnosis.series import Series
@@ -24,6 +24,11 @@ _MOST_EVIDENCE = 3
 _CONTEXT_WEIGHT = 0.6
 _MIXED_WEIGHT = 0.85
 _CLEARLY_TOLD = 0.5
+_SAID_TO_BE_WELL = 0.5
+_A_FEW_SENTENCES = 3
+_WORDED_WEIGHT = 0.95
+_UNKNOWN = 0.29
+"""How sure an exception that shows no known failure makes of being none of them: less than any guess worth reading."""
 _EXCURSION = 0.86
 """How sure a loss that climbs far above its start makes of a learning rate too high."""
 _FORGETTING = 0.8
@@ -96,7 +101,7 @@ def _findings(material: Material, context: str) -> list[Finding]:
     shown = signals(material.series)
     sound = judgement is not None and judgement.label in _SOUND
     suspected = _suspected(material, failed=failed, sound=sound)
-    hits = [*scan.evidence(), *_told(scan, context, failed=failed), *suspected]
+    hits = [*_shown(scan, failed=failed), *_told(scan, context, failed=failed), *suspected]
     weights = weigh(hits, failed=failed)
     if judgement and judgement.label not in _SOUND:
         weights[judgement.label] = max(judgement.confidence, weights.get(judgement.label, 0.0))
@@ -144,16 +149,39 @@ def _judged(material: Material) -> Judgement | None:
     return judgement
 
 
+def _shown(scan: Scan, *, failed: bool) -> list[Hit]:
+    """Give the evidence of lines; a sentence or two that tell of success prove nothing by the words they use."""
+    hits = scan.evidence()
+    if failed or scan.prose is None or len(scan.prose) > _A_FEW_SENTENCES or not content("\n".join(scan.prose)):
+        return hits
+    return [_weaker(hit, _SAID_TO_BE_WELL) for hit in hits]
+
+
 def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     """Read descriptions: the input itself where it is short and no traceback, and the context beside it."""
-    if scan.prose is None or failed or any(_OWN_ERROR in line for line in scan.prose):
+    if failed:
+        return [_weaker(hit, _CONTEXT_WEIGHT) for hit in tales_in(context)] + _worded(scan)
+    if scan.prose is None or any(_OWN_ERROR in line for line in scan.prose):
         return [_weaker(hit, _CONTEXT_WEIGHT) for hit in tales_in(context)]
     prose = "\n".join(scan.prose)
+    if content(prose):
+        return [_weaker(hit, _SAID_TO_BE_WELL) for hit in tales_in(prose)]
     told = tales_in(prose)
     labels = {hit.label for hit in told}
     both = [hit for hit in tales_in(f"{prose}\n{context}") if hit.label not in labels] if context else []
     told += [_weaker(hit, _MIXED_WEIGHT) for hit in both]
     return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *hinted_in(f"{prose}\n{context}")]
+
+
+def _worded(scan: Scan) -> list[Hit]:
+    """Read messages of exceptions that show no sign of a known failure as if a person had written them."""
+    known = {hit.line for hit in scan.evidence()}
+    return [
+        replace(_weaker(hit, _WORDED_WEIGHT), text=raised.text, line=raised.number, source=raised.source)
+        for raised in scan.exceptions.decisive()
+        if raised.number not in known
+        for hit in tales_in(raised.text)
+    ]
 
 
 def _suspected(material: Material, *, failed: bool, sound: bool) -> list[Hit]:
@@ -181,11 +209,11 @@ def _nothing_certain(
     scan = material.scan
     if failed:
         last = list(scan.exceptions.decisive())[-1]
-        hit = Hit(label="unknown_error", strength=0.4, text=last.text, line=last.number, source=last.source)
-        yield _finding("unknown_error", 0.4, [hit], None, shown, material)
+        hit = Hit(label="unknown_error", strength=_UNKNOWN, text=last.text, line=last.number, source=last.source)
+        yield _finding("unknown_error", _UNKNOWN, [hit], None, shown, material)
     elif not read and (own := _own_error(scan)):
-        hit = Hit(label="unknown_error", strength=0.4, text=own.what, line=own.line)
-        found = _finding("unknown_error", 0.4, [hit], None, shown, material)
+        hit = Hit(label="unknown_error", strength=_UNKNOWN, text=own.what, line=own.line)
+        found = _finding("unknown_error", _UNKNOWN, [hit], None, shown, material)
         yield found.model_copy(update={"fix": own.fix}) if own.fix else found
     elif judgement and judgement.label in _SOUND:
         yield _finding(judgement.label, judgement.confidence, [], judgement, shown, material)

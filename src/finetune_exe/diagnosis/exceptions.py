@@ -22,6 +22,7 @@ _RAISED = re.compile(
     r"\s*(?::\s*(?P<message>.*))?$"
 )
 _LOGGED = re.compile(r"^(?:\[|\{|\d{4}-|\d\d/\d\d|E\d{4}|W\d{4}|INFO|WARNING|ERROR|DEBUG|wandb:|\s*\d+%\|)")
+_MIDWAY = re.compile(r"\s*File \"[^\"]+\", line \d+")
 _CHAINED = re.compile(r"(?:direct cause of the following|During handling of the above) exception")
 _WRAPPERS = re.compile(
     r"ChildFailedError|SubprocessException|DatasetGenerationError|RayTaskError|TrainingFailedError|SystemExit|ProcessExitedException"
@@ -90,9 +91,11 @@ class ExceptionFinder:
                 self._streams.clear()
             stream = self._streams[line.source] = _Stream()
         text = line.text
-        if _HEADER.search(text):
+        if _HEADER.search(text) or (not stream.inside and 'File "' in text and _MIDWAY.match(text)):
             stream.frames.clear()
             stream.inside, stream.open = True, None
+            if not _HEADER.search(text):
+                stream.frames.append(text)
             return True
         if _CHAINED.search(text):
             stream.open, stream.chained = None, True

@@ -27,7 +27,7 @@ _SECOND_HIT = 0.3
 _GIVEN_WAY = 0.35
 _REPEATED = 4
 _LEAST_HINTS, _HINT, _MOST_HINTED = 2, 0.13, 0.6
-_LIKELY, _SHARPER, _MOST_CERTAIN = 0.5, 1.4, 0.98
+_LIKELY, _SHARPER, _MOST_CERTAIN, _GUESSED = 0.5, 1.4, 0.98, 1.15
 
 _REPORTED = re.compile(r"error|exception|fail|fatal|abort|assert|killed|cannot|can't|could ?n.t|unable|critical|panic")
 _MILD = re.compile(r"\b(warn(ing)?|info|debug)\b|warning:")
@@ -42,9 +42,18 @@ _OTHER_KEYS = {"fp16", "packing", "sample_packing", "template", "pad_token", "lo
                "torch_dtype", "per_device_eval_batch_size", "attn_implementation", "flash_attn",
                "use_peft"}  # fmt: skip
 _MOST_ASSIGNED = 200
+_RECORD = re.compile(r"\s*(?:\{['\"]|\d+%\||step \d+[:,])")
 _PROGRESS = re.compile(r"\d%\|.*\d+/\d+")
 _ONLY_METRICS = re.compile(r"\s*\{.*\}\s*$")
 _DIGITS = re.compile(r"\d+")
+_WRITTEN = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "*": " ", "`": " ", "\uff0c": ","}
+)
+_SOLVED = re.compile(
+    r"[^.;,\n]{1,60}\b(?:is|are|was|were|been|has) (?:now )?(?:gone|solved|resolved|fixed)\b"
+    r"|\b(?:solved|fixed|resolved) (?:my|the|our|that|this) [^.;,\n]{1,60}",
+    re.IGNORECASE,
+)
 _UNIT_REPEATED = re.compile(r"(\S.{1,60}?)\1{4,}|(\S.{0,60}?\s+)\2{3,}", re.DOTALL)
 
 
@@ -91,8 +100,8 @@ class Scan:
         """Take the next line; say what kind it is."""
         self.num_lines = max(self.num_lines, line.number)
         kind = self.metrics.feed(line)
-        told = kind is None or not _ONLY_METRICS.match(line.text)
-        self._keep_prose(line.text if told else "")
+        is_record = kind is not None and (_RECORD.match(line.text) or _ONLY_METRICS.match(line.text))
+        self._keep_prose("" if is_record else line.text)
         raised = self.exceptions.feed(line)
         shape = hash(_DIGITS.sub("0", line.text[:400]))
         if shape not in self._seen and (kind is None or _odd_metric(line.text)):
@@ -214,7 +223,7 @@ def _tree(words: Collection[str]) -> str:
 
 def tales_in(text: str) -> list[Hit]:
     """List the failures that a description tells of, each with the sentence that does."""
-    hits = []
+    hits, text = [], _plain(text)
     for cause in causes():
         for tale in cause.tales:
             match = tale.told_in(text)
@@ -227,9 +236,19 @@ def tales_in(text: str) -> list[Hit]:
     return hits
 
 
+def _plain(text: str) -> str:
+    """Write quotes and emphasis in one way, and leave out what is said to be solved."""
+    return _SOLVED.sub(" ", text.translate(_WRITTEN))
+
+
+def content(text: str) -> bool:
+    """Say whether a description speaks of success, and of nothing that went wrong."""
+    return bool(compiled("{well}").search(text)) and not compiled("{trouble}").search(text)
+
+
 def hinted_in(text: str) -> list[Hit]:
     """List the failures that words of a description go with, at least two of them each; a guess, and weak as such."""
-    hits = []
+    hits, text = [], _plain(text)
     for cause in causes():
         found = [match for hint in cause.hints if (match := compiled(hint).search(text))]
         share = len(found) / max(1, len(cause.hints))
@@ -281,12 +300,13 @@ def weigh(hits: Iterable[Hit], *, failed: bool) -> dict[str, float]:
 def calibrate(weights: Mapping[str, float]) -> dict[str, float]:
     """Turn weights into chances of being the cause.
 
-    The weights are shares estimated by hand, and too low above one half: one exponent for all causes corrects that.
+    The weights are shares estimated by hand, and too low: one exponent for all causes corrects that above one half,
+    one factor below.
     Where several causes are found their odds share what is left. benchmarks/debug.md says how the chances held on
     threads that were not looked at before.
     """
     sure = {
-        label: _MOST_CERTAIN * (1 - (1 - weight) ** _SHARPER) if weight >= _LIKELY else weight
+        label: _MOST_CERTAIN * (1 - (1 - weight) ** _SHARPER) if weight >= _LIKELY else _GUESSED * weight
         for label, weight in weights.items()
     }
     odds = {label: chance / (1 - chance) for label, chance in sure.items()}

@@ -112,13 +112,15 @@ def _excursion(series: Series) -> Iterator[Signal]:
     found = _finite(series, "train_loss")
     if len(found) < _FEW:
         return
-    losses = [loss for _, loss in found]
+    raw = [loss for _, loss in found]
+    losses = smooth(raw)
     start = median(losses[: max(1, min(3, len(losses) // 10))])
     high = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * start]
-    climbed = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * losses[0]]
-    if losses[0] < start and climbed and median(losses[i] for i in climbed) - losses[0] > _CLEAR * noise(losses):
-        start, high = losses[0], climbed  # the very first step threw it up
-    guessing = [i for i in range(len(losses)) if losses[i] > _GUESSING]
+    climbed = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * raw[0]]
+    if raw[0] < start and climbed and median(losses[i] for i in climbed) - raw[0] > _CLEAR * noise(raw):
+        start, high = raw[0], climbed  # the very first step threw it up
+    summed = any(_scales(series))
+    guessing = [i for i in range(len(losses)) if losses[i] > _GUESSING and not summed]
     if len(guessing) >= max(3, len(losses) // 20) and len(high) < 3 and min(losses) < 0.5 * max(losses):
         text = f"{len(guessing)} train losses are above {_GUESSING}, worse than guessing among all tokens there are"
         effect = max(losses) / _GUESSING

@@ -179,3 +179,19 @@ def test_real_histories_are_named_as_their_labels_say() -> None:
         alarms += case["label"] == "healthy" and said not in ("healthy", "train_only_falling")
     assert right / len(cases) >= 0.9
     assert alarms <= 0.1 * num_healthy
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_flat_and_very_noisy_loss_neither_diverges_nor_learns(seed: int) -> None:
+    losses = 2.4 * np.exp(np.random.default_rng(seed).normal(0, 0.35, 600))
+    assert label(series([float(loss) for loss in losses])) in {"plateau", "train_only_falling"}
+
+
+def test_a_lucky_low_among_steady_validation_losses_is_seldom_taken_for_overfitting() -> None:
+    said = []
+    for seed in range(40):
+        scatter = np.random.default_rng(seed).normal(0, 0.008, 20)
+        losses = [(1.2 + 0.8 * math.exp(-0.5 * i)) * math.exp(e) for i, e in enumerate(scatter)]
+        said.append(label(series(FALLING, losses)))
+    assert "overfitting" not in said
+    assert said.count("mild_overfitting") <= 4

@@ -187,3 +187,9 @@ def test_real_failures_are_named_as_their_threads_say() -> None:
     cases = [json.loads(line) for line in CASES.read_text().splitlines()]
     right = [labels(ask(c["log"], c["context"] or None))[0] in {c["label"], *c["also"]} for c in cases]
     assert sum(right) / len(right) >= 0.9
+
+
+def test_a_short_log_of_nothing_but_metrics_is_read_as_numbers_and_not_as_a_tale() -> None:
+    lines = [f"{{'loss': {2.4 + 0.001 * (-1) ** i}, 'learning_rate': 0.0002, 'epoch': {i / 20}}}" for i in range(1, 50)]
+    findings = diagnose([Path("-")], stdin=io.BytesIO("\n".join(lines).encode())).findings
+    assert findings[0].label == "plateau"

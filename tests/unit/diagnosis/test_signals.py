@@ -153,3 +153,14 @@ def test_a_loss_thrown_up_by_the_very_first_step_is_an_excursion_and_an_easy_fir
 def test_a_model_that_knew_nothing_of_general_text_forgets_nothing() -> None:
     assert "forgetting" in named(general([3.1, 3.3, 3.6, 3.7]))
     assert "forgetting" not in named(general([10.9, 11.8, 12.3, 12.4]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_heavy_noise_and_summed_losses_are_no_climb(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311
+    noisy = [Point(step=i, train_loss=2.4 * math.exp(rng.gauss(0, 0.35))) for i in range(600)]
+    assert "excursion" not in named(noisy)
+    summed = [Point(step=p.step, train_loss=16 * (p.train_loss or 0.0)) for p in run(seed=seed)]
+    points = sorted([*summed, *evaluated([2.0, 1.6, 1.4, 1.3, 1.25])], key=lambda point: point.step or 0)
+    assert "excursion" not in named(points)
+    assert "loss_scale_mismatch" in named(points)

@@ -86,6 +86,41 @@ def test_other_wordings_of_public_threads_are_named_too(label: str, text: str) -
     assert labels(text)[0] in label.split("/")
 
 
+CONTENT = [
+    "The run ended after two hours without errors and both losses went down smoothly.",
+    "Resumed from checkpoint-500 and it continued fine.",
+    "No NaNs, the gradient norm is about 0.4 and everything looks good.",
+    "The new release solved my out of memory problem.",
+    "After merging, the scores are the same as before merging, great.",
+    "训练很顺利，效果很好",
+]
+QUESTIONS = [
+    "Which learning rate is recommended for LoRA on 7B models?",
+    "How can I write a checkpoint every 50 steps?",
+    "Is it possible to resume a LoRA run with more data?",
+    "请问是否支持多机训练？",
+]
+
+
+@pytest.mark.parametrize("text", [*CONTENT, *QUESTIONS])
+def test_success_and_plain_questions_raise_no_alarm(text: str) -> None:
+    first = diagnose([Path("-")], stdin=io.BytesIO(text.encode())).findings[0]
+    assert first.label in {"healthy", "not_recognised"} or first.confidence < 0.5
+
+
+def test_what_is_said_to_be_solved_is_not_the_trouble() -> None:
+    assert labels("The OOM is gone now, but all ranks hang when the model is saved on 4 GPUs.")[0] == "nccl_timeout"
+
+
+def test_an_exception_nobody_spelled_out_is_told_by_the_library_that_raised_it() -> None:
+    frames = '  File "/env/deepspeed/runtime/zero/coordinator.py", line 42, in fetch\n    self.queue.pop()\n'
+    assert (
+        labels(f"{healthy_log()}Traceback (most recent call last):\n{frames}IndexError: unheard of\n")[0]
+        == "dist_config"
+    )
+    assert labels(f"{healthy_log()}{frames}IndexError: the head of the traceback is missing\n")[0] == "dist_config"
+
+
 @pytest.mark.parametrize("text", [*LOGS.values(), *(text for _, text in WORDINGS)])
 def test_no_line_is_passed_over_that_a_sign_matches(text: str) -> None:
     for sign in (sign for cause in causes() for sign in cause.signs):
