@@ -31,7 +31,7 @@ class RefusalPhrases:
     date: date
 
 
-BEYOND_ASCII = frozenset({"ru", "zh", "ja"})
+BEYOND_ASCII = frozenset({"ru", "zh", "ja", "ko", "ar", "hi", "el", "uk", "vi", "tr", "pl"})
 """Languages whose refusals all have a letter that is not ASCII."""
 
 

@@ -18,6 +18,7 @@ from finetune_exe.data.checks import (
     placeholders,
     preference,
     prompt_echo,
+    prompt_in_text,
     refusals,
     repeats,
     repetition,
@@ -53,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     *repeats.CHECKS,
     *conflicts.CHECKS,
     *labels.CHECKS,
+    *prompt_in_text.CHECKS,
 )
 ROW_CHECKS: tuple[RowCheck, ...] = tuple(check for check in CHECKS if isinstance(check, RowCheck))
 DATA_CHECKS: tuple[DataCheck, ...] = tuple(check for check in CHECKS if isinstance(check, DataCheck))

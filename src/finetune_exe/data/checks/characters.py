@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
@@ -15,11 +16,16 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _INVISIBLE = re.compile(
     "[\u202a-\u202e\u2066-\u2069\u2060-\u2064\ufeff\u115f\u1160\u3164\u180e\U000e0001-\U000e007f\ufff9-\ufffb]"
     r"|(?<![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])\u200b(?![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])"
-    "|(?<=[A-Za-z\u00c0-\u024f])[\u200b-\u200f](?=[A-Za-z\u00c0-\u024f])"
+    "|(?<=[A-Za-z\u00c0-\u024f])[\u200b-\u200f\u034f](?=[A-Za-z\u00c0-\u024f])"
+    "|(?<=[A-Za-z\u00c0-\u024f])[\ufe00-\ufe0d\U000e0100-\U000e01ef]+"
+    "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])\u00ad(?=[A-Za-z\u00c0-\u024f\u0370-\u052f])"
+    "|[\u2028\u2029\ufffc\ue000-\uf8fe]|(?<![\u2800-\u28ff])\u2800(?![\u2800-\u28ff])"
 )
-"""Direction marks, joiners and blanks of no width; not where a script is written with them."""
+"""Direction marks, joiners, blanks of no width, hyphens that show at a line's end only, characters of one font alone;
+not where a script is written with them."""
 _MARKS = re.compile(
-    "[\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
+    "[\u00ad\u034f\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\u2800\u3164\ue000-\uf8fe"
+    "\ufe00-\ufe0d\ufeff\ufff9-\ufffc\U000e0001-\U000e007f\U000e0100-\U000e01ef]"
 )
 _TAGGED_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")
 """Flags of regions are written with tag characters."""
@@ -30,13 +36,29 @@ _LOOKALIKE = (
 """Cyrillic letters that look like Latin ones."""
 _LATIN = str.maketrans(_LOOKALIKE, "aeopcyxijshdqwABEKMHOPCTXIJS")
 _CYRILLIC = re.compile("[\u0400-\u052f]")
-_MIXED_LETTERS = re.compile(f"[{_LOOKALIKE}][A-Za-z]|[A-Za-z][{_LOOKALIKE}]")
+_TO_CYRILLIC = str.maketrans("aceopxy", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443")
+_GREEK = "\u03bf\u03bd\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u0585"
+"""Greek letters, and one Armenian, that look like Latin ones."""
+_LATIN |= str.maketrans(_GREEK, "ovABEZHIKMNOPTYXo")
+_MAYBE_MIXED = re.compile(f"[\u0400-\u052f{_GREEK}]")
+_MIXED_LETTERS = re.compile(f"[{_LOOKALIKE}{_GREEK}][A-Za-z]|[A-Za-z][{_LOOKALIKE}{_GREEK}]")
 _MIXED_WORD = re.compile(
     rf"(?:(?<![\u0370-\u04ff])[A-Za-z]{{2,}}[{_LOOKALIKE}]+[A-Za-z]"
     rf"|(?<![A-Za-z\u0370-\u04ff])[A-Za-z]+[{_LOOKALIKE}]+[A-Za-z]{{2,}}"
     rf"|(?<![A-Za-z\u0370-\u04ff])[{_LOOKALIKE}][A-Za-z]{{3,}}"
-    rf"|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff]))"
+    rf"|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff])"
+    rf"|(?<![\u0370-\u058f])(?:[A-Za-z]{{2,}}[{_GREEK}]+[A-Za-z]|[A-Za-z]+[{_GREEK}]+[A-Za-z]{{2,}}"
+    rf"|[{_GREEK}][a-z]{{3,}}))"
 )
+"""A word of Latin letters with some among them that only look so."""
+_MIXED_CYRILLIC = re.compile(
+    "[\u0430-\u044f\u0451]{2}[aceopxy][\u0430-\u044f\u0451]|[\u0430-\u044f\u0451][aceopxy][\u0430-\u044f\u0451]{2}"
+)
+"""A word of Cyrillic letters with a Latin one in it."""
+_STYLED = re.compile("[\U0001d400-\U0001d7cb]{4}|(?<![\uff21-\uff5a])[\uff21-\uff3a\uff41-\uff5a]{3}")
+"""Letters of formulas, or of the width of Chinese characters, that spell a word."""
+_STYLED_WORD = re.compile("[\U0001d400-\U0001d7cb]{4,}|[\uff21-\uff3a\uff41-\uff5a]{3,}")
+_EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def without_control(text: str) -> str:
@@ -48,12 +70,21 @@ def without_invisible(text: str) -> str:
     """Take out the marks that `invisible_characters` finds, and write Latin words in Latin letters."""
     pieces, end = [], 0
     for flag in _TAGGED_FLAG.finditer(text):
-        pieces += [_INVISIBLE.sub("", text[end : flag.start()]), flag[0]]
+        pieces += [_INVISIBLE.sub(_shown, text[end : flag.start()]), flag[0]]
         end = flag.end()
-    plain = "".join([*pieces, _INVISIBLE.sub("", text[end:])])
+    plain = "".join([*pieces, _INVISIBLE.sub(_shown, text[end:])])
+    if not _EAST_ASIAN.search(plain):
+        plain = _STYLED_WORD.sub(lambda word: unicodedata.normalize("NFKC", word[0]), plain)
     while (latin := _MIXED_WORD.sub(lambda word: word[0].translate(_LATIN), plain)) != plain:
         plain = latin
+    while (cyrillic := _MIXED_CYRILLIC.sub(lambda word: word[0].translate(_TO_CYRILLIC), plain)) != plain:
+        plain = cyrillic
     return plain
+
+
+def _shown(mark: re.Match[str]) -> str:
+    """Give what a mark without a shape stands for: nothing, but for ends of lines and a blank."""
+    return {"\u2028": "\n", "\u2029": "\n\n", "\u2800": " "}.get(mark[0], "")
 
 
 def _control(row: RowView) -> str | None:
@@ -73,8 +104,17 @@ def _invisible(row: RowView) -> str | None:
         found = _INVISIBLE.search(text)
         if found is not None:
             return f"U+{ord(found[0][0]):04X} in: {shorten(text, found.start())}"
-    found = _MIXED_WORD.search(text) if _CYRILLIC.search(foreign) and _MIXED_LETTERS.search(text) else None
-    return None if found is None else f"Cyrillic letters in a Latin word: {found[0]}"
+    if _MAYBE_MIXED.search(foreign) and _MIXED_LETTERS.search(text):
+        if (found := _MIXED_WORD.search(text)) is not None:
+            script = "Cyrillic" if _CYRILLIC.search(found[0]) else "Greek or Armenian"
+            return f"{script} letters in a Latin word: {found[0]}"
+        if (found := _MIXED_CYRILLIC.search(text)) is not None:
+            return f"a Latin letter in a Cyrillic word: {found[0]}"
+    found = _STYLED.search(foreign)
+    if found is None or (found[0] > "\ue000" and found[0] < "\uffff" and _EAST_ASIAN.search(foreign)):
+        return None
+    found = _STYLED.search(text)
+    return None if found is None else f"letters of another style spell a word: {shorten(text, found.start())}"
 
 
 def _replacement(row: RowView) -> str | None:

@@ -15,7 +15,8 @@ class OpenEnd(IntEnum):
     OPEN = 1
     """Prose without a mark at its end, as some people write."""
     BROKEN = 2
-    """In the middle of a clause: after a word or a comma that something must follow, or inside a quotation."""
+    """In the middle of a clause: after a word or a comma that something must follow, or inside a quotation or
+    a block of code."""
 
 
 _MIN_WORDS = 5
@@ -40,6 +41,13 @@ _WORD_CHARACTER = re.compile(r"\w")
 _SIGNS = frozenset("@#/_\\=<>{}")
 _DASHES = frozenset("-\u2013\u2014~")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+\u2022\u2013>|#]|\d{1,3}[.)]|[A-Za-z][.)]|\[)\s*")
+_CODE_LINE = re.compile(
+    r"\s*(?:return|raise|yield|import|from|print|def|class)\b"
+    r"|.*(?:\w[\])]? (?:[-+*/|&]?=|==|!=|:=|=>) \S|[;{}])"
+)
+"""The last line of a program may have words at its end, as a formula has."""
+_INDENTED = re.compile(r"(?: {2,}|\t)(?!\s*[-*+\u2022])(?=.*[()\[\]_=])")
+_FENCE = re.compile(r"^[ \t>]*```", re.MULTILINE)
 _OPENED = re.compile(r"\"|\u201c|\u201d|\u201e|\(|\)|\u00ab|\u00bb")
 _SIGNED = re.compile(r"(?:^|[\s\"\u201d])[-\u2013\u2014~] ?(?:[A-Z][\w.']*[ .]?){1,4}$")
 """A name behind a dash, as under a quotation."""
@@ -51,6 +59,8 @@ def open_end(answer: str) -> OpenEnd:
     text = answer.rstrip()
     if not text:
         return OpenEnd.NO_PROSE
+    if "```" in text and len(_FENCE.findall(text)) % 2 == 1:
+        return OpenEnd.BROKEN
     last = text[-1]
     if not (last.isalpha() or last in ",-\u2013\u2014"):
         return OpenEnd.CLOSED
@@ -63,7 +73,8 @@ def open_end(answer: str) -> OpenEnd:
         not _SIGNS.isdisjoint(words[-1])
         or (not _DASHES.isdisjoint(line) and _SIGNED.search(line))
         or "." in words[-1][:-1]
-        or text.count("```") % 2 == 1
+        or _CODE_LINE.match(line)
+        or _INDENTED.match(line)
     ):
         return OpenEnd.NO_PROSE
     if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,8 +30,17 @@ LABELLED_TEXT_CHARACTERS = 1000
 """How much of a text with a label is kept to learn from."""
 EDGE_CHARACTERS = 20
 """A line at the edge of a text must be so long to be recognised in others."""
+TAGGED_CHARACTERS = 8000
+"""Longer texts are documents, not a question with its answer."""
+_TAG = re.compile(r"^(#{0,4} ?[A-Z][A-Za-z ]{0,24}):", re.MULTILINE)
 EDGE_LINES = 4
 """The first line of a text and the last three."""
+_NO_ANSWER = frozenset({
+    "n/a", "n.a.", "na", "#n/a", "null", "nan", "nil", "undefined", "todo", "tbd", "?", "??", ".", "..", "...",
+    "\u2026", "-", "--",    "\u2013", "\u2014", "_", "/", "[object object]", "[]", "{}", "<blank>",
+})  # fmt: skip
+"""What stands where an answer is missing."""
+_NO_ANSWER_CHARACTERS = max(map(len, _NO_ANSWER))
 _ONE_WORD_WANTED = re.compile(
     r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
     r"|how many|how much"
@@ -48,7 +58,7 @@ class RowFacts(NamedTuple):
     end: OpenEnd
     """Whether the last answer breaks off."""
     is_short: bool
-    """Whether the answer is one word though more is asked for."""
+    """Whether the answer is one word though more is asked for, or only a sign that it is missing."""
     prompt_key: int
     """Hash of the text that has the label; 0 without a label."""
     answer_key: int
@@ -63,6 +73,8 @@ class RowFacts(NamedTuple):
     """Whether the prompt speaks of languages or of translating."""
     edges: tuple[int, ...]
     """For a text: hashes of the lines at its edges, 0 for a short one."""
+    tags: tuple[str, str] | None
+    """For a text: the words before a colon that begin its first and its last line of that kind, where they differ."""
 
 
 def measure(row: RowView) -> RowFacts:
@@ -79,7 +91,7 @@ def measure(row: RowView) -> RowFacts:
         characters=len(row.text),
         answer_words=words,
         end=open_end(answer) if answered else OpenEnd.NO_PROSE,
-        is_short=words == 1 and len(stripped) <= 3 and not stripped.isdigit() and _wants_more(row),
+        is_short=_is_short(row, stripped, words),
         prompt_key=_key(row.prompt) if label is not None and row.prompt.strip() else 0,
         answer_key=_key(answer) if label is not None else 0,
         label=label,
@@ -87,6 +99,19 @@ def measure(row: RowView) -> RowFacts:
         language=language,
         names_language=language is not None and row.layout != "text" and names_language(_context(row)),
         edges=_edges(row.text) if row.layout == "text" else (),
+        tags=_tags(row.text) if row.layout == "text" else None,
+    )
+
+
+def _is_short(row: RowView, answer: str, words: int) -> bool:
+    """Whether an answer is one short word though more is asked for, or only says that it is missing."""
+    if words == 1 and len(answer) <= 3 and not answer.isdigit() and _wants_more(row):
+        return True
+    return (
+        bool(answer)
+        and len(answer) <= _NO_ANSWER_CHARACTERS
+        and row.layout in ("columns", "turns")
+        and answer.casefold() in _NO_ANSWER
     )
 
 
@@ -119,6 +144,13 @@ def _edges(text: str) -> tuple[int, ...]:
     return tuple(_key(line) if len(line.strip()) >= EDGE_CHARACTERS else 0 for line in chosen)
 
 
+def _tags(text: str) -> tuple[str, str] | None:
+    if ":" not in text or len(text) > TAGGED_CHARACTERS:
+        return None
+    tags = _TAG.findall(text)
+    return (tags[0], tags[-1]) if tags and tags[0] != tags[-1] else None
+
+
 @dataclass(slots=True)
 class Facts:
     """The facts of all rows that can be read, column by column."""
@@ -137,6 +169,8 @@ class Facts:
     names_language: NDArray[np.bool_]
     edges: NDArray[np.int64]
     """A row of `EDGE_LINES` hashes for each row."""
+    tags: Counter[tuple[str, str]]
+    """How many texts have which tags."""
     layouts: frozenset[str]
     """Layouts that occur."""
     is_judged: bool
@@ -180,6 +214,7 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         languages=[row.language for row in rows],
         names_language=np.array([row.names_language for row in rows], np.bool_),
         edges=edges,
+        tags=Counter(row.tags for row in rows if row.tags is not None),
         layouts=frozenset(view.layout for view in views),
         is_judged=any(view.conversation.label is not None for view in views),
         words=words_of_rows([row_text(view.conversation) for view in views]),
@@ -206,6 +241,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         languages=[language for part in parts for language in part.languages],
         names_language=np.concatenate([part.names_language for part in parts]),
         edges=np.concatenate([part.edges for part in parts]),
+        tags=sum((part.tags for part in parts), Counter()),
         layouts=frozenset().union(*(part.layouts for part in parts)),
         is_judged=any(part.is_judged for part in parts),
         words=join_rows(part.words for part in parts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import text
@@ -14,21 +15,41 @@ _MIN_SHARE = 0.5
 """Share of the text that such words must fill."""
 _MIN_DISTINCT = 24
 """Different characters in it: fewer make a ruler or a sequence."""
-_WORD = re.compile(r"[A-Za-z]{4,}")
-_NO_VOWEL = re.compile(r"[b-df-hj-np-tv-xz]{5,}|[aeiou]{5,}|^[b-df-hj-np-tv-xz]+$", re.IGNORECASE)
+_HEX = re.compile(r"[0-9a-fA-F]{129,}")
+"""More bytes in hexadecimal digits than any digest has."""
+_HEX_DISTINCT = 10
+_WORD = re.compile(r"\b[A-Za-z][a-z]{3,}\b")
+_RARE_PAIR = re.compile(
+    "a[oq]|b[cdfghkmnpqvwxz]|c[bdfgjmnpqvwxz]|d[chkpqtxz]|f[bcdghjkmnpqvwxz]|g[bcdfjkpqvwxz]|h[cfghjkpqvxz]|i[ijwy]"
+    "|j[bcdfghjklmnpqrstvwxyz]|k[bcdfghjkmpqvxz]|l[hjqxz]|m[cdghjkqrtvwxz]|n[qwx]|oq|p[bcgjknqvwxz]"
+    "|q[abcdefghijklmnopqrstvwxyz]|r[jqxz]|s[gjrvxz]|t[dgjkqvx]|u[hjquvwxz]|v[bcdfghjklmnpqrstuvwxyz]"
+    "|w[cdfgjkmpquvwxyz]"
+    "|x[bdfghjklmnoqrsuvwxyz]|y[fhjkquvxy]|z[bcdfghjklmnpqrstvwxy]"
+)
+"""Pairs of letters each of which is less than one in 25,000 of those in texts of many languages, counted there; two in
+five of the pairs of random letters are such."""
+_COMMON = (
+    " the ", " of ", " to ", " and ", " is ", " in ", " de ", " la ", " que ",
+    " der ", " und ", " die ", " en ", " di ", " na ", " yang ", " ja ", " se ", " el ", " il ",
+)  # fmt: skip
+"""Random letters are no words, and hardly ever these."""
 _MIN_WORDS = 8
-_ODD_SHARE = 0.4
-"""Share of the words without a vowel or with five consonants in a row; English has 2 %."""
+_ODD_SHARE = 0.5
+"""Share of the words with such a pair; texts have one in fifty."""
+_SIGNS_SHARE, _SIGNS_DISTINCT = 0.85, 15
+"""Share of signs that are no letter, digit or space, and how many different ones, that make noise; a ruler has few."""
+_SPOKEN = (string.ascii_letters + string.digits + string.whitespace).encode()
 
 
 def _find(row: RowView) -> str | None:
+    signed = 2 * len(row.signs) > len(row.text)
     for answer in row.answers:
-        if len(answer) >= _MIN_CHARACTERS and (found := _noise(answer)) is not None:
+        if len(answer) >= _MIN_CHARACTERS and (found := _noise(answer, signed=signed)) is not None:
             return found
     return None
 
 
-def _noise(answer: str) -> str | None:
+def _noise(answer: str, *, signed: bool) -> str | None:
     spaces = answer.count(" ") + answer.count("\n")
     if spaces * 12 < len(answer):
         filled = [match[0] for match in _LONG_WORD.finditer(answer)]
@@ -36,14 +57,19 @@ def _noise(answer: str) -> str | None:
         mixed = any(map(str.isupper, joined)) and any(map(str.islower, joined))
         if len(joined) >= _MIN_SHARE * len(answer) and len(set(joined)) >= _MIN_DISTINCT and mixed:
             return shorten(filled[0])
-    if spaces * 3 > len(answer) or not answer.isascii():
-        return None
-    if 4 * (len(answer) - len(answer.encode().translate(None, b"aeiou"))) > len(answer) - spaces:
+        hexed = _HEX.search(joined)
+        if hexed is not None and len(set(hexed[0])) >= _HEX_DISTINCT and 2 * len(joined) >= len(answer):
+            return shorten(hexed[0])
+    if signed and answer.isascii():
+        unspoken = answer.encode().translate(None, _SPOKEN)
+        if len(unspoken) >= _SIGNS_SHARE * len(answer) and len(set(unspoken)) >= _SIGNS_DISTINCT:
+            return shorten(answer)
+    if any(map(answer.__contains__, _COMMON)) or spaces * 3 > len(answer) or not answer.isascii():
         return None
     words = _WORD.findall(answer[:2000])
     if len(words) < _MIN_WORDS:
         return None
-    odd = sum(_NO_VOWEL.search(word) is not None and not word.isupper() for word in words)
+    odd = sum(_RARE_PAIR.search(word.lower()) is not None for word in words)
     return shorten(answer) if odd >= _ODD_SHARE * len(words) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import html.entities
 import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
@@ -16,13 +17,17 @@ _TAG = re.compile(
     r"|sub)(?=[\s/>])[^<>]{0,300}>",
     re.IGNORECASE,
 )
+_SECTION = re.compile(r"<!--[^<>]{0,200}-->|<!\[CDATA\[|</?(?:code|pre)>", re.IGNORECASE)
 _FORMATTING = re.compile(
     r"<(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure)>", re.IGNORECASE
 )
 """Tags that are also read as names in angle brackets: they count only when they are closed again."""
-_ENTITY = re.compile(
-    r"&(?:nbsp|amp|lt|gt|quot|apos|rsquo|lsquo|rdquo|ldquo|mdash|ndash|hellip|copy|#\d{2,5}|#x[0-9a-fA-F]{2,5});"
+_NAMES = "|".join(
+    ["amp", "lt", "gt", "quot", "apos"]
+    + [name for name, code in html.entities.name2codepoint.items() if 0xA0 <= code < 0x370 or 0x2000 <= code < 0x2190]
 )
+"""Letters with accents, dashes, quotation marks and signs; mathematics has names that variables have too."""
+_ENTITY = re.compile(rf"&(?!not;|image;|real;)(?:{_NAMES}|#\d{{2,5}}|#x[0-9a-fA-F]{{2,5}});")
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
     r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue"
@@ -80,7 +85,7 @@ def _tag(plain: str) -> re.Match[str] | None:
         bare = _FORMATTING.fullmatch(found[0])
         if bare is None or f"</{found[0][1:]}" in plain:
             return found
-    return None
+    return _SECTION.search(plain) if "<" in plain else None
 
 
 def _is_about_markup(row: RowView, *, fenced: bool = False) -> bool:

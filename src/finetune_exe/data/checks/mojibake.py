@@ -8,6 +8,7 @@ import unicodedata
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.wrong_codecs import find_wrong_codec, may_be_wrongly_decoded
 
 _HIGH = "".join(bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xC0))
 """What CP1252 and Latin-1 make of the bytes that continue a character of UTF-8."""
@@ -21,8 +22,13 @@ _FIXED = ("\u951f\u65a4\u62f7", "\u70eb\u70eb\u70eb", "\u5c6f\u5c6f\u5c6f", "\u0
 """What is left of lost characters after a second wrong decoding."""
 _MIN_CYRILLIC = 6
 _CLOSING = "\u00bb\u2019\u201d\u2026\u2013\u2014\u00b0"
+_QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb\u2013\u2014\u20ac\u2026"
+_WIDE = 0x2E80
+"""The first character of East Asia."""
 _LIKELY = ((0xA0, 0x180), (0x370, 0x450), (0x5D0, 0x5EB), (0x621, 0x6D4))
 """Two-byte characters that texts are full of: accented Latin, Greek, Cyrillic, Hebrew, Arabic."""
+_WIDE_COMMA = frozenset(map(ord, "\u3001\u3002\uff0c\uff01\uff1f\uff1a\uff1b\uff08\uff09"))
+"""Punctuation as wide as Chinese characters."""
 _SIGNS = (
     (0x2010, 0x2030),
     (0x2039, 0x203B),
@@ -44,9 +50,9 @@ def find_mojibake(text: str) -> int:
         place = text.find(sign)
         if place >= 0:
             return place
-    if "\u0420" in text or "\u0421" in text:
-        return _cyrillic(text)
-    return -1
+    if ("\u0420" in text or "\u0421" in text) and (place := _cyrillic(text)) >= 0:
+        return place
+    return find_wrong_codec(text)
 
 
 def undo_mojibake(text: str) -> str:
@@ -67,13 +73,15 @@ def _is_decoded(run: str, *, before: str) -> bool:
         return False
     if not all(_is_likely(character) for character in said):
         return False
+    if ord(said[0]) >= _WIDE and all(sign in _QUOTES for sign in run if not sign.isalpha()):
+        return False  # a letter with an accent before quotation marks or dashes
     if len(said) > 1:
         return True
     # A capital with a closing quote behind it also makes a letter: "CAFE" in quotes is no mojibake. Nor is the end of
     # a French quotation, where an accented letter, a no-break space and a closing quote make a Chinese character.
     if len(run) == 2:
         return run[1] not in _CLOSING or not before.isupper()
-    return ord(said) < 0x2E80
+    return ord(said) < _WIDE
 
 
 def _byte(character: str) -> bytes:
@@ -89,9 +97,9 @@ def _is_likely(character: str) -> bool:
         return any(first <= code < last for first, last in _LIKELY) or (
             code >= 0x900 and unicodedata.category(character)[0] in "LM"
         )
-    if code < 0x2E80:
+    if code < _WIDE:
         return any(first <= code < last for first, last in _SIGNS)
-    return code != 0xFFFD and unicodedata.category(character)[0] in "LSM"
+    return code != 0xFFFD and (code in _WIDE_COMMA or unicodedata.category(character)[0] in "LSM")
 
 
 def _cyrillic(text: str) -> int:
@@ -113,6 +121,7 @@ def _may_be_mojibake(foreign: str) -> bool:
         or "\u0420" in foreign
         or "\u0421" in foreign
         or any(map(foreign.__contains__, _FIXED))
+        or may_be_wrongly_decoded(foreign)
     )
 
 

@@ -7,6 +7,8 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.identity_numbers import identity_number, lettered_number
+from finetune_exe.data.checks.phones import phone_number
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.verify import (
     is_card_number,
@@ -15,7 +17,20 @@ from finetune_exe.data.checks.verify import (
     is_social_security_number,
 )
 
-_EMAIL = re.compile(r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})(?![\w@])")
+_LATIN = r"A-Za-z0-9\u00c0-\u024f"
+_EMAIL = re.compile(
+    rf"(?<![{_LATIN}_.%+-])([{_LATIN}][{_LATIN}_.%+-]{{0,63}})"
+    rf"@((?:[{_LATIN}-]{{1,63}}\.)+[A-Za-z]{{2,24}})(?![{_LATIN}_@])"
+)
+"""Chinese and other letters may stand around it without a space."""
+_HIDDEN_EMAIL = re.compile(
+    r"(?<![\w.])([a-z0-9][\w.+-]{1,40}(?: dot \w{2,20})?)\s*"
+    r"(?:[\[({<]\s*at\s*[\])}>]\s*([\w-]{2,40}(?:\s*[\[({<]?"
+    r"\s*(?:\bdot\b|\.)\s*[\])}>]?\s*[\w-]{2,24}){1,3})"
+    r"| at ([\w-]{2,40}(?: dot [\w-]{2,24}){1,3}))\b",
+    re.IGNORECASE,
+)
+"""An address with words for its signs, so that programs do not find it."""
 _SAMPLE_DOMAIN = re.compile(
     r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany"
     r"|website|yourwebsite|abc|xyz|acme"
@@ -30,11 +45,6 @@ _SAMPLE_NAME = re.compile(
     r"|name|email|someone|somebody|abc|xyz|foo|bar|billing|marketing|hr|security|privacy|legal|subscribe|orders?"
     r"|booking|reservations?|git|root)"
 )
-_PHONE = re.compile(
-    r"(?<![\w.+/=#-])(?:\+[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,8}){1,4}"
-    r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-. ])[2-9]\d{2}[-.]\d{4})(?![\w-]|\.\d)"
-)
-_TOLL_FREE = ("800", "888", "877", "866", "855", "844", "833", "900")
 _SOCIAL = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
 _SAMPLE_SOCIAL = ("123-45-6789", "078-05-1120", "219-09-9999", "987-65-4321", "111-11-1111")
 _CARD = re.compile(r"(?<![\w.+/-])(?:\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,19})(?![\w.-]*\d)")
@@ -53,6 +63,10 @@ _SAMPLE_IBANS = (
     "GB29NWBK60161331926819",
 )
 _IP = re.compile(r"(?<![\w.-])((?:\d{1,3}\.){3}\d{1,3})(?![\w-]|\.\d)")
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){3,7}"
+    r"(?:(?::[0-9A-Fa-f]{1,4}){1,4}|[0-9A-Fa-f]{1,4})(?![\w:]|\.\d)"
+)
 _IP_VERSION = re.compile(
     r"(?:version|release|v|driver|firmware|build|section|chapter|netmask|mask)\.? ?$", re.IGNORECASE
 )
@@ -67,6 +81,11 @@ _ADDRESS = re.compile(
     r"|gasse) \d{1,4} ?[a-z]?, (?:D-)?\d{5} [A-Z\u00c4\u00d6\u00dc]\w+"
     r"|\b\d{1,4}(?: ?bis| ?ter)?,? (?:rue|avenue|boulevard|place|chemin"
     r"|impasse) [^\n,]{3,40}, \d{5} [A-Z\u00c9\u00c8]\w+"
+    r"|\b(?:Via|Viale|Piazza|Corso|Calle|Avenida|Plaza|Paseo|Rua) [A-Z\u00c0-\u00dcd][^\n,]{2,40},? "
+    r"\d{1,4}[a-z]?,? (?:- )?\d{5} [A-Z\u00c0-\u00dc]\w+"
+)
+_DUTCH = re.compile(
+    r"\b[A-Z][\w'-]+(?:straat|gracht|laan|weg|plein|kade|singel|dijk) \d{1,4} ?[a-z]?,? \d{4} ?[A-Z]{2},? [A-Z]\w+"
 )
 _SAMPLE_ADDRESS = re.compile(
     r"12?34?5? (?:Main|Elm|Any|Oak|Maple|Fake|Example|Sample)|Anytown|Any (?:Town|City)|Pennsylvania Ave"
@@ -80,6 +99,8 @@ _CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
 """Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
+_IPV6_SIGNS = re.compile(":[0-9A-F]*:[0-9A-F]*:[0-9A-F]*:")
+_DUTCH_SIGNS = re.compile(r"\d{4}[A-Z]{3}")
 _BEFORE, _BEHIND = 60, 60
 """Characters around a number that are looked at with it."""
 
@@ -88,12 +109,26 @@ def _find(row: RowView) -> str | None:
     text = row.text
     if "@" in row.signs and (found := _email(text)) is not None:
         return found
+    signs = row.signs
+    if (
+        " dot com" in text
+        or ("]" in signs and ("at]" in text or "AT]" in signs))
+        or ("()" in signs and "at)" in text)
+        or "(AT)" in signs
+    ):
+        found = _hidden_email(text)
+        if found is not None:
+            return found
     other_digits = not row.is_ascii and _ANY_DIGIT.search(row.foreign) is not None
     if not other_digits and _ANY_DIGIT.search(row.signs) is None:
         return None
     if (other_digits or _DIGITS.search(row.signs) is not None) and (found := _among_numbers(text)) is not None:
         return found
-    return _at_post_codes(text) if other_digits or _CODE_SIGNS.search(row.signs) is not None else None
+    if _IPV6_SIGNS.search(signs) is not None and (found := _ipv6(text)) is not None:
+        return found
+    if (found := lettered_number(text, signs)) is not None:
+        return found
+    return _at_post_codes(text, signs) if other_digits or _CODE_SIGNS.search(signs) is not None else None
 
 
 def _among_numbers(text: str) -> str | None:
@@ -107,7 +142,9 @@ def _among_numbers(text: str) -> str | None:
     return None
 
 
-def _at_post_codes(text: str) -> str | None:
+def _at_post_codes(text: str, signs: str) -> str | None:
+    if _DUTCH_SIGNS.search(signs) is not None and (dutch := _DUTCH.search(text)) is not None:
+        return f"postal address: {mask(dutch[0])}"
     for match in _POST_CODE.finditer(text):
         if (found := _address(text[max(0, match.start() - 2 * _BEHIND) : match.end() + _BEHIND])) is not None:
             return found
@@ -125,7 +162,9 @@ def _numbered(window: str, number: str, num_digits: int) -> str | None:
         found = found or _iban(window)
     if num_digits >= 13:
         found = found or _card(window) or _chinese_id(window)
-    return found or (_phone(window) if num_digits >= 8 else None)
+    if num_digits >= _MIN_DIGITS:
+        found = found or identity_number(window)
+    return found or (phone_number(window) if num_digits >= 8 else None)
 
 
 def _email(text: str) -> str | None:
@@ -137,18 +176,23 @@ def _email(text: str) -> str | None:
     return None
 
 
-def _phone(text: str) -> str | None:
-    for match in _PHONE.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        national = digits[-10:]
-        if not 8 <= len(digits) <= 15 or len(set(digits)) < 4 or "1234567" in digits or "98765432" in digits:
+def _hidden_email(text: str) -> str | None:
+    for match in _HIDDEN_EMAIL.finditer(text):
+        name = match[1].lower()
+        domain = re.sub(r"[\[({<\s]*(?:\bdot\b|\.)[\])}>\s]*", ".", match[2] or match[3]).lower()
+        if "." in domain and not _SAMPLE_NAME.fullmatch(name) and not _SAMPLE_DOMAIN.search(domain):
+            return f"e-mail address: {mask(match[0])}"
+    return None
+
+
+def _ipv6(text: str) -> str | None:
+    for match in _IPV6.finditer(text):
+        try:
+            address = ipaddress.IPv6Address(match[0])
+        except ValueError:
             continue
-        american = not match[0].startswith("+") or digits.startswith("1")
-        if american and (len(digits) < 10 or "555" in (national[:3], national[3:6]) or national[:3] in _TOLL_FREE):
-            continue
-        if match[0].startswith("+") and not re.search(r"[ .()-]", match[0]) and len(digits) < 10:
-            continue
-        return f"phone number: {mask(match[0])}"
+        if address.is_global:
+            return f"IP address: {mask(match[0])}"
     return None
 
 

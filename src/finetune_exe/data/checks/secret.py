@@ -14,13 +14,18 @@ _MARKS = (
     "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "sk-", "sk_",
     "rk_", "eyJ",
     "hf_", "npm_", "SG.", "dop_v1_", "shpat_", "ya29.", "AccountKey=", "pypi-",
+    "gsk_", "xai-", "r8_", "hvs.CAES", "glsa_", "GOCSPX-", "sq0atp-", "sq0csp-", "dapi", "PMAK-", "NRAK-", "lin_api_",
+    "ntn_", "services/T", "api/webhooks/",
 )  # fmt: skip
 """How keys begin that can be told by their form."""
-_MARKS_BY_SIGNS = {
-    signs: tuple(mark for mark in _MARKS if signs_of(mark) == signs) for signs in dict.fromkeys(map(signs_of, _MARKS))
-}
-_SIGNS = re.compile("|".join(re.escape(signs) for signs in sorted(_MARKS_BY_SIGNS, key=len, reverse=True) if signs))
-_SIGNLESS = _MARKS_BY_SIGNS[""]
+_LONG_SIGNS = re.compile("|".join(re.escape(signs) for mark in _MARKS if len(signs := signs_of(mark)) > 1))
+_LONG_SIGNED = tuple(mark for mark in _MARKS if len(signs_of(mark)) > 1)
+_SHORT_SIGNED = tuple(
+    (signs, tuple(mark for mark in _MARKS if signs_of(mark) == signs))
+    for signs in dict.fromkeys(map(signs_of, _MARKS))
+    if len(signs) < 2
+)
+"""Marks with one sign or none: the sign is looked for first."""
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
@@ -29,21 +34,31 @@ _KEYS = re.compile(
     r"|sk-(?:proj-|ant-|or-)?[\w-]{20,}|[rs]k_(?:live|test)_[0-9A-Za-z]{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}"
     r"|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[0-9a-f]{64}|shpat_[0-9a-fA-F]{32}"
-    r"|ya29\.[\w-]{30,}|pypi-[\w-]{50,}|AccountKey=[A-Za-z0-9+/=]{60,}"
+    r"|gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{60,}|r8_[A-Za-z0-9]{36,}|hvs\.CAES[\w-]{24,}"
+    r"|glsa_[A-Za-z0-9]{32}_[0-9a-f]{8}"
+    r"|GOCSPX-[\w-]{28}|sq0(?:atp|csp)-[\w-]{22,}|dapi[0-9a-f]{32}"
+    r"|PMAK-[0-9a-f]{24}-[0-9a-f]{34}"
+    r"|NRAK-[A-Z0-9]{27}|lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,}"
+    r"|services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{24}"
+    r"|api/webhooks/\d{17,20}/[\w-]{60,}|ya29\.[\w-]{30,}|pypi-[\w-]{50,}|AccountKey=[A-Za-z0-9+/=]{60,}"
     r")"
 )
+_BOT = re.compile(r"(?<![\w:])\d{8,10}:AA[\w-]{33}(?![\w-])")
+"""The token of a Telegram bot."""
 _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\\n]+[\w+/=\\\s:-]{60,}")
 _URL = re.compile(r"\b[a-z][a-z0-9+]{2,15}://([^\s:/@<>\"']{1,64}):([^\s@/<>\"']{6,64})@[\w.-]+")
 _NAMES = (
-    "pass", "secret", "token", "key", "pwd", "credential", "kennwort", "contrase", "senha", "\u5bc6\u7801",
+    "pass", "secret", "token", "key", "pwd", "credential", "authoriz", "kennwort", "contrase", "senha", "\u5bc6\u7801",
     "\u043f\u0430\u0440\u043e\u043b\u044c",
 )  # fmt: skip
 _NAMED = re.compile(
     r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption"
     r"|account)[ _-]?(?:key|token|secret)"
-    r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|passwort|kennwort|mot de passe|contrase\u00f1a"
+    r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|authorization"
+    r"|passwort|kennwort|mot de passe|contrase\u00f1a"
     r"|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
-    r"[\"'`]?(?: is| ist| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a)\s{0,2}[\"'`]?([^\s\"'`,;]{8,200})",
+    r"[\"'`]?(?: is| ist| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a)\s{0,2}[\"'`]?"
+    r"(?:(?:Bearer|Basic|Token|Bot) )?([^\s\"'`,;]{8,200})",
     re.IGNORECASE,
 )
 _NOT_SECRET = re.compile(
@@ -61,8 +76,13 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 def _find(row: RowView) -> str | None:
     text, signs = row.text, row.signs
-    if (_SIGNS.search(signs) or any(mark in text for mark in _SIGNLESS)) and (found := _key(text, signs)) is not None:
+    begun = [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
+    if _LONG_SIGNS.search(signs) is not None:
+        begun += [mark for mark in _LONG_SIGNED if mark in text]
+    if begun and (found := _key(text, begun)) is not None:
         return found
+    if ":AA" in signs and (bot := _BOT.search(text)) is not None:
+        return f"key: {mask(bot[0])}"
     if "-----" in signs and _PRIVATE_KEY.search(text) is not None:
         return "private key"
     if "://" in signs and "@" in signs and (found := _password_in_url(text)) is not None:
@@ -70,10 +90,9 @@ def _find(row: RowView) -> str | None:
     return _named(row, text)
 
 
-def _key(text: str, signs: str) -> str | None:
+def _key(text: str, begun: Sequence[str]) -> str | None:
     """Find a key that can be told by its form, at every mark that keys begin with."""
-    begun = [mark for sign, marks in _MARKS_BY_SIGNS.items() if sign in signs for mark in marks if mark in text]
-    for mark in sorted(begun, key=_MARKS.index) if begun else ():
+    for mark in sorted(begun, key=_MARKS.index):
         place = text.find(mark)
         while place >= 0:
             match = _KEYS.match(text, place)

@@ -6,51 +6,62 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.row import RowView, signs_of
+from finetune_exe.data.checks.row import RowView
 
-_MARKS = (
-    "<|", "|>", "</s>", "SYS>>", "INST]", "_of_", "os>", "pad>", "unk>", "<extra_id_", "[CLS]", "[SEP]", "Human:",
-    "\n\nH: ",
-    "### ", "###R", "\uff5c", "[TOOL_", "[/TOOL_", "[AVAILABLE", "[SYSTEM_",
-)  # fmt: skip
-"""One of them is in every text with such a token."""
-_SIGNED_MARKS = tuple((mark, signs_of(mark)) for mark in _MARKS)
-_SIGNS = re.compile("|".join(re.escape(signs) for signs in {signs_of(mark): 0 for mark in _MARKS} if signs))
-_SIGNLESS = tuple(mark for mark, signs in _SIGNED_MARKS if not signs)
-_TOKEN = re.compile(
-    r"<\|[A-Za-z][\w/ -]{0,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|</s>|<<?/?SYS>>|\[/?INST\]|\[/?(?:AVAILABLE_TOOLS"
-    r"|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]"
-    r"|<(?:start|end)_of_(?:turn|image)>|</?(?:bos|eos|pad|unk)>|<extra_id_\d+>|\[(?:CLS|SEP)\]|<\|(?:im|eot|bot"
-    r"|eom)_?\w*\|?>"
-    r"|\n\n(?:Human|H): [^\n]*(?:\n[^\n]+)*\n\n(?:Assistant|A):|(?:^|\n)Human: .*\n+Assistant:"
-    r"|(?<=\S)\s+### ?(?:Response|Instruction|Input|Assistant|Human|User|System):",
+_ANGLED = re.compile(
+    r"<(?:\|[A-Za-z][\w/ -]{0,40}\|>|\uff5c[^<>\n]{1,40}\uff5c>|/s>|<?/?SYS>>"
+    r"|(?:start|end)_of_(?:turn|image|utterance|sentence|text)>|/?(?:bos|eos|pad|unk)>|extra_id_\d+>"
+    r"|\|(?:im|eot|bot|eom)_?\w*\|?>|fim_(?:prefix|middle|suffix|pad)>|eo[ahmstd]>|EO[ST]>|[se]op>|reserved_\d+>"
+    r"|(?:unused|TOKENS_UNUSED_|SPECIAL_)\d+>|0x[0-9A-F]{2}>|seed:\w+>)"
 )
+_SQUARED = re.compile(
+    r"\[(?:/?INST\]|/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|(?:CLS|SEP|PAD|BOS|EOS|gMASK)\]"
+    r"|\|[a-z]{3,20}\|\])"
+)
+_SPOKEN = re.compile(
+    r"\n\n(?:Human|H): [^\n]*(?:\n[^\n]+)*\n\n(?:Assistant|A):|(?:^|\n)Human: .*\n+Assistant:"
+    r"|(?:^|\s)USER: .*\s+ASSISTANT:|GPT4 Correct (?:User|Assistant):"
+)
+_HEADED = re.compile(r"\s### ?(?:Response|Instruction|Input|Assistant|Human|User|System):")
 _STRIKE = re.compile(r"<s>[^<>]*</s>")
 """Text struck out in HTML: no end of a sequence."""
 _PREFIX = re.compile(
-    r"\s*(?:#{2,3} ?(?:Response|Answer|Output|Assistant)\b:?|(?:Assistant|ASSISTANT|Response|Output|AI|Bot|GPT"
-    r"|ChatGPT)\s?:(?=\s)"
-    r"|\*\*(?:Assistant|Response|Output):\*\*|<(?:response|answer|output|assistant)>)"
+    r"\s*(?:#{2,3} ?(?:Response|Answer|Output|Assistant)\b:?|(?:Assistant|ASSISTANT|Response"
+    r"|Output|AI|Bot|GPT(?:-\d\w*)?"
+    r"|ChatGPT|\[(?:Assistant|ASSISTANT|AI)\])\s?:(?=\s)"
+    r"|\*\*(?:Assistant|Response|Output)(?::\*\*|\*\*:)|<(?:response|answer|output|assistant)>)"
 )
 _WHO = ("assistant", "ai", "bot", "gpt", "chatgpt")
 _SPEAKERS = re.compile(r"\n\s*(?:User|Human|Customer|Patient|Student|Interviewer|[A-Z][a-z]+) ?:")
-_INSIDE = ("Below is an instruction that describes a task", "A chat between a curious", "### Instruction:\n")
+_INSIDE = (
+    "Below is an instruction that describes a task", "A chat between a curious", "### Instruction:\n", "### Human: ",
+)  # fmt: skip
 """Openings of well-known templates."""
 
 
 def _special_token(row: RowView) -> str | None:
     text, signs = row.text, row.signs
-    speaks = "H:" in signs and ("Human:" in text or "\n\nH:" in text)
-    if not (speaks or "<" in signs or "[" in signs or "###" in signs):
-        return None
-    if _SIGNS.search(signs) is None and (row.is_ascii or not any(mark in row.foreign for mark in _SIGNLESS)):
-        return None
-    if not any(sign in signs and mark in text for mark, sign in _SIGNED_MARKS):
-        return None
-    found = _TOKEN.search(text)
-    if found is not None and found[0] == "</s>" and _STRIKE.search(text):
-        found = _TOKEN.search(_STRIKE.sub("", text))
-    return None if found is None else shorten(found.string, found.start())
+    if "<" in signs and (place := _angled(text)) >= 0:
+        return shorten(text, place)
+    if "[" in signs and (found := _SQUARED.search(text)) is not None:
+        return shorten(text, found.start())
+    if "H:" in signs or "ASSISTANT:" in signs or "GPT4CU:" in signs:
+        found = _SPOKEN.search(text)
+        if found is not None:
+            return shorten(text, found.start())
+    for found in _HEADED.finditer(text) if "###" in signs else ():
+        if text[: found.start()].strip():
+            return shorten(text, found.start())
+    return None
+
+
+def _angled(text: str) -> int:
+    """Find a mark in angle brackets; -1 where there is none."""
+    found = _ANGLED.search(text)
+    if found is not None and found[0] == "</s>" and _STRIKE.search(text) is not None:
+        text = _STRIKE.sub(lambda struck: " " * len(struck[0]), text)
+        found = _ANGLED.search(text)
+    return -1 if found is None else found.start()
 
 
 def _template_residue(row: RowView) -> str | None:
@@ -60,7 +71,7 @@ def _template_residue(row: RowView) -> str | None:
         found = _PREFIX.match(answer)
         if found is not None and not _is_wanted(found[0], row, answer):
             return shorten(answer)
-    for mark in _INSIDE:
+    for mark in _INSIDE if "###" in row.signs else _INSIDE[:2]:
         place = row.text.find(mark)
         if place >= 0:
             return shorten(row.text, place)

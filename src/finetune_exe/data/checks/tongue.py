@@ -79,6 +79,8 @@ def _of_latin_script(text: str, letters: int) -> str | None:
         return str(code) if alone and not _is_list_of_names(text) else None
     if common >= 2 and english == 0 and probability >= _LIKELY:
         return None if _is_list_of_names(text) and common * 6 < text.count(" ") else str(code)
+    if probability >= _VERY_SURE and common and english == 0 and letters >= _MANY_LETTERS:
+        return None if _is_list_of_names(text) else str(code)
     return str(code) if probability >= _SURE and common >= (1 if letters < _MANY_LETTERS else 2) else None
 
 
