@@ -1,10 +1,12 @@
-"""Training speed beside TRL's SFTTrainer: the same model, tokens, effective batch and method, one after the other.
+"""Training speed beside other trainers: the same model, tokens, effective batch and method, one after the other.
 
-    python benchmarks/training.py ROWS.json [--case lora --case full ...] [--write benchmarks/training.md]
+    python benchmarks/training.py ROWS.json [--case lora --case full ...] [--rows 400] [--peer trl=PYTHON
+        --peer llamafactory=PYTHON --peer axolotl=PYTHON] [--write benchmarks/training.md]
 
-ROWS is a file of instruction rows; TRL must be installed beside finetune-exe (pip install trl). Each contender runs
-in a process of its own on all cores, TRL with its own defaults; both train one epoch over the very same token ids, with
-the same tokens learned. The first step of each is left out of the timing. Learned tokens are those that carry a loss.
+ROWS is a file of instruction rows; each PYTHON belongs to an environment in which that peer is installed. Without
+--peer it is TRL beside finetune-exe (pip install trl). Each contender runs in a process of its own on all cores, the
+peers with their own defaults (training_peers.py); all train one epoch over the very same token ids, with the same
+tokens learned. The first step of each is left out of the timing. Learned tokens are those that carry a loss.
 All cases take about eight minutes on two cores that are otherwise idle; on busy ones the figures mean nothing.
 """
 
@@ -14,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 BATCH, RANK, MAX_LENGTH = 8, 16, 512
+OURS = "finetune-exe"
+PEERS = {
+    "trl": ("TRL SFTTrainer", "trl"),
+    "llamafactory": ("LLaMA-Factory", "llamafactory"),
+    "axolotl": ("Axolotl", "axolotl"),
+}
+"""Title and package of each trainer that training_peers.py can run."""
+PEER_SECONDS = 2 * 3600
+CURVE_POINTS = 8
 FULL_ROW_TEXT = 16_000
 """Characters of a text that is cut into rows of MAX_LENGTH."""
 
@@ -69,9 +81,10 @@ What was tried, in seconds of processor time for a step of 1,270 tokens on one c
 
 
 def prepare(rows_file: Path, case: Case, folder: Path) -> int:
-    """Write plan and prepared dataset for ours, and the same sequences of train tokens for TRL; count them."""
+    """Write plan and prepared dataset for ours, and the same sequences of train tokens for the peers; count them."""
     from finetune_exe.domain.plan_yaml import write_plan
     from finetune_exe.domain.task import TaskSpec
+    from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.workflow.plans import make_plan
     from finetune_exe.workflow.runs import prepare_dataset
@@ -88,19 +101,28 @@ def prepare(rows_file: Path, case: Case, folder: Path) -> int:
         settings=(
             f"data.max_length={MAX_LENGTH}", *(() if case.full_rows else shares), *adapter,
             f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1", "schedule.epochs=1",
-            f"optimizer.learning_rate={2e-4 if case.method == 'lora' else 2e-5}", "schedule.max_steps=null",
+            f"optimizer.learning_rate={_learning_rate(case)}", "schedule.max_steps=null",
             "checkpoints.evaluations_per_epoch=1",
         ),
     )  # fmt: skip
     write_plan(plan, folder / "plan.yaml")
     prepare_dataset(plan, folder / "dataset", progress=lambda *_: None, note=print)
     split = load_dataset(folder / "dataset").split("train")
-    with (folder / "trl.jsonl").open("w", encoding="utf-8") as file:
+    settings = {
+        "base": str(model_folder("embedded")), "method": case.method, "rank": RANK, "batch": BATCH,
+        "max_length": MAX_LENGTH, "learning_rate": _learning_rate(case),
+    }  # fmt: skip
+    (folder / "case.json").write_text(json.dumps(settings), encoding="utf-8")
+    with (folder / "tokens.jsonl").open("w", encoding="utf-8") as file:
         for index in range(len(split)):
             ids, learned = (part.tolist() for part in split.sequence(index))
             labels = [token if flag else -100 for token, flag in zip(ids, learned, strict=True)]
             file.write(json.dumps({"input_ids": ids, "labels": labels}) + "\n")
     return len(split)
+
+
+def _learning_rate(case: Case) -> float:
+    return 2e-4 if case.method == "lora" else 2e-5
 
 
 def _texts(rows_file: Path, num_rows: int, path: Path) -> Path:
@@ -153,91 +175,85 @@ def run_ours(folder: Path, case: Case) -> dict[str, Any]:
         "seconds": seconds,
         "losses": [step.loss for step in steps],
         "weights": [step.learned_tokens for step in steps],
-        "peak_gib": summary.peak_memory_bytes / 2**30,
+        "peak_gib": max(summary.peak_memory_bytes / 2**30, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20),
         "matrix_rate": rate,
         "matrix_share": operations / seconds / rate,
         "packed": plan.batch.packing,
     }
 
 
-def run_trl(folder: Path, case: Case) -> dict[str, Any]:
-    """Train with TRL: only what must be the same is set, and use_cpu, without which it refuses a CPU."""
-    import resource
-    import time
-
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    from finetune_exe.models.locate import model_folder
-
-    base = model_folder("embedded")
-    rows = [json.loads(line) for line in (folder / "trl.jsonl").read_text(encoding="utf-8").splitlines()]
-    config = SFTConfig(
-        output_dir=str(folder / "trl"), per_device_train_batch_size=BATCH, num_train_epochs=1, max_length=MAX_LENGTH,
-        learning_rate=2e-4 if case.method == "lora" else 2e-5, use_cpu=not torch.cuda.is_available(),
-        report_to="none", save_strategy="no", logging_steps=1,
-    )  # fmt: skip
-    adapter = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base),
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(base),
-        peft_config=adapter if case.method == "lora" else None,
-    )
-    counts: list[tuple[int, int, int, float]] = []
-    plain_step = trainer.training_step
-
-    def timed_step(model: object, inputs: dict[str, torch.Tensor], *rest: object) -> torch.Tensor:
-        labels = inputs["labels"]
-        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else torch.tensor(labels.numel())
-        counts.append((int((labels != -100).sum()), int(real), labels.numel(), time.monotonic()))
-        return plain_step(model, inputs, *rest)
-
-    trainer.training_step = timed_step
-    trainer.train()
-    ended = time.monotonic()
-    return {
-        "learned": sum(count[0] for count in counts[1:]),
-        "tokens": sum(count[1] for count in counts[1:]),
-        "padded": sum(count[2] for count in counts[1:]),
-        "seconds": ended - counts[1][3],
-        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        "weights": [count[0] for count in counts],
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
+def run_peer(name: str, python: str, folder: Path) -> dict[str, Any]:
+    """Train with a peer in its own environment; where it fails, say with which words."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [python, str(Path(__file__).with_name("training_peers.py")), name, str(folder)]
+    with (folder / f"{name}.log").open("w+", encoding="utf-8") as log:
+        try:
+            subprocess.run(
+                command, stdout=log, stderr=log, check=True, timeout=PEER_SECONDS, env=environment
+            )  # its helpers may outlive it, and would hold a pipe open
+            found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, subprocess.SubprocessError, ValueError) as fault:
+            log.seek(0)
+            last = [line.strip() for line in log.read().splitlines() if line.strip()][-1:]
+            print(f"{name} failed: {fault}; its last line: {last}", file=sys.stderr)
+            return {"failed": (last or [str(fault)])[0][:200]}
+    return found
 
 
 def table(case: Case, results: dict[str, dict[str, Any]], num_rows: int) -> list[str]:
     """Write one case as Markdown."""
-    ours, theirs = results["finetune-exe"], results["TRL SFTTrainer"]
+    ours = results[OURS]
     lines = [
         f"## {case.title[0].upper()}{case.title[1:]}",
         "",
         f"Batch {BATCH}, {num_rows} rows, {'packed' if ours['packed'] else 'padded, rows of like length together'} by "
-        "finetune-exe as its plan says, padded by TRL.",
+        "finetune-exe as its plan says, padded by the others.",
         "",
-        "| | learned tokens/s | tokens/s | of them padding | seconds | peak memory | mean loss | loss of each step |",
+        "| | learned tokens/s | tokens/s | of them padding | seconds | peak memory | mean loss | loss along the run |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, result in results.items():
-        mean = sum(loss * count for loss, count in zip(result["losses"], result["weights"], strict=True))
+        if "failed" in result:
+            lines.append(f"| {name} | failed: {result['failed'].replace('|', ' ')} | | | | | | |")
+            continue
+        curve = _curve(result)
         lines.append(
-            f"| {name} | {result['learned'] / result['seconds']:.0f} | {result['tokens'] / result['seconds']:.0f} "
+            f"| {name} | {_rate(result):.0f} | {result['tokens'] / result['seconds']:.0f} "
             f"| {1 - result['tokens'] / result['padded']:.0%} | {result['seconds']:.0f} | {result['peak_gib']:.1f} GiB "
-            f"| {mean / sum(result['weights']):.3f} | {', '.join(f'{loss:.2f}' for loss in result['losses'])} |"
+            f"| {_mean(result['losses'], result['weights']):.3f} | {', '.join(f'{loss:.2f}' for loss in curve)} |"
         )
-    ratio = (ours["learned"] / ours["seconds"]) / (theirs["learned"] / theirs["seconds"])
-    lines += [
+    finished = {name: _rate(result) for name, result in results.items() if name != OURS and "failed" not in result}
+    if finished:
+        best = max(finished, key=lambda name: finished[name])
+        ratios = "; ".join(f"{_rate(ours) / rate:.2f} times {name}'s" for name, rate in finished.items())
+        lines += [
+            "",
+            f"Learned tokens per second beside the best peer, {best}: **{_rate(ours) / finished[best]:.2f}** times as "
+            f"many ({ratios}).",
+        ]
+    return [
+        *lines,
         "",
-        f"Ratio of learned tokens per second: **{ratio:.2f}**. Matrix products alone reach "
-        f"{ours['matrix_rate'] / 1e9:.0f} GFLOP/s here in bfloat16; the run reached {ours['matrix_share']:.0%} of it.",
+        f"Matrix products alone reach {ours['matrix_rate'] / 1e9:.0f} GFLOP/s here in bfloat16; the run reached "
+        f"{ours['matrix_share']:.0%} of it.",
         "",
     ]
-    return lines
+
+
+def _rate(result: dict[str, Any]) -> float:
+    return float(result["learned"] / result["seconds"])
+
+
+def _mean(losses: list[float], weights: list[int]) -> float:
+    """Mean over all learned tokens."""
+    return sum(loss * count for loss, count in zip(losses, weights, strict=True)) / sum(weights)
+
+
+def _curve(result: dict[str, Any]) -> list[float]:
+    """Mean losses of the run's parts in order; of each step where there are few."""
+    losses, weights = result["losses"], result["weights"]
+    size = -(-len(losses) // CURVE_POINTS)
+    return [_mean(losses[at : at + size], weights[at : at + size]) for at in range(0, len(losses), size)]
 
 
 def _cpu() -> str:
@@ -247,16 +263,27 @@ def _cpu() -> str:
     return f"{hardware.cpu} ({', '.join(hardware.cpu_features)})"
 
 
-def measure(rows_file: Path, case: str) -> list[str]:
-    """Run both contenders on a case."""
+def measure(rows_file: Path, case: Case, name: str, peers: dict[str, str]) -> list[str]:
+    """Run all contenders on a case."""
     results = {}
-    with tempfile.TemporaryDirectory() as name:
-        num_rows = prepare(rows_file.resolve(), CASES[case], Path(name))
-        for title, contender in (("finetune-exe", "ours"), ("TRL SFTTrainer", "trl")):
-            command = [sys.executable, __file__, name, "--contender", contender, "--case", case]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            results[title] = json.loads(done.stdout.splitlines()[-1])
-    return table(CASES[case], results, num_rows)
+    with tempfile.TemporaryDirectory() as folder:
+        num_rows = prepare(rows_file.resolve(), case, Path(folder))
+        command = [sys.executable, __file__, folder, "--ours", "--case", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        results[OURS] = json.loads(done.stdout.splitlines()[-1])
+        for peer, python in peers.items():
+            results[PEERS[peer][0]] = run_peer(peer, python, Path(folder))
+    return table(case, results, num_rows)
+
+
+def _versions(peers: dict[str, str]) -> str:
+    """Name what ran: our libraries, and each peer with the version that its environment holds."""
+    found = [f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "accelerate")]
+    for peer, python in peers.items():
+        code = f"from importlib.metadata import version as v; print(v({PEERS[peer][1]!r}), v('transformers'))"
+        asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.split()
+        found.append(f"{PEERS[peer][0]} {asked[0]} (transformers {asked[1]})" if asked else f"{PEERS[peer][0]} (?)")
+    return ", ".join(found)
 
 
 def main() -> None:
@@ -264,28 +291,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows_file", type=Path)
     parser.add_argument("--case", action="append", choices=CASES)
+    parser.add_argument("--rows", type=int, help="train on so many rows instead of each case's number")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(PEERS)}")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--contender", choices=["ours", "trl"], help=argparse.SUPPRESS)
+    parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     cases = arguments.case or list(CASES)
-    if arguments.contender:
-        run = {"ours": run_ours, "trl": run_trl}[arguments.contender]
-        print(json.dumps(run(arguments.rows_file, CASES[cases[0]])))
+    if arguments.ours:
+        print(json.dumps(run_ours(arguments.rows_file, CASES[cases[0]])))
         return
+    peers = {name: python for name, _, python in (given.partition("=") for given in arguments.peer)}
+    peers = peers or {"trl": sys.executable}
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"no peer is called {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    if missing := [name for name, python in peers.items() if not Path(python).is_file()]:
+        parser.error(f"--peer {missing[0]}=PYTHON names no Python: {peers[missing[0]] or 'nothing'}")
     lines = [
         "# Training speed",
         "",
         f"`python benchmarks/training.py {arguments.rows_file.name}` on {_cpu()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "accelerate", "trl"))
-        + ".",
+        f"Python {platform.python_version()}, {_versions(peers)}.",
         "",
-        "SmolLM2-135M-Instruct, one epoch over the same token ids, the first step left out. TRL with its own defaults. "
-        "Each shuffles for itself, so losses step by step are of other rows; their means are of the same.",
+        "SmolLM2-135M-Instruct, one epoch over the same token ids, the first step left out. The others with their own "
+        "defaults, in bfloat16. Each shuffles for itself, so losses step by step are of other rows; their means are of "
+        "the same.",
         "",
     ]
-    for case in cases:
-        lines += measure(arguments.rows_file, case)
+    for name in cases:
+        case = CASES[name]
+        lines += measure(arguments.rows_file, case._replace(rows=arguments.rows or case.rows), name, peers)
     text = "\n".join(lines) + NOTES.lstrip("\n")
     print(text)
     if arguments.write:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from finetune_exe.evaluation.evaluate import evaluate
 from finetune_exe.models.locate import model_folder
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.training import course
 from finetune_exe.training.batches import plan_epoch
 from finetune_exe.training.loop import train
 from finetune_exe.training.preflight import check_trainable
@@ -192,6 +194,15 @@ def training(bench: Bench, plan: Plan) -> Seen:
     }
 
 
+def spiking(bench: Bench, plan: Plan) -> Seen:
+    """A run in which a step counts as a spike, whatever its loss."""
+    events: list[AnyEvent] = []
+    with mock.patch.object(course, "usual_loss", return_value=1e-9):
+        summary = train(plan, bench.data, base=model_folder(plan.model.reference), run=bench.fresh(),
+                        emit=events.append)  # fmt: skip
+    return {"undone": summary.skipped_steps, "num_steps": summary.num_steps}
+
+
 def evaluation(bench: Bench, plan: Plan) -> Seen:
     """What the evaluation of one and the same run says."""
     done = bench.look(training)
@@ -310,6 +321,9 @@ CASES: dict[str, Case] = {
     "checkpoints.save_every_steps": Case(value="1", phase=training, differs="kept", same=("losses", "evaluated")),
     "checkpoints.samples_per_evaluation": Case(
         value="2", phase=training, differs="sampled", same=("losses", "weights")
+    ),
+    "checkpoints.go_back_on_spike": Case(
+        value="true", phase=spiking, differs="undone", same=("num_steps",), beside=("checkpoints.save_every_steps=1",)
     ),
     "checkpoints.early_stopping_patience": Case(value="1", phase=training, differs="num_steps", beside=PATIENT),
     "evaluation.metrics": Case(value="[perplexity, rouge_l]", phase=evaluation, differs="metrics"),

@@ -55,6 +55,8 @@ class Progress(Value):
     """Steps not made because their numbers were not finite, or no token was to be learned."""
     skipped_in_a_row: int = 0
     """Such steps since the last one that was made, but for those without a token to learn."""
+    returns: int = 0
+    """How often a spike of the loss sent the weights back to a checkpoint."""
     empty_passes: int = 0
     """Micro-batches without a token to learn."""
     resumed: int = 0

@@ -145,6 +145,8 @@ class LossSpiked(Event, frozen=True, kw_only=True, tag="loss_spiked"):
     usual: float
     """Median of the losses before."""
     rows: tuple[str, ...]
+    back_to: int | None = None
+    """Step whose checkpoint the weights went back to; None where they stayed as they were."""
 
 
 class BatchShrunk(Event, frozen=True, kw_only=True, tag="batch_shrunk"):

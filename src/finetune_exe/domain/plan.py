@@ -328,10 +328,21 @@ class Precision(Value):
 class Parallelism(Value):
     """How the work is spread over GPUs."""
 
-    kind: Literal["none", "ddp", "fsdp"] = "none"
-    """One GPU; a whole copy of the model on each (ddp); or weights, gradients and states cut up among them (fsdp)."""
+    kind: Literal["none", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"] = "none"
+    """One GPU; the whole model on each (ddp); all cut up among them (fsdp); for other trainers DeepSpeed's ZeRO."""
     num_gpus: int = Field(default=1, ge=1)
     """GPUs, or processes without one, that train together; each step learns from that many times more rows."""
+
+    @property
+    def zero_stage(self) -> Literal[2, 3] | None:
+        """Stage of DeepSpeed's ZeRO; None where it is not used."""
+        match self.kind:
+            case "deepspeed_zero2":
+                return 2
+            case "deepspeed_zero3":
+                return 3
+            case _:
+                return None
 
 
 class Checkpoints(Value):
@@ -345,6 +356,8 @@ class Checkpoints(Value):
     """Save between evaluations too, when the last checkpoint is so old; None saves after evaluations only."""
     save_every_steps: int | None = Field(default=None, ge=1)
     """The same, counted in steps."""
+    go_back_on_spike: bool = False
+    """Where a loss is 2.5 times the usual, go back to the last checkpoint and leave out the rows since."""
     early_stopping_patience: int | None = Field(default=3, ge=1)
     """Stop after so many evaluations without a better validation loss; None never does."""
     samples_per_evaluation: int = Field(default=3, ge=0)

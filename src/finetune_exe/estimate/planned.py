@@ -72,9 +72,9 @@ def plan_workload(plan: Plan) -> Workload | None:
         validation_tokens=_validation_tokens(plan),
         sharding=Sharding(
             num_gpus=plan.parallelism.num_gpus,
-            weights=plan.parallelism.kind == "fsdp",
-            gradients=plan.parallelism.kind == "fsdp",
-            states=plan.parallelism.kind == "fsdp",
+            weights=plan.parallelism.kind in ("fsdp", "deepspeed_zero3"),
+            gradients=plan.parallelism.kind not in ("none", "ddp"),
+            states=plan.parallelism.kind not in ("none", "ddp"),
         ),
         gpu=planned_gpu(plan),
         guessed=frozenset() if plan.profile else frozenset({"mean_length"}),

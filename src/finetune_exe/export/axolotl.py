@@ -14,6 +14,7 @@ from finetune_exe.export.configuration_file import (
     key,
     prepare,
 )
+from finetune_exe.export.deepspeed import deepspeed_file, deepspeed_keys
 from finetune_exe.export.source import model_source, template_text
 from finetune_exe.export.trainer_keys import (
     TRAINER_DIFFERS,
@@ -52,6 +53,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("gradient_checkpointing", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing")
     patience = plan.checkpoints.early_stopping_patience
     yield key("early_stopping_patience", patience, "checkpoints.early_stopping_patience")
+    yield from deepspeed_keys(plan)
     yield from trainer_keys(plan)
 
 
@@ -83,4 +85,5 @@ AXOLOTL = ConfigurationFile(
         *TRAINER_DIFFERS,
         "on several processes, each takes the mean over its own learned tokens",
     ),
+    beside=deepspeed_file,
 )

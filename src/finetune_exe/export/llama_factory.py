@@ -14,6 +14,7 @@ from finetune_exe.export.configuration_file import (
     key,
     prepare,
 )
+from finetune_exe.export.deepspeed import deepspeed_file, deepspeed_keys
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import model_source
 from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
@@ -41,6 +42,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     patience = plan.checkpoints.early_stopping_patience
     yield key("early_stopping_steps", patience, "checkpoints.early_stopping_patience")
     yield key("report_to", "none")
+    yield from deepspeed_keys(plan)
     yield from transformers_keys(plan)
 
 
@@ -89,5 +91,5 @@ LLAMA_FACTORY = ConfigurationFile(
         "one of its own: look at the first row that it prints",
         "what the template puts behind the end of a turn, such as a line end, is learned too",
     ),
-    beside=_datasets,
+    beside=lambda plan: (*_datasets(plan), *deepspeed_file(plan)),
 )

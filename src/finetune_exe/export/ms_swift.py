@@ -13,6 +13,7 @@ from finetune_exe.export.configuration_file import (
     key,
     prepare,
 )
+from finetune_exe.export.deepspeed import deepspeed_file, deepspeed_keys
 from finetune_exe.export.source import model_source
 from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
 
@@ -39,6 +40,7 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield key("early_stop_interval", patience, "checkpoints.early_stopping_patience")
     yield key("report_to", ["none"])
     yield key("data_seed", plan.seed)
+    yield from deepspeed_keys(plan)
     yield from transformers_keys(plan)
 
 
@@ -65,4 +67,5 @@ MS_SWIFT = ConfigurationFile(
     keys=_keys,
     commands=lambda plan: ("pip install ms-swift==4.6.0", prepare("ms-swift"), "swift sft ms_swift.yaml"),
     otherwise=TRAINER_DIFFERS,
+    beside=deepspeed_file,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_exe.domain.plan import Plan, Qlora
+from finetune_exe.export.deepspeed import deepspeed_settings
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
     Setting,
@@ -103,6 +104,9 @@ def _tf32(plan: Plan) -> Setting:
 
 def _sharding(plan: Plan) -> tuple[Setting, ...]:
     """Say how processes share the model; weights in 4 bit are not cut up, which the script then names as left out."""
+    zero = deepspeed_settings(plan)
+    if zero is not None:
+        return (setting("deepspeed", zero, "parallelism.kind"),)
     if plan.parallelism.kind != "fsdp":
         return (setting("fsdp", None, "parallelism.kind"),)
     return () if isinstance(plan.method, Qlora) else (setting("fsdp", True, "parallelism.kind"),)

@@ -152,13 +152,14 @@ def _load_in_4_bit(folder: Path, *, double_quantization: bool, dtype: Dtype, dev
     """Load a model whose linear layers, the head aside, are kept in 4-bit NormalFloat and computed in `dtype`.
 
     On processors that compute in bfloat16, bitsandbytes would repack the weights the first time they are used without
-    gradients, for good, and compute wrong gradients from then on; the layers are told not to.
+    gradients, for good, and compute wrong gradients from then on; the layers are told not to. Weights that stay
+    whole are copied out of the file, which would otherwise stay mapped, and in memory with all that was read of it.
 
     Source: Dettmers et al., QLoRA, arXiv 2305.14314, section 3; the repacking measured with bitsandbytes 0.50.2.
     """
     require_training_packages("bitsandbytes")
     settle_libraries()
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(
@@ -171,4 +172,7 @@ def _load_in_4_bit(folder: Path, *, double_quantization: bool, dtype: Dtype, dev
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        if not isinstance(parameter, Params4bit) and device == "cpu":
+            parameter.data = parameter.data.clone()
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from finetune_exe.domain.plan import Full, Plan, Prefix, Prompt, WarmupSteps
+from finetune_exe.domain.plan import Full, Plan, Prefix, Prompt, Qlora, WarmupSteps
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.rows import split_sizes
@@ -48,6 +48,12 @@ def _gpus(plan: Plan) -> Iterator[Pair]:
     form, count = plan.parallelism.kind, plan.parallelism.num_gpus
     if form == "none" and count > 1:
         yield "parallelism.num_gpus", "parallelism.kind", f"{count} GPUs cannot train together without ddp or fsdp"
+    if form == "deepspeed_zero3" and isinstance(plan.method, Qlora):
+        yield (
+            "parallelism.kind",
+            "method.kind",
+            "weights in 4 bit stay whole on each GPU; deepspeed_zero2 leaves them so",
+        )
     if form != "none" and count == 1:
         yield "parallelism.kind", "parallelism.num_gpus", f"{form} spreads the work over several GPUs, and there is one"
 

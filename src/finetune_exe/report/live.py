@@ -146,7 +146,10 @@ def _incident(event: RunResumed | RunStopped | StepSkipped | LossSpiked | BatchS
         case StepSkipped():
             return f"step {event.step} is left out: {event.reason} ({_places(event.rows)})"
         case LossSpiked():
-            return f"step {event.step}: loss {event.loss:.3f}, usual was {event.usual:.3f} ({_places(event.rows)})"
+            back = "" if event.back_to is None else f"; the weights went back to those of step {event.back_to}"
+            return (
+                f"step {event.step}: loss {event.loss:.3f}, usual was {event.usual:.3f}{back} ({_places(event.rows)})"
+            )
         case BatchShrunk():
             return (
                 f"step {event.step}: memory ran out; from here on {event.micro_batch_size} rows at a time, "

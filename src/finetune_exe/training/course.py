@@ -29,7 +29,7 @@ from finetune_exe.prepared.reading import read_by_calls
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
-from finetune_exe.training.checkpoints import Checkpoints
+from finetune_exe.training.checkpoints import Checkpoints, fault_of
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
 from finetune_exe.training.looks import Looks, prepare_looks
 from finetune_exe.training.memory import start_measuring
@@ -42,6 +42,8 @@ from finetune_exe.training.tally import Tally
 
 SHARE_OF_TIME = 0.02
 """Most of the time that checkpoints may take where they are not the best so far or the last."""
+MOST_RETURNS = 3
+"""Times that a run goes back before a spike; more would only begin again and again."""
 QUICK_SECONDS = 1.0
 """A checkpoint written in less is not worth leaving out."""
 
@@ -101,8 +103,24 @@ class Course:
         self.emit(step)
         judge_pairs(self.setup, "train", step.step, self.emit, seconds=self.seconds())
         if usual is not None and is_spike(step.loss, usual):
+            back_to = self._go_back() if self.plan.checkpoints.go_back_on_spike else None
             self.emit(LossSpiked(seconds=self.seconds(), step=step.step, loss=step.loss, usual=usual,
-                                 rows=self.guards.name(micro_batches)))  # fmt: skip
+                                 rows=self.guards.name(micro_batches), back_to=back_to))  # fmt: skip
+
+    def _go_back(self) -> int | None:
+        """Put weights, optimizer and random numbers back to the last checkpoint, and go on with the rows to come.
+
+        It stays as it is where there is none that can be trusted, or too many returns did not help.
+        """
+        if not self.checkpoints.steps or self.tally.returns >= MOST_RETURNS:
+            return None
+        step = self.checkpoints.steps[-1]
+        path = self.checkpoints.path(step)
+        if self.setup.ranks.any(fault_of(path) is not None):
+            return None
+        restore_state(self.setup, path / FOLDER)
+        self.tally.go_back(step)
+        return step
 
     def skip(self, step: int, micro_batches: Step, attempt: Attempt) -> None:
         """Leave a step out: the weights stay as they were.

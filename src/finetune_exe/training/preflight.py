@@ -19,6 +19,15 @@ def check_trainable(plan: Plan) -> None:
     Raises:
         FineTuneError: T02 for settings that cannot be honoured, X01 for a missing package.
     """
+    if plan.parallelism.zero_stage is not None:
+        raise FineTuneError(
+            "T02",
+            what=f"this trainer does not train with parallelism.kind={plan.parallelism.kind}",
+            where="parallelism.kind in the plan",
+            why="DeepSpeed takes over the step and the optimizer, whose numbers this trainer answers for",
+            fix="--set parallelism.kind=fsdp, which cuts up the same with PyTorch alone; or with another program, "
+            "fine-tune config --plan PLAN --to trl (or axolotl, llamafactory, ms-swift) -o .",
+        )
     wanted, there = plan.parallelism.num_gpus, current_ranks().count
     if wanted != there:
         raise FineTuneError(

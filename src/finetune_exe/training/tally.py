@@ -40,6 +40,7 @@ class Tally:
     best_loss: float = math.inf
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    returns: int = 0
     empty_passes: int = 0
     resumed: int = 0
     lost_seconds: float = 0.0
@@ -62,6 +63,17 @@ class Tally:
         self.steps, self.planned_steps, self.epochs = step, num_steps, epoch
         self.skipped_steps += 1
         self.skipped_in_a_row += harmful
+
+    def go_back(self, to: int) -> None:
+        """Count the steps since a checkpoint as not made, for the weights are as they were then."""
+        undone = self.steps - to
+        self.returns += 1
+        self.skipped_steps += undone
+        self.recent_losses = self.recent_losses[:-undone] or self.recent_losses[:1]
+        self.remarks.append(
+            f"step {self.steps}: the loss rose to {self.last_loss:.3f}; the weights went back to those of step {to}, "
+            "and the rows of the steps since are left out"
+        )
 
     def judge(self, point: EvaluationPoint) -> bool:
         """Note an evaluation and say whether it is the best so far."""
@@ -97,6 +109,7 @@ class Tally:
             best_loss=_finite(self.best_loss),
             skipped_steps=self.skipped_steps,
             skipped_in_a_row=self.skipped_in_a_row,
+            returns=self.returns,
             empty_passes=self.empty_passes,
             resumed=self.resumed,
             peak_memory_bytes=max(self.peak_memory_bytes, peak_memory_bytes(device)),

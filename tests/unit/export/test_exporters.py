@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from ruamel.yaml import YAML
@@ -111,6 +112,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "checkpoints.save_every_minutes": {"checkpoints": Checkpoints(save_every_minutes=5.0)},
     "checkpoints.save_every_steps": {"checkpoints": Checkpoints(save_every_steps=50)},
     "checkpoints.samples_per_evaluation": {"checkpoints": Checkpoints(samples_per_evaluation=0)},
+    "checkpoints.go_back_on_spike": {"checkpoints": Checkpoints(go_back_on_spike=True)},
     "checkpoints.early_stopping_patience": {"checkpoints": Checkpoints(early_stopping_patience=None)},
     "seed": {"seed": 7},
     "data.max_length": {"data": DataChoice(max_length=333)},
@@ -258,9 +260,9 @@ def test_a_setting_is_in_force_or_named_as_left_out(entry: Exporter, path: str) 
     elif path in BY_COMMAND.get(entry.name, ()):
         assert f"{path} =" not in text(entry, changed)
         assert commands(entry, changed) != commands(entry, unchanged(path))
-    elif path.startswith(("checkpoints.save_every", "checkpoints.samples")) or path in NOT_EXPRESSED.get(
-        entry.name, ()
-    ):
+    elif path.startswith(
+        ("checkpoints.save_every", "checkpoints.samples", "checkpoints.go_back")
+    ) or path in NOT_EXPRESSED.get(entry.name, ()):
         assert f"#   {path} = {value!r}\n" in text(entry, changed)
         assert in_force(entry, changed) == in_force(entry, unchanged(path))
     else:
@@ -281,6 +283,35 @@ def test_a_script_for_several_processes_says_how_to_start_it() -> None:
     assert "EFFECTIVE_BATCH_SIZE = 16" in script
     shards = Parallelism(kind="fsdp", num_gpus=4)
     assert "parallelism.kind = 'fsdp'" in text(find_exporter("trl"), plan(method=Qlora(), parallelism=shards))
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("name", ["axolotl", "llamafactory", "ms-swift", "trl"])
+def test_deepspeed_is_told_the_trainers_own_numbers(name: str, stage: Literal[2, 3]) -> None:
+    kind: Literal["deepspeed_zero2", "deepspeed_zero3"] = "deepspeed_zero2" if stage == 2 else "deepspeed_zero3"
+    content = plan(
+        parallelism=Parallelism(kind=kind, num_gpus=4), precision=Precision(base_dtype="bfloat16"),
+        batch=Batch(micro_batch_size=2, gradient_accumulation_steps=3), optimizer=Optimizer(max_grad_norm=None),
+    )  # fmt: skip
+    files = {file.name: file.text for file in find_exporter(name).export(content)}
+    script = find_exporter(name) in SCRIPTS
+    tree = ast.parse(next(iter(files.values()))) if script else None
+    if tree is None:
+        assert YAML(typ="safe").load(next(iter(files.values())))["deepspeed"] == "deepspeed.json"
+        told = json.loads(files["deepspeed.json"])
+    else:
+        (told,) = [
+            ast.literal_eval(value) for node in ast.walk(tree) if isinstance(node, ast.Dict)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if isinstance(key, ast.Constant) and key.value == "deepspeed"
+        ]  # fmt: skip
+    assert told["zero_optimization"]["stage"] == stage
+    assert told["train_batch_size"] == 2 * 3 * 4
+    assert (told["train_micro_batch_size_per_gpu"], told["gradient_accumulation_steps"]) == (2, 3)
+    assert (told["bf16"], told["fp16"], told["gradient_clipping"]) == ({"enabled": True}, {"enabled": False}, 0.0)
+    assert "parallelism.kind" not in next(iter(files.values()))
+    plain = find_exporter(name).export(plan())
+    assert not any("deepspeed" in file.text or "deepspeed" in file.name for file in plain)
 
 
 @pytest.mark.parametrize("entry", SCRIPTS[:2], ids=lambda entry: entry.name)

@@ -39,5 +39,12 @@ def test_both_settings_are_named(case: tuple[str, ...]) -> None:
     assert other in caught.value.where
 
 
+def test_weights_in_4_bit_are_not_cut_up() -> None:
+    pair = ("parallelism.num_gpus=4", "method.kind=qlora")
+    with pytest.raises(FineTuneError, match="deepspeed_zero2 leaves them so"):
+        plan("parallelism.kind=deepspeed_zero3", *pair)
+    plan("parallelism.kind=deepspeed_zero2", *pair)
+
+
 def test_settings_that_agree_are_taken() -> None:
     plan("schedule.warmup.steps=10", "checkpoints.early_stopping_patience=2", "schedule.max_steps=50")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.unit.training.conftest import MakePlan
 
 from finetune_exe.domain.events import AnyEvent, BatchShrunk, LossSpiked, StepFinished, StepSkipped
@@ -243,3 +244,58 @@ def test_a_spike_is_reported_with_its_rows(start: Start, monkeypatch: pytest.Mon
     assert spike.loss > 2.5 * spike.usual
     assert len(spike.rows) == 8
     assert all("rows.jsonl:" in row for row in spike.rows)
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"step-{step}" / "state" / "trained.safetensors")
+
+
+def test_a_spike_sends_the_weights_back_and_leaves_its_rows_out_where_that_is_wanted(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that goes back after step 13 and one that never made steps 12 and 13 learn the same from step 14."""
+    calls = 0
+
+    def spiking(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        nonlocal calls
+        calls += 1
+        found = learn(setup, rows, max_norm=max_norm)
+        return Learned(10 * found.loss, found.gradient_norm) if calls == 13 else found
+
+    def never_made(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        nonlocal calls
+        calls += 1
+        return Learned(math.nan, 1.0) if calls in (12, 13) else learn(setup, rows, max_norm=max_norm)
+
+    common = ("schedule.max_steps=16", "optimizer.learning_rate=1e-3", "checkpoints.keep_last=40")
+    saved_at_11 = ("checkpoints.evaluations_per_epoch=0.01", "checkpoints.save_every_steps=11")
+    monkeypatch.setattr(guards, "learn", spiking)
+    summary, events = start("back", *common, *saved_at_11, "checkpoints.go_back_on_spike=true")
+    (spike,) = of(events, LossSpiked)
+    assert isinstance(spike, LossSpiked)
+    assert (spike.step, spike.back_to, summary.skipped_steps) == (13, 11, 2)
+    assert "went back to those of step 11" in " ".join(summary.remarks)
+    monkeypatch.setattr(guards, "learn", never_made)
+    calls = 0
+    start("without", *common, *saved_at_11)
+    ours, theirs = weights(tmp_path / "back", 16), weights(tmp_path / "without", 16)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_spike_before_the_first_checkpoint_is_only_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def spiking(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        nonlocal calls
+        calls += 1
+        found = learn(setup, rows, max_norm=max_norm)
+        return Learned(10 * found.loss, found.gradient_norm) if calls == 12 else found
+
+    monkeypatch.setattr(guards, "learn", spiking)
+    summary, events = start("run", "schedule.max_steps=13", "optimizer.learning_rate=1e-4", "checkpoints.go_back_on_spike=true",
+                            "checkpoints.evaluations_per_epoch=0.01")  # fmt: skip
+    (spike,) = of(events, LossSpiked)
+    assert isinstance(spike, LossSpiked)
+    assert spike.back_to is None
+    assert summary.skipped_steps == 0

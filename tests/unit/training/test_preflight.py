@@ -18,6 +18,7 @@ from finetune_exe.training.loop import train
     [
         (("parallelism.kind=ddp", "parallelism.num_gpus=4"), "4 processes"),
         (("parallelism.kind=fsdp", "parallelism.num_gpus=2"), "parallelism.kind=fsdp"),
+        (("parallelism.kind=deepspeed_zero2", "parallelism.num_gpus=2"), "parallelism.kind=deepspeed_zero2"),
         (("method.kind=prefix", "precision.gradient_checkpointing=true"), "prefix"),
     ],
 )
@@ -31,7 +32,8 @@ def test_settings_that_would_not_be_in_force_are_refused(
     assert not events
     assert not (tmp_path / "run").exists()
     if settings[0].startswith("parallelism"):
-        assert "--launch torchrun --processes" in caught.value.fix
+        way = "--set parallelism.kind=fsdp" if "deepspeed" in named else "--launch torchrun --processes"
+        assert way in caught.value.fix
 
 
 @pytest.mark.parametrize("setting", ["method.kind=qlora", "optimizer.kind=adamw_8bit"])

@@ -184,6 +184,36 @@ def test_one_that_hangs_is_named_by_the_others(tmp_path: Path) -> None:
     for index in (0, 2):
         told = (tmp_path / f"rank-{index}.err").read_text().partition("\n")[0]
         assert told == "error[FT-T21]: a process of this training hangs: process 1, last seen at meeting 3 (sums)"
+        assert "stopped by a signal" in (tmp_path / f"rank-{index}.err").read_text()
+
+
+def a_step_that_never_ends(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def oversleep(ranks: Ranks) -> str:
+    """Come to three meetings; the second process sleeps where the fourth would be."""
+    for _ in range(3):
+        ranks.totals(1.0)
+    if ranks.index == 1:
+        a_step_that_never_ends(120.0)
+    ranks.totals(1.0)
+    return "done"
+
+
+def test_the_line_at_which_one_hangs_is_told(tmp_path: Path) -> None:
+    first, second = start(oversleep, tmp_path, count=2, timeout=2.0)
+    first.join(30)
+    assert first.exitcode == RESUMABLE
+    pid = second.pid
+    second.kill()
+    second.join()
+    what, where, *_ = (tmp_path / "rank-0.err").read_text().splitlines()
+    assert what.endswith("process 1, last seen at meeting 3 (sums)")
+    line = next(number for number, text in enumerate(Path(__file__).read_text().splitlines(), start=1)
+                if text == "    time.sleep(seconds)")  # fmt: skip
+    assert f"process 1 (pid {pid} on {socket.gethostname()}), in " in where
+    assert f"training/test_ranks.py:{line} a_step_that_never_ends; process 0 waited 2 s for it at meeting 4" in where
 
 
 class Notes:
@@ -198,9 +228,8 @@ class Notes:
     def get(self, key: str) -> bytes:
         return self.notes[key]
 
-    def wait(self, keys: list[str], _: object) -> None:
-        if not set(keys) <= set(self.notes):
-            raise torch.distributed.DistStoreError("not there")
+    def check(self, keys: list[str]) -> bool:
+        return set(keys) <= set(self.notes)
 
 
 def test_the_watch_is_quiet_while_everybody_comes_in_time() -> None:

@@ -25,8 +25,6 @@ class LowRankMethod:
         """
         from peft import LoraConfig, get_peft_model
 
-        from finetune_exe.models.low_rank_layer import compute_adapters_fast
-
         targets = method.target_modules
         numbers = token_numbers(base, method.trained_tokens)
         make_room(model, numbers)
@@ -40,7 +38,7 @@ class LowRankMethod:
             trainable_token_indices=trained_rows(model, numbers),
             task_type="CAUSAL_LM",
         )
-        tuned = get_peft_model(model, compute_adapters_fast(config), autocast_adapter_dtype=True)
+        tuned = get_peft_model(model, _fast(config, method), autocast_adapter_dtype=True)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
 
@@ -55,9 +53,18 @@ class LowRankMethod:
         """
         from peft import LoraConfig, PeftModel
 
-        from finetune_exe.models.low_rank_layer import compute_adapters_fast
-
         model = load_base(base, method, dtype=dtype, device=device)
         make_room(model, token_numbers(base, method.trained_tokens))
-        config = compute_adapters_fast(LoraConfig.from_pretrained(folder))
+        config = _fast(LoraConfig.from_pretrained(folder), method)
         return PeftModel.from_pretrained(model, folder, config=config, autocast_adapter_dtype=method.use_dora).eval()
+
+
+def _fast(config: Any, method: Lora | Qlora) -> Any:
+    """Let the layers beside the adapters be computed in as few passes as there can be."""
+    if isinstance(method, Qlora):
+        from finetune_exe.models.low_rank_4_bit import compute_4_bit_adapters_fast
+
+        return compute_4_bit_adapters_fast(config)
+    from finetune_exe.models.low_rank_layer import compute_adapters_fast
+
+    return compute_adapters_fast(config)

@@ -1,0 +1,167 @@
+"""QLoRA beside LoRA: what the weights take, the most memory of a run, and the loss of each step on the same rows.
+
+    python benchmarks/qlora.py ROWS.json [--rows 24] [--write benchmarks/qlora.md]
+
+Three trainings of SmolLM2-135M, each in a process of its own: LoRA with one seed, LoRA with another, and QLoRA (4-bit
+NormalFloat, double quantisation) with the first. The rows of each step are the same in all of them; a seed decides the
+adapters' first values only. What two seeds differ by is the noise that QLoRA's difference is held against.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MAX_LENGTH, BATCH, RANK, RATE = 512, 4, 16, 2e-4
+CONTENDERS = {"LoRA": ("lora", 0), "LoRA, another seed": ("lora", 1), "QLoRA": ("qlora", 0)}
+HELD_OUT = 6
+
+
+def prepare(rows_file: Path, num_rows: int, folder: Path) -> None:
+    """Write a plan for each contender, and the dataset they share."""
+    from finetune_exe.domain.plan_yaml import write_plan
+    from finetune_exe.domain.task import TaskSpec
+    from finetune_exe.workflow.plans import make_plan
+    from finetune_exe.workflow.runs import prepare_dataset
+
+    total = num_rows + 2 * HELD_OUT
+    for name, (method, seed) in CONTENDERS.items():
+        spec = TaskSpec(
+            description="follow instructions", data_paths=(str(rows_file),), model="embedded", method=method
+        )
+        plan = make_plan(
+            spec,
+            settings=(
+                f"data.max_length={MAX_LENGTH}", f"data.max_rows={total}",
+                f"data.validation_fraction={HELD_OUT / total}", f"data.test_fraction={HELD_OUT / total}",
+                f"method.lora_rank={RANK}", "method.lora_dropout=0.0", f"batch.micro_batch_size={BATCH}",
+                "batch.gradient_accumulation_steps=1", "batch.packing=false", f"optimizer.learning_rate={RATE}",
+                "precision.base_dtype=bfloat16", "precision.gradient_checkpointing=false", f"seed={seed}",
+            ),
+        )  # fmt: skip
+        write_plan(plan, folder / f"{name}.yaml")
+        if name == "LoRA":
+            prepare_dataset(plan, folder / "dataset", progress=lambda *_: None, note=print)
+
+
+def train(folder: Path, name: str) -> dict[str, Any]:
+    """Train one contender for one epoch."""
+    from finetune_exe.domain.plan_yaml import read_plan
+    from finetune_exe.models.forward import batch_of, mean_loss
+    from finetune_exe.models.locate import model_folder
+    from finetune_exe.prepared.store import load_dataset
+    from finetune_exe.training.batches import plan_epoch
+    from finetune_exe.training.memory import peak_memory_bytes, start_measuring
+    from finetune_exe.training.setup import set_up
+    from finetune_exe.training.step import learn
+
+    plan, data = read_plan(folder / f"{name}.yaml"), load_dataset(folder / "dataset")
+    setup = set_up(plan, model_folder("embedded"))
+    loading = peak_memory_bytes(setup.device)
+    pad, split = data.manifest.pad_token_id, data.split("train")
+    start_measuring(setup.device)
+    at_rest = peak_memory_bytes(setup.device)
+    losses, counts = [], []
+    for micro_batches in plan_epoch(split.lengths, plan.batch, seed=0, epoch=0):
+        rows = [batch_of(split, batch, pad_token_id=pad, device=setup.device) for batch in micro_batches]
+        learned = learn(setup, rows, max_norm=plan.optimizer.max_grad_norm)
+        setup.optimizer.step()
+        losses.append(learned.loss)
+        counts.append(sum(batch.num_learned for batch in rows))
+        print(f"{name}: step {len(losses)}, loss {learned.loss:.3f}", file=sys.stderr)
+    peak = peak_memory_bytes(setup.device)
+    held_out = mean_loss(setup.losses, data.split("validation"), pad_token_id=pad)
+    return {
+        "stored": stored_bytes(setup.model), "loading": loading, "at_rest": at_rest, "peak": peak, "losses": losses,
+        "counts": counts, "held_out": held_out,
+    }  # fmt: skip
+
+
+def stored_bytes(model: Any) -> int:
+    """Count the bytes of all weights, with what is needed to read those in 4 bit."""
+    total = 0
+    for weight in {id(parameter): parameter for parameter in model.parameters()}.values():
+        total += weight.nbytes
+        state = getattr(weight, "quant_state", None)
+        for part in (state, getattr(state, "state2", None)):
+            total += sum(value.nbytes for value in (getattr(part, "absmax", None), getattr(part, "code", None))
+                         if value is not None)  # fmt: skip
+    return total
+
+
+def table(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Write the results as Markdown."""
+    first, second, four = (results[name] for name in CONTENDERS)
+    lines = [
+        "| | weights as stored | most memory while loading | at rest | most memory of the steps | mean loss "
+        "| held-out loss | loss of each step |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, result in results.items():
+        sizes = " | ".join(f"{result[key] / 1e6:,.0f} MB" for key in ("stored", "loading", "at_rest", "peak"))
+        curve = ", ".join(f"{loss:.3f}" for loss in result["losses"])
+        lines.append(f"| {name} | {sizes} | {_mean(result):.4f} | {result['held_out']:.4f} | {curve} |")
+    return [
+        *lines,
+        "",
+        f"Stored, QLoRA's weights take {four['stored'] / first['stored']:.0%} of LoRA's; the most memory of its steps "
+        f"is {(first['peak'] - four['peak']) / 1e6:+,.0f} MB below LoRA's. Mean distance of the losses step by step: "
+        f"{_distance(first, second):.4f} nats between two seeds of LoRA, {_distance(first, four):.4f} between LoRA and "
+        f"QLoRA of one seed; of the held-out losses {abs(first['held_out'] - second['held_out']):.4f} and "
+        f"{abs(first['held_out'] - four['held_out']):.4f}.",
+        "",
+    ]
+
+
+def _mean(result: dict[str, Any]) -> float:
+    pairs = zip(result["losses"], result["counts"], strict=True)
+    return float(sum(loss * count for loss, count in pairs) / sum(result["counts"]))
+
+
+def _distance(one: dict[str, Any], other: dict[str, Any]) -> float:
+    pairs = list(zip(one["losses"], other["losses"], strict=True))
+    return float(sum(abs(a - b) for a, b in pairs) / len(pairs))
+
+
+def main() -> None:
+    """Train all contenders and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows_file", type=Path)
+    parser.add_argument("--rows", type=int, default=24)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        print(json.dumps(train(arguments.rows_file, arguments.contender)))
+        return
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(arguments.rows_file.resolve(), arguments.rows, Path(folder))
+        for name in CONTENDERS:
+            command = [sys.executable, __file__, folder, "--contender", name]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results[name] = json.loads(done.stdout.splitlines()[-1])
+    packages = ("torch", "transformers", "peft", "bitsandbytes")
+    text = "\n".join([
+        "# QLoRA beside LoRA", "",
+        f"`python benchmarks/qlora.py {arguments.rows_file.name} --rows {arguments.rows}` on {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in packages)}.", "",
+        f"SmolLM2-135M-Instruct in bfloat16, rank {RANK} on all linear layers, batch {BATCH}, rows of up to "
+        f"{MAX_LENGTH} tokens, the same rows in the same steps.", "",
+        *table(results),
+    ])  # fmt: skip
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
