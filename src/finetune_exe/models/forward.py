@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from finetune_exe.domain.plan import Precision
+from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import padded_length
 from finetune_exe.models.load import torch_dtype
@@ -89,6 +90,29 @@ def pack(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: in
         num_tokens=total,
         packed_lengths=(*lengths, room - total) if room > total else tuple(lengths),
     )
+
+
+def require_finite(model: Any, precision: Precision, *, device: str) -> None:
+    """Make sure that the base model's numbers fit the plan's format, by trying it on a few tokens.
+
+    Raises:
+        FineTuneError: T01 where they do not.
+    """
+    import torch
+
+    if precision.base_dtype == "float32":
+        return
+    ids_BT = torch.arange(1, 9, device=device).unsqueeze(0)
+    with torch.no_grad(), torch.autocast(device, dtype=torch_dtype(precision.base_dtype)):
+        logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
+    if not bool(torch.isfinite(logits_BTV).all()):
+        raise FineTuneError(
+            "T01",
+            what=f"the base model's own answers are not finite in {precision.base_dtype}, before any step",
+            where="precision.base_dtype in the plan",
+            why="some of its numbers are beyond what the format holds, 65,504 for float16; tried on eight tokens",
+            fix="--set precision.base_dtype=bfloat16, or float32 where the processor has no bfloat16",
+        )
 
 
 class LossFunction:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Dpo, Plan
-from finetune_exe.models.forward import LossFunction
+from finetune_exe.models.forward import LossFunction, require_finite
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.models.packing import require_packing
@@ -58,8 +58,8 @@ def set_up(plan: Plan, base: Path) -> Setup:
     """Load the base model, attach the method and make the optimizer; everything random follows the plan's seed.
 
     Raises:
-        FineTuneError: T02 where the plan cannot be trained here, X01 for a missing package, M03 where the model cannot
-            be loaded.
+        FineTuneError: T01 where the base overflows the plan's format, T02 where the plan cannot be trained here, X01
+            for a missing package, M03 where the model cannot be loaded.
     """
     check_trainable(plan)
     settle_libraries()
@@ -76,6 +76,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     ranks = replace(current_ranks(), is_sharded=plan.parallelism.kind == "fsdp")
     at_first = "cpu" if ranks.is_sharded else device  # the whole of it may fit no GPU
     model = load_base(base, plan.method, dtype=dtype, device=at_first)
+    require_finite(model, plan.precision, device=at_first)
     choose_attention(model, device=at_first, packing=plan.batch.packing)
     if plan.batch.packing:
         require_packing(model)

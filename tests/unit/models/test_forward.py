@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from finetune_exe.domain.plan import Precision
-from finetune_exe.models.forward import LossFunction, collate
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models.forward import LossFunction, collate, require_finite
 
 SIZES = {
     "vocab_size": 120, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -85,3 +89,19 @@ def test_gradients_are_those_of_the_models_own_loss(llama: LlamaForCausalLM) -> 
     for name, parameter in llama.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
     llama.zero_grad()
+
+
+@pytest.mark.parametrize(("dtype", "fits"), [("float16", False), ("bfloat16", True), ("float32", True)])
+def test_a_model_whose_numbers_overflow_the_format_is_refused_before_any_step(
+    llama: LlamaForCausalLM, dtype: Any, fits: bool
+) -> None:
+    large = deepcopy(llama)
+    with torch.no_grad():
+        large.lm_head.weight.mul_(1e6)
+    precision = Precision(base_dtype=dtype)
+    if fits:
+        require_finite(large, precision, device="cpu")
+        return
+    with pytest.raises(FineTuneError, match="not finite in float16") as caught:
+        require_finite(large, precision, device="cpu")
+    assert caught.value.code == "T01"
