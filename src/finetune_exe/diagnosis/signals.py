@@ -116,8 +116,8 @@ def _excursion(series: Series) -> Iterator[Signal]:
     losses = smooth(raw)
     start = median(losses[: max(1, min(3, len(losses) // 10))])
     high = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * start]
-    climbed = [i for i in range(1, len(losses)) if losses[i] > _EXCURSION * raw[0]]
-    if raw[0] < start and climbed and median(losses[i] for i in climbed) - raw[0] > _CLEAR * noise(raw):
+    climbed = [i for i in range(1, len(raw)) if raw[i] > _EXCURSION * raw[0]]
+    if raw[0] < start and climbed and median(raw[i] for i in climbed) - raw[0] > _CLEAR * noise(raw):
         start, high = raw[0], climbed  # the very first step threw it up
     summed = any(_scales(series))
     guessing = [i for i in range(len(losses)) if losses[i] > _GUESSING and not summed]
