@@ -60,14 +60,18 @@ class Watcher:
 
 
 def _findings(run: Path) -> list[Finding]:
-    """Diagnose a run folder as it is now; a run that cannot be read is no reason to stop it."""
+    """Diagnose a run folder as it is now, and give its likeliest trouble, if trouble of any kind is likely enough.
+
+    A run that cannot be read is no reason to stop it.
+    """
     from finetune_exe.diagnosis.diagnose import diagnose
 
     try:
         found = diagnose([run]).findings
     except (FineTuneError, OSError):
         return []
-    return [finding for finding in found if finding.label in TROUBLES and finding.confidence >= LEAST]
+    troubles = [finding for finding in found if finding.label in TROUBLES]
+    return troubles[:1] if sum(finding.confidence for finding in troubles) >= LEAST else []
 
 
 def _memory(event: BatchShrunk) -> Finding | None:

@@ -49,7 +49,7 @@ class Job:
         self.plan: Plan = make_plan(
             TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.base)),
             hardware=HARDWARE,
-            settings=("data.group_by=topic", "data.test_fraction=0.3", "schedule.epochs=12", "optimizer.learning_rate=1e-2",
+            settings=("data.group_by=topic", "data.test_fraction=0.49", "schedule.epochs=12", "optimizer.learning_rate=1e-2",
                       "batch.micro_batch_size=8", "evaluation.max_new_tokens=12", *(settings or ("method.lora_dropout=0.0",))),
         )  # fmt: skip
         self.tokenizer: ChatTokenizer = load_tokenizer(self.base, chat_template=None)

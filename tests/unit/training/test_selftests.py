@@ -127,13 +127,10 @@ def adapters_that_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def four_bit_layers_that_learn_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bitsandbytes.autograd._functions import MatMul4Bit
+    from finetune_exe.models import low_rank_4_bit
 
-    real = MatMul4Bit.backward
-    monkeypatch.setattr(
-        MatMul4Bit, "backward",
-        staticmethod(lambda ctx, grad: tuple(None if g is None else 2 * g for g in real(ctx, grad))),
-    )  # fmt: skip
+    real = low_rank_4_bit.dequantize_4bit
+    monkeypatch.setattr(low_rank_4_bit, "dequantize_4bit", lambda packed, state: 1.5 * real(packed, state))
 
 
 def products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
