@@ -56,7 +56,7 @@ CASES = {
 NOTES = """
 ## What checkpoints and records cost
 
-In a `fine-tune demo` on the same machine (LoRA, 32 steps, 106.5 s from start to end, two checkpoints), a checkpoint took
+In a `fine-tune demo` on the same machine (LoRA, 32 steps, 106.5 s in all, two checkpoints), a checkpoint took
 0.24 and 0.29 s, 0.5 % of the run, and what lies between the end of a step and the beginning of the next, the record in
 `events.jsonl` and the progress line included, at most 1 ms, 0.04 % of a step. Read off the run's own `events.jsonl`.
 
