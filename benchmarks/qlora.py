@@ -113,10 +113,11 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         *lines,
         "",
         f"Stored, QLoRA's weights take {four['stored'] / first['stored']:.0%} of LoRA's; the most memory of its steps "
-        f"is {(first['peak'] - four['peak']) / 1e6:+,.0f} MB below LoRA's. Mean distance of the losses step by step: "
+        f"is {(first['peak'] - four['peak']) / 1e6:,.0f} MB below LoRA's. Mean distance of the losses step by step: "
         f"{_distance(first, second):.4f} nats between two seeds of LoRA, {_distance(first, four):.4f} between LoRA and "
         f"QLoRA of one seed; of the held-out losses {abs(first['held_out'] - second['held_out']):.4f} and "
-        f"{abs(first['held_out'] - four['held_out']):.4f}.",
+        f"{abs(first['held_out'] - four['held_out']):.4f}. At the first step, before anything was learned, 4 bit cost "
+        f"{four['losses'][0] - first['losses'][0]:.3f} nats: a model as small as this loses much by rounding.",
         "",
     ]
 
