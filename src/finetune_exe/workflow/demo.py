@@ -26,10 +26,10 @@ RESERVE_SECONDS = 30.0
 """For preparing the data, saving, and what no probe foresees."""
 SHARE_OF_TRAINING = 0.42
 """Of the time that is left after the probe and the reserve; the rest evaluates."""
-SHARE_OF_ANSWERS = 0.75
-"""Of the time for evaluation."""
+SHARE_OF_ROWS = 0.8
+"""Of the time for evaluation; the rest looks at what the model kept, refuses and memorised."""
 ANSWER_BATCH = 16
-MAXIMUM_ANSWERS = 256
+MINIMUM_TEST_ROWS, MAXIMUM_TEST_ROWS = 24, 256
 TUNED_ANSWER_COST = 0.7
 """Time of a tuned answer over an untuned one, which runs on to the limit."""
 EVALUATIONS = 2
@@ -43,11 +43,10 @@ class Size:
     train_rows: int
     validation_rows: int
     test_rows: int
-    generations: int
     train_seconds: float
     """Loading, training steps and the evaluations in between, as predicted."""
-    answer_seconds: float
-    """Generating all answers of both models, as predicted."""
+    test_seconds: float
+    """Reading the test rows and answering them, by both models, as predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +70,10 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
     """
     train_seconds = seconds * SHARE_OF_TRAINING
     eval_seconds = seconds - train_seconds
-    per_batch = (1 + TUNED_ANSWER_COST) * (speed.answer_start_seconds + MAX_NEW_TOKENS * speed.answer_seconds_per_token)
-    num_batches = max(1, min(MAXIMUM_ANSWERS // ANSWER_BATCH, int(eval_seconds * SHARE_OF_ANSWERS / per_batch)))
-    reading = eval_seconds - num_batches * per_batch - 2 * speed.load_seconds
-    test_rows = int(max(24, min(MAXIMUM_ANSWERS, reading * speed.reading_tokens_per_second / (2 * tokens_per_row))))
+    answers = (1 + TUNED_ANSWER_COST) * (speed.answer_start_seconds + MAX_NEW_TOKENS * speed.answer_seconds_per_token)
+    per_row = answers / ANSWER_BATCH + 2 * tokens_per_row / speed.reading_tokens_per_second
+    affordable = (eval_seconds * SHARE_OF_ROWS - 2 * speed.load_seconds) / per_row
+    test_rows = int(max(MINIMUM_TEST_ROWS, min(MAXIMUM_TEST_ROWS, affordable)))
     validation_rows = max(16, min(32, test_rows // 3))
     validating = (EVALUATIONS + 1) * validation_rows * tokens_per_row / speed.reading_tokens_per_second
     stepping = train_seconds - speed.load_seconds - validating
@@ -84,9 +83,8 @@ def size_run(speed: MachineSpeed, *, tokens_per_row: float, seconds: float) -> S
         train_rows=train_rows,
         validation_rows=validation_rows,
         test_rows=test_rows,
-        generations=min(ANSWER_BATCH * num_batches, test_rows),
         train_seconds=train_rows * tokens_per_row / speed.training_tokens_per_second + validating + speed.load_seconds,
-        answer_seconds=num_batches * per_batch,
+        test_seconds=test_rows * per_row,
     )
 
 
@@ -102,10 +100,10 @@ def trim_evaluation(demo: Demo, run: TrainingRun, *, seconds_left: float) -> Pla
         The plan, its number of answers cut to what still fits; at least one batch.
     """
     pace = demo.plan.estimates["speed"].value.mid / (run.processed_tokens / run.seconds)
-    per_answer = pace * demo.size.answer_seconds / demo.size.generations
-    affordable = int(seconds_left * SHARE_OF_ANSWERS / per_answer) // ANSWER_BATCH * ANSWER_BATCH
-    wanted = max(ANSWER_BATCH, min(demo.size.generations, affordable))
-    if wanted == demo.size.generations:
+    per_answer = pace * demo.size.test_seconds / demo.size.test_rows
+    affordable = int(seconds_left * SHARE_OF_ROWS / per_answer) // ANSWER_BATCH * ANSWER_BATCH
+    wanted = max(ANSWER_BATCH, min(demo.size.test_rows, affordable))
+    if wanted == demo.size.test_rows:
         return demo.plan
     return edit_plan(demo.plan, [f"evaluation.max_generations={wanted}"])
 
@@ -176,7 +174,7 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed, *, usable: float) -> Pl
         "batch.micro_batch_size": (BATCH, "a short run needs many small steps more than few large ones"),
         "batch.gradient_accumulation_steps": (1, "a batch of short rows fits the memory at once"),
         "checkpoints.evaluations_per_epoch": (float(EVALUATIONS), "each costs time in a short run"),
-        "evaluation.max_generations": (size.generations, "as many as the time for evaluation allows"),
+        "evaluation.max_generations": (size.test_rows, "as many as the time for evaluation allows"),
         "data.max_length": (MAX_LENGTH, "longer functions cost more time than they teach in a short run"),
         "evaluation.max_new_tokens": (MAX_NEW_TOKENS, "a one-line docstring is shorter"),
     }

@@ -10,10 +10,10 @@ from tests.unit.report import sample
 from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.training.probe import MachineSpeed
 from finetune_exe.workflow.demo import (
-    ANSWER_BATCH,
     MAXIMUM_ROWS,
     MINIMUM_ROWS,
-    SHARE_OF_ANSWERS,
+    MINIMUM_TEST_ROWS,
+    SHARE_OF_ROWS,
     SHARE_OF_TRAINING,
     Demo,
     Size,
@@ -34,9 +34,8 @@ def test_training_and_answers_fit_the_time_given(train: float, seconds: float) -
     size = size_run(speed(train), tokens_per_row=130, seconds=seconds)
     if size.train_rows > MINIMUM_ROWS:
         assert size.train_seconds <= SHARE_OF_TRAINING * seconds + 1
-    if size.generations > ANSWER_BATCH:
-        assert size.answer_seconds <= SHARE_OF_ANSWERS * (1 - SHARE_OF_TRAINING) * seconds + 1
-    assert size.generations <= size.test_rows
+    if size.test_rows > MINIMUM_TEST_ROWS:
+        assert size.test_seconds <= SHARE_OF_ROWS * (1 - SHARE_OF_TRAINING) * seconds + 1
     assert MINIMUM_ROWS <= size.train_rows <= MAXIMUM_ROWS
 
 
@@ -57,7 +56,7 @@ def test_a_machine_that_became_slower_answers_less(slower: float, left: float, w
     interval = Interval(low=200.0, mid=250.0, high=300.0)
     pace = Estimate(value=interval, unit="tokens_per_second", reason="timed", source="probe")
     plan = sample.plan().model_copy(update={"estimates": {"speed": pace}})
-    size = Size(train_rows=100, validation_rows=20, test_rows=90, generations=64, train_seconds=100, answer_seconds=80)
+    size = Size(train_rows=100, validation_rows=20, test_rows=64, train_seconds=100, test_seconds=80)
     run = sample.run().model_copy(update={"processed_tokens": 1000, "seconds": 1000 * slower / interval.mid})
     trimmed = trim_evaluation(Demo(plan=plan, size=size), run, seconds_left=left)
     assert (trimmed is plan) == (wanted == 64)
