@@ -77,17 +77,12 @@ def evaluate(
     """
     started = time.monotonic()
     settle_libraries()
-    device = pick_device()
     checkpoint = require_checkpoint(run, training)
     weights, of_base = digest_folder(checkpoint), digest_folder(base)
     split = data.split("test")
     rows = split.read_rows()
     questions = choose_questions(rows, plan, tokenizer)
-    asked = Asked(
-        plan=plan, dataset=data.manifest.digest(), test=split, train=data.split("train"), prompts=questions.prompts,
-        tokenizer=tokenizer, suites=tuple(suites), device=device,
-        labels=label_choices(plan, questions, tokenizer), pairs=pair_choices(split),
-    )  # fmt: skip
+    asked = _asked(plan, data, questions, tokenizer, suites)
     before, after = _measure_both(asked, (base, of_base), (checkpoint, weights), cache, progress)
     clusters = [row.group for row in rows]
     found = _compare(asked, questions, before, after, clusters)
@@ -104,14 +99,9 @@ def evaluate(
         answer_within=answer_within, shipments=_shipments(run), weights=weights,
         data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
     )  # fmt: skip
+    inputs = {"plan": plan.digest(), "dataset": asked.dataset, "run": training.digest()}
     return Evaluation(
-        inputs={
-            "plan": plan.digest(),
-            "dataset": data.manifest.digest(),
-            "run": training.digest(),
-            "weights": weights,
-            "base": of_base,
-        },
+        inputs={**inputs, "weights": weights, "base": of_base},
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",
         num_rows=len(rows),
@@ -131,6 +121,18 @@ def evaluate(
         collapse=collapse,
         memorisation=memorisation,
     )
+
+
+def _asked(
+    plan: Plan, data: PreparedFolder, questions: Questions, tokenizer: ChatTokenizer, suites: Sequence[Suite]
+) -> Asked:
+    """Gather what both models are asked."""
+    split = data.split("test")
+    return Asked(
+        plan=plan, dataset=data.manifest.digest(), test=split, train=data.split("train"), prompts=questions.prompts,
+        tokenizer=tokenizer, suites=tuple(suites), device=pick_device(),
+        labels=label_choices(plan, questions, tokenizer), pairs=pair_choices(split),
+    )  # fmt: skip
 
 
 class _Compared(NamedTuple):

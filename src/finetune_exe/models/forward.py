@@ -93,24 +93,24 @@ def pack(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: in
 
 
 def require_finite(model: Any, precision: Precision, *, device: str) -> None:
-    """Make sure that the base model's numbers fit the plan's format, by trying it on a few tokens.
+    """Make sure that the base model's numbers fit float16, where the plan wants it, by trying it on a few tokens.
 
     Raises:
         FineTuneError: T01 where they do not.
     """
     import torch
 
-    if precision.base_dtype == "float32":
+    if precision.base_dtype != "float16":  # bfloat16 reaches as far as float32
         return
     ids_BT = torch.arange(1, 9, device=device).unsqueeze(0)
-    with torch.no_grad(), torch.autocast(device, dtype=torch_dtype(precision.base_dtype)):
+    with torch.no_grad(), torch.autocast(device, dtype=torch.float16):
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
     if not bool(torch.isfinite(logits_BTV).all()):
         raise FineTuneError(
             "T01",
-            what=f"the base model's own answers are not finite in {precision.base_dtype}, before any step",
+            what="the base model's own answers are not finite in float16, before any step",
             where="precision.base_dtype in the plan",
-            why="some of its numbers are beyond what the format holds, 65,504 for float16; tried on eight tokens",
+            why="some of its numbers are beyond 65,504, the largest of this format; tried on eight tokens",
             fix="--set precision.base_dtype=bfloat16, or float32 where the processor has no bfloat16",
         )
 

@@ -40,7 +40,7 @@ def gains(sizes: list[int], *, shared: float, kind: str, rng: np.random.Generato
             return np.asarray(latent)
 
 
-def rejected(sizes: list[int], *, shared: float, kind: str, repeats: int = 400) -> float:
+def rejected(sizes: list[int], *, shared: float, kind: str, repeats: int = 600) -> float:
     """Share of runs without a difference in which one is found."""
     rng, index = np.random.default_rng(sum(sizes)), np.repeat(np.arange(len(sizes)), sizes)
     hits = 0
@@ -63,8 +63,8 @@ def _fewer_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("design", DESIGNS)
 def test_false_alarms_stay_near_the_level_at_any_clustering(design: str, shared: float) -> None:
     """About 5 %, give or take three standard errors of the simulation; unlike clusters of few may stay below."""
-    few = len(DESIGNS[design]) < signs.FEWEST_TO_FLIP
-    assert (0.0 if few else 0.015) <= rejected(DESIGNS[design], shared=shared, kind="scores") <= 0.087
+    few = len(DESIGNS[design]) < signs.FEWEST_TO_FLIP and design != "three alike"
+    assert (0.005 if few else 0.025) <= rejected(DESIGNS[design], shared=shared, kind="scores") <= 0.079
 
 
 @pytest.mark.parametrize("kind", ["scores", "skewed", "mostly ties"])
@@ -80,7 +80,7 @@ def test_false_alarms_of_few_clusters_stay_near_the_level_whatever_the_shape(cou
 @pytest.mark.parametrize("design", ["eight alike", "nine and a huge one", "power law", "fifty alike"])
 def test_false_alarms_of_right_and_wrong_answers_stay_below_the_level(design: str) -> None:
     for shared in (0.0, 0.5):
-        assert 0.01 <= rejected(DESIGNS[design], shared=shared, kind="right or wrong") <= 0.087
+        assert 0.01 <= rejected(DESIGNS[design], shared=shared, kind="right or wrong") <= 0.079
 
 
 @given(st.lists(st.floats(-3, 3), min_size=4, max_size=11), st.floats(-1, 1))
@@ -118,10 +118,10 @@ def test_a_huge_cluster_would_fool_the_usual_correction() -> None:
 
 
 def test_the_interval_of_flipped_signs_covers_as_often_as_it_says() -> None:
-    sizes, rng = [max(1, 200 // (i + 1)) for i in range(9)], np.random.default_rng(6)
+    sizes, rng = [max(1, 200 // (i + 1)) for i in range(12)], np.random.default_rng(6)
     index = np.repeat(np.arange(len(sizes)), sizes)
     clusters, covered, agree = number_clusters(index.tolist()), 0, 0
-    for _ in range(250):
+    for _ in range(400):
         values = 0.3 + rng.normal(0, 0.7, len(sizes))[index] + rng.normal(0, 0.7, len(index))
         found = measure_spread(values, np.ones(len(index)), clusters, confidence_level=0.95, scale=1)
         assert found.kind == "sign flips"
@@ -130,8 +130,8 @@ def test_the_interval_of_flipped_signs_covers_as_often_as_it_says() -> None:
         assert found.p_value is not None
         covered += found.low <= 0.3 <= found.high
         agree += (found.p_value < 0.05) == (not found.low <= 0 <= found.high)
-    assert 0.91 <= covered / 250 <= 0.99
-    assert agree >= 247
+    assert 0.92 <= covered / 400 <= 0.98
+    assert agree >= 396
 
 
 def test_flipped_signs_of_single_right_and_wrong_answers_are_the_binomial_test(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import signs, student_t
+from finetune_exe.evaluation.signs import flip_signs
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 
 PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
@@ -40,6 +41,11 @@ def simulate(rng: np.random.Generator, *, icc: float, effect: float) -> np.ndarr
     return effect + shared + rng.normal(0, math.sqrt(1 - icc), CLUSTERS * SIZE)
 
 
+def p_of(gains: np.ndarray, index: np.ndarray) -> float:
+    """Give the p value alone: an interval takes some thirty of them."""
+    return flip_signs(gains, np.ones(len(gains)), index).p_value(0.0)
+
+
 @pytest.fixture
 def _fewer_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signs, "NUM_FLIPS", 299)
@@ -48,22 +54,33 @@ def _fewer_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_fewer_signs")
 @pytest.mark.parametrize("icc", [0.0, 0.5, 0.9])
 def test_false_alarms_stay_at_the_level_whatever_the_clusters_share(icc: float) -> None:
-    rng, zero = np.random.default_rng(11), np.zeros(CLUSTERS * SIZE)
-    results = [means(zero, simulate(rng, icc=icc, effect=0), CLUSTER_OF) for _ in range(500)]
-    assert 0.02 <= np.mean([r.p_value is not None and r.p_value < 0.05 for r in results]) <= 0.08
-    assert np.mean([r.verdict in ("improved", "regressed") for r in results]) <= 0.08
+    rng, index = np.random.default_rng(11), np.repeat(np.arange(CLUSTERS), SIZE)
+    assert 0.035 <= np.mean([p_of(simulate(rng, icc=icc, effect=0), index) < 0.05 for _ in range(4000)]) <= 0.065
 
 
 @pytest.mark.usefixtures("_fewer_signs")
 @pytest.mark.parametrize("icc", [0.0, 0.5])
 def test_the_minimum_detectable_difference_is_found_four_times_in_five(icc: float) -> None:
-    rng, zero = np.random.default_rng(12), np.zeros(CLUSTERS * SIZE)
+    rng, index = np.random.default_rng(12), np.repeat(np.arange(CLUSTERS), SIZE)
     error = math.sqrt((icc + (1 - icc) / SIZE) / CLUSTERS)
     df = CLUSTERS - 1
     true_effect = (student_t.quantile(0.975, df=df) + student_t.quantile(0.8, df=df)) * error
-    results = [means(zero, simulate(rng, icc=icc, effect=true_effect), CLUSTER_OF) for _ in range(500)]
-    assert np.mean([r.verdict == "improved" for r in results]) == pytest.approx(0.8, abs=0.055)
+    drawn = [simulate(rng, icc=icc, effect=true_effect) for _ in range(1500)]
+    found = [float(np.sum(gains)) > 0 and p_of(gains, index) < 0.05 for gains in drawn]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.035)
+    results = [means(np.zeros(CLUSTERS * SIZE), gains, CLUSTER_OF) for gains in drawn[:300]]
     assert np.median([r.minimum_detectable_difference or 0 for r in results]) == pytest.approx(true_effect, rel=0.05)
+
+
+@pytest.mark.usefixtures("_fewer_signs")
+@pytest.mark.parametrize("icc", [0.0, 0.9])
+def test_a_verdict_is_what_the_p_value_says(icc: float) -> None:
+    rng, index = np.random.default_rng(13), np.repeat(np.arange(CLUSTERS), SIZE)
+    for effect in (0.0, 0.2) * 75:
+        gains = simulate(rng, icc=icc, effect=effect)
+        result = means(np.zeros(CLUSTERS * SIZE), gains, CLUSTER_OF)
+        assert result.p_value == p_of(gains, index)
+        assert (result.verdict in ("improved", "regressed")) == (result.p_value < 0.05)
 
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=2, max_size=13), st.booleans())
@@ -237,17 +254,24 @@ def test_the_evaluation_document_reads_back_as_it_was_written(tmp_path: Path) ->
     assert Evaluation.read(copy).digest() == document.digest()
 
 
-def few_clusters(count: int, *, skewed: bool, rng: np.random.Generator) -> Comparison:
-    """Compare two models whose clusters of eight items differ by chance alone, nine tenths of it shared by a cluster."""
+def few_gains(count: int, *, skewed: bool, rng: np.random.Generator) -> np.ndarray:
+    """Draw gains of clusters of eight items that differ by chance alone, nine tenths of it shared by a cluster."""
     draw = (lambda size: rng.exponential(size=size) - 1) if skewed else (lambda size: rng.normal(size=size))
-    gains = math.sqrt(0.9) * np.repeat(draw(count), 8) + math.sqrt(0.1) * draw(8 * count)
-    return means(np.zeros(8 * count), gains, np.repeat(np.arange(count), 8).tolist())
+    return math.sqrt(0.9) * np.repeat(draw(count), 8) + math.sqrt(0.1) * draw(8 * count)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 8, 12])
+def test_false_alarms_of_few_clusters_stay_at_the_level(count: int) -> None:
+    rng, index, repeats = np.random.default_rng(count), np.repeat(np.arange(count), 8), 3000
+    hits = sum(p_of(few_gains(count, skewed=False, rng=rng), index) < 0.05 for _ in range(repeats))
+    assert 0.04 <= hits / repeats <= 0.06
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_two_or_three_clusters_decide_nothing(count: int) -> None:
     rng = np.random.default_rng(count)
-    found = [few_clusters(count, skewed=True, rng=rng) for _ in range(200)]
+    cluster = np.repeat(np.arange(count), 8).tolist()
+    found = [means(np.zeros(8 * count), few_gains(count, skewed=True, rng=rng), cluster) for _ in range(200)]
     assert {c.verdict for c in found} == {"inconclusive"}
     large = means([0.0] * 30, [1.0] * 10 + [1.01] * 20, [f"{i % count}" for i in range(30)])
     assert large.verdict == "inconclusive"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,15 @@ def peak_of_a_step(base: Path, method: Method) -> int:
     return peak_memory_bytes("cpu")
 
 
+def peaks_of_a_step(base: Path) -> tuple[int, int]:
+    """Measure QLoRA and LoRA, after one that loads what is loaded once."""
+    torch.set_num_threads(1)
+    _, four, whole = (
+        peak_of_a_step(base, method) for method in (Qlora(lora_rank=4), Qlora(lora_rank=4), Lora(lora_rank=4))
+    )
+    return four, whole
+
+
 @pytest.mark.skipif(not STATUS.exists(), reason="what a process has mapped is read from /proc")
 def test_the_file_of_the_base_does_not_stay_in_memory(tmp_path: Path) -> None:
     """Weights that stay whole, such as the embeddings, are no views of it."""
@@ -113,8 +124,8 @@ def test_the_file_of_the_base_does_not_stay_in_memory(tmp_path: Path) -> None:
 def test_a_step_over_4_bit_needs_less_memory(tmp_path: Path) -> None:
     """The weights take 4.127 bit instead of 16; matrices that are whole for a moment take some of it back."""
     base = write_wide_model(tmp_path / "wide")
-    peak_of_a_step(base, Qlora(lora_rank=4))  # what is loaded once
-    four, whole = peak_of_a_step(base, Qlora(lora_rank=4)), peak_of_a_step(base, Lora(lora_rank=4))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # a heap that other tests have not filled
+        four, whole = fresh.submit(peaks_of_a_step, base).result()
     weights = DEEP * (4 * WIDE * WIDE + 3 * 3 * WIDE * WIDE)
     saved = weights * (2 - (0.5 + 1 / 64 + 4 / (64 * 256)))
-    assert saved / 5 < whole - four < 1.2 * saved
+    assert saved / 3 < whole - four < 1.2 * saved
