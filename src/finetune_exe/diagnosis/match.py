@@ -43,7 +43,7 @@ _OTHER_KEYS = {"fp16", "packing", "sample_packing", "template", "pad_token", "lo
                "use_peft"}  # fmt: skip
 _MOST_ASSIGNED = 200
 _RECORD = re.compile(r"\s*(?:\{['\"]|\d+%\||step \d+[:,])")
-_PROGRESS = re.compile(r"\d%\|.*\d+/\d+")
+_PROGRESS = re.compile(r"\d%\|.*\d+/\d+|\[\d+:\d\d(?::\d\d)?[,<][^]]*(?:/s|s/\w+)\]")
 _ONLY_METRICS = re.compile(r"\s*\{.*\}\s*$")
 _DIGITS = re.compile(r"\d+")
 _WRITTEN = str.maketrans(

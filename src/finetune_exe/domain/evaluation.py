@@ -212,6 +212,8 @@ class Evaluation(Document):
     """Of the test rows' whole texts, base first."""
     task_comparisons: tuple[Comparison, ...] = ()
     """Metrics of the kind of task, by answer."""
+    comparison_notes: tuple[str, ...] = ()
+    """What a reader of the comparisons must know."""
     task_figures: tuple[TaskFigure, ...] = ()
     task_notes: tuple[str, ...] = ()
     suites: tuple[SuiteResult, ...] = ()

@@ -9,7 +9,7 @@ from finetune_exe.domain.comparison import LengthCorrected, PairedItem, PairedRe
 from finetune_exe.domain.evaluation import Comparison, Verdict
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.corpus import CORPUS_METRICS, FEWEST_CLUSTERS, CorpusMetric, compare_corpora
-from finetune_exe.evaluation.known_errors import error_rates
+from finetune_exe.evaluation.known_errors import chance_note
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult
@@ -279,11 +279,6 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
     else:
         if "of cluster means" in comparison.test:
             notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
-        known = error_rates(comparison.clusters)
-        if known is not None and comparison.metric not in CORPUS_METRICS:
-            notes.append(
-                f"with {comparison.clusters} clusters, {known.least} to {known.most} of 100 comparisons find a "
-                f"difference where there is none, as simulated; up to {known.lost} where a few whole clusters lose "
-                "much and the others gain little"
-            )
+        known = chance_note(comparison)
+        notes += [known] if known else []
     return notes

@@ -27,6 +27,7 @@ from finetune_exe.evaluation.comparisons import (
 from finetune_exe.evaluation.figures import collapse_of, generation_of, memorisation_of, perplexities_of, samples_of
 from finetune_exe.evaluation.forgetting import forgetting_card
 from finetune_exe.evaluation.item_files import write_items
+from finetune_exe.evaluation.known_errors import chance_note
 from finetune_exe.evaluation.measure import Asked, LazyModel, Measured, measure
 from finetune_exe.evaluation.questions import Questions, choose_questions
 from finetune_exe.evaluation.readiness import Evidence, assess
@@ -114,6 +115,7 @@ def evaluate(
         seconds=time.monotonic() - started,
         perplexities=perplexities_of(plan, split.lengths, rows, before.likelihoods, after.likelihoods),
         task_comparisons=found.task,
+        comparison_notes=found.notes,
         task_figures=found.figures,
         task_notes=() if found.scores is None else tuple(f"tuned: {note}" for note in found.scores[1].notes),
         suites=results,
@@ -144,6 +146,11 @@ class _Compared(NamedTuple):
     """By the metrics of the kind of task."""
     figures: tuple[TaskFigure, ...]
     scores: tuple[TaskScores, TaskScores] | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say each thing once."""
+        return tuple(dict.fromkeys(filter(None, map(chance_note, (*self.comparisons, *self.task)))))
 
 
 def _compare(asked: Asked, questions: Questions, before: Measured, after: Measured, clusters: list[str]) -> _Compared:

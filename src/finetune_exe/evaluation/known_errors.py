@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from finetune_exe.domain.evaluation import Comparison
+from finetune_exe.evaluation.corpus import CORPUS_METRICS
+
 
 class ErrorRates(NamedTuple):
     """False verdicts of 100 at a level of 5 %, for a number of clusters."""
@@ -36,3 +39,15 @@ def error_rates(clusters: int) -> ErrorRates | None:
     if clusters >= ENOUGH:
         return None
     return next((rates for rates in reversed(_MEASURED) if clusters >= rates.fewest), None)
+
+
+def chance_note(comparison: Comparison) -> str | None:
+    """Say how often so few clusters find a difference where there is none; None where there is nothing to say."""
+    known = error_rates(comparison.clusters)
+    if known is None or comparison.p_value is None or comparison.metric in CORPUS_METRICS:
+        return None
+    return (
+        f"with {comparison.clusters} clusters, {known.least} to {known.most} of 100 comparisons find a difference "
+        f"where there is none, as simulated; up to {known.lost} where a few whole clusters lose much and the others "
+        "gain little"
+    )

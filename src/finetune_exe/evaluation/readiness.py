@@ -80,7 +80,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         gain(judged),
         retention(judged, evidence.suites),
         drift(evidence.forgetting, num_parameters=evidence.training.num_parameters),
-        stops(evidence.generation, evidence.collapse),
+        stops(evidence.generation, evidence.collapse, labels=plan.task.type == "classification"),
         template_parity(evidence.data, tokenizer, base),
         merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
         quantisation(evidence.shipments, evidence.weights),
@@ -187,10 +187,11 @@ def loss_of_smaller(num_parameters: int, *, times: float) -> float:
     return known["numerator"] * ((size / times) ** -known["exponent"] - size ** -known["exponent"])
 
 
-def stops(generation: Generation | None, collapse: CollapseCard | None) -> Check:
+def stops(generation: Generation | None, collapse: CollapseCard | None, *, labels: bool = False) -> Check:
     """Ask whether answers end by themselves, do not loop and do not all say the same.
 
-    Fails only where chance cannot explain the answers that ran on.
+    Fails only where chance cannot explain the answers that ran on. Where answers are labels, all alike is something
+    else to mend than in texts.
     """
     name = f"answers end by themselves (at least {MINIMUM_STOP_RATE:.0%}) and do not repeat"
     if generation is None or not generation.num_rows:
@@ -202,7 +203,8 @@ def stops(generation: Generation | None, collapse: CollapseCard | None) -> Check
     if collapse is not None and collapse.collapsed:
         return Check(
             name=name, passed=False, detail=f"{seen}; {'; '.join(collapse.reasons)}",
-            fix="more diverse data, fewer epochs, or a lower learning rate",
+            fix="one label is given to nearly everything: train on as many rows of each label, and longer"
+            if labels else "more diverse data, fewer epochs, or a lower learning rate",
         )  # fmt: skip
     p_loop = at_most(n - looping, n, rate=1 - MAXIMUM_LOOP_RATE)
     p_stop = at_most(ended, n, rate=MINIMUM_STOP_RATE)

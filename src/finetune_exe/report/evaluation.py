@@ -52,6 +52,7 @@ def _evaluation_page(evaluation: Evaluation) -> list[Block]:
             Field("Test rows", _test_rows(evaluation)),
         )),
         Heading("BASE AGAINST TUNED"), *_comparisons((*evaluation.comparisons, *evaluation.task_comparisons)),
+        *map(Bullet, evaluation.comparison_notes),
         *_generation(evaluation.generation),
         *measured_blocks(evaluation),
         *([Heading("ANSWERS SIDE BY SIDE"), *samples] if samples else []),

@@ -96,6 +96,17 @@ def test_an_exception_nobody_knows_is_quoted() -> None:
     assert diagnosis.findings[0].confidence < 0.5
 
 
+def test_a_bar_without_a_total_is_progress_and_no_empty_dataset() -> None:
+    bar = "Generating train split: 0 examples [00:00, ? examples/s]\n"
+    assert labels(ask(bar + "ZeroDivisionError: division by zero\n"))[0] == "unknown_error"
+    assert labels(ask("The dataset is empty: 0 examples\n"))[0] == "dataset_format"
+
+
+def test_a_run_refused_for_numbers_that_overflow_is_named() -> None:
+    refused = "error[FT-T01]: the base's numbers are not finite in float16\n"
+    assert labels(ask(refused))[0] == "nan_loss"
+
+
 def test_words_without_meaning_to_us_are_said_to_be_so() -> None:
     assert labels(ask("I like trains\n")) == ["not_recognised"]
 

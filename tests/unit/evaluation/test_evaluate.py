@@ -33,6 +33,7 @@ from finetune_exe.evaluation.suites import read_suites
 from finetune_exe.models.forward import batches_by_length
 from finetune_exe.models.load import load_model
 from finetune_exe.prepared.store import PreparedFolder, SplitData, load_dataset
+from finetune_exe.report.evaluation import render_evaluation
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 from finetune_exe.training.loop import train
 from finetune_exe.workflow.plans import make_plan
@@ -71,6 +72,10 @@ def test_tuned_model_is_compared_in_pairs(job: Job) -> None:
     assert perplexity.verdict == "improved"
     assert perplexity.candidate < perplexity.baseline
     assert perplexity.clusters == found.num_clusters == len({row.group for row in job.data.split("test").read_rows()})
+    assert found.num_clusters < 30
+    (note,) = found.comparison_notes
+    assert f"with {found.num_clusters} clusters" in note
+    assert note in " ".join(render_evaluation(found).split())
     assert found.generation is not None
     assert found.generation.num_rows == found.num_rows
     assert len(found.samples) == job.plan.evaluation.num_samples

@@ -145,6 +145,14 @@ def test_a_planted_defect_fails_its_point_and_a_sound_state_passes(point: str) -
     assert spoilt.detail
 
 
+def test_one_label_for_everything_is_mended_otherwise_than_texts_that_are_alike() -> None:
+    texts, labels = (readiness.stops(answered(200), COLLAPSED, labels=labels) for labels in (False, True))
+    assert texts.passed is False
+    assert labels.passed is False
+    assert "each label" in (labels.fix or "")
+    assert "label" not in (texts.fix or "")
+
+
 @pytest.mark.parametrize(
     "check",
     [readiness.gain([]), readiness.retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
