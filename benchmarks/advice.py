@@ -77,7 +77,7 @@ def run(folder: Path, task: str, file: str, rows: int) -> None:
     from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.training.loop import train
-    from finetune_exe.workflow.runs import prepare_dataset
+    from finetune_exe.workflow.preparing import prepare_dataset
 
     settle_libraries()
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def prepare(rows_file: Path, num_rows: int, folder: Path) -> None:
     from finetune_exe.domain.plan_yaml import write_plan
     from finetune_exe.domain.task import TaskSpec
     from finetune_exe.workflow.plans import make_plan
-    from finetune_exe.workflow.runs import prepare_dataset
+    from finetune_exe.workflow.preparing import prepare_dataset
 
     total = num_rows + 2 * HELD_OUT
     for name, (method, seed) in CONTENDERS.items():

@@ -93,7 +93,7 @@ def prepare(rows_file: Path, case: Case, folder: Path) -> int:
     from finetune_exe.models.locate import model_folder
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.workflow.plans import make_plan
-    from finetune_exe.workflow.runs import prepare_dataset
+    from finetune_exe.workflow.preparing import prepare_dataset
 
     source = rows_file if not case.full_rows else _texts(rows_file, case.rows, folder / "texts.jsonl")
     held_out = max(3, case.rows // 20)

@@ -36,7 +36,7 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
     from finetune_exe.report.dataset import render_dataset
     from finetune_exe.workflow.pages import PAGE, require_new, write_dataset_page
     from finetune_exe.workflow.plans import open_plan
-    from finetune_exe.workflow.runs import plan_tokenizer, prepare_dataset
+    from finetune_exe.workflow.preparing import plan_tokenizer, prepare_dataset
 
     plan = open_plan(plan_path, settings=settings)
     beside = plan_path.parent / "dataset"

@@ -10,7 +10,8 @@ import click
 from finetune_exe.atomic import output_exists
 from finetune_exe.cli.surface import json_option, overwrite_option, say, view, write_json
 from finetune_exe.units import format_duration
-from finetune_exe.workflow.runs import RunFolder, evaluate_run, train_plan
+from finetune_exe.workflow.run_folder import RunFolder
+from finetune_exe.workflow.runs import evaluate_run, train_plan
 
 OVERTIME = 1.15
 """Training stops in good order after so many times its predicted duration."""

@@ -51,7 +51,8 @@ def command(
     from finetune_exe.report.evaluation import render_evaluation
     from finetune_exe.report.judged import judge_contract, render_judged
     from finetune_exe.workflow.plans import edit_plan
-    from finetune_exe.workflow.runs import evaluate_run, open_run
+    from finetune_exe.workflow.run_folder import open_run
+    from finetune_exe.workflow.runs import evaluate_run
     from finetune_exe.workflow.served import compare_served, endpoint_of, judge_run
 
     for setting in settings:

@@ -13,7 +13,7 @@ from finetune_exe.agents.roots import LARGEST_PLAN, Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
-from finetune_exe.workflow.runs import RunFolder
+from finetune_exe.workflow.run_folder import RunFolder
 
 DEEPEST = 4
 """Levels below a declared folder that are searched."""

@@ -207,7 +207,7 @@ class WritingTools:
     ) -> CallToolResult:
         """Start the evaluation of a finished run, base against tuned on held-out rows, and return at once. The result
         becomes the run's resource evaluation."""
-        from finetune_exe.workflow.runs import RunFolder, open_run
+        from finetune_exe.workflow.run_folder import RunFolder, open_run
 
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
@@ -229,7 +229,7 @@ class WritingTools:
     ) -> CallToolResult:
         """Start writing the model of a run that passed its evaluation for other programs, verified and with its card,
         and return at once. A model that did not pass is not exported; only the user can do that."""
-        from finetune_exe.workflow.runs import RunFolder, open_run
+        from finetune_exe.workflow.run_folder import RunFolder, open_run
 
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed

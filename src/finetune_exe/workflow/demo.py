@@ -15,7 +15,7 @@ from finetune_exe.text.encode import Sequence
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.training.probe import MachineSpeed
 from finetune_exe.workflow.plans import MEASURED, edit_plan, find_hardware, make_plan, measured_estimate
-from finetune_exe.workflow.runs import Note
+from finetune_exe.workflow.preparing import Note
 
 TASK = "Write the one-line docstring of a Python function"
 MAX_LENGTH = 128

@@ -12,7 +12,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.learning_curve import error_of_loss, forecast_loss
-from finetune_exe.workflow.runs import RunFolder, open_run
+from finetune_exe.workflow.run_folder import RunFolder, open_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from finetune_exe.diagnosis.match import Hit
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.training.examine import Examination
-from finetune_exe.workflow.runs import RunFolder, plan_tokenizer
+from finetune_exe.workflow.preparing import plan_tokenizer
+from finetune_exe.workflow.run_folder import RunFolder
 
 _LEAST_EFFECT = 1e-4
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from finetune_exe.domain.events import Diagnosed, Evaluated, Noticed, StepFinished, read_events
 from finetune_exe.workflow.background import Started
+from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
 from finetune_exe.workflow.run_states import run_state
-from finetune_exe.workflow.runs import RunFolder
 
 MOST_NOTICED = 20
 EXPORT_FORMS = ("merged", "gguf", "adapter")

@@ -16,8 +16,8 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.resume import resume_command
+from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
-from finetune_exe.workflow.runs import RunFolder
 
 DEEPEST = 3
 """Levels below the given folder that are searched for runs."""

@@ -5,138 +5,34 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from finetune_exe.atomic import io_faults, new_folder, write_file
 from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.events import AnyEvent, Emit
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.plan_yaml import read_plan, write_plan
+from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.domain.run import Score, TrainingRun
-from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.event_log import event_log
 from finetune_exe.workflow.ledger import append_to_ledger
+from finetune_exe.workflow.preparing import (
+    Note,
+    Progress,
+    plan_tokenizer,
+    prepare_dataset,
+    require_data,
+    require_frozen_rows,
+)
+from finetune_exe.workflow.run_folder import RunFolder, open_run
 from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.signals import stop_on_signals
 from finetune_exe.workflow.watching import Watcher
 
 if TYPE_CHECKING:
-    from finetune_exe.text.tokenizer import ChatTokenizer
     from finetune_exe.training.resume import Resumption
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-Note = Callable[[str], None]
-"""Told what is about to take long."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """Where the parts of a run lie; the folder alone is enough to evaluate, diagnose and report."""
-
-    path: Path
-
-    @property
-    def plan(self) -> Path:
-        """The plan as it was run."""
-        return self.path / "plan.yaml"
-
-    @property
-    def dataset(self) -> Path:
-        """The prepared dataset."""
-        return self.path / "dataset"
-
-    @property
-    def events(self) -> Path:
-        """What happened, one JSON line each."""
-        return self.path / "events.jsonl"
-
-    @property
-    def summary(self) -> Path:
-        """The TrainingRun document; its presence means that training ended in good order."""
-        return self.path / "run.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """The Evaluation document."""
-        return self.path / "evaluation.json"
-
-    @property
-    def report(self) -> Path:
-        """Plan, dataset, training and evaluation to read, as Markdown."""
-        return self.path / "report.md"
-
-    @property
-    def model(self) -> Path:
-        """What was learned, as of the best checkpoint, for other programs to load."""
-        return self.path / "model"
-
-
-def prepare_dataset(
-    plan: Plan,
-    folder: Path,
-    *,
-    overwrite: bool = False,
-    progress: Progress,
-    note: Note,
-    num_workers: int | None = None,
-    launch: Literal["local", "ray"] = "local",
-) -> PreparedDataset:
-    """Prepare the plan's data in `folder`, or take over a dataset lying there that was made the same way.
-
-    Args:
-        plan: Names data and base model.
-        folder: Where the dataset shall be.
-        overwrite: Replace another dataset.
-        progress: Told how far it is.
-        note: Told what takes long.
-        num_workers: Processes that encode; None takes one for each core.
-        launch: Whether they run here or on a Ray cluster.
-
-    Raises:
-        FineTuneError: C05 where the plan names no data; D.., M.. for what is wrong with data or model.
-    """
-    from finetune_exe.data.manifest import dataset_key
-    from finetune_exe.data.prepare import prepare
-    from finetune_exe.prepared.store import MANIFEST
-
-    _require_data(plan)
-    tokenizer = plan_tokenizer(plan, note=note)
-    if (folder / MANIFEST).is_file() and not overwrite:
-        manifest = PreparedDataset.read(folder / MANIFEST)
-        if manifest.key == dataset_key(plan, tokenizer):
-            _require_frozen(plan, manifest, folder)
-            note(f"the dataset in {folder} is up to date")
-            return manifest
-    manifest = prepare(
-        plan, tokenizer, folder, overwrite=overwrite, progress=progress, num_workers=num_workers, launch=launch
-    )
-    for line in manifest.notes:
-        note(line)
-    return manifest
-
-
-def _require_frozen(plan: Plan, manifest: PreparedDataset, folder: Path) -> None:
-    from finetune_exe.data.membership import require_frozen
-
-    require_frozen(plan.data, {name: split.members for name, split in manifest.splits.items()}, where=folder)
-
-
-def plan_tokenizer(plan: Plan, *, note: Note) -> ChatTokenizer:
-    """Open the tokenizer of the plan's base model, with the plan's template.
-
-    Raises:
-        FineTuneError: M01, M02 for the model, D06 for the template.
-    """
-    from finetune_exe.models.locate import model_folder
-    from finetune_exe.text.tokenizer import load_tokenizer
-
-    base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
-    return load_tokenizer(base, chat_template=plan.data.chat_template)
 
 
 def train_plan(
@@ -176,7 +72,7 @@ def train_plan(
     from finetune_exe.workflow.resuming import finished_summary, run_exists
 
     check_trainable(plan)
-    _require_data(plan)
+    require_data(plan)
     run = RunFolder(path)
     with locked(path, note):
         if path.exists() and not overwrite and not resume:
@@ -222,7 +118,7 @@ def _go_on(
     if not (run.dataset / MANIFEST).is_file():
         prepare_dataset(plan, run.dataset, progress=progress, note=note)
     data = load_dataset(run.dataset)
-    _require_frozen(plan, data.manifest, run.dataset)
+    require_frozen_rows(plan, data.manifest, run.dataset)
     prepared(data.manifest)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     resumption = take_up(plan, data, plan_tokenizer(plan, note=note), base=base, run=run.path, flags=flags)
@@ -325,7 +221,7 @@ def evaluate_run(
     plan, summary = open_run(path)
     plan = settings or plan
     data = load_dataset(run.dataset)
-    _require_frozen(plan, data.manifest, run.dataset)
+    require_frozen_rows(plan, data.manifest, run.dataset)
     if summary.inputs["dataset"] != data.manifest.digest():
         raise damaged(run.dataset, "it is not the one that the run was trained on, so its test rows may be others")
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
@@ -354,25 +250,6 @@ def evaluate_run(
     write_file(run.evaluation.with_suffix(".html"), evaluation_page(evaluation))
     write_report(path)
     return evaluation
-
-
-def open_run(path: Path) -> tuple[Plan, TrainingRun]:
-    """Read plan and summary of a finished run.
-
-    Raises:
-        FineTuneError: E01 where the folder is no finished run.
-    """
-    run = RunFolder(path)
-    missing = [file.name for file in (run.plan, run.summary) if not file.is_file()]
-    if missing:
-        raise FineTuneError(
-            "E01",
-            what="this is no finished run",
-            where=f"{path} (it lacks {' and '.join(missing)})",
-            why="a run writes its summary last, when training has ended in good order",
-            fix=f"fine-tune train PLAN --run {path}; to see why a run failed: fine-tune debug {path}",
-        )
-    return read_plan(run.plan), TrainingRun.read(run.summary)
 
 
 def write_report(path: Path) -> None:
@@ -416,17 +293,6 @@ def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:
         for name, estimate in plan.estimates.items()
         if name in measured
     )
-
-
-def _require_data(plan: Plan) -> None:
-    if not plan.data.paths:
-        raise FineTuneError(
-            "C05",
-            what="the plan names no data",
-            where="data.paths",
-            why="there is nothing to learn from",
-            fix='fine-tune analyze "..." --data FILE, or add the file under data.paths in the plan',
-        )
 
 
 @contextmanager

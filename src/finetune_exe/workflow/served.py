@@ -18,7 +18,7 @@ from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
 from finetune_exe.evaluation.served import ask_served, write_results
 from finetune_exe.models.locate import cache_folder
 from finetune_exe.prepared.store import load_dataset
-from finetune_exe.workflow.runs import RunFolder, open_run
+from finetune_exe.workflow.run_folder import RunFolder, open_run
 
 KNOWN_QUESTIONS = 6
 """Questions from which pairs with a known winner are made."""

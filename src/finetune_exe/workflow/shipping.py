@@ -22,7 +22,7 @@ from finetune_exe.models.locate import EMBEDDED, model_folder
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.report.model_card import CardFacts, render_model_card
 from finetune_exe.text.tokenizer import load_tokenizer
-from finetune_exe.workflow.runs import RunFolder, open_run
+from finetune_exe.workflow.run_folder import RunFolder, open_run
 from finetune_exe.workflow.shipment_forms import PACKERS, Cargo, Note
 
 CARD, RECORD = "README.md", "export.json"

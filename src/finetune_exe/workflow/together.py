@@ -12,7 +12,8 @@ from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
-from finetune_exe.workflow.runs import RunFolder, train_plan
+from finetune_exe.workflow.run_folder import RunFolder
+from finetune_exe.workflow.runs import train_plan
 
 
 def is_one_of_several() -> bool:

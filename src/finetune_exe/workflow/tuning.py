@@ -27,7 +27,8 @@ from finetune_exe.tuning.trials import RUNGS, Job, Outcome, Report, TrialStore, 
 from finetune_exe.tuning.verdict import conclude, tuned_plan
 from finetune_exe.units import format_gib, format_number
 from finetune_exe.workflow.plans import edit_plan
-from finetune_exe.workflow.runs import Note, Progress, RunFolder, prepare_dataset
+from finetune_exe.workflow.preparing import Note, Progress, prepare_dataset
+from finetune_exe.workflow.run_folder import RunFolder
 
 Place = Literal["local", "ray"]
 DEFAULT_TRIALS = 12

@@ -73,7 +73,7 @@ def test_a_page_goes_with_a_check_or_a_plan_only(tmp_path: Path, words: tuple[ob
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plan for thirty rows, with a tokenizer that is at hand."""
     tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tokenizer"), chat_template=None)
-    monkeypatch.setattr("finetune_exe.workflow.runs.plan_tokenizer", lambda plan, note: tokenizer)
+    monkeypatch.setattr("finetune_exe.workflow.preparing.plan_tokenizer", lambda plan, note: tokenizer)
     rows = write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(30))
     path = tmp_path / "plan.yaml"
     write_plan(plan_for(rows), path)

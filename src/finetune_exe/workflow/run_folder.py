@@ -1,0 +1,72 @@
+"""Where the parts of a run lie, and its two documents read together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan_yaml import read_plan
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.errors import FineTuneError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where the parts of a run lie; the folder alone is enough to evaluate, diagnose and report."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan as it was run."""
+        return self.path / "plan.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        """The prepared dataset."""
+        return self.path / "dataset"
+
+    @property
+    def events(self) -> Path:
+        """What happened, one JSON line each."""
+        return self.path / "events.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """The TrainingRun document; its presence means that training ended in good order."""
+        return self.path / "run.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The Evaluation document."""
+        return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """Plan, dataset, training and evaluation to read, as Markdown."""
+        return self.path / "report.md"
+
+    @property
+    def model(self) -> Path:
+        """What was learned, as of the best checkpoint, for other programs to load."""
+        return self.path / "model"
+
+
+def open_run(path: Path) -> tuple[Plan, TrainingRun]:
+    """Read plan and summary of a finished run.
+
+    Raises:
+        FineTuneError: E01 where the folder is no finished run.
+    """
+    run = RunFolder(path)
+    missing = [file.name for file in (run.plan, run.summary) if not file.is_file()]
+    if missing:
+        raise FineTuneError(
+            "E01",
+            what="this is no finished run",
+            where=f"{path} (it lacks {' and '.join(missing)})",
+            why="a run writes its summary last, when training has ended in good order",
+            fix=f"fine-tune train PLAN --run {path}; to see why a run failed: fine-tune debug {path}",
+        )
+    return read_plan(run.plan), TrainingRun.read(run.summary)
