@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.masks import (
@@ -32,11 +31,9 @@ from finetune_exe.text.masks import (
     learned_by_prefix,
     split_pieces,
 )
+from finetune_exe.text.placed import Placed
 from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
 from finetune_exe.text.tokenizer import ChatTokenizer
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 BATCH_ROWS, BATCH_CHARACTERS = 2048, 4_000_000
 """Most rows handed to the tokenizer at once, and about how many characters. Encodings that are freed in small batches
@@ -113,11 +110,11 @@ def encode_rows(conversations: Rows[Conversation], tokenizer: ChatTokenizer, *, 
     results: list[Encoded] = []
     for drafts in _batches(_draft_row(row, tokenizer) for row in conversations):
         texts = [draft.text for draft in drafts if isinstance(draft, _Draft)]
-        encodings = iter(tokenizer.encode_batch(texts))
+        tokenised = iter(tokenizer.encode_batch(texts))
         results += [
             Encoded(sequences=(), fault=draft)
             if isinstance(draft, RowFault)
-            else _finish(draft, next(encodings), tokenizer, max_length)
+            else _finish(draft, next(tokenised), tokenizer, max_length)
             for draft in drafts
         ]
     return results
@@ -222,12 +219,12 @@ def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft |
         )
 
 
-def _finish(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer, max_length: int) -> Encoded:
+def _finish(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer, max_length: int) -> Encoded:
     """Prove the masks of a row that was tokenised."""
     try:
         if not draft.answers:
-            return Encoded(sequences=_cut_text(draft, encoding, tokenizer, max_length))
-        sequences = _prove_chat(draft, encoding, tokenizer)
+            return Encoded(sequences=_cut_text(draft, tokens, tokenizer, max_length))
+        sequences = _prove_chat(draft, tokens, tokenizer)
     except NotProvenError as doubt:
         return Encoded(sequences=(), fault=_not_proven(doubt))
     except TemplateRefusedError as refusal:
@@ -239,10 +236,10 @@ def _finish(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer, max_len
     return Encoded(sequences=sequences, fault=_too_long(longest, max_length) if longest > max_length else None)
 
 
-def _prove_chat(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer) -> tuple[Sequence, ...]:
+def _prove_chat(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer) -> tuple[Sequence, ...]:
     conversation = draft.conversation
     sequences = []
-    for piece in split_pieces(draft.text, encoding, draft.answers, tokenizer):
+    for piece in split_pieces(draft.text, tokens, draft.answers, tokenizer):
         turns = conversation.messages[: max(piece.answers) + 1] if piece.text != draft.text else conversation.messages
         learned = learned_by_prefix(piece, tokenizer)
         if learned != learned_by_mark(piece, turns, conversation, tokenizer):
@@ -317,21 +314,21 @@ def _draft_text(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft:
     return _Draft(conversation, (tokenizer.bos_token or "") + text + tokenizer.eos_token, {})
 
 
-def _cut_text(draft: _Draft, encoding: Encoding, tokenizer: ChatTokenizer, max_length: int) -> tuple[Sequence, ...]:
+def _cut_text(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer, max_length: int) -> tuple[Sequence, ...]:
     """Learn everything of a text but the bos token, its end token included; found by counting and by characters."""
     bos = tokenizer.bos_token or ""
     text = draft.conversation.messages[0].content
     counted = (tokenizer.encode(bos).ids if bos else []) + tokenizer.encode(text).ids + [tokenizer.eos_token_id]
     by_count = [index >= bool(bos) for index in range(len(counted))]
-    by_offset = [offset[0] >= len(bos) for offset in encoding.offsets]
-    if counted != encoding.ids or by_count != by_offset:
+    by_offset = [offset[0] >= len(bos) for offset in tokens.offsets]
+    if counted != tokens.ids or by_count != by_offset:
         raise NotProvenError(
             "a token straddles the beginning or end of the text",
             "remove white space at the beginning or end of the text",
         )
     sequences = []
     for start in range(0, len(counted), max_length):
-        tokens = tuple(counted[start : start + max_length])
-        if len(tokens) > 1:
-            sequences.append(Sequence(tokens=tokens, ranges=(Range(1, len(tokens)),)))
+        piece = tuple(counted[start : start + max_length])
+        if len(piece) > 1:
+            sequences.append(Sequence(tokens=piece, ranges=(Range(1, len(piece)),)))
     return tuple(sequences)

@@ -12,16 +12,13 @@ Both close an answer at the special token that follows it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.placed import JoinedTokens, Placed
 from finetune_exe.text.skeleton import CLOSE, OPEN, TRIMS, CharSpan
-from finetune_exe.text.tokenizer import ChatTokenizer, Tokens
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
+from finetune_exe.text.tokenizer import ChatTokenizer
 
 
 class Range(NamedTuple):
@@ -48,52 +45,6 @@ class AnswerText:
     text: str
 
 
-class Placed(Protocol):
-    """Tokens that know which characters they stand for."""
-
-    @property
-    def ids(self) -> list[int]:
-        """The token ids."""
-        ...
-
-    def token_at(self, character: int) -> int:
-        """Give the first token that ends behind a character; the number of tokens where none does."""
-        ...
-
-
-class WholeTokens:
-    """Tokens as the tokenizer gave them for a text; offsets are asked for one at a time, which is fast."""
-
-    __slots__ = ("_encoding", "ids")
-
-    def __init__(self, encoding: Encoding) -> None:
-        self.ids: list[int] = encoding.ids
-        self._encoding = encoding
-
-    def token_at(self, character: int) -> int:
-        """Give the first token that ends behind a character."""
-        index = self._encoding.char_to_token(character)
-        return _first_behind(self._encoding.offsets, character) if index is None else index
-
-
-class JoinedTokens:
-    """Tokens of a prompt followed by those of its answer, each tokenised by itself."""
-
-    __slots__ = ("_offsets", "ids")
-
-    def __init__(self, prompt: Tokens, answer: Tokens, *, shift: int) -> None:
-        self.ids = prompt.ids + answer.ids
-        self._offsets = prompt.offsets + [(start + shift, end + shift) for start, end in answer.offsets]
-
-    def token_at(self, character: int) -> int:
-        """Give the first token that ends behind a character."""
-        return _first_behind(self._offsets, character)
-
-
-def _first_behind(offsets: Sequence[tuple[int, int]], character: int) -> int:
-    return next((index for index, (_, end) in enumerate(offsets) if end > character), len(offsets))
-
-
 class Counts(NamedTuple):
     """Tokens of an answer's prompt, and of the text up to the answer's end."""
 
@@ -116,9 +67,7 @@ class Piece:
         return list(self.counts)
 
 
-def split_pieces(
-    whole: str, encoding: Encoding, answers: dict[int, AnswerText], tokenizer: ChatTokenizer
-) -> list[Piece]:
+def split_pieces(whole: str, tokens: Placed, answers: dict[int, AnswerText], tokenizer: ChatTokenizer) -> list[Piece]:
     """Keep the conversation in one where each prompt's tokens are the beginning of the whole; else take it apart.
 
     Taken apart, every answer stands behind the tokens its prompt has by itself, as at serving.
@@ -126,7 +75,6 @@ def split_pieces(
     Raises:
         NotProvenError: The tokenizer writes an answer otherwise when its prompt stands before it.
     """
-    tokens = WholeTokens(encoding)
     counts = {index: _count(whole, answer, tokens.ids, tokenizer) for index, answer in answers.items()}
     in_one = {index: count for index, count in counts.items() if count is not None}
     if len(in_one) == len(answers):

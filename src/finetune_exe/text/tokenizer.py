@@ -8,25 +8,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.text.beginnings import Beginnings
 from finetune_exe.text.boundaries import SpecialTexts
 from finetune_exe.text.conversation import Message
+from finetune_exe.text.placed import Placed, Tokens
 from finetune_exe.text.render import PLAIN_TEMPLATE, ChatTemplate, TemplateRefusedError, compile_template
 from finetune_exe.text.skeleton import Skeletons
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 PAD_NAMES = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|endoftext|>", "<unk>")
-
-
-class Tokens(NamedTuple):
-    """Ids of a text and the character range [start, end) each stands for."""
-
-    ids: list[int]
-    offsets: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +51,8 @@ class ChatTokenizer:
     tokenizer_digest: str
     specials: SpecialTexts = field(repr=False, compare=False)
     """Finds special tokens in texts."""
+    beginnings: Beginnings = field(repr=False, compare=False)
+    """Knows what many texts begin with."""
     skeletons: Skeletons | None = field(repr=False, compare=False)
     """Finds answers in what the template writes."""
     bos_token_id: int | None
@@ -77,9 +74,9 @@ class ChatTokenizer:
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return Tokens(encoding.ids, encoding.offsets)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Tokenise many texts as they are."""
-        return self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    def encode_batch(self, texts: Sequence[str]) -> list[Placed]:
+        """Tokenise many texts as they are, what they begin with alike only once."""
+        return self.beginnings.encode_batch(texts)
 
     def doubles_bos(self, ids: Sequence[int]) -> bool:
         """Say whether a sequence begins with two bos tokens."""
@@ -123,6 +120,7 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
     bos = _token_text(settings.get("bos_token"))
     added = tokenizer.get_added_tokens_decoder()
     special = {number: token.content for number, token in added.items() if token.special}
+    specials = SpecialTexts(tokenizer, special)
     names = {name: text for name in ("bos_token", "eos_token", "pad_token", "unk_token")
              if (text := _token_text(settings.get(name))) is not None}  # fmt: skip
     template = _find_template(folder, settings, chat_template, names)
@@ -144,7 +142,8 @@ def load_tokenizer(folder: Path, *, chat_template: str | None) -> ChatTokenizer:
         stop_token_ids=tuple(_id(tokenizer, stop) for stop in stops),
         template_digest=template.digest if template else "none",
         tokenizer_digest=hashlib.sha256(content).hexdigest()[:32],
-        specials=SpecialTexts(tokenizer, special),
+        specials=specials,
+        beginnings=Beginnings(tokenizer, specials),
         skeletons=Skeletons(template) if template else None,
         bos_token_id=tokenizer.token_to_id(bos) if bos is not None else None,
     )
