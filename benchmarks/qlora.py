@@ -2,9 +2,11 @@
 
     python benchmarks/qlora.py ROWS.json [--rows 24] [--write benchmarks/qlora.md]
 
-Three trainings of SmolLM2-135M, each in a process of its own: LoRA with one seed, LoRA with another, and QLoRA (4-bit
-NormalFloat, double quantisation) with the first. The rows of each step are the same in all of them; a seed decides the
-adapters' first values only. What two seeds differ by is the noise that QLoRA's difference is held against.
+Four trainings of SmolLM2-135M, each in a process of its own: LoRA with one seed, LoRA with another, QLoRA (4-bit
+NormalFloat, double quantisation) with the first, and LoRA beside the weights that QLoRA's 4 bits stand for, kept in
+bfloat16. The rows of each step are the same in all of them; a seed decides the adapters' first values only. What two
+seeds differ by is the noise that differences are held against: the last two show what computing in 4 bit costs, the
+first and the last what rounding the weights costs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 MAX_LENGTH, BATCH, RANK, RATE = 512, 4, 16, 2e-4
-CONTENDERS = {"LoRA": ("lora", 0), "LoRA, another seed": ("lora", 1), "QLoRA": ("qlora", 0)}
+ROUNDED = "LoRA beside weights rounded to 4 bit"
+CONTENDERS = {"LoRA": ("lora", 0), "LoRA, another seed": ("lora", 1), "QLoRA": ("qlora", 0), ROUNDED: ("lora", 0)}
 HELD_OUT = 6
 
 
@@ -64,7 +68,8 @@ def train(folder: Path, name: str) -> dict[str, Any]:
     from finetune_exe.training.step import learn
 
     plan, data = read_plan(folder / f"{name}.yaml"), load_dataset(folder / "dataset")
-    setup = set_up(plan, model_folder("embedded"))
+    base = model_folder("embedded")
+    setup = set_up(plan, round_weights(base, folder / "rounded") if name == ROUNDED else base)
     loading = peak_memory_bytes(setup.device)
     pad, split = data.manifest.pad_token_id, data.split("train")
     start_measuring(setup.device)
@@ -85,6 +90,19 @@ def train(folder: Path, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def round_weights(base: Path, folder: Path) -> Path:
+    """Write a base whose weights are those that QLoRA's 4 bits stand for, in a process of its own for its memory."""
+    code = (
+        "import sys; from pathlib import Path; from finetune_exe.domain.plan import Qlora; "
+        "from finetune_exe.models.load import load_base; "
+        "model = load_base(Path(sys.argv[1]), Qlora(lora_rank=1, lora_alpha=1), dtype='bfloat16', device='cpu'); "
+        "model.dequantize().save_pretrained(sys.argv[2])"
+    )
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    subprocess.run([sys.executable, "-c", code, base, folder], check=True, stdout=sys.stderr)
+    return folder
+
+
 def stored_bytes(model: Any) -> int:
     """Count the bytes of all weights, with what is needed to read those in 4 bit."""
     total = 0
@@ -99,7 +117,7 @@ def stored_bytes(model: Any) -> int:
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:
     """Write the results as Markdown."""
-    first, second, four = (results[name] for name in CONTENDERS)
+    first, second, four, rounded = (results[name] for name in CONTENDERS)
     lines = [
         "| | weights as stored | most memory while loading | at rest | most memory of the steps | mean loss "
         "| held-out loss | loss of each step |",
@@ -109,15 +127,18 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         sizes = " | ".join(f"{result[key] / 1e6:,.0f} MB" for key in ("stored", "loading", "at_rest", "peak"))
         curve = ", ".join(f"{loss:.3f}" for loss in result["losses"])
         lines.append(f"| {name} | {sizes} | {_mean(result):.4f} | {result['held_out']:.4f} | {curve} |")
+    noise, computing, rounding = ((first, second), (rounded, four), (first, four))
+    steps = [f"{_distance(*pair):.4f}" for pair in (noise, computing, rounding)]
+    held_out = [f"{abs(one['held_out'] - other['held_out']):.4f}" for one, other in (noise, computing, rounding)]
     return [
         *lines,
         "",
         f"Stored, QLoRA's weights take {four['stored'] / first['stored']:.0%} of LoRA's; the most memory of its steps "
-        f"is {(first['peak'] - four['peak']) / 1e6:,.0f} MB below LoRA's. Mean distance of the losses step by step: "
-        f"{_distance(first, second):.4f} nats between two seeds of LoRA, {_distance(first, four):.4f} between LoRA and "
-        f"QLoRA of one seed; of the held-out losses {abs(first['held_out'] - second['held_out']):.4f} and "
-        f"{abs(first['held_out'] - four['held_out']):.4f}. At the first step, before anything was learned, 4 bit cost "
-        f"{four['losses'][0] - first['losses'][0]:.3f} nats: a model as small as this loses much by rounding.",
+        f"is {(first['peak'] - four['peak']) / 1e6:,.0f} MB below LoRA's. Mean distance of the losses step by step, in "
+        f"nats: {steps[0]} between two seeds of LoRA, {steps[1]} between QLoRA and LoRA beside the same rounded weights, "
+        f"{steps[2]} between QLoRA and LoRA beside whole ones; of the held-out losses {', '.join(held_out)}. At the "
+        f"first step, before anything was learned, 4 bit cost {four['losses'][0] - first['losses'][0]:.3f}: a model as "
+        "small as this loses much by rounding, and so few steps do not win it back.",
         "",
     ]
 
