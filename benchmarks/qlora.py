@@ -136,9 +136,9 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
         f"Stored, QLoRA's weights take {four['stored'] / first['stored']:.0%} of LoRA's; the most memory of its steps "
         f"is {(first['peak'] - four['peak']) / 1e6:,.0f} MB below LoRA's. Mean distance of the losses step by step, in "
         f"nats: {steps[0]} between two seeds of LoRA, {steps[1]} between QLoRA and LoRA beside the same rounded "
-        f"weights, {steps[2]} between QLoRA and LoRA beside whole ones; of the held-out losses {', '.join(held_out)}. At the "
-        f"first step, before anything was learned, 4 bit cost {four['losses'][0] - first['losses'][0]:.3f}: a model as "
-        "small as this loses much by rounding, and so few steps do not win it back.",
+        f"weights, {steps[2]} between QLoRA and LoRA beside whole ones; of the held-out losses {', '.join(held_out)}. "
+        f"At the first step, before anything was learned, 4 bit cost {four['losses'][0] - first['losses'][0]:.3f}: a "
+        "model as small as this loses much by rounding, and so few steps do not win it back.",
         "",
     ]
 
