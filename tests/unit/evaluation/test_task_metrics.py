@@ -22,7 +22,7 @@ from finetune_exe.evaluation.tasks.code import pass_at_k
 from finetune_exe.evaluation.tasks.constraints import CONSTRAINTS, fulfilled
 from finetune_exe.evaluation.tasks.extraction import read_pairs
 from finetune_exe.evaluation.tasks.reasoning import extract, same_result
-from finetune_exe.evaluation.tasks.structured import Structured, find_json, read_calls
+from finetune_exe.evaluation.tasks.structured import MOST_STARTS, Structured, find_json, read_calls
 
 EVAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "eval"
 
@@ -115,6 +115,8 @@ def test_tools_that_do_not_exist_and_arguments_that_do_not_fit_are_found() -> No
 def test_json_is_read_out_of_words_and_fences() -> None:
     assert find_json('Sure {x}: ```json\n{"a": [1]}\n``` done') == {"a": [1]}
     assert find_json("[" * 50_000) is None
+    assert find_json("[" * (MOST_STARTS - 1) + '{"a": 1}') == {"a": 1}
+    assert find_json("[ " * MOST_STARTS + '{"a": 1}') is None
     assert [
         call.name for call in read_calls({"tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]})
     ] == ["f"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from finetune_exe.evaluation.tasks.answered import Answered, TaskScores, mean
 
+MOST_STARTS = 1_000
+"""Opening brackets of an answer that are tried."""
 _DECODER = json.JSONDecoder()
+_OPENING = re.compile(r"[{[]")
 
 
 class Call(NamedTuple):
@@ -43,14 +49,13 @@ class Structured:
 
 
 def find_json(text: str) -> Any:
-    """Read the first JSON object or list of a text, fenced or not; None where there is none."""
-    for place, character in enumerate(text):
-        if character in "{[":
-            try:
-                content, _ = _DECODER.raw_decode(text, place)
-            except (ValueError, RecursionError):
-                continue
-            return content
+    """Read the first JSON object or list of a text, fenced or not; None where there is none.
+
+    After `MOST_STARTS` brackets that begin none, nothing more is tried: a collapsed model may write thousands.
+    """
+    for start in itertools.islice(_OPENING.finditer(text), MOST_STARTS):
+        with suppress(ValueError, RecursionError):
+            return _DECODER.raw_decode(text, start.start())[0]
     return None
 
 
