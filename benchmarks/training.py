@@ -78,6 +78,9 @@ What was tried, in seconds of processor time for a step of 1,270 tokens on one c
 | loss and its gradient slice by slice under a frozen head | 5.24 | yes |
 
 - AdamW in one pass over each tensor: 0.12 s instead of 0.70 s a step where every weight trains. Kept.
+- Rows that begin alike, their beginning computed once: with the 24 tokens of the template's system prompt before rows
+  of 185, a step of eight rows takes 1 / 1.07 of the processor time it takes with rows whole; with a system prompt of
+  1,000 tokens before them 1 / 3.1. Kept.
 - Attention in blocks of 128 or 64 queries was no faster; in float32 slower from 256 tokens on.
 - Memory in huge pages (`THP_MEM_ALLOC_ENABLE`, `glibc.malloc.hugetlb`) and a heap that is never trimmed showed no
   steady gain: between 9 % faster and 28 % slower on a busy machine. Not kept.
@@ -170,7 +173,7 @@ def run_ours(folder: Path, case: Case) -> dict[str, Any]:
     assert shape is not None
     passes = 6 if case.method == "full" else 4
     operations = passes * (
-        sum(step.padded_tokens for step in timed) * shape.num_layers * block_parameters(shape)
+        sum(step.padded_tokens - step.shared_tokens for step in timed) * shape.num_layers * block_parameters(shape)
         + sum(step.learned_tokens for step in timed) * shape.vocab_size * shape.hidden_size
     )
     seconds = sum(step.step_seconds for step in timed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
@@ -9,6 +10,7 @@ from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.task import FormatName, TokenCounts
+from finetune_exe.estimate.rows import order_by_beginning
 from finetune_exe.text.conversation import RowFault
 from finetune_exe.text.encode import Sequence as TokenSequence
 from finetune_exe.text.encode import encode
@@ -19,6 +21,8 @@ MAX_COUNTED = 400
 MAX_KEPT = 101
 """Order statistics that are kept of them."""
 LONGEST = 1 << 17
+USUAL_PASS = 8
+"""Rows of a pass in which they are compared."""
 
 
 def encode_sample(
@@ -71,14 +75,29 @@ def count_tokens(
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
     """
     lengths: list[int] = []
+    all_sequences: list[TokenSequence] = []
     learned = 0
     for sequences in encode_sample(paths, tokenizer, max_length=LONGEST, num_rows=num_rows, format_name=format_name):
         lengths.append(sum(len(sequence.tokens) for sequence in sequences))
+        all_sequences += sequences
         learned += sum(chain.from_iterable(sequence.learned for sequence in sequences))
     if not lengths:
         return None
     ordered, last = sorted(lengths), min(MAX_KEPT, len(lengths)) - 1
     kept = (ordered[round(index * (len(ordered) - 1) / max(1, last))] for index in range(last + 1))
     return TokenCounts(
-        model=model, num_rows=len(lengths), lengths=tuple(kept), learned_share=learned / max(1, sum(lengths))
+        model=model,
+        num_rows=len(lengths),
+        lengths=tuple(kept),
+        learned_share=learned / max(1, sum(lengths)),
+        shared_beginning=_shared_beginning(all_sequences),
     )
+
+
+def _shared_beginning(sequences: list[TokenSequence]) -> int:
+    """Count what rows begin with as others of their pass do, in passes that are drawn from the sample."""
+    rows = [(sequence.tokens, sequence.learned) for sequence in sequences]
+    random.Random(0).shuffle(rows)  # noqa: S311 - one typical order, no secret
+    passes = [rows[start : start + USUAL_PASS] for start in range(0, len(rows), USUAL_PASS)]
+    shared = sum(row.shared for part in passes for row in order_by_beginning(part))
+    return shared // max(1, len(rows) - len(passes))

@@ -38,6 +38,7 @@ class Progress(Value):
     learned_tokens: int = 0
     processed_tokens: int = 0
     padded_tokens: int = 0
+    shared_tokens: int = 0
     step_seconds: float = 0.0
     """Wall time of the steps."""
     total_seconds: float = 0.0

@@ -40,6 +40,8 @@ class StepFinished(Event, frozen=True, kw_only=True, tag="step"):
     learned_tokens: int
     processed_tokens: int
     padded_tokens: int
+    shared_tokens: int = 0
+    """Of them, those not computed because an earlier row of the pass begins with the same."""
     step_seconds: float
     memory_bytes: int | None = None
     """Largest memory so far: allocated on the GPU, or resident of the process without one."""

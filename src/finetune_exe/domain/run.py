@@ -49,6 +49,8 @@ class TrainingRun(Document):
     """Tokens run through the model in training, without padding."""
     padded_tokens: int
     """The same with padding."""
+    shared_tokens: int = 0
+    """Of them, those not computed because an earlier row of the pass begins with the same."""
     seconds: float
     """Wall time of training steps alone."""
     total_seconds: float

@@ -36,6 +36,8 @@ class TokenCounts(Value):
     """Tokens of a row, ascending: evenly spaced order statistics, the shortest and the longest row among them."""
     learned_share: float
     """Share of all tokens that are learned."""
+    shared_beginning: int = 0
+    """Tokens that a row begins with as another of its pass does, on average of all rows of a pass but the first."""
 
 
 class DataProfile(Value):

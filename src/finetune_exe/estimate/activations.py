@@ -54,15 +54,20 @@ def _widths(workload: Workload) -> _Widths:
 
 def block_bytes(workload: Workload) -> float:
     """Count what one block keeps for its backward pass, for each token."""
-    widths, half = _widths(workload), workload.compute_bytes
+    widths = _widths(workload)
     return (
         _norms(workload, widths)
         + _linear_inputs(workload, widths)
-        + half * (2 * widths.queries + 2 * widths.keys)
+        + _attention(workload, widths)
         + _mlp(workload, widths)
         + _attention_scores(workload)
         + _routing(workload, widths)
     )
+
+
+def repeated_bytes(workload: Workload) -> float:
+    """Count what one block keeps of a shared beginning for each token that is not computed but attends again."""
+    return _attention(workload, _widths(workload)) if workload.repeats_attention else 0.0
 
 
 def backward_bytes(workload: Workload) -> float:
@@ -77,20 +82,24 @@ def backward_bytes(workload: Workload) -> float:
     return gradients * workload.compute_bytes * inner + workload.stream_bytes * shape.hidden_size
 
 
+def kept_share(workload: Workload) -> float:
+    """Give the share of what a block keeps for its backward pass that is not computed again."""
+    match workload.checkpointing:
+        case "no":
+            return 1.0
+        case "selective":
+            return 0.5  # every other matrix product is kept
+        case "full":
+            return 1 - workload.recomputed_layers
+        case "offload":
+            return 0.0
+
+
 def checkpoint_bytes(workload: Workload) -> float:
     """Count what is kept of each block for each token under the workload's checkpointing."""
     stream = workload.stream_bytes * workload.shape.hidden_size
-    match workload.checkpointing:
-        case "no":
-            return block_bytes(workload)
-        case "selective":
-            # every other matrix product is kept, the rest computed again
-            return stream + 0.5 * block_bytes(workload)
-        case "full":
-            again = workload.recomputed_layers
-            return again * stream + (1 - again) * block_bytes(workload)
-        case "offload":
-            return 0.0
+    streams = {"no": 0.0, "selective": 1.0, "full": workload.recomputed_layers, "offload": 0.0}
+    return streams[workload.checkpointing] * stream + kept_share(workload) * block_bytes(workload)
 
 
 def logit_bytes(workload: Workload) -> float:
@@ -138,6 +147,11 @@ def _linear_inputs(workload: Workload, widths: _Widths) -> float:
             dropped = (half + 1) * sum(thinned.values()) if dropout else 0
             outputs = out * sum(widths.of_output(target) for target in inner)
             return kept + quantised + dropped + outputs
+
+
+def _attention(workload: Workload, widths: _Widths) -> float:
+    """Queries, keys and values, and what was read."""
+    return workload.compute_bytes * (2 * widths.queries + 2 * widths.keys)
 
 
 def _mlp(workload: Workload, widths: _Widths) -> float:

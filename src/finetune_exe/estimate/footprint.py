@@ -11,8 +11,10 @@ from finetune_exe.estimate.activations import (
     backward_bytes,
     block_bytes,
     checkpoint_bytes,
+    kept_share,
     last_hidden_bytes,
     logit_bytes,
+    repeated_bytes,
 )
 from finetune_exe.estimate.parameters import block_parameters, count_targeted_parameters, embedding_parameters
 from finetune_exe.estimate.workload import STORED_BYTES, Adapters, FullTraining, Workload
@@ -143,11 +145,12 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
     first = gradients if workload.accumulation > 1 else _head_gradient(workload)
     if workload.optimizer.in_backward:
         gradients = _head_gradient(workload)
-    kept = shape.num_layers * checkpoint_bytes(workload) * tokens
-    block, working = block_bytes(workload) * tokens, backward_bytes(workload) * tokens
+    repeated = repeated_bytes(workload) * workload.spared_tokens / workload.sharding.tensor_parallel
+    kept = shape.num_layers * (checkpoint_bytes(workload) * tokens + kept_share(workload) * repeated)
+    block, working = block_bytes(workload) * tokens + repeated, backward_bytes(workload) * tokens
     again = 0.0 if workload.checkpointing == "no" else block
     copies = _layer_copies(workload)
-    logits = logit_bytes(workload) * tokens * workload.learned_share
+    logits = logit_bytes(workload) * tokens * workload.computed_learned_share
     step = _trained_bytes(workload) if workload.optimizer.foreach else 0.0
     return (
         _Phase(name="loss", gradients=first, logits=logits, temporaries=copies,

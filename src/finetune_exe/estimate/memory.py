@@ -85,7 +85,7 @@ def estimate_memory(plan: Plan) -> Estimate | None:
         value=Interval(low=float(round(min(ends[0].low, mid))), mid=mid, high=float(round(max(ends[1].high, mid)))),
         unit="bytes",
         reason=f"most in the {middle.phase}, with {workload.peak_tokens:,.0f} tokens at once, "
-        f"{100 * workload.learned_share:.0f} % of them learned",
+        f"{100 * workload.computed_learned_share:.0f} % of them learned",
         source=_SOURCE,
         parts=parts,
     )

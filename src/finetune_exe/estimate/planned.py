@@ -15,6 +15,7 @@ from finetune_exe.estimate.rows import (
     counted_tokens,
     learned_share,
     row_tokens,
+    shared_tokens,
     split_sizes,
     tokens_of,
 )
@@ -61,6 +62,8 @@ def plan_workload(plan: Plan) -> Workload | None:
         micro_batch_size=plan.batch.micro_batch_size * (2 if paired else 1),
         reference_passes=1.0 if paired else 0.0,
         longest_tokens=longest.mid,
+        shared_tokens=shared_tokens(plan),
+        repeats_attention=bool(plan.hardware.gpus),
         mean_tokens=row_tokens(plan, plan.profile).mid if plan.profile else longest.mid,
         padded_share=passes.padded_share if passes else _usual_padding(plan),
         accumulation=plan.batch.gradient_accumulation_steps,
@@ -98,7 +101,8 @@ def longest_row(plan: Plan) -> Interval:
     passes = arrange_passes(plan)
     if passes is not None:
         most = passes.longest_tokens
-        return Interval(low=(1 - PEAK_LENGTH_ERROR) * most, mid=most, high=min(limit, (1 + PEAK_LENGTH_ERROR) * most))
+        error = PEAK_LENGTH_ERROR * (most - shared_tokens(plan))  # what all share has none
+        return Interval(low=most - error, mid=most, high=min(limit, most + error))
     return tokens_of(plan.profile.row_characters_p99, longest=limit)
 
 

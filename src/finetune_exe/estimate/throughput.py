@@ -148,16 +148,17 @@ def _work(workload: Workload) -> _Work:
     shape = workload.shape
     tokens = workload.computed_tokens
     block = shape.num_layers * block_parameters(shape, active=True)
-    head = shape.vocab_size * shape.hidden_size * workload.learned_share
+    head = shape.vocab_size * shape.hidden_size * workload.computed_learned_share
     trained_passes = 3 if isinstance(workload.training, FullTraining) else 2
     again = recomputed(workload)
-    causal = 2 * shape.num_layers * shape.num_attention_heads * shape.head_dim * workload.mean_tokens
+    causal = 2 * shape.num_layers * shape.num_attention_heads * shape.head_dim * workload.attended_tokens
     moved = BLOCK_TRAFFIC * (COMPILED_TRAFFIC if workload.compiled else 1.0)
     blocks = shape.num_layers * block_bytes(workload) * (2 + again)
     return _Work(
         matmul_operations=2 * tokens * (block * (trained_passes + again) + head * trained_passes),
         attention_operations=tokens * causal * (1 + again + 2.5),
-        activation_bytes=tokens * (moved * blocks + LOGIT_TRAFFIC * logit_bytes(workload) * workload.learned_share),
+        activation_bytes=tokens
+        * (moved * blocks + LOGIT_TRAFFIC * logit_bytes(workload) * workload.computed_learned_share),
         weight_bytes=_weight_traffic(workload) * (2 + again),
         optimizer_bytes=_optimizer_traffic(workload),
     )

@@ -121,6 +121,10 @@ class Workload:
     """Tokens a row in the longest batch, padding included: they set the memory."""
     mean_tokens: float
     """Real tokens a row on average: they set the speed."""
+    shared_tokens: float = 0.0
+    """Tokens that each row of a pass but the first begins with as another, and that are not computed for it."""
+    repeats_attention: bool = False
+    """Whether their queries attend with each row all the same, as PyTorch's kernels for GPUs have it."""
     padded_share: float = 0.0
     """Share of the tokens computed on average that are padding."""
     accumulation: float = 1
@@ -136,7 +140,7 @@ class Workload:
     loss: Literal["full", "kernel", "chunked", "fused", "sliced"] = "full"
     """How cross-entropy goes: all logits in float32, in one kernel, in pieces, or without ever holding them."""
     learned_share: float = 1.0
-    """Share of the tokens whose logits are computed."""
+    """Share of the rows' tokens whose logits are computed."""
     validation_tokens: float = 0.0
     """Tokens of a batch of the validation pass; 0 where nothing is known of one."""
     quantised_saves_inputs: bool = False
@@ -150,16 +154,34 @@ class Workload:
     """Inputs nobody stated; each widens the intervals."""
 
     @property
+    def spared_tokens(self) -> float:
+        """Tokens of a pass that are not computed, because the first row has them."""
+        return (self.micro_batch_size - 1) * self.shared_tokens
+
+    @property
+    def computed_learned_share(self) -> float:
+        """Share of the computed tokens whose logits are computed."""
+        real = self.micro_batch_size * self.mean_tokens
+        return min(1.0, self.learned_share * real / (real - self.spared_tokens))
+
+    @property
+    def attended_tokens(self) -> float:
+        """Twice the keys that a computed token is held against on average: a row's length, where nothing is shared."""
+        real = self.micro_batch_size * self.mean_tokens
+        spared = 0.0 if self.repeats_attention else self.spared_tokens * self.shared_tokens
+        return (real * self.mean_tokens - spared) / (real - self.spared_tokens)
+
+    @property
     def peak_tokens(self) -> float:
         """Tokens in the longest batch."""
         virtual = self.training.virtual_tokens if isinstance(self.training, Adapters) else 0
-        return self.micro_batch_size * (self.longest_tokens + virtual)
+        return self.micro_batch_size * (self.longest_tokens + virtual) - self.spared_tokens
 
     @property
     def computed_tokens(self) -> float:
         """Tokens of a micro-batch of average rows, padding and learned positions included."""
         virtual = self.training.virtual_tokens if isinstance(self.training, Adapters) else 0
-        return self.micro_batch_size * (self.mean_tokens * (1 + self.padded_share) + virtual)
+        return self.micro_batch_size * (self.mean_tokens * (1 + self.padded_share) + virtual) - self.spared_tokens
 
     @property
     def fuses_norms(self) -> bool:

@@ -7,8 +7,7 @@ keys that they see, D width of a head.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,21 +16,33 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from finetune_exe.models.layout import Layout, Row, Span, cut
+
 BLOCK_QUERIES = 256
 """Queries computed at once on a processor: of the keys behind the last of them none is multiplied."""
 
 
 class _Block(NamedTuple):
-    """Queries [start, stop) of one row, and the first key that any of them sees."""
+    """Queries [start, stop) of one row, and the keys that any of them sees."""
 
     start: int
     stop: int
-    first_key: int
+    keys: tuple[Span, ...]
+    """Where they lie, in the order of their positions; the row's own are the last, the others lie in earlier rows."""
 
     @property
     def num_queries(self) -> int:
         """How many they are."""
         return self.stop - self.start
+
+    @property
+    def first_key(self) -> int:
+        """Where the first key lies, as if all of them lay right before the last query."""
+        return self.stop - sum(stop - start for start, stop in self.keys)
+
+    def seen(self, all_PTD: torch.Tensor) -> torch.Tensor:
+        """Give the keys, or values, that any of them sees: (P, M, D)."""
+        return _joined(all_PTD, self.keys, dim=1)
 
 
 def register_row_attention(name: str) -> None:
@@ -50,7 +61,7 @@ def row_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    row_lengths: Sequence[int] | None = None,
+    row_layout: Layout | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' layers ask for; with a mask, a cache or dropout as its own fused attention does.
@@ -64,27 +75,27 @@ def row_attention(
         dropout: Share of the weights set to zero.
         scaling: Factor of the scores; None takes one over the root of D.
         sliding_window: Each query sees so many keys, its own the last; None lets it see all before it.
-        row_lengths: Positions of each row where rows lie end to end in one; None where each is a row of the batch.
+        row_layout: How rows lie end to end in one; None where each is a row of the batch.
         rest: What else the layer says.
 
     Returns:
         What was read, as (B, T, H, D), and no weights.
     """
     if attention_mask is not None or dropout or query_BHTD.shape[2] != key_BKTD.shape[2]:
-        assert row_lengths is None, "rows that lie end to end have neither mask nor cache nor dropout"
+        assert row_layout is None, "rows that lie end to end have neither mask nor cache nor dropout"
         return sdpa_attention_forward(
             module, query_BHTD, key_BKTD, value_BKTD, attention_mask, dropout=dropout, scaling=scaling,
             sliding_window=sliding_window, **rest,
         )  # fmt: skip
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
-    lengths = row_lengths or (query_BHTD.shape[2],)
+    layout = row_layout or Layout((Row(query_BHTD.shape[2]),))
     window = sliding_window or query_BHTD.shape[2]
     if query_BHTD.device.type != "cpu":
-        return _fused(query_BHTD, key_BKTD, value_BKTD, lengths=lengths, window=window, scale=scale), None
+        return _fused(query_BHTD, key_BKTD, value_BKTD, layout=layout, window=window, scale=scale), None
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         query_BHTD, key_BKTD, value_BKTD = query_BHTD.to(dtype), key_BKTD.to(dtype), value_BKTD.to(dtype)
-    return _WrittenOut.apply(query_BHTD, key_BKTD, value_BKTD, tuple(_blocks(lengths, window)), window, scale), None
+    return _WrittenOut.apply(query_BHTD, key_BKTD, value_BKTD, tuple(_blocks(layout, window)), window, scale), None
 
 
 def _mask_unless_causal(*, q_length: int, kv_length: int, attention_mask: torch.Tensor | None, **rest: Any) -> Any:
@@ -99,30 +110,43 @@ def _fused(
     key_BKTD: torch.Tensor,
     value_BKTD: torch.Tensor,
     *,
-    lengths: Sequence[int],
+    layout: Layout,
     window: int,
     scale: float,
 ) -> torch.Tensor:
-    """Attend by PyTorch's kernels, row by row."""
+    """Attend by PyTorch's kernels, row by row.
+
+    The kernels want as many queries as keys: those of a beginning that lies in earlier rows go along with the row's
+    own, and what they read is dropped.
+    """
     grouped = query_BHTD.shape[1] != key_BKTD.shape[1]
     parts = []
-    for query, key, value in zip(*(x.split(list(lengths), dim=2) for x in (query_BHTD, key_BKTD, value_BKTD)),
-                                 strict=True):  # fmt: skip
-        length = query.shape[2]
-        seen = None if length <= window else ~_hidden(_Block(0, length, 0), window, query.device)
-        parts.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
-            )
+    for spans in layout.spans:
+        query, key, value = (_joined(x, spans, dim=2) for x in (query_BHTD, key_BKTD, value_BKTD))
+        length, (start, stop) = query.shape[2], spans[-1]
+        seen = None if length <= window else ~_hidden(_Block(0, length, (Span(0, length),)), window, query.device)
+        read = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
         )
+        parts.append(read[:, :, start - stop :])
     return torch.cat(parts, dim=2).transpose(1, 2)
 
 
-def _blocks(lengths: Sequence[int], window: int) -> Iterator[_Block]:
+def _joined(whole: torch.Tensor, spans: tuple[Span, ...], *, dim: int) -> torch.Tensor:
+    """Give what lies in some spans, one after the other; where there is one, without copying it."""
+    parts = [whole.narrow(dim, start, stop - start) for start, stop in spans]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+
+
+def _blocks(layout: Layout, window: int) -> Iterator[_Block]:
     """Cut rows that lie end to end into blocks of queries."""
-    for begin, end in itertools.pairwise(itertools.accumulate(lengths, initial=0)):
-        for start in range(begin, end, BLOCK_QUERIES):
-            yield _Block(start, min(end, start + BLOCK_QUERIES), max(begin, start - window + 1))
+    for spans in layout.spans:
+        own, end = spans[-1]
+        shared = sum(stop - start for start, stop in spans[:-1])
+        for start in range(own, end, BLOCK_QUERIES):
+            stop = min(end, start + BLOCK_QUERIES)
+            oldest = max(0, shared + start - own - window + 1)
+            yield _Block(start, stop, cut(spans, oldest, shared + stop - own))
 
 
 def _hidden(block: _Block, window: int, device: torch.device) -> torch.Tensor:
@@ -157,8 +181,8 @@ class _WrittenOut(torch.autograd.Function):
         ctx.blocks, ctx.window, ctx.scale, ctx.batch = blocks, window, scale, batch
         read_PTGD = torch.empty_like(query_PTGD)
         for block in blocks:
-            weights, _ = _weights(query_PTGD, key_PTD, block, window=window, scale=scale)
-            read = torch.bmm(weights, value_PTD[:, block.first_key : block.stop])
+            weights, *_ = _weights(query_PTGD, key_PTD, block, window=window, scale=scale)
+            read = torch.bmm(weights, block.seen(value_PTD))
             read_PTGD[:, block.start : block.stop] = read.unflatten(1, (block.num_queries, -1))
         return _by_position(read_PTGD, batch)
 
@@ -168,37 +192,59 @@ class _WrittenOut(torch.autograd.Function):
         """Compute the gradients of queries, keys and values."""
         query_PTGD, key_PTD, value_PTD = ctx.saved_tensors
         grad_PTGD = _by_key(grad_BTHD.transpose(1, 2), len(key_PTD) // ctx.batch)
-        for_query, for_key, for_value = (
-            torch.empty_like(query_PTGD),
-            torch.zeros_like(key_PTD),
-            torch.zeros_like(key_PTD),
-        )
+        for_query = torch.empty_like(query_PTGD)
+        for_key, for_value = (_Slopes(x, ctx.blocks) for x in (key_PTD, value_PTD))
         for block in ctx.blocks:
-            rows, keys = slice(block.start, block.stop), slice(block.first_key, block.stop)
-            weights, query = _weights(query_PTGD, key_PTD, block, window=ctx.window, scale=ctx.scale)
+            rows = slice(block.start, block.stop)
+            weights, query, key = _weights(query_PTGD, key_PTD, block, window=ctx.window, scale=ctx.scale)
             grad = grad_PTGD[:, rows].flatten(1, 2)
-            for_value[:, keys].baddbmm_(weights.transpose(1, 2), grad)
+            for_value.add(block, weights.transpose(1, 2), grad)
             for_scores = torch.ops.aten._softmax_backward_data(
-                torch.bmm(grad, value_PTD[:, keys].transpose(1, 2)), weights, -1, weights.dtype
+                torch.bmm(grad, block.seen(value_PTD).transpose(1, 2)), weights, -1, weights.dtype
             ).mul_(ctx.scale)
-            for_query[:, rows] = torch.bmm(for_scores, key_PTD[:, keys]).unflatten(1, (block.num_queries, -1))
-            for_key[:, keys].baddbmm_(for_scores.transpose(1, 2), query)
-        key, value = (x.unsqueeze(2) for x in (for_key, for_value))
-        return *(_by_position(x, ctx.batch).transpose(1, 2) for x in (for_query, key, value)), None, None, None
+            for_query[:, rows] = torch.bmm(for_scores, key).unflatten(1, (block.num_queries, -1))
+            for_key.add(block, for_scores.transpose(1, 2), query)
+        slopes = (for_query, for_key.total().unsqueeze(2), for_value.total().unsqueeze(2))
+        return *(_by_position(x, ctx.batch).transpose(1, 2) for x in slopes), None, None, None
 
 
 def _weights(
     query_PTGD: torch.Tensor, key_PTD: torch.Tensor, block: _Block, *, window: int, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute what each query of a block gives to each key, as (P, N * G, M), and give the queries as (P, N * G, D)."""
-    query = query_PTGD[:, block.start : block.stop].flatten(1, 2)
-    scores = torch.bmm(query, key_PTD[:, block.first_key : block.stop].transpose(1, 2)).mul_(scale)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute what each query of a block gives to each key, as (P, N * G, M); give these queries and keys as well."""
+    query, key = query_PTGD[:, block.start : block.stop].flatten(1, 2), block.seen(key_PTD)
+    scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     scores_PNGM = scores.unflatten(1, (block.num_queries, -1))
     if block.stop - block.first_key > window:
         scores_PNGM.masked_fill_(_hidden(block, window, scores.device).unsqueeze(1), -torch.inf)
     else:  # only keys within the block can lie behind a query
         scores_PNGM[..., block.start - block.first_key :].masked_fill_(_behind(block.num_queries), -torch.inf)
-    return torch.softmax(scores, dim=-1), query
+    return torch.softmax(scores, dim=-1), query, key
+
+
+class _Slopes:
+    """The gradient of keys or values; what other rows add to a row's is summed up in float32, for they may be many."""
+
+    def __init__(self, like_PTD: torch.Tensor, blocks: tuple[_Block, ...]) -> None:
+        self._own_PTD = torch.zeros_like(like_PTD)
+        shares = any(len(block.keys) > 1 for block in blocks)
+        wide = torch.promote_types(like_PTD.dtype, torch.float32)
+        self._others_PTD = torch.zeros_like(like_PTD, dtype=wide) if shares else None
+
+    def add(self, block: _Block, left_PMN: torch.Tensor, right_PND: torch.Tensor) -> None:
+        """Add the products of a block to what there is for the keys that it sees."""
+        *others, own = block.keys
+        before = own.start - own.stop
+        self._own_PTD[:, own.start : own.stop].baddbmm_(left_PMN[:, before:], right_PND)
+        if self._others_PTD is not None and others:
+            products, at = torch.bmm(left_PMN[:, :before], right_PND), 0
+            for start, stop in others:
+                self._others_PTD[:, start:stop].add_(products[:, at : at + stop - start])
+                at += stop - start
+
+    def total(self) -> torch.Tensor:
+        """Give what all blocks have added."""
+        return self._own_PTD if self._others_PTD is None else self._own_PTD.add_(self._others_PTD)
 
 
 @functools.lru_cache(maxsize=BLOCK_QUERIES)

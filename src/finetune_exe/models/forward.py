@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, H hidden size, N learned tokens of the batch, V vocabu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ import numpy as np
 from finetune_exe.domain.plan import Precision
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
-from finetune_exe.estimate.rows import padded_length
+from finetune_exe.estimate.rows import Placed, is_worth_sharing, order_by_beginning, padded_length
+from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.load import torch_dtype
-from finetune_exe.models.packing import packing_inputs
+from finetune_exe.models.packing import Arrangement, packing_inputs
 from finetune_exe.models.ranks import ALONE, Ranks
 from finetune_exe.prepared.store import SplitData
 
@@ -35,14 +37,19 @@ class Rows:
     ids_BT: torch.Tensor
     learned_BT: torch.Tensor
     num_tokens: int
-    """Tokens without padding."""
-    packed_lengths: tuple[int, ...] | None = None
-    """Positions of each packed row, and of the padding behind them; None where each row is one of the batch."""
+    """Tokens of the rows, without padding."""
+    layout: Layout | None = None
+    """How packed rows lie; None where each row is one of the batch."""
 
     @property
     def num_learned(self) -> int:
         """Tokens that carry a loss."""
         return int(self.learned_BT.sum())
+
+    @property
+    def num_shared(self) -> int:
+        """Tokens of the rows that are not computed, because an earlier row begins with them."""
+        return self.layout.num_shared if self.layout is not None else 0
 
 
 class RowLosses(NamedTuple):
@@ -51,7 +58,7 @@ class RowLosses(NamedTuple):
     nll_N: torch.Tensor
     """One for each learned token, rows one after the other, in float32."""
     row_N: torch.Tensor
-    """Which row of the batch each belongs to."""
+    """Which row of the batch each belongs to, in the order in which they lie."""
 
 
 def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
@@ -72,24 +79,45 @@ def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id:
     )
 
 
-def pack(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
-    """Put sequences of (token ids, learned flags) end to end, padded to a length that few batches differ in."""
+def pack(
+    sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str, beginning_once: bool = False
+) -> Rows:
+    """Put sequences of (token ids, learned flags) end to end, padded to a length that few batches differ in.
+
+    Args:
+        sequences: The rows.
+        pad_token_id: What stands behind them.
+        device: Where they are needed.
+        beginning_once: Put rows that begin alike next to each other, and leave out of each what it begins with as the
+            one before it, where that saves enough.
+    """
     import torch
 
-    lengths = [len(tokens) for tokens, _ in sequences]
-    total = sum(lengths)
-    room = padded_length(total)
-    ids = np.full((1, room), pad_token_id, dtype=np.int64)
-    learned = np.zeros((1, room), dtype=bool)
-    ids[0, :total] = np.concatenate([tokens for tokens, _ in sequences])
-    learned[0, :total] = np.concatenate([flags for _, flags in sequences])
-    learned[0, np.cumsum([0, *lengths[:-1]])] = False
+    placed = [Placed(row, 0) for row in range(len(sequences))]
+    if beginning_once:
+        placed = _by_beginning(sequences, device=device) or placed
+    sequences = [sequences[place.row] for place in placed]
+    layout = Layout(tuple(Row(len(tokens), p.shared) for (tokens, _), p in zip(sequences, placed, strict=True)))
+    layout = layout._replace(padding=padded_length(layout.starts[-1]) - layout.starts[-1])
+    ids = np.full((1, layout.starts[-1]), pad_token_id, dtype=np.int64)
+    learned = np.zeros((1, layout.starts[-1]), dtype=bool)
+    places = itertools.pairwise(layout.starts)
+    for (tokens, flags), row, (start, stop) in zip(sequences, layout.rows, places, strict=False):
+        ids[0, start:stop], learned[0, start:stop] = tokens[row.shared :], flags[row.shared :]
+        learned[0, start] = False
     return Rows(
         ids_BT=torch.from_numpy(ids).to(device),
         learned_BT=torch.from_numpy(learned).to(device),
-        num_tokens=total,
-        packed_lengths=(*lengths, room - total) if room > total else tuple(lengths),
+        num_tokens=sum(row.length for row in layout.rows),
+        layout=layout,
     )
+
+
+def _by_beginning(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, device: str) -> list[Placed] | None:
+    """Order rows so that those that begin alike follow each other; None where leaving it out saves too little."""
+    placed = order_by_beginning([(tokens.tolist(), flags.tolist()) for tokens, flags in sequences])
+    shared, tokens = sum(place.shared for place in placed), sum(len(tokens) for tokens, _ in sequences)
+    return placed if is_worth_sharing(shared, tokens, gpu=device != "cpu") else None
 
 
 def require_finite(model: Any, precision: Precision, *, device: str) -> None:
@@ -160,8 +188,8 @@ class LossFunction:
                 logits_NV = logits_BKV[predicts_BT[:, columns]].float()
                 nll_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
         row_N, position_N = predicts_BT.nonzero().unbind(1)
-        if rows.packed_lengths is not None:
-            ends = torch.tensor(rows.packed_lengths, device=position_N.device).cumsum(0)
+        if rows.layout is not None:
+            ends = torch.tensor(rows.layout.starts[1:], device=position_N.device)
             row_N = torch.searchsorted(ends, position_N, right=True)
         return RowLosses(nll_N, row_N)
 
@@ -177,7 +205,7 @@ class LossFunction:
         import torch
 
         if not self._has_prefix:
-            packed = {} if rows.packed_lengths is None else packing_inputs(rows.packed_lengths, self._inner)
+            packed = {} if rows.layout is None else packing_inputs(rows.layout, self._inner)
             return {"input_ids": rows.ids_BT, "use_cache": False, **packed}
         learned = self.model.get_prompt(len(rows.ids_BT))
         if not self._before:
@@ -217,25 +245,59 @@ class LossFunction:
 
 
 def batch_of(
-    split: SplitData, indices: Sequence[int], *, pad_token_id: int, device: str, packing: bool = False
+    split: SplitData,
+    indices: Sequence[int],
+    *,
+    pad_token_id: int,
+    device: str,
+    arrangement: Arrangement = "side by side",
 ) -> Rows:
-    """Put sequences of a split into one batch, side by side or end to end; the two of a pair follow each other."""
-    put = pack if packing else collate
+    """Put sequences of a split into one batch, as arranged; the two of a pair follow each other."""
     sequences = [sequence for index in indices for sequence in split.members(index)]
-    return put(sequences, pad_token_id=pad_token_id, device=device)
+    return arrange(sequences, arrangement, pad_token_id=pad_token_id, device=device)
 
 
-def batches_by_length(split: SplitData, *, max_tokens: int = VALIDATION_TOKENS) -> Iterator[list[int]]:
-    """Group a split's sequences by length so that no batch, padded, exceeds `max_tokens` (one sequence may)."""
+def arrange(
+    sequences: Sequence[tuple[np.ndarray, np.ndarray]], arrangement: Arrangement, *, pad_token_id: int, device: str
+) -> Rows:
+    """Put sequences of (token ids, learned flags) into one batch, as arranged."""
+    if arrangement == "side by side":
+        return collate(sequences, pad_token_id=pad_token_id, device=device)
+    once = arrangement == "beginning once"
+    return pack(sequences, pad_token_id=pad_token_id, device=device, beginning_once=once)
+
+
+def batches_by_length(split: SplitData, *, shared: int = 0, max_tokens: int = VALIDATION_TOKENS) -> Iterator[list[int]]:
+    """Group a split's sequences by length so that no batch, padded, exceeds `max_tokens` (one sequence may).
+
+    Of each but the first of a batch so many tokens are not computed as all of them share.
+    """
     batch: list[int] = []
     lengths = split.lengths
     for index in np.argsort(lengths, kind="stable").tolist():
-        if batch and lengths[index] * (len(batch) + 1) > max_tokens:
+        if batch and shared + (lengths[index] - shared) * (len(batch) + 1) > max_tokens:
             yield batch
             batch = []
         batch.append(index)
     if batch:
         yield batch
+
+
+class Reading(NamedTuple):
+    """How the rows of a split are read without learning from them."""
+
+    batches: list[list[int]]
+    arrangement: Arrangement
+
+
+def plan_reading(split: SplitData, arrangement: Arrangement, *, device: str) -> Reading:
+    """Share a split out to batches: side by side, unless its rows begin alike and that may be computed once."""
+    if arrangement == "beginning once":
+        placed = _by_beginning([split.sequence(index) for index in range(len(split.lengths))], device=device)
+        if placed:
+            by_all = min(place.shared for place in placed[1:])
+            return Reading(list(batches_by_length(split, shared=by_all)), arrangement)
+    return Reading(list(batches_by_length(split)), "side by side")
 
 
 def idle_rows(device: str) -> Rows:
@@ -263,7 +325,9 @@ class Losses(Protocol):
         """Forget what was kept of earlier batches."""
 
 
-def mean_loss(losses: Losses, split: SplitData, *, pad_token_id: int) -> float:
+def mean_loss(
+    losses: Losses, split: SplitData, *, pad_token_id: int, arrangement: Arrangement = "side by side"
+) -> float:
     """Measure the mean loss of a split, of its learned tokens or pairs, in nats, leaving the model as it was.
 
     Several processes share the batches out; the sums are those of all.
@@ -273,10 +337,12 @@ def mean_loss(losses: Losses, split: SplitData, *, pad_token_id: int) -> float:
     losses.restart()
     training = losses.model.training
     losses.model.eval()
-    total, count, batches = 0.0, 0.0, list(batches_by_length(split))
+    total, count = 0.0, 0.0
+    batches, arrangement = plan_reading(split, arrangement, device=losses.device)
     with torch.no_grad():
         for indices in losses.ranks.share(batches):
-            nll_N = losses(batch_of(split, indices, pad_token_id=pad_token_id, device=losses.device)).nll_N
+            rows = batch_of(split, indices, pad_token_id=pad_token_id, device=losses.device, arrangement=arrangement)
+            nll_N = losses(rows).nll_N
             total += float(nll_N.double().sum())
             count += len(nll_N)
         for _ in range(losses.ranks.idle_passes(len(batches))):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from finetune_exe.domain.plan import Plan, Prefix, Prompt
 from finetune_exe.domain.values import Decision
-from finetune_exe.estimate.rows import arrange_passes
+from finetune_exe.estimate.rows import Passes, arrange_passes, row_tokens, shared_tokens
 
 WORTH = {"cpu": 0.04, "gpu": 0.10}
 """Padding over real tokens above which rows are packed.
@@ -16,7 +16,7 @@ GPU was measured: there each row is a call of its own."""
 
 
 def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
-    """Pack the rows where padding them, sorted by length as they are, would cost more.
+    """Pack the rows where padding them, sorted by length as they are, or each one's beginning would cost more.
 
     Args:
         plan: The plan, its rows shared out to passes.
@@ -30,13 +30,13 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
         or plan.objective.kind == "dpo"
         or isinstance(plan.method, Prefix | Prompt)
         or {"batch.packing", "batch.group_by_length"} & set(fixed)
-        or passes.padded_share <= WORTH["gpu" if plan.hardware.gpus else "cpu"]
+        or passes.padded_share + _saved_share(plan) <= WORTH["gpu" if plan.hardware.gpus else "cpu"]
     ):
         return plan
     decisions = {
         "batch.packing": Decision(
             value=True,
-            reason=f"padded, even sorted by length, {passes.padded_share:.0%} more is computed than the rows hold",
+            reason=_reason(plan, passes),
             source="the lengths that were counted, laid out in the passes of an epoch",
             confidence="high",
             alternatives=("false: pads rows side by side; with batch.group_by_length rows of like length",),
@@ -51,3 +51,23 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
     }
     batch = plan.batch.model_copy(update={"packing": True, "group_by_length": False})
     return plan.model_copy(update={"batch": batch, "decisions": {**plan.decisions, **decisions}})
+
+
+def _shared(plan: Plan) -> int:
+    """Count what packed rows would have in common at their beginning."""
+    return shared_tokens(plan.model_copy(update={"batch": plan.batch.model_copy(update={"packing": True})}))
+
+
+def _saved_share(plan: Plan) -> float:
+    """Give the share of the rows' tokens that packed rows need not compute, because they begin alike."""
+    assert plan.profile is not None
+    size = plan.batch.micro_batch_size
+    return (size - 1) / size * _shared(plan) / row_tokens(plan, plan.profile).mid
+
+
+def _reason(plan: Plan, passes: Passes) -> str:
+    """Say what padding costs, and what rows that begin alike would."""
+    padding = f"padded, even sorted by length, {passes.padded_share:.0%} more is computed than the rows hold"
+    if not (shared := _shared(plan)):
+        return padding
+    return f"{padding}; packed, the {shared:,} tokens that rows begin with alike are computed once a pass"

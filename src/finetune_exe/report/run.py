@@ -64,6 +64,7 @@ def _course(run: TrainingRun) -> list[Block]:
 
 def _measured(run: TrainingRun) -> Table:
     padding = 1 - run.processed_tokens / run.padded_tokens if run.padded_tokens else 0.0
+    once = run.shared_tokens / run.padded_tokens if run.padded_tokens else 0.0
     speed = run.learned_tokens / run.seconds if run.seconds else 0.0
     trained = f"{format_parameters(run.num_trainable_parameters)} of {format_parameters(run.num_parameters)}"
     share = run.num_trainable_parameters / run.num_parameters if run.num_parameters else 0.0
@@ -72,6 +73,7 @@ def _measured(run: TrainingRun) -> Table:
         ("Last training loss", f"{run.final_train_loss:.4f}"),
         ("Learned tokens", f"{format_count(run.learned_tokens)}, {format_quantity(speed, 'tokens_per_second')}"),
         ("Padding", format_percent(padding)),
+        *([("Shared beginnings", f"{format_percent(once)} of the tokens not computed again")] if once else []),
         ("Time in steps", format_duration(run.seconds)),
         ("Time in all", format_duration(run.total_seconds)),
         (

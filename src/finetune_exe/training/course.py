@@ -38,6 +38,7 @@ from finetune_exe.training.rehearsal import check_vocabulary, require_room, run_
 from finetune_exe.training.resume import Resumption, fingerprint, verified_best, version_changes
 from finetune_exe.training.setup import Setup, set_up, versions
 from finetune_exe.training.state import FOLDER, restore_state
+from finetune_exe.training.step import count_tokens
 from finetune_exe.training.tally import Tally
 
 SHARE_OF_TIME = 0.02
@@ -139,13 +140,18 @@ class Course:
         self.emit(StepSkipped(seconds=self.seconds(), step=step, num_steps=self.num_steps, reason=reason, rows=rows))
         refuse_many_skips(self.tally.skipped_in_a_row, reason=reason, step=step, rows=rows)
 
+    def validation_loss(self) -> float:
+        """Measure the mean loss of the validation rows."""
+        setup = self.setup
+        return mean_loss(setup.losses, self.validation, pad_token_id=self.pad, arrangement=setup.arrangement)
+
     def evaluate(self, step: int) -> None:
         """Measure the validation loss and what else is looked at.
 
         Raises:
             FineTuneError: T01 where it is not finite.
         """
-        loss = mean_loss(self.setup.losses, self.validation, pad_token_id=self.pad)
+        loss = self.validation_loss()
         if not math.isfinite(loss):
             raise FineTuneError(
                 "T01",
@@ -239,8 +245,7 @@ def begin(
                                 found=resumption.found if resumption else None),
         tally=Tally(patience=plan.checkpoints.early_stopping_patience),
         guards=Guards(setup=setup, split=train_split, pad=pad, micro_batch_size=plan.batch.micro_batch_size,
-                      planned_size=plan.batch.micro_batch_size,
-                      packing=plan.batch.packing, shrunk=shrunk),
+                      planned_size=plan.batch.micro_batch_size, shrunk=shrunk),
         looks=prepare_looks(setup, plan, load_tokenizer(base, chat_template=plan.data.chat_template),
                             splits["validation"], emit=emit),
         emit=emit, clock=clock, started=started, saved=(0, started),
@@ -266,10 +271,25 @@ def _announce(course: Course) -> None:
         seconds=course.seconds(), num_steps=course.num_steps, num_sequences=len(course.train_split),
         num_trainable_parameters=setup.num_trainable_parameters, device=setup.device,
     ))  # fmt: skip
-    loss = course.tally.initial_loss = mean_loss(setup.losses, course.validation, pad_token_id=course.pad)
+    _announce_sharing(course)
+    loss = course.tally.initial_loss = course.validation_loss()
     judge_pairs(setup, "validation", 0, course.emit, seconds=course.seconds())
     course.looks.look(0, clock=course.seconds)
     course.emit(Evaluated(seconds=course.seconds(), step=0, epoch=0.0, validation_loss=loss, best=False))
+
+
+def _announce_sharing(course: Course) -> None:
+    """Say how much of the first step is not computed for each row, because rows of a pass begin alike."""
+    if course.setup.arrangement != "beginning once":
+        return
+    _, first = next(course.remaining(None))
+    counts = count_tokens([course.guards.load(part) for part in course.guards.passes(first)])
+    if counts.shared:
+        course.emit(Noticed(
+            seconds=course.seconds(),
+            message="rows of a pass that begin alike have their beginning computed once: "
+            f"{counts.shared:,} of the {counts.processed:,} tokens of the first step are saved",
+        ))  # fmt: skip
 
 
 def _take_up(course: Course, resumption: Resumption, run: Path) -> None:

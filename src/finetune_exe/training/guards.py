@@ -49,8 +49,6 @@ class Guards:
     """Rows of one pass in the plan."""
     micro_batch_size: int
     """Rows of one pass; the plan's until memory runs out."""
-    packing: bool
-    """Whether the rows of a pass lie end to end."""
     shrunk: Callable[[int, str], None]
     """Told the new size and what the allocator said."""
 
@@ -67,7 +65,7 @@ class Guards:
         random = random_state(self.setup.device)
         while True:
             mine = self.setup.ranks.share(micro_batches)
-            rows = tuple(self._load(part) for part in self.passes(mine))
+            rows = tuple(self.load(part) for part in self.passes(mine))
             rows = tuple(batch for batch in rows if batch.num_learned)
             if not self.setup.ranks.any(bool(rows)):
                 return Attempt(rows, None)
@@ -145,12 +143,14 @@ class Guards:
         model.eval()
         with torch.no_grad():
             bad = [index for part in micro_batches for index in part
-                   if not math.isfinite(float(self.setup.losses(self._load([index])).nll_N.sum()))]  # fmt: skip
+                   if not math.isfinite(float(self.setup.losses(self.load([index])).nll_N.sum()))]  # fmt: skip
         model.train(training)
         return self.name([bad] if bad else micro_batches)
 
-    def _load(self, indices: Sequence[int]) -> Rows:
-        return batch_of(self.split, indices, pad_token_id=self.pad, device=self.setup.device, packing=self.packing)
+    def load(self, indices: Sequence[int]) -> Rows:
+        """Put rows into one batch as those of a pass are."""
+        return batch_of(self.split, indices, pad_token_id=self.pad, device=self.setup.device,
+                        arrangement=self.setup.arrangement)  # fmt: skip
 
     def _length(self, index: int) -> int:
         return sum(len(sequence.tokens) for sequence in self.split.members(index))

@@ -103,11 +103,12 @@ def _make_step(course: Course, step: int, micro_batches: Step) -> None:
         course.skip(step, micro_batches, attempt)
         return
     setup.optimizer.step()
-    learned, processed, padded = setup.ranks.totals(*count_tokens(attempt.rows))
+    learned, processed, padded, shared = setup.ranks.totals(*count_tokens(attempt.rows))
     finished = StepFinished(
         seconds=course.seconds(), step=step, num_steps=course.num_steps, epoch=course.epoch(step),
         loss=attempt.learned.loss, learning_rate=rate, gradient_norm=attempt.learned.gradient_norm,
         learned_tokens=round(learned), processed_tokens=round(processed), padded_tokens=round(padded),
+        shared_tokens=round(shared),
         step_seconds=course.clock() - started, memory_bytes=peak_memory_bytes(setup.device),
     )  # fmt: skip
     course.count(finished, micro_batches, attempt)

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune_exe.domain.plan import Batch, Plan
 from finetune_exe.estimate.rows import arrange_passes
-from finetune_exe.models.forward import Rows, collate, pack
+from finetune_exe.models.forward import Rows, arrange
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.merge import merged
@@ -61,7 +61,7 @@ def time_steps(
         num_steps: Steps timed, after two to warm up.
     """
     setup = set_up(plan, base)
-    return _pace(setup, _batches(sequences, plan.batch, tokenizer, setup.device), num_steps, plan)
+    return _pace(setup, _batches(sequences, plan.batch, tokenizer, setup), num_steps, plan)
 
 
 def probe(
@@ -88,7 +88,7 @@ def probe(
     started = time.monotonic()
     setup = set_up(plan, base)
     load_seconds = time.monotonic() - started
-    batches = _batches(sequences, plan.batch, tokenizer, setup.device)
+    batches = _batches(sequences, plan.batch, tokenizer, setup)
     pace = _pace(setup, batches, num_steps, plan)
     model = setup.model.eval()
     middle = batches[len(batches) // 2]
@@ -118,12 +118,12 @@ def probe(
     )
 
 
-def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTokenizer, device: str) -> list[Rows]:
-    """Put rows of like length together from the shortest to the longest, padded or packed as the plan says."""
-    size, put = batch.micro_batch_size, pack if batch.packing else collate
+def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTokenizer, setup: Setup) -> list[Rows]:
+    """Put rows of like length together from the shortest to the longest, padded or packed as in training."""
+    size = batch.micro_batch_size
     rows = sorted(((np.array(s.tokens), np.array(s.learned)) for s in sequences), key=lambda row: len(row[0]))
     return [
-        put(rows[start : start + size], pad_token_id=tokenizer.pad_token_id, device=device)
+        arrange(rows[start : start + size], setup.arrangement, pad_token_id=tokenizer.pad_token_id, device=setup.device)
         for start in range(0, max(1, len(rows) - size + 1), size)
     ]
 
@@ -152,7 +152,7 @@ def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int, plan: Plan) -> 
         _learn_once(setup, batch, max_norm)
         seconds.append(time.monotonic() - begun)
         timed_batches.append(batch)
-        tokens.append(batch.ids_BT.numel())
+        tokens.append(batch.ids_BT.numel() + batch.num_shared)
         if time.monotonic() - started > MAX_SECONDS:
             break
     rate = sum(tokens) / sum(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from finetune_exe.atomic import free_bytes
 from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_lora_parameters
-from finetune_exe.models.forward import batch_of, batches_by_length
+from finetune_exe.models.forward import batch_of, plan_reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
@@ -23,6 +24,8 @@ from finetune_exe.training.sharding import whole_state
 from finetune_exe.training.state import FOLDER, restore_state
 from finetune_exe.units import format_bytes
 
+MOST_TRIED = 64
+"""Passes that are put together to find the one that holds most."""
 _BLOCK = 1 << 22
 
 
@@ -91,11 +94,7 @@ def run_rehearsal(
     before, after = work / "before", work / "after"
     try:
         _write_together(setup, before)
-        lengths = guards.split.lengths
-        longest = max(
-            (part for step in epoch for part in step),
-            key=lambda part: sum(lengths[row] for row in part) if guards.packing else _area(part, lengths),
-        )
+        longest = _longest([part for step in epoch for part in step], guards)
         while said := _out_of_memory(setup, guards, longest, validation, pad=pad, max_norm=max_norm):
             release_memory(setup.device)
             restore_state(setup, before / FOLDER)
@@ -111,6 +110,20 @@ def run_rehearsal(
     finally:
         if ranks.is_first:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _longest(parts: Sequence[list[int]], guards: Guards) -> list[int]:
+    """Find the pass that holds most.
+
+    Where rows share their beginning, one with more tokens may hold less: some of the largest are put together to see.
+    """
+    lengths, arrangement = guards.split.lengths, guards.setup.arrangement
+    if arrangement == "side by side":
+        return max(parts, key=lambda part: _area(part, lengths))
+    largest = heapq.nlargest(MOST_TRIED, parts, key=lambda part: sum(lengths[row] for row in part))
+    if arrangement == "end to end":
+        return largest[0]
+    return max(largest, key=lambda part: guards.load(part).ids_BT.numel())
 
 
 def _write_together(setup: Setup, folder: Path) -> None:
@@ -149,10 +162,11 @@ def _step_and_look(
     guards.attempt([list(longest)] * setup.ranks.count, max_norm=max_norm)
     setup.optimizer.step()
     lengths = validation.lengths
-    widest = max(batches_by_length(validation), key=lambda part: _area(part, lengths))
+    batches, arrangement = plan_reading(validation, setup.arrangement, device=setup.device)
+    widest = max(batches, key=lambda part: _area(part, lengths))
     setup.model.eval()
     with torch.no_grad():
-        setup.losses(batch_of(validation, widest, pad_token_id=pad, device=setup.device))
+        setup.losses(batch_of(validation, widest, pad_token_id=pad, device=setup.device, arrangement=arrangement))
     setup.model.train()
 
 

@@ -12,7 +12,7 @@ from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.models.forward import LossFunction, require_finite
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
-from finetune_exe.models.packing import require_packing
+from finetune_exe.models.packing import Arrangement, require_packing
 from finetune_exe.models.preference import PreferenceLoss
 from finetune_exe.models.ranks import ALONE, Ranks, current_ranks
 from finetune_exe.training.optimizers import make_optimizer, parameter_groups
@@ -37,6 +37,8 @@ class Setup:
     """Keeps gradients of float16 from vanishing; in other formats it does nothing."""
     accelerator: Accelerator
     device: str
+    arrangement: Arrangement
+    """How the rows of a pass are put together: as the plan says, and as closely as the model can be told."""
     ranks: Ranks = ALONE
 
     @property
@@ -78,8 +80,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     model = load_base(base, plan.method, dtype=dtype, device=at_first)
     require_finite(model, plan.precision, device=at_first)
     choose_attention(model, device=at_first, packing=plan.batch.packing)
-    if plan.batch.packing:
-        require_packing(model)
+    arrangement = require_packing(model) if plan.batch.packing else "side by side"
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)
@@ -95,7 +96,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     model.train()
     return Setup(
         model=model, method=method, optimizer=optimizer, trainable=trainable,
-        losses=losses, scaler=scaler, accelerator=accelerator, device=device, ranks=ranks,
+        losses=losses, scaler=scaler, accelerator=accelerator, device=device, arrangement=arrangement, ranks=ranks,
     )  # fmt: skip
 
 

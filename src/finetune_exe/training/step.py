@@ -26,15 +26,21 @@ class TokenCounts(NamedTuple):
 
     learned: int
     processed: int
+    """Of all rows, each counted whole."""
     padded: int
+    """The same with padding."""
+    shared: int
+    """Of them, those not computed because an earlier row of the pass begins with the same."""
 
 
 def count_tokens(rows: Sequence[Rows]) -> TokenCounts:
-    """Count the tokens of micro-batches: the learned ones, all, and all with padding."""
+    """Count the tokens of micro-batches."""
+    shared = sum(batch.num_shared for batch in rows)
     return TokenCounts(
-        sum(batch.num_learned for batch in rows),
-        sum(batch.num_tokens for batch in rows),
-        sum(batch.ids_BT.numel() for batch in rows),
+        learned=sum(batch.num_learned for batch in rows),
+        processed=sum(batch.num_tokens for batch in rows),
+        padded=sum(batch.ids_BT.numel() for batch in rows) + shared,
+        shared=shared,
     )
 
 

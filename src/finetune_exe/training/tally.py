@@ -32,6 +32,7 @@ class Tally:
     learned_tokens: int = 0
     processed_tokens: int = 0
     padded_tokens: int = 0
+    shared_tokens: int = 0
     step_seconds: float = 0.0
     last_loss: float = math.nan
     recent_losses: list[float] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Tally:
         self.learned_tokens += step.learned_tokens
         self.processed_tokens += step.processed_tokens
         self.padded_tokens += step.padded_tokens
+        self.shared_tokens += step.shared_tokens
         self.step_seconds += step.step_seconds
         self.last_loss = step.loss
         self.recent_losses = [*self.recent_losses, step.loss][-KEPT_LOSSES:]
@@ -99,6 +101,7 @@ class Tally:
             learned_tokens=self.learned_tokens,
             processed_tokens=self.processed_tokens,
             padded_tokens=self.padded_tokens,
+            shared_tokens=self.shared_tokens,
             step_seconds=self.step_seconds,
             total_seconds=total_seconds,
             lost_seconds=self.lost_seconds,
@@ -158,6 +161,7 @@ class Tally:
             learned_tokens=self.learned_tokens,
             processed_tokens=self.processed_tokens,
             padded_tokens=self.padded_tokens,
+            shared_tokens=self.shared_tokens,
             seconds=self.step_seconds,
             total_seconds=total_seconds,
             peak_memory_bytes=max(self.peak_memory_bytes, peak_memory_bytes(setup.device)),

@@ -19,15 +19,20 @@ def test_counts_are_those_of_encoding_every_row(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", count=60)
     counts = count_tokens([str(path)], tokenizer, model="m", num_rows=60)
     assert counts is not None
-    lengths, learned = [], 0
+    lengths, learned, rows = [], 0, []
     for line in path.read_text().splitlines():
         conversation = format_named("chatml").read(json.loads(line))
         for sequence in encode(conversation, tokenizer, max_length=10_000):
             lengths.append(len(sequence.tokens))
             learned += sum(sequence.learned)
+            rows.append(sequence)
     assert counts.num_rows == 60
     assert counts.lengths == tuple(sorted(lengths))
     assert counts.learned_share == pytest.approx(learned / sum(lengths))
+    by_all = next(
+        place for place, tokens in enumerate(zip(*(s.tokens for s in rows), strict=False)) if len({*tokens}) > 1
+    )
+    assert 4 <= by_all <= counts.shared_beginning < by_all + 4  # some of eight have more in common by chance
 
 
 def test_of_many_rows_an_even_sample_is_counted(tmp_path: Path) -> None:

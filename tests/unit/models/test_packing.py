@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,11 @@ from transformers import (
 
 from finetune_exe.domain.plan import Precision
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models import attention
+from finetune_exe.estimate.rows import LEAST_SHARED
+from finetune_exe.models import attention, packing
 from finetune_exe.models.attention import row_attention
 from finetune_exe.models.forward import LossFunction, Rows, collate, pack
+from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.packing import ROW_ATTENTION, require_packing, use_row_attention
 
 SIZES = {
@@ -182,43 +185,149 @@ def test_capped_scores_keep_the_models_own_attention() -> None:
     assert model.config._attn_implementation == usual
 
 
-def dense(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: tuple[int, ...], window: int
-) -> torch.Tensor:
+def beginning_alike(*rows: Row) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that begin as the row before them for so many tokens; these and the one behind them are learned in neither."""
+    made = random_rows(tuple(row.length for row in rows))
+    for number, (row, following) in enumerate(itertools.pairwise([*rows, Row(1)])):
+        tokens, learned = made[number]
+        tokens[: row.shared], tokens[row.shared] = made[number - 1][0][: row.shared], 100 + number
+        learned[: max(row.shared, following.shared) + 1] = False
+    return made
+
+
+ALIKE = (Row(19), Row(27, shared=11), Row(12, shared=11), Row(31), Row(40, shared=21), Row(38, shared=30))
+"""Two families, and in the second of them one that shares more with a row that itself shares."""
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"gemma2"}))
+def test_a_beginning_computed_once_gives_the_losses_and_gradients_of_rows_alone(name: str) -> None:
+    """The window of two of the models is shorter than the beginnings."""
+    model = made(name, ROW_ATTENTION)
+    assert require_packing(model) == "beginning once"
+    rows = beginning_alike(*ALIKE)
+    packed = pack([rows[place] for place in (4, 0, 3, 5, 1, 2)], pad_token_id=0, device="cpu", beginning_once=True)
+    assert packed.num_shared == 73
+    assert packed.num_tokens == 167
+    assert packed.ids_BT.shape[1] == 96
+    found, gradient = losses_and_gradients(model, [packed])
+    alone = [collate([row], pad_token_id=0, device="cpu") for row in rows]
+    expected, expected_gradient = losses_and_gradients(model, alone)
+    assert sorted(found) == pytest.approx(sorted(expected), rel=1e-4, abs=1e-5)
+    assert (gradient - expected_gradient).norm() <= 1e-4 * expected_gradient.norm()
+
+
+def test_losses_belong_to_their_rows_where_the_beginning_is_computed_once() -> None:
+    rows = sorted(beginning_alike(*ALIKE), key=lambda row: row[0].tolist())
+    losses = LossFunction(made("smollm", ROW_ATTENTION), Precision(), device="cpu")
+    packed = losses(pack(rows, pad_token_id=0, device="cpu", beginning_once=True))
+    padded = losses(collate(rows, pad_token_id=0, device="cpu"))
+    assert packed.row_N.tolist() == padded.row_N.tolist()
+    assert packed.nll_N.tolist() == pytest.approx(padded.nll_N.tolist(), rel=1e-4)
+
+
+def fewest_tokens(rows: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """What is left if each row in turn leaves out the most it may of what any row before it begins with."""
+    left, known = 0, []
+    for tokens, learned in sorted(rows, key=lambda row: row[0].tolist()):
+        firsts = [0]
+        for earlier in known:
+            for size in range(1, len(tokens)):
+                if not learned[1 : size + 1].any() and earlier[:size].tolist() == tokens[:size].tolist():
+                    firsts.append(size)
+        most = max(firsts)
+        left += len(tokens) - (most if most >= LEAST_SHARED else 0)
+        known.append(tokens)
+    return left
+
+
+@given(
+    ends=st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=5),
+    common=st.integers(0, 6),
+    unlearned=st.integers(0, 14),
+)
+@settings(max_examples=200, deadline=None)
+def test_rows_can_be_read_back_from_where_they_lie(ends: list[list[int]], common: int, unlearned: int) -> None:
+    rows = [(np.array([7] * common + end), np.arange(common + len(end)) >= unlearned + len(end) % 3) for end in ends]
+    packed = pack(rows, pad_token_id=9, device="cpu", beginning_once=True)
+    layout = packed.layout
+    assert layout is not None
+    ids, learned = packed.ids_BT[0].tolist(), packed.learned_BT[0].tolist()
+    assert len(ids) % 8 == 0
+    assert len(ids) - layout.padding == packed.num_tokens - packed.num_shared == fewest_tokens(rows)
+    read = []
+    for row, spans in zip(layout.rows, layout.spans, strict=False):
+        places = [place for span in spans for place in range(*span)]
+        assert [layout.positions[place] for place in places] == list(range(row.length))
+        own = places[row.shared :]
+        assert len(own) == row.length - row.shared > 0
+        assert not learned[own[0]]
+        read.append(([ids[place] for place in places], [False] * row.shared + [learned[place] for place in own]))
+    assert sorted(read) == sorted((tokens.tolist(), [False, *flags.tolist()[1:]]) for tokens, flags in rows)
+
+
+def test_a_model_that_cannot_be_told_of_a_beginning_elsewhere_is_packed_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = made("smollm", ROW_ATTENTION)
+    real = packing.packing_inputs
+
+    def untold(layout: Layout, model: PreTrainedModel) -> dict[str, Any]:
+        return real(Layout(tuple(Row(row.length - row.shared) for row in layout.rows)), model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "packing_inputs", untold)
+        assert require_packing(model) == "end to end"
+    assert require_packing(model) == "beginning once"
+    assert require_packing(made("smollm", "sdpa")) == "end to end"
+
+
+def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, window: int) -> torch.Tensor:
     """Attention by its definition, with a mask over all positions, in float64."""
-    row = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    position = torch.arange(len(row))
-    ahead = position.unsqueeze(1) - position
-    seen = (row.unsqueeze(1) == row) & (ahead >= 0) & (ahead < window)
+    seen = torch.zeros(layout.starts[-1], layout.starts[-1], dtype=torch.bool)
+    places: list[int] = []
+    for row, start in zip(layout.rows, layout.starts, strict=False):
+        places = [*places[: row.shared], *range(start, start + row.length - row.shared)]
+        for position in range(row.shared, row.length):
+            seen[places[position], places[max(0, position - window + 1) : position + 1]] = True
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
     return (torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1) @ value).transpose(1, 2)
 
 
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    rows = [Row(draw(st.integers(1, 40)))]
+    for own in draw(st.lists(st.integers(1, 40), max_size=4)):
+        shared = draw(st.integers(0, rows[-1].length))
+        rows.append(Row(shared + own, shared))
+    return Layout(tuple(rows))
+
+
 @given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5).map(tuple),
+    layout=layouts(),
     window=st.sampled_from([1, 3, 17, 1000]),
     heads=st.sampled_from([(1, 1), (4, 2), (6, 2), (3, 3)]),
     block=st.sampled_from([1, 7, 16, 256]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_row_attention_is_attention_by_its_definition(
-    lengths: tuple[int, ...], window: int, heads: tuple[int, int], block: int
+    layout: Layout, window: int, heads: tuple[int, int], block: int
 ) -> None:
-    torch.manual_seed(sum(lengths))
+    torch.manual_seed(layout.starts[-1])
     inputs = [
-        torch.randn(1, count, sum(lengths), 4, dtype=torch.float64, requires_grad=True) for count in (*heads, heads[1])
+        torch.randn(1, count, layout.starts[-1], 4, dtype=torch.float64, requires_grad=True)
+        for count in (*heads, heads[1])
     ]
-    expected = dense(*inputs, lengths, window)
+    expected = dense(*inputs, layout, window)
     upstream = torch.randn_like(expected)
     wanted = torch.autograd.grad(expected, inputs, upstream)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_QUERIES", block)
-        found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_lengths=lengths)
+        found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_layout=layout)
         gradients = torch.autograd.grad(found, inputs, upstream)
-    torch.testing.assert_close(found, expected)
-    for gradient, want in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(gradient, want)
-    by_kernels = attention._fused(*inputs, lengths=lengths, window=window, scale=0.5)
-    torch.testing.assert_close(by_kernels, expected)
+    by_kernels = attention._fused(*inputs, layout=layout, window=window, scale=0.5)
+    for output, slopes in ((found, gradients), (by_kernels, torch.autograd.grad(by_kernels, inputs, upstream))):
+        torch.testing.assert_close(output, expected)
+        for slope, want in zip(slopes, wanted, strict=True):
+            torch.testing.assert_close(slope, want)

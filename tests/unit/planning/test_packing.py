@@ -18,9 +18,14 @@ ALIKE = (200,) * 100
 
 
 def plan_for(
-    lengths: tuple[int, ...], *settings: str, hardware: Hardware = CPU, rows: int = 150, method: str | None = None
+    lengths: tuple[int, ...],
+    *settings: str,
+    hardware: Hardware = CPU,
+    rows: int = 150,
+    method: str | None = None,
+    shared: int = 0,
 ) -> Plan:
-    tokens = TokenCounts(model="embedded", num_rows=rows, lengths=lengths, learned_share=0.5)
+    tokens = TokenCounts(model="embedded", num_rows=rows, lengths=lengths, learned_share=0.5, shared_beginning=shared)
     spec = TaskSpec(description="write a docstring", data_paths=("rows.jsonl",), model="embedded", method=method)
     profile = make_profile(num_rows=rows, tokens=tokens)
     return analyze(spec, profile=profile, hardware=hardware, settings=("batch.micro_batch_size=8", *settings))
@@ -46,6 +51,15 @@ def test_packing_needs_less_memory_and_time_by_the_estimate() -> None:
 
 def test_rows_of_like_length_are_not_packed() -> None:
     assert not plan_for(ALIKE).batch.packing
+
+
+def test_rows_of_like_length_that_begin_alike_are_packed_and_need_less_time() -> None:
+    plan, apart = plan_for(ALIKE, shared=100), plan_for(ALIKE)
+    assert plan.batch.packing
+    assert "the 100 tokens that rows begin with alike" in plan.decisions["batch.packing"].reason
+    assert plan.estimates["speed"].value.mid > 1.3 * apart.estimates["speed"].value.mid
+    assert not plan_for(ALIKE, "batch.micro_batch_size=1", shared=100).batch.packing
+    assert not plan_for(ALIKE, shared=4).batch.packing
 
 
 @pytest.mark.parametrize("setting", ["batch.packing=false", "batch.group_by_length=true"])

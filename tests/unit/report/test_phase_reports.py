@@ -70,6 +70,13 @@ def test_a_run_that_got_worse_says_so() -> None:
     assert "below" in render_run(sample.run())
 
 
+def test_a_run_whose_rows_begin_alike_says_what_was_not_computed_again() -> None:
+    run = sample.run()
+    assert "Shared beginnings" not in render_run(run)
+    saved = run.model_copy(update={"shared_tokens": run.padded_tokens // 4})
+    assert "Shared beginnings  | 25.0 % of the tokens not computed again" in render_run(saved)
+
+
 def test_a_prediction_that_missed_is_marked() -> None:
     lines = {line.split("|")[1].strip(): line for line in render_run(sample.run()).splitlines() if line.startswith("|")}
     assert lines["duration"].endswith("| NO     |")

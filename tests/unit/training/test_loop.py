@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from safetensors.torch import load_file
 from tests.unit.training.conftest import MakePlan
 from transformers import AutoModelForCausalLM
 
-from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, RunFinished, StepFinished
+from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, Noticed, RunFinished, StepFinished
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
+from finetune_exe.models.forward import LossFunction, batch_of, mean_loss, plan_reading
 from finetune_exe.models.load import choose_attention
 from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.prepared.store import PreparedFolder
@@ -75,9 +76,32 @@ def test_packed_and_padded_runs_learn_the_same(
         steps = [event for event in events if isinstance(event, StepFinished)]
         found[packing] = [event.loss for event in steps], [event.gradient_norm for event in steps]
         padding = summary.padded_tokens - summary.processed_tokens
-        assert padding < 8 * len(steps) if packing == "true" else padding > 8 * len(steps)
+        assert 0 <= padding < 8 * len(steps) if packing == "true" else padding > 8 * len(steps)
+        assert summary.shared_tokens == sum(event.shared_tokens for event in steps)
+        said = [event.message for event in events if isinstance(event, Noticed)]
+        if packing == "true":  # every row begins with the template's three tokens and the question's first word
+            assert summary.shared_tokens >= 4 * 7 * len(steps)
+            shared, processed = steps[0].shared_tokens, steps[0].processed_tokens
+            assert [words for words in said if f"{shared} of the {processed} tokens of the first step" in words]
+        else:
+            assert not summary.shared_tokens
+            assert not said
     assert found["true"][0] == pytest.approx(found["false"][0], rel=1e-5)
     assert found["true"][1] == pytest.approx(found["false"][1], rel=1e-4)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_rows_read_with_their_beginning_once_have_the_loss_of_rows_side_by_side(
+    split: Literal["train", "validation"], make: MakePlan, data: PreparedFolder, base: Path
+) -> None:
+    setup = set_up(make("batch.packing=true"), base)
+    rows, pad = data.split(split), data.manifest.pad_token_id
+    together = mean_loss(setup.losses, rows, pad_token_id=pad, arrangement=setup.arrangement)
+    assert setup.arrangement == "beginning once"
+    reading = plan_reading(rows, setup.arrangement, device=setup.device)
+    assert reading.arrangement == setup.arrangement
+    assert sorted(index for batch in reading.batches for index in batch) == list(range(len(rows.lengths)))
+    assert together == pytest.approx(mean_loss(setup.losses, rows, pad_token_id=pad), rel=1e-5)
 
 
 def test_training_lowers_the_loss_and_the_adapter_works_in_plain_peft(

@@ -52,7 +52,7 @@ def seen(events: list[AnyEvent]) -> dict[str, Any]:
     return {
         "losses": [event.loss for event in steps],
         "norms": [event.gradient_norm for event in steps],
-        "tokens": [[event.learned_tokens, event.processed_tokens] for event in steps],
+        "tokens": [[event.learned_tokens, event.processed_tokens, event.shared_tokens] for event in steps],
         "validation": [event.validation_loss for event in events if isinstance(event, Evaluated)],
     }
 
@@ -63,20 +63,21 @@ def weights(run: Path, checkpoint: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("kind", "method", "count", "micro"),
+    ("kind", "method", "count", "micro", "packing"),
     [
-        ("ddp", "lora", 2, 3),
-        ("ddp", "full", 2, 2),
-        ("ddp", "lora", 4, 5),
-        ("fsdp", "full", 2, 5),
-        ("fsdp", "lora", 2, 2),
+        ("ddp", "lora", 2, 3, "true"),
+        ("ddp", "full", 2, 2, "false"),
+        ("ddp", "lora", 4, 5, "false"),
+        ("fsdp", "full", 2, 5, "true"),
+        ("fsdp", "lora", 2, 2, "false"),
     ],
 )
 def test_processes_learn_together_what_one_learns_alone(
-    kind: str, method: str, count: int, micro: int, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
-) -> None:
+    kind: str, method: str, count: int, micro: int, packing: str, make: MakePlan, data: PreparedFolder, base: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     """Also where the last step of an epoch has fewer micro-batches than processes: 4 times 5 rows do not divide 48."""
-    sizes = (f"method.kind={method}", f"batch.micro_batch_size={micro}")
+    sizes = (f"method.kind={method}", f"batch.micro_batch_size={micro}", f"batch.packing={packing}")
     alone = make(*COMMON, *sizes, f"batch.gradient_accumulation_steps={count}")
     events: list[AnyEvent] = []
     summary = train(alone, data, base=base, run=tmp_path / "alone", emit=events.append)

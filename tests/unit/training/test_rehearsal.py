@@ -44,9 +44,7 @@ def test_nothing_of_it_stays(
     plan = make(*settings)
     setup, split, pad = set_up(plan, base), data.split("train"), data.manifest.pad_token_id
     before = state(setup, tmp_path / "before")
-    watch = Guards(
-        setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, packing=False, shrunk=lambda *_: None
-    )
+    watch = Guards(setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, shrunk=lambda *_: None)
     epoch = plan_epoch(split.lengths, plan.batch, seed=0, epoch=0)
     cost = run_rehearsal(setup, watch, epoch, data.split("validation"), pad=pad, folder=tmp_path / "run", max_norm=1.0)
     assert state(setup, tmp_path / "after") == before
@@ -73,6 +71,20 @@ def test_the_longest_rows_are_tried_and_the_steps_are_those_without_it(
         losses.append([event.loss for event in events if isinstance(event, StepFinished)])
     assert losses[0] == losses[1]
     assert seen[0] >= max(seen[1:])
+
+
+def test_of_passes_whose_rows_begin_alike_the_one_that_computes_most_is_tried(
+    make: MakePlan, data: PreparedFolder, base: Path
+) -> None:
+    setup, split = set_up(make("batch.packing=true"), base), data.split("train")
+    watch = Guards(
+        setup=setup, split=split, pad=data.manifest.pad_token_id, micro_batch_size=4, planned_size=4,
+        shrunk=lambda *_: None,
+    )  # fmt: skip
+    by_length = np.argsort(split.lengths).tolist()
+    alike, unlike = [by_length[-1]] * 4, by_length[-5:-1]
+    assert sum(split.lengths[row] for row in alike) >= sum(split.lengths[row] for row in unlike)
+    assert rehearsal._longest([unlike[:2], alike, unlike], watch) == unlike
 
 
 def test_memory_that_runs_out_there_shrinks_the_rows_before_the_first_step(
@@ -115,9 +127,7 @@ def test_the_size_reckoned_before_loading_is_what_is_then_written_but_for_names(
 ) -> None:
     plan = make(*settings)
     setup, split, pad = set_up(plan, base), data.split("train"), data.manifest.pad_token_id
-    watch = Guards(
-        setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, packing=False, shrunk=lambda *_: None
-    )
+    watch = Guards(setup=setup, split=split, pad=pad, micro_batch_size=4, planned_size=4, shrunk=lambda *_: None)
     epoch = plan_epoch(split.lengths, plan.batch, seed=0, epoch=0)
     real = run_rehearsal(setup, watch, epoch, data.split("validation"), pad=pad, folder=tmp_path / "run", max_norm=1.0)
     reckoned = expected_cost(plan)

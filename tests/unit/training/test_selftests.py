@@ -13,6 +13,7 @@ import torch
 from tests.tiny import write_model
 
 from finetune_exe.domain.checkup import SelfTest
+from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.methods import METHODS
 from finetune_exe.training import selftests, setup
 from finetune_exe.training.selftests import SELF_TESTS, Measurement, learning, make_self_test, masks, precision, storing
@@ -67,7 +68,8 @@ def packed_rows_that_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def pack(*args: Any, **options: Any) -> Any:
         rows = real(*args, **options)
-        return dataclasses.replace(rows, packed_lengths=(sum(rows.packed_lengths),))
+        assert bool(rows.num_shared) == options["beginning_once"]
+        return dataclasses.replace(rows, layout=Layout((Row(rows.layout.starts[-1]),)))
 
     monkeypatch.setattr(learning, "pack", pack)
 
@@ -228,7 +230,7 @@ def test_a_model_at_hand_is_tested_in_the_format_that_fits(
     packing, *others = selftests.run_model_tests(base, name="mine", memory_bytes=memory_bytes)
     assert (packing.name, packing.verdict, packing.tolerance) == ("packing: mine", "passed", tolerance)
     assert [(test.name, test.verdict) for test in others] == [("prompts: mine", "passed")]
-    for kind in ("eager", "sdpa", "ours, row by row"):
+    for kind in ("eager", "sdpa", "ours, row by row", "their beginning once"):
         assert kind in packing.detail
     packed_rows_that_see_each_other(monkeypatch)
     assert selftests.run_model_tests(base, name="mine", memory_bytes=memory_bytes)[0].verdict == "FAILED"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from finetune_exe.domain.plan import Plan
 
+OURS = "ours, row by row"
 FLOAT32, BFLOAT16 = Precision(base_dtype="float32"), Precision(base_dtype="bfloat16")
 
 
@@ -71,13 +72,20 @@ def packing(bench: Bench) -> Measured:
 
     found: dict[str, float] = {}
     model = load_model(bench.base, dtype=bench.dtype, device=bench.device).eval()
-    packed = pack(bench.sequences, pad_token_id=bench.tokenizer.pad_token_id, device=bench.device)
+    rows = sorted(range(len(bench.sequences)), key=lambda index: bench.sequences[index].tokens.tolist())
+    ordered = [bench.sequences[index] for index in rows]
+    packed, once = (
+        pack(ordered, pad_token_id=bench.tokenizer.pad_token_id, device=bench.device, beginning_once=beginning_once)
+        for beginning_once in (False, True)
+    )
     precision = Precision(base_dtype=bench.dtype)
     for kind in _attentions(model, bench.device):
         losses = LossFunction(model, precision, device=bench.device)
         with torch.no_grad():
-            alone = torch.cat([losses(bench.rows([index])).nll_N for index in range(len(bench.sequences))])
+            alone = torch.cat([losses(bench.rows([index])).nll_N for index in rows])
             found[kind] = distance([losses(packed).nll_N], [alone])
+            if kind == OURS:
+                found[f"{kind}, their beginning once"] = distance([losses(once).nll_N], [alone])
     worst = max(found, key=lambda kind: found[kind])
     return Measured(found[worst], f"losses of all learned tokens, relative; worst of {', '.join(found)}: {worst}")
 
@@ -94,7 +102,7 @@ def _attentions(model: PreTrainedModel, device: str) -> Iterator[str]:
             continue  # the architecture has no such attention
         yield kind
     if use_row_attention(model):
-        yield "ours, row by row"
+        yield OURS
 
 
 def recomputing(bench: Bench) -> Measured:
