@@ -86,6 +86,22 @@ What was tried, in seconds of processor time for a step of 1,270 tokens on one c
   steady gain: between 9 % faster and 28 % slower on a busy machine. Not kept.
 - Weights transposed beforehand saved at most 4 % of the products. Not kept.
 - On a machine with busy neighbours two threads gain little: every operation ends with its slower thread.
+
+What is left beside products and attention, in milliseconds for 1,272 tokens on one core, forward and backward:
+
+| | as transformers and PyTorch compute it | in fewer passes |
+|---|---:|---:|
+| a norm of 576 numbers a token (61 in a step) | 0.75 + 2.9 | 0.55 + 0.40 |
+| the loss beside its products, 954 learned tokens | 190 | 25 |
+| SiLU, product and their gradients in an MLP (30 in a step) | 1.5 + 2.2 | 1.5 + 3.5, the activation made again |
+
+- Memory fresh from the system cost 0.2 to 0.25 s of a step, most of it for float32 logits of 32 MiB, which the C
+  library asks for anew each time; now 0.01 s.
+- Kept for the gradient of 8 rows of 512 (LoRA): 1.62 GiB instead of 2.59; peak memory 3.1 GiB instead of 4.35 in the
+  same loop of one step. Every weight trained, 2 rows of 512: 0.88 GiB instead of 1.31.
+- Query, key and value as one product of 960 columns instead of three, gate and up as one of 3,072: 168 to 190 GFLOP/s
+  either way. Three adapters' narrow products as one: 0.42 ms instead of three times 0.17. Not kept.
+- Norms in blocks of 64 to 256 tokens: 0.6 to 1.3 ms forward, against 0.55 at once. Not kept.
 """
 
 

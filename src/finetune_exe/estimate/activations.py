@@ -18,7 +18,7 @@ LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25, "slic
 """For each logit at the peak of the loss. Plain cross-entropy holds log-probabilities, the gradient with regard to them
 and the gradient with regard to the logits, each in float32; one kernel two of the three; pieces hold logits,
 log-probabilities and gradient in 16 bit; a fused output layer, and a frozen one computed slice by slice, only a slice
-of all of it."""
+of all of it. This trainer's own under an output matrix that trains puts the gradient in the place of the logits."""
 COMPILED_CHUNKS = 2.0
 """The same for pieces whose loss is compiled, which keeps the 16-bit logits alone.
 
@@ -105,13 +105,17 @@ def checkpoint_bytes(workload: Workload) -> float:
 def logit_bytes(workload: Workload) -> float:
     """Count what the loss holds for each token whose logits are computed."""
     adapted = isinstance(workload.training, Adapters) and "head" in workload.training.targets
-    width = COMPILED_CHUNKS if workload.compiled and workload.loss == "chunked" else LOGIT_BYTES[workload.loss]
+    if workload.loss == "in_place":
+        width = float(workload.compute_bytes)
+    else:
+        width = COMPILED_CHUNKS if workload.compiled and workload.loss == "chunked" else LOGIT_BYTES[workload.loss]
     return (width + (2 * workload.compute_bytes if adapted else 0)) * workload.shape.vocab_size
 
 
 def last_hidden_bytes(workload: Workload) -> float:
-    """Count what the last norm keeps for each token."""
-    return (4 + workload.stream_bytes) * workload.shape.hidden_size
+    """Count what the last norm keeps for each token, and its result."""
+    kept = workload.stream_bytes if workload.one_pass_norms else 4
+    return (kept + workload.stream_bytes) * workload.shape.hidden_size
 
 
 def _norms(workload: Workload, widths: _Widths) -> float:
@@ -128,9 +132,10 @@ def _linear_inputs(workload: Workload, widths: _Widths) -> float:
     distinct = {"query": "attention", "key": "attention", "value": "attention", "gate": "mlp", "up": "mlp"}
     match workload.training:
         case FullTraining():
-            if workload.stream_bytes > half:
-                return half * (5 * widths.hidden + widths.inner)
-            return half * (2 * widths.hidden + widths.inner)
+            narrow = 5 if workload.stream_bytes > half else 2
+            if workload.one_pass_mlp:
+                return half * min(narrow, 4) * widths.hidden
+            return half * (narrow * widths.hidden + widths.inner)
         case Adapters(targets=targets, copied_bytes=copied, output_bytes=out, dropout=dropout):
             inner = sorted(targets - {"head"})
             quantised = (
@@ -141,6 +146,8 @@ def _linear_inputs(workload: Workload, widths: _Widths) -> float:
             else:
                 inputs = {distinct.get(target, target): widths.of_input(target) for target in inner}
                 inputs.pop("output", None)  # attention keeps its result anyway
+                if workload.one_pass_mlp:
+                    inputs.pop("down", None)  # computed again from gate and up
                 kept = half * sum(inputs.values())
             thinned = {"attention" if target in ("query", "key", "value") else target: widths.of_input(target)
                        for target in inner}  # fmt: skip
@@ -155,10 +162,10 @@ def _attention(workload: Workload, widths: _Widths) -> float:
 
 
 def _mlp(workload: Workload, widths: _Widths) -> float:
-    """Gate, its activation and the up projection; or the one input of a plain activation."""
+    """Gate, its activation where it is not computed again, and the up projection; or a plain activation's one input."""
     if not workload.shape.gated_mlp:
         return workload.compute_bytes * widths.inner
-    return (2 if workload.compiled else 3) * workload.compute_bytes * widths.inner
+    return (2 if workload.compiled or workload.one_pass_mlp else 3) * workload.compute_bytes * widths.inner
 
 
 def _attention_scores(workload: Workload) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import (
-    LOGIT_BYTES,
     backward_bytes,
     block_bytes,
     checkpoint_bytes,
@@ -33,6 +32,8 @@ POOL_BYTES = 0.35 * GIB
 """What the pool holds in any case: rounding up to segments, and the workspaces of cuBLAS."""
 VALIDATION_LOGIT_BYTES = 10.0
 """For each logit without a backward pass: as computed, in float32, and its logarithm of probability."""
+OWN_LOSSES = ("sliced", "in_place")
+"""Losses of this trainer, computed alike with a backward pass and without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,8 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
     block, working = block_bytes(workload) * tokens + repeated, backward_bytes(workload) * tokens
     again = 0.0 if workload.checkpointing == "no" else block
     copies = _layer_copies(workload)
+    # an MLP in one function has all its gradients before it lets go of what it computed them of
+    to_come = 0.0 if workload.one_pass_mlp else _gradient_bytes(workload, block=True)
     logits = logit_bytes(workload) * tokens * workload.computed_learned_share
     step = _trained_bytes(workload) if workload.optimizer.foreach else 0.0
     return (
@@ -158,7 +161,7 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
         _Phase(name="backward pass of the last block", gradients=first, temporaries=copies,
                activations=kept + again + working),
         _Phase(name="backward pass of the first block", temporaries=copies, activations=block + working,
-               gradients=max(first, gradients - _gradient_bytes(workload, block=True))),
+               gradients=max(first, gradients - to_come)),
         _validation_phase(workload),
         _Phase(name="optimizer step", gradients=gradients,
                temporaries=step * workload.sharding.share(of=workload.sharding.states)),
@@ -167,8 +170,8 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
 
 def _validation_phase(workload: Workload) -> _Phase:
     tokens = workload.validation_tokens
-    width = LOGIT_BYTES["sliced"] if workload.loss == "sliced" else VALIDATION_LOGIT_BYTES
-    logits = width * workload.shape.vocab_size * tokens * workload.learned_share
+    one = logit_bytes(workload) if workload.loss in OWN_LOSSES else VALIDATION_LOGIT_BYTES * workload.shape.vocab_size
+    logits = one * tokens * workload.learned_share
     return _Phase(name="validation", activations=backward_bytes(workload) * tokens, logits=logits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import assert_never
+from typing import Literal, assert_never
 
 from finetune_exe.domain.plan import Full, Ia3, LowRank, OptimizerName, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Interval, ModelShape
@@ -70,7 +70,9 @@ def plan_workload(plan: Plan) -> Workload | None:
         checkpointing="full" if plan.precision.gradient_checkpointing else "no",
         recomputed_layers=math.ceil(shape.num_layers / plan.precision.checkpoint_every_layers) / shape.num_layers,
         tf32=plan.precision.tf32,
-        loss="full" if _trains_head(plan) else "sliced",
+        one_pass_norms=not plan.hardware.gpus,
+        one_pass_mlp=not plan.hardware.gpus and shape.gated_mlp and shape.num_experts == 1 and _multiplies_alone(plan),
+        loss=_loss(plan),
         learned_share=learned_share(plan.profile, counted_tokens(plan)).mid,
         validation_tokens=_validation_tokens(plan),
         sharding=Sharding(
@@ -106,9 +108,22 @@ def longest_row(plan: Plan) -> Interval:
     return tokens_of(plan.profile.row_characters_p99, longest=limit)
 
 
-def _trains_head(plan: Plan) -> bool:
-    """Say whether the output matrix has weights that train: then its logits are computed all at once."""
-    return isinstance(plan.method, Full) or (isinstance(plan.method, LowRank) and bool(plan.method.trained_tokens))
+def _loss(plan: Plan) -> Literal["full", "sliced", "in_place"]:
+    """Say how logits are held: where words are trained beside an output matrix, all at once as PEFT computes them."""
+    if isinstance(plan.method, LowRank) and plan.method.trained_tokens:
+        return "full"
+    return "in_place" if isinstance(plan.method, Full) else "sliced"
+
+
+def _multiplies_alone(plan: Plan) -> bool:
+    """Say whether linear layers are products, with plain adapters or none."""
+    match plan.method:
+        case LowRank(use_dora=dora, lora_dropout=dropout):
+            return not dora and dropout == 0
+        case Ia3():
+            return False
+        case _:
+            return True
 
 
 def _usual_padding(plan: Plan) -> float:

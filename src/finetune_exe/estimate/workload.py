@@ -137,7 +137,11 @@ class Workload:
     tf32: bool = True
     """Whether products of float32 may round their factors to 10 bits."""
     attention: Literal["fused", "eager"] = "fused"
-    loss: Literal["full", "kernel", "chunked", "fused", "sliced"] = "full"
+    one_pass_norms: bool = False
+    """Whether norms keep their input alone though nothing is compiled, as this trainer's do on a processor."""
+    one_pass_mlp: bool = False
+    """Whether a gated MLP keeps its input, gate and up projection alone."""
+    loss: Literal["full", "kernel", "chunked", "fused", "sliced", "in_place"] = "full"
     """How cross-entropy goes: all logits in float32, in one kernel, in pieces, or without ever holding them."""
     learned_share: float = 1.0
     """Share of the rows' tokens whose logits are computed."""
@@ -186,7 +190,7 @@ class Workload:
     @property
     def fuses_norms(self) -> bool:
         """Whether norms run as one kernel that keeps only its input: compiled stacks, and those that fuse the loss."""
-        return self.compiled or self.loss in ("kernel", "fused")
+        return self.one_pass_norms or self.compiled or self.loss in ("kernel", "fused")
 
     @property
     def num_trained(self) -> int:

@@ -11,7 +11,8 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from peft.tuners.lora.bnb import Linear4bit as PeftLinear4bit
 
-from finetune_exe.models.low_rank_layer import adapted, computed_in, plain_adapter
+from finetune_exe.models.factors import Factors, computed_in
+from finetune_exe.models.low_rank_layer import adapted, multiplied, plain_adapter
 
 
 def compute_4_bit_adapters_fast(config: LoraConfig) -> LoraConfig:
@@ -26,15 +27,19 @@ class Fast4bit(PeftLinear4bit):  # type: ignore[misc]  # PEFT has no types
     A single new token of an answer, for which bitsandbytes has kernels of its own, is computed as PEFT does.
     """
 
-    def forward(self, x: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
-        """Compute the layer with its adapter; in any case but the plain one as PEFT does."""
-        name = None if args or rest else plain_adapter(self)
-        weight = self.base_layer.weight
+    def factors(self, x: torch.Tensor) -> Factors | None:
+        """Give what the layer computes where its adapter is plain and `x` more than one new token."""
+        name, weight = plain_adapter(self), self.base_layer.weight
         state: QuantState | None = getattr(weight, "quant_state", None)
         one_token = x.shape[-2] == 1 and not torch.is_grad_enabled()
         if name is None or state is None or state.dtype != computed_in(x) or one_token:
-            return super().forward(x, *args, **rest)
+            return None
         return adapted(self, name, x, weight, partial(_whole, state=state))
+
+    def forward(self, x: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
+        """Compute the layer with its adapter; in any case but the plain one as PEFT does."""
+        factors = None if args or rest else self.factors(x)
+        return super().forward(x, *args, **rest) if factors is None else multiplied(x, factors)
 
 
 def _whole(packed: torch.Tensor, *, state: QuantState) -> torch.Tensor:

@@ -69,6 +69,8 @@ def set_up(plan: Plan, base: Path) -> Setup:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
+    from finetune_exe.models.passes import compute_in_fewer_passes
+
     torch.backends.cuda.matmul.fp32_precision = "tf32" if plan.precision.tf32 else "ieee"
     set_seed(plan.seed)
     device = pick_device()
@@ -82,6 +84,8 @@ def set_up(plan: Plan, base: Path) -> Setup:
     choose_attention(model, device=at_first, packing=plan.batch.packing)
     arrangement = require_packing(model) if plan.batch.packing else "side by side"
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
+    if device == "cpu":
+        compute_in_fewer_passes(model)
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)
     plain = LossFunction(model, plan.precision, device=at_first, ranks=ranks)

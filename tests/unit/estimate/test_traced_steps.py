@@ -17,6 +17,8 @@ from finetune_exe.domain.values import ModelShape
 from finetune_exe.estimate.footprint import footprint, weight_bytes
 from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters, count_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, OptimizerKind, Training, Workload
+from finetune_exe.models.low_rank_layer import compute_adapters_fast
+from finetune_exe.models.passes import compute_in_fewer_passes
 
 ROWS, TOKENS, RANK, VOCABULARY = 2, 384, 4, 1024
 HIDDEN, INNER, HEADS, KEYS, HEAD_DIM = 512, 1408, 8, 4, 64
@@ -45,7 +47,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
 
-def traced_peak(kind: str, layers: int, *, full: bool, checkpointing: bool) -> int:
+def traced_peak(kind: str, layers: int, *, full: bool, checkpointing: bool, one_pass: bool) -> int:
     """Run forward and backward; return the peak of what the step itself allocates."""
     config: PretrainedConfig = CONFIGS[kind](
         hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=layers, num_attention_heads=HEADS,
@@ -54,7 +56,10 @@ def traced_peak(kind: str, layers: int, *, full: bool, checkpointing: bool) -> i
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     if not full:
         settings = LoraConfig(r=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = get_peft_model(model, settings, autocast_adapter_dtype=True)
+        settings = compute_adapters_fast(settings) if one_pass else settings
+        model = get_peft_model(model, settings, autocast_adapter_dtype=not one_pass)
+    if one_pass:
+        compute_in_fewer_passes(model)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
@@ -72,7 +77,7 @@ def traced_peak(kind: str, layers: int, *, full: bool, checkpointing: bool) -> i
     return live.peak
 
 
-def counted_peak(layers: int, *, full: bool, checkpointing: bool) -> float:
+def counted_peak(layers: int, *, full: bool, checkpointing: bool, one_pass: bool) -> float:
     shape = ModelShape(
         hidden_size=HIDDEN, intermediate_size=INNER, num_layers=layers, num_attention_heads=HEADS,
         num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tied_embeddings=True,
@@ -80,7 +85,10 @@ def counted_peak(layers: int, *, full: bool, checkpointing: bool) -> float:
     training: Training = FullTraining(parameter_bytes=2)
     if not full:
         adapters = count_lora_parameters(shape, rank=RANK)
-        training = Adapters(targets=ALL_LINEAR, num_parameters=adapters, parameter_bytes=4, copied_bytes=4)
+        training = Adapters(
+            targets=ALL_LINEAR, num_parameters=adapters,
+            parameter_bytes=2 if one_pass else 4, copied_bytes=0 if one_pass else 4,
+        )  # fmt: skip
     workload = Workload(
         shape=shape,
         num_parameters=count_parameters(shape),
@@ -91,17 +99,21 @@ def counted_peak(layers: int, *, full: bool, checkpointing: bool) -> float:
         longest_tokens=TOKENS,
         mean_tokens=TOKENS,
         checkpointing="full" if checkpointing else "no",
+        one_pass_norms=one_pass,
+        one_pass_mlp=one_pass,
     )
     parts = footprint(workload).parts
     return sum(parts.values()) - weight_bytes(workload) - parts["adapters"]
 
 
+@pytest.mark.parametrize("one_pass", [False, True], ids=["as-transformers", "one-pass"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("full", [False, True], ids=["lora", "full"])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_traced_step_holds_what_is_counted(kind: str, full: bool, checkpointing: bool) -> None:
+def test_a_traced_step_holds_what_is_counted(kind: str, full: bool, checkpointing: bool, one_pass: bool) -> None:
     """Peaks of four blocks, and what two blocks more add; Gemma's norms keep another float32 copy in full training."""
-    traced = [traced_peak(kind, layers, full=full, checkpointing=checkpointing) for layers in (2, 4)]
-    counted = [counted_peak(layers, full=full, checkpointing=checkpointing) for layers in (2, 4)]
+    given = {"full": full, "checkpointing": checkpointing, "one_pass": one_pass}
+    traced = [traced_peak(kind, layers, **given) for layers in (2, 4)]
+    counted = [counted_peak(layers, **given) for layers in (2, 4)]
     assert counted[1] == pytest.approx(traced[1], rel=0.08)
     assert counted[1] - counted[0] == pytest.approx(traced[1] - traced[0], rel=0.09 if kind == "gemma" else 0.01)

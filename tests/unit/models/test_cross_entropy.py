@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -68,3 +69,43 @@ def test_a_frozen_head_holds_a_slice_of_the_logits(monkeypatch: pytest.MonkeyPat
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         token_losses(hidden, head, targets)
     assert max(kept) == TOKENS * HIDDEN
+
+
+def test_a_trained_head_keeps_the_gradient_of_its_logits_in_their_own_format() -> None:
+    hidden, head, targets, _ = given(trained=True, bias=False)
+    kept: list[torch.Tensor] = []
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+    ):
+        token_losses(hidden, head, targets)
+    assert sorted((tuple(tensor.shape), tensor.dtype) for tensor in kept) == [
+        ((TOKENS, HIDDEN), torch.bfloat16), ((TOKENS, VOCABULARY), torch.bfloat16),
+        ((VOCABULARY, HIDDEN), torch.bfloat16),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("pieces", [1, 7 * VOCABULARY])
+def test_losses_and_gradients_hold_where_the_model_is_sure(
+    trained: bool, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that is all but certain has a tiny loss and gradient, which rounding of its probability would lose."""
+    monkeypatch.setattr(cross_entropy, "PIECE_LOGITS", pieces)
+    torch.manual_seed(1)
+    head = torch.nn.Linear(HIDDEN, VOCABULARY, bias=False).requires_grad_(trained)
+    targets = torch.arange(5)
+    head.weight.data[targets] = torch.eye(5, HIDDEN)
+    hidden = 12 * torch.eye(5, HIDDEN)
+    for dtype, near in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
+        ours, half = hidden.to(dtype).requires_grad_(), copy.deepcopy(head).to(dtype)
+        theirs = ours.detach().double().requires_grad_()
+        logits = theirs @ half.weight.double().T
+        rounding = half(ours.detach()).double() - logits  # of the logits themselves
+        wanted = torch.nn.functional.cross_entropy((logits + rounding).detach().requires_grad_(), targets)
+        found = token_losses(ours, half, targets).double().mean()
+        assert 0 < wanted < 1e-2 * math.log(VOCABULARY)
+        torch.testing.assert_close(found, wanted, rtol=1e-2, atol=1e-6)
+        (mine,) = torch.autograd.grad(found, ours)
+        (other,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits + rounding.detach(), targets), theirs)
+        assert (mine - other).norm() <= near * other.norm()

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
@@ -20,6 +21,7 @@ from finetune_exe.models.forward import LossFunction, collate
 from finetune_exe.models.load import load_base
 from finetune_exe.models.low_rank_4_bit import Fast4bit, compute_4_bit_adapters_fast
 from finetune_exe.models.methods import training_method
+from finetune_exe.models.passes import compute_in_fewer_passes
 from finetune_exe.training.memory import STATUS, peak_memory_bytes, start_measuring
 
 WIDE, DEEP = 1024, 6
@@ -51,6 +53,30 @@ def pair(dtype: torch.dtype, **settings: object) -> tuple[torch.nn.Module, torch
     adapters = {name: value for name, value in theirs.state_dict().items() if "lora" in name}
     ours.load_state_dict(adapters, strict=False)
     return theirs, ours
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_its_mlps_and_norms_are_computed_in_fewer_passes(dtype: Any, tmp_path: Path) -> None:
+    """The loss is the same to the bit, and its gradients up to rounding."""
+    base = write_model(tmp_path / "base")
+    method, precision = Qlora(lora_rank=4, lora_alpha=8, use_rslora=False), Precision(base_dtype=dtype)
+    rows = collate([(np.arange(1, 12), np.ones(11, bool))], pad_token_id=0, device="cpu")
+    found = []
+    for count in (0, 7):
+        torch.manual_seed(0)
+        model = training_method(method).attach(
+            load_base(base, method, dtype=dtype, device="cpu"), method, base=base, base_name="base"
+        )
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        assert count == 0 or compute_in_fewer_passes(model) == count
+        losses = LossFunction(model, precision, device="cpu")(rows).nll_N
+        losses.sum().backward()
+        found.append((losses.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])))
+    assert torch.equal(found[0][0], found[1][0])
+    near = 2e-2 if dtype == "bfloat16" else 1e-5
+    assert (found[0][1] - found[1][1]).norm() <= near * found[0][1].norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

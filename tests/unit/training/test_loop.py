@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from finetune_exe.domain.events import AnyEvent, CheckpointSaved, Evaluated, Noticed, RunFinished, StepFinished
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models import passes as fewer
 from finetune_exe.models.forward import LossFunction, batch_of, mean_loss, plan_reading
 from finetune_exe.models.load import choose_attention
 from finetune_exe.models.methods import METHODS, training_method
@@ -232,6 +233,25 @@ def test_recomputing_activations_changes_nothing_but_memory(
                         f"method.kind={method}", "schedule.max_steps=3", "optimizer.learning_rate=1e-3")  # fmt: skip
         found[setting] = [event.loss for event in events if isinstance(event, StepFinished)]
     assert found["true"] == pytest.approx(found["false"], rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_fewer_passes_change_gradients_by_rounding_alone(
+    method: str, dtype: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The first loss is the same to the bit, those after updates nearly so."""
+    found, taken = [], []
+    given = (f"method.kind={method}", f"precision.base_dtype={dtype}", "optimizer.learning_rate=1e-3")
+    for compute in (fewer.compute_in_fewer_passes, lambda _: 0):
+        monkeypatch.setattr(fewer, "compute_in_fewer_passes", lambda model, f=compute: taken.append(f(model)))
+        _, events = run(make, data, base, tmp_path / str(len(found)), *given, "schedule.max_steps=4")
+        found.append([event.loss for event in events if isinstance(event, StepFinished)])
+    assert taken[0] > 0
+    assert taken[-1] == 0
+    assert found[0][0] == found[1][0]
+    assert found[0] == pytest.approx(found[1], rel=1e-6 if dtype == "float32" else 2**-8)
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(
