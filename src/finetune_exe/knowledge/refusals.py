@@ -31,7 +31,7 @@ class RefusalPhrases:
     date: date
 
 
-BEYOND_ASCII = frozenset({"ru", "zh", "ja", "ko", "ar", "hi", "el", "uk", "vi", "tr", "pl"})
+BEYOND_ASCII = frozenset({"ru", "zh", "ja", "ko", "ar", "hi", "el", "uk", "vi", "tr", "pl", "th"})
 """Languages whose refusals all have a letter that is not ASCII."""
 
 

@@ -177,6 +177,7 @@ def test_oddities_of_turns_are_noted_and_read(row: dict[str, Any], notes: tuple[
     [
         ({"instruction": json.dumps({"instruction": "a", "input": "", "output": "b"}), "output": "b"}, True),
         ({"instruction": "a", "output": json.dumps({"response": "b"})}, True),
+        ({"instruction": "Answer as JSON: a", "output": json.dumps({"response": "b"})}, False),
         ({"instruction": "Give JSON", "output": json.dumps({"name": "Ann", "age": 3})}, False),
         ({"instruction": "Give JSON", "output": json.dumps({"text": "Ann", "age": 3})}, False),
         ({"instruction": "a", "output": "{b}"}, False),

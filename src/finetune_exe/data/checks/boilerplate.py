@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from finetune_exe.data.checks.check import DataCheck, Hit, RowCheck, shorten
@@ -12,6 +13,10 @@ from finetune_exe.knowledge.boilerplate import boilerplate_phrases, boilerplate_
 
 _LINE_CHARACTERS = 120
 """Only short lines are looked at: a sentence may speak of a privacy policy."""
+_MENU = re.compile(
+    r"\s*(?:[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*[|\u2022\u00b7\u00bb>]\s*){2,}[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*"
+)
+"""Links side by side."""
 _MIN_FAMILIES = 2
 _EDGE_LINES = 6
 _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
@@ -29,6 +34,8 @@ def _find(row: RowView) -> str | None:
             continue
         families: dict[str, str] = {}
         for line in edges:
+            if len(line) <= _LINE_CHARACTERS and _MENU.fullmatch(line) is not None:
+                families.setdefault("menu", line)
             if 8 <= len(line) <= _LINE_CHARACTERS:
                 said = line.lower()
                 for phrase, family in boilerplate_phrases().items():

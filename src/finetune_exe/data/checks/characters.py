@@ -15,9 +15,10 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """A command that colours a terminal or moves its cursor."""
 _INVISIBLE = re.compile(
     "[\u202a-\u202e\u2066-\u2069\u2060-\u2064\ufeff\u115f\u1160\u3164\u180e\U000e0001-\U000e007f\ufff9-\ufffb]"
-    r"|(?<![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])\u200b(?![\u0e00-\u109f\u1780-\u17ff\u3000-\ud7af\uff00-\uffef])"
-    "|(?<=[A-Za-z\u00c0-\u024f])[\u200b-\u200f\u034f](?=[A-Za-z\u00c0-\u024f])"
+    r"|(?<![\u0e00-\u109f\u1780-\u17ff])\u200b(?![\u0e00-\u109f\u1780-\u17ff])"
+    "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])[\u200b-\u200f\u034f](?=[A-Za-z\u00c0-\u024f\u0370-\u052f])"
     "|(?<=[A-Za-z\u00c0-\u024f])[\ufe00-\ufe0d\U000e0100-\U000e01ef]+"
+    "|(?<=[A-Za-z\u00c0-\u024f])[\ufe0e\ufe0f](?=[A-Za-z\u00c0-\u024f])"
     "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])\u00ad(?=[A-Za-z\u00c0-\u024f\u0370-\u052f])"
     "|[\u2028\u2029\ufffc\ue000-\uf8fe]|(?<![\u2800-\u28ff])\u2800(?![\u2800-\u28ff])"
 )
@@ -25,7 +26,7 @@ _INVISIBLE = re.compile(
 not where a script is written with them."""
 _MARKS = re.compile(
     "[\u00ad\u034f\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\u2800\u3164\ue000-\uf8fe"
-    "\ufe00-\ufe0d\ufeff\ufff9-\ufffc\U000e0001-\U000e007f\U000e0100-\U000e01ef]"
+    "\ufe00-\ufe0f\ufeff\ufff9-\ufffc\U000e0001-\U000e007f\U000e0100-\U000e01ef]"
 )
 _TAGGED_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]+")
 """Flags of regions are written with tag characters."""

@@ -11,6 +11,10 @@ BLANK = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 """Characters that show nothing, though Python does not count them as white space."""
 
 
+_NO_LABEL = frozenset({"nan", "null", "#n/a", "<na>", "undefined"})
+"""What programs write for a value that is missing."""
+
+
 def is_blank(content: str) -> bool:
     """Whether a text shows nothing."""
     return not content.strip() or not content.strip(BLANK).strip()
@@ -44,7 +48,9 @@ def _empty_text(row: RowView) -> str | None:
 
 
 def _empty_label(row: RowView) -> str | None:
-    return shorten(row.prompt) if row.layout == "classification" and is_blank(row.answer) else None
+    if row.layout != "classification":
+        return None
+    return shorten(row.prompt) if is_blank(row.answer) or row.answer.strip().casefold() in _NO_LABEL else None
 
 
 def _empty_prompt(row: RowView) -> str | None:
@@ -102,7 +108,7 @@ CHECKS = (
         fix="write the label, or drop the row",
         find=_empty_label,
         example=labelled("My card is lost.", ""),
-        counterexample=labelled("My card is lost.", "0"),
+        counterexample=labelled("My card is lost.", "none"),
     ),
     RowCheck(
         code="empty_prompt",

@@ -19,7 +19,7 @@ class OpenEnd(IntEnum):
     a block of code."""
 
 
-_MIN_WORDS = 5
+_FEW_WORDS, _MIN_WORDS, _MANY_WORDS = 3, 5, 12
 _CANNOT_END = frozenset({
     "un", "should", "from", "avec", "very", "were", "on", "my", "as", "an", "into", "nor", "our", "its", "voor",
     "while", "lo", "sono", "einem", "von", "aber", "than", "because", "whose", "in", "is", "would", "die", "zu",
@@ -29,11 +29,21 @@ _CANNOT_END = frozenset({
     "una", "um", "might", "das", "und", "must", "and", "had", "ou", "that", "was", "des", "del", "although",
     "het", "per", "those", "every", "le", "can", "las", "der", "los", "les", "your", "be", "with", "pour", "to",
     "are", "van", "the", "con", "shall", "such", "de", "ein", "che", "been", "la", "may", "une", "dans", "eine",
-    "these", "has",
+    "these", "has", "adalah", "dari", "pada", "karena", "bahwa", "oleh", "sebagai", "\u043f\u043e",
+    "\u043f\u0440\u0438",
+    "\u0447\u0442\u043e", "\u043a\u0430\u043a", "\u043d\u0435", "\u0430", "\u043a", "\u0434\u043e", "\u0639\u0646",
+    "\u0645\u0639", "\u0623\u0648",
 })  # fmt: skip
 _STRONG = frozenset({
     "from", "with", "a", "or", "my", "an", "into", "und", "the", "our", "its", "and", "ou", "their", "although",
-    "but", "because", "whose", "y", "der", "whereas", "which", "your", "et", "oder", "of",
+    "but", "because", "whose", "y", "der", "whereas", "which", "your", "et", "oder", "of", "dan", "yang", "untuk",
+    "dengan", "atau", "\u0438", "\u0432", "\u043d\u0430", "\u0441", "\u0434\u043b\u044f", "\u0438\u0437",
+    "\u043e\u0442", "\u0438\u043b\u0438",
+    "\u043d\u043e", "\u0447\u0442\u043e\u0431\u044b", "\u043a\u043e\u0442\u043e\u0440\u044b\u0439",
+    "\u043a\u043e\u0442\u043e\u0440\u044b\u0435",
+    "\u043a\u043e\u0442\u043e\u0440\u0430\u044f", "\u0645\u0646", "\u0641\u064a", "\u0639\u0644\u0649",
+    "\u0625\u0644\u0649", "\u0623\u0646", "\u0627\u0644\u062a\u064a",
+    "\u0627\u0644\u0630\u064a",
 })  # fmt: skip
 """Words that end no sentence, not even a careless one."""
 _LAST_WORD = re.compile(r"([^\W\d_]+)\W*$")
@@ -54,6 +64,39 @@ _SIGNED = re.compile(r"(?:^|[\s\"\u201d])[-\u2013\u2014~] ?(?:[A-Z][\w.']*[ .]?)
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u06d4:;\"\u201d\u2019'\u00bb)\]}*`~>]\s*$")
 
 
+_CUT = re.compile(
+    r"[\[(<{\uff08\u3010]\s*(?:(?:\.\.\.|\u2026)?\s*(?:the )?(?:output|message|text|response|answer|content"
+    r"|rest)?\s*(?:was |has been |is )?"
+    r"(?:truncated|cut(?: off| short)?|continue[ds]?|to be continued|cont'?d?\.?|snip(?:ped)?|omitted|tbc"
+    r"|(?:finish|stop)_reason:? ?\w+|(?:max(?:imum)?[ _]?)?(?:tokens?|length)(?: limit)?(?: reached| exceeded)?"
+    r"|\+?\d+ (?:more )?(?:chars|characters|words|tokens|lines)"
+    r"|\u043f\u0440\u043e\u0434\u043e\u043b\u0436\u0435\u043d\u0438\u0435 "
+    r"\u0441\u043b\u0435\u0434\u0443\u0435\u0442|\u043e\u0431\u0440\u0435\u0437\u0430\u043d\u043e"
+    r"|\u672a\u5b8c\u5f85\u7eed|\u672a\u5b8c|\u5f85\u7eed|\u7701\u7565|\u4e0b\u7565|\u7d9a\u304f|\u3064\u3065\u304f|\u064a\u062a\u0628\u0639"
+    r"|bersambung|continua|segue|continuar\u00e1|fortsetzung folgt|\u00e0 suivre|suite)\b[^\])>}\uff09\u3011\n]{0,20}"
+    r"|\.\.\.|\u2026)\s*[\])>}\uff09\u3011]+\Z|(?:\.\.\.|\u2026) ?(?:read|see|show) more\Z|(?:\.\.\."
+    r"|\u2026) ?[(\[](?:more|read more[^\])]{0,4})[)\]]\Z|\[(?:read more|continue reading)[^\]\n]{0,4}\]\Z"
+    r"|(?:\.\.\.|\u2026|\]) ?continue reading[ \u2192>\u00bb]*\Z",
+    re.IGNORECASE,
+)
+"""What says that a text was cut."""
+_CUT_CHARACTERS = 60
+_STUB = re.compile(r"\n[ \t]*(?:\d{1,3}[.)]|[-*\u2022])\Z")
+"""An item of a list with nothing in it."""
+_HEADING = re.compile(
+    r"\n[ \t]*(?:#{2,6} [^\n]*[^\W\d_]{3}[^\n]*|(?:\d{1,2}[.)] )?\*\*(?:\d{1,2}[.)] )?[^\n*]+:\*\*)\Z"
+)
+"""A heading with nothing below it."""
+_DOTS = re.compile(r"(?:\.\.\.+|\u2026)\Z")
+_SO_ON = re.compile(r"\b(?:etc|so (?:on|forth)|usw|ecc)\Z", re.IGNORECASE)
+_WIDE_STOP = re.compile("[\u3002\uff01\uff1f]")
+_WIDE_COMMAS = "\uff0c\u3001\uff1b\u060c"
+_WIDE, _HANGUL = "\u2e80", "\uac00"
+_CLOSING = frozenset(")]>}\u2026\uff09\u3011([{-*" + _WIDE_COMMAS)
+"""Marks that end a text, and also texts that break off."""
+_MIN_LETTERS = 5
+
+
 def open_end(answer: str) -> OpenEnd:
     """Say how an answer ends."""
     text = answer.rstrip()
@@ -62,9 +105,13 @@ def open_end(answer: str) -> OpenEnd:
     if "```" in text and len(_FENCE.findall(text)) % 2 == 1:
         return OpenEnd.BROKEN
     last = text[-1]
+    if _may_be_marked(text, last) and (end := _marked_end(text, last)) is not None:
+        return end
     if not (last.isalpha() or last in ",-\u2013\u2014"):
         return OpenEnd.CLOSED
-    if last > "\u2e80" or text.count(" ", -400) < _MIN_WORDS - 1:
+    if last > _WIDE and last < _HANGUL:
+        return _wide_end(text)
+    if text.count(" ", -400) < (_MIN_WORDS if last != "," else _FEW_WORDS) - 1:
         return OpenEnd.NO_PROSE
     lines = text[-2000:].split("\n")
     line = lines[-1]
@@ -80,6 +127,75 @@ def open_end(answer: str) -> OpenEnd:
     if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
         return OpenEnd.NO_PROSE
     return _how_open(text, line, last)
+
+
+def _may_be_marked(text: str, last: str) -> bool:
+    """Whether a text ends in a way that `_marked_end` judges."""
+    if last in "#*:|" or (last.isalnum() and text.rfind("\n#", -80) >= 0):
+        return True
+    if last == ".":
+        return text[-2:-1] == "." or text[-2:-1].isdigit()
+    return last in _CLOSING or text.endswith((" more", " More", " reading", "\u2192"))
+
+
+def _marked_end(text: str, last: str) -> OpenEnd | None:
+    """Judge a text by the mark at its end, where that says more than that it ends."""
+    tail = text[-_CUT_CHARACTERS:]
+    if last in _WIDE_COMMAS or _STUB.search(tail) is not None or _CUT.search(tail) is not None:
+        return OpenEnd.BROKEN
+    if "\n" in tail and (_HEADING.search(tail) is not None or (last == "|" and _is_cut_table(text))):
+        return OpenEnd.BROKEN
+    if last in "([{" and (text[-2:-1].isalnum() or text[-2:-1] == " "):
+        return OpenEnd.BROKEN
+    dots = _DOTS.search(tail)
+    if dots is None:
+        return None
+    before = text[: -len(dots[0])].rstrip()
+    if before.endswith(",") or (_last_word(before.rsplit("\n", 1)[-1]) in _STRONG and " " in before):
+        return OpenEnd.BROKEN
+    trails = (
+        before[-1:].isalpha()
+        and _SO_ON.search(before) is None
+        and "..." not in before
+        and "\u2026" not in before
+        and _tells(before)
+    )
+    return OpenEnd.BROKEN if trails else OpenEnd.CLOSED
+
+
+def _is_cut_table(text: str) -> bool:
+    """Whether the last row of a table has fewer cells than the one before."""
+    lines = text[-2000:].split("\n")
+    return len(lines) > 2 and lines[-1].count("|") < lines[-2].count("|") and lines[-2].lstrip().startswith("|")
+
+
+def _tells(text: str) -> bool:
+    """Whether a text is prose of some length, not a saying or lines of a poem."""
+    stops = len(_STOP.findall(text)) + len(_WIDE_STOP.findall(text))
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and not stops and 2 * sum(_SENTENCE_END.search(line) is not None for line in lines) < len(lines):
+        return False
+    num_words = text.count(" ") + 1 if text[-1] < _WIDE else len(text) // 2
+    return num_words >= (_MIN_WORDS if stops else _MANY_WORDS)
+
+
+def _wide_end(text: str) -> OpenEnd:
+    """Judge a text in a script without spaces that ends with a letter."""
+    line = text[-2000:].rsplit("\n", 1)[-1]
+    stops = [stop.end() for stop in _WIDE_STOP.finditer(line)]
+    if not stops and "\n" in text:
+        lines = [before for before in text[-2000:].split("\n")[:-1] if before.strip()]
+        ended = sum(_SENTENCE_END.search(before) is not None for before in lines)
+        if 2 * ended < len(lines) or _LIST_ITEM.match(line) or _WIDE_STOP.search(text) is None:
+            return OpenEnd.NO_PROSE
+    elif len(stops) < 1:
+        return OpenEnd.NO_PROSE
+    if len(stops) == 1 and line[stops[0] - 1] != "\u3002":
+        return OpenEnd.NO_PROSE
+    return OpenEnd.OPEN if len(line) - (stops[-1] if stops else 0) >= _MIN_LETTERS else OpenEnd.NO_PROSE
+
+
+_STOP = re.compile(r"[.!?] ")
 
 
 def _is_title(words: list[str]) -> bool:
@@ -120,9 +236,9 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
     several = re.search(r"[.!?] ", text[:-1]) is not None
     opened = "".join(_OPENED.findall(line))
     straight = opened.count('"') + (opened.count("\u201e") if "\u201c" not in opened and "\u201d" not in opened else 0)
-    unclosed = (
-        straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d") or opened.count("(") > opened.count(")")
-    )
+    unclosed = straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d")
+    if opened.count("(") > opened.count(")"):
+        return OpenEnd.BROKEN
     if several and (word in _CANNOT_END or unclosed):
         return OpenEnd.BROKEN
     return OpenEnd.OPEN if several or len(line.split()) >= _MIN_WORDS else OpenEnd.NO_PROSE

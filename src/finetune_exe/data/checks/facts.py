@@ -37,9 +37,18 @@ EDGE_LINES = 4
 """The first line of a text and the last three."""
 _NO_ANSWER = frozenset({
     "n/a", "n.a.", "na", "#n/a", "null", "nan", "nil", "undefined", "todo", "tbd", "?", "??", ".", "..", "...",
-    "\u2026", "-", "--",    "\u2013", "\u2014", "_", "/", "[object object]", "[]", "{}", "<blank>",
+    "idk", "lol", "hm", "hmm", "hmm.", "i dunno", "dunno", "see above", "as above", "same as above", "no output",
+    "no response", "no answer", "\u65e0", "\u6682\u65e0", "\u7565", "\u043d/\u0434", "don't know", "no data",
+    "see attached", "see below", "see link", "lorem", "lorem ipsum", "asdf", "asdfasdf", "xxx",
+    "n\\a", "[empty]",
+    "[blank]", "(empty)", "(blank)", "\u2026", "-", "--", "\u2013", "\u2014", "_", "/", "[object object]", "[]", "{}",
+    "<blank>",
 })  # fmt: skip
 """What stands where an answer is missing."""
+_NO_WORD = frozenset({"none", "okay", "ok.", "done", "same", "test", "todo", "skip", "pass", "yes.", "sure"})
+"""Words that answer nothing where a text is asked for."""
+_TO_DO = re.compile(r"(?:TODO|TBD|FIXME)\b")
+_TO_DO_CHARACTERS = 40
 _NO_ANSWER_CHARACTERS = max(map(len, _NO_ANSWER))
 _ONE_WORD_WANTED = re.compile(
     r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
@@ -105,7 +114,9 @@ def measure(row: RowView) -> RowFacts:
 
 def _is_short(row: RowView, answer: str, words: int) -> bool:
     """Whether an answer is one short word though more is asked for, or only says that it is missing."""
-    if words == 1 and len(answer) <= 3 and not answer.isdigit() and _wants_more(row):
+    if words == 1 and (len(answer) <= 3 or answer.casefold() in _NO_WORD) and not answer.isdigit() and _wants_more(row):
+        return True
+    if len(answer) <= _TO_DO_CHARACTERS and row.layout in ("columns", "turns") and _TO_DO.match(answer) is not None:
         return True
     return (
         bool(answer)

@@ -7,7 +7,7 @@ import string
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import text
-from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.row import RowView, signs_of
 
 _MIN_CHARACTERS = 60
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
@@ -38,31 +38,63 @@ _ODD_SHARE = 0.5
 """Share of the words with such a pair; texts have one in fifty."""
 _SIGNS_SHARE, _SIGNS_DISTINCT = 0.85, 15
 """Share of signs that are no letter, digit or space, and how many different ones, that make noise; a ruler has few."""
+_BEGINNING = 240
+_SIGNED = 3
+"""Texts with a smaller share of signs, digits and capitals hold no encoded bytes."""
+_ESCAPES = re.compile(
+    r"(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[0-3][0-7]{2}|[%=](?:[0-9A-F]{2}|[0-9a-f]{2})|[01]{48,})+"
+)
+_BITS = re.compile(r"[01]{6,}[,;]?")
+_HEX_WORD = re.compile(r"(?:0x|\\x)?(?:[0-9a-fA-F]{2}){1,4}[:,;]?")
+_HEX_LETTER = re.compile("[a-fA-F]")
+_MIN_HEX = 20
+_BETWEEN_BYTES = re.compile(r"[\s:,;-]+")
+_OCTAL, _OCTAL_SHARE = re.compile(r"[0-3][0-7]{2}"), 0.95
+_NOISE_CHARACTERS, _WORD_CHARACTERS = 48, 40
+_ENCODED_SHARE = 0.6
+"""Share of the words that are bytes, bits or random."""
+_MIXED = re.compile(
+    r"^(?=[A-Za-z0-9]{5,}\W?$)[A-Za-z0-9]*"
+    r"(?:[a-z][A-Z0-9]+[a-z]|[0-9][a-zA-Z]+[0-9]|[A-Z][0-9]+[A-Za-z]|[a-z][0-9]+[A-Z]|[A-Z][a-z]+[A-Z]+[0-9])|^\S{0,6}[A-Za-z0-9][!@#$%&*]+[A-Za-z0-9!@#$%&*]\S{0,6}$"
+)
+"""A word that goes from one kind of sign to another and back."""
+_ASKS = re.compile(
+    r"\b(?:hex\w*|binary|bytes?|bits?|(?:en|de)cod\w+|escap\w+|cipher\w*|hash\w*|dump|ascii|unicode|base ?64"
+    r"|percent|url"
+    r"|passwords?|keys?|tokens?|random|ids?|uuids?|serials?|dna)\b",
+    re.IGNORECASE,
+)
+"""What such an answer may be asked for by."""
 _SPOKEN = (string.ascii_letters + string.digits + string.whitespace).encode()
 
 
 def _find(row: RowView) -> str | None:
-    signed = 2 * len(row.signs) > len(row.text)
     for answer in row.answers:
-        if len(answer) >= _MIN_CHARACTERS and (found := _noise(answer, signed=signed)) is not None:
+        if (
+            len(answer) >= _MIN_CHARACTERS
+            and (found := _noise(answer, row, signed=_is_signed(answer, row))) is not None
+        ):
             return found
     return None
 
 
-def _noise(answer: str, *, signed: bool) -> str | None:
+def _is_signed(answer: str, row: RowView) -> bool:
+    """Whether much of an answer is signs, digits and capitals."""
+    if _SIGNED * len(row.signs) < len(answer):
+        return False
+    beginning = answer[:_BEGINNING]
+    return _SIGNED * len(signs_of(beginning)) > len(beginning)
+
+
+def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
     spaces = answer.count(" ") + answer.count("\n")
-    if spaces * 12 < len(answer):
-        filled = [match[0] for match in _LONG_WORD.finditer(answer)]
-        joined = "".join(filled)
-        mixed = any(map(str.isupper, joined)) and any(map(str.islower, joined))
-        if len(joined) >= _MIN_SHARE * len(answer) and len(set(joined)) >= _MIN_DISTINCT and mixed:
-            return shorten(filled[0])
-        hexed = _HEX.search(joined)
-        if hexed is not None and len(set(hexed[0])) >= _HEX_DISTINCT and 2 * len(joined) >= len(answer):
-            return shorten(hexed[0])
+    if spaces * 12 < len(answer) and (found := _long_words(answer)) is not None:
+        return found
     if signed and answer.isascii():
         unspoken = answer.encode().translate(None, _SPOKEN)
         if len(unspoken) >= _SIGNS_SHARE * len(answer) and len(set(unspoken)) >= _SIGNS_DISTINCT:
+            return shorten(answer)
+        if _is_encoded(answer) and (row.layout == "text" or _ASKS.search(row.prompt) is None):
             return shorten(answer)
     if any(map(answer.__contains__, _COMMON)) or spaces * 3 > len(answer) or not answer.isascii():
         return None
@@ -71,6 +103,56 @@ def _noise(answer: str, *, signed: bool) -> str | None:
         return None
     odd = sum(_RARE_PAIR.search(word.lower()) is not None for word in words)
     return shorten(answer) if odd >= _ODD_SHARE * len(words) else None
+
+
+def _long_words(answer: str) -> str | None:
+    """Find encoded bytes without a space."""
+    filled = [match[0] for match in _LONG_WORD.finditer(answer)]
+    joined = "".join(filled)
+    mixed = any(map(str.isupper, joined)) and any(map(str.islower, joined))
+    if len(joined) >= _MIN_SHARE * len(answer) and len(set(joined)) >= _MIN_DISTINCT and mixed:
+        return shorten(filled[0])
+    hexed = _HEX.search(joined)
+    if hexed is not None and len(set(hexed[0])) >= _HEX_DISTINCT and 2 * len(joined) >= len(answer):
+        return shorten(hexed[0])
+    return None
+
+
+def _is_encoded(answer: str) -> bool:
+    """Whether most of a text is bytes written in digits or escapes, or words of random letters and digits."""
+    if 2 * sum(map(len, _ESCAPES.findall(answer))) > len(answer):
+        return True
+    words = answer.split()
+    if sum(map(len, filter(_is_noise, words))) > _ENCODED_SHARE * len(answer):
+        return True
+    if len(words) < _MIN_WORDS:
+        words = _BETWEEN_BYTES.split(answer)
+    if len(words) < _MIN_WORDS:
+        return False
+    bits = sum(_BITS.fullmatch(word) is not None for word in words)
+    mixed = sum(len(word) <= _WORD_CHARACTERS and _MIXED.search(word) is not None for word in words)
+    if max(bits, mixed) > _ENCODED_SHARE * len(words):
+        return True
+    octal = sum(_OCTAL.fullmatch(word) is not None for word in words)
+    if octal >= _MIN_HEX and octal > _OCTAL_SHARE * len(words):
+        return True
+    hexed = [word for word in words if _HEX_WORD.fullmatch(word) is not None]
+    if len(hexed) < _MIN_HEX or len(hexed) <= _ENCODED_SHARE * len(words):
+        return False
+    lettered = sum(_HEX_LETTER.search(word) is not None for word in hexed)
+    return 5 * lettered > len(hexed) and 5 * sum(map(_has_digit, hexed)) > len(hexed)
+
+
+def _is_noise(word: str) -> bool:
+    """Whether a word is too long for one and of too many kinds of signs for a rule or an address."""
+    if len(word) < _NOISE_CHARACTERS or "://" in word or not word.isascii():
+        return False
+    unspoken = len(signs_of(word))
+    return len(set(word)) >= _MIN_DISTINCT and _SIGNED * unspoken > len(word)
+
+
+def _has_digit(word: str) -> bool:
+    return any(map(str.isdigit, word))
 
 
 CHECKS = (

@@ -11,15 +11,25 @@ from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
 _TAG = re.compile(
-    r"<(?:script|style|div|span|br|hr|table|tbody|thead|t[rdh]|[uo]l|li|img|iframe|font|center|h[1-6]|p|a|b|i|u"
+    r"</?(?:script|style|div|span|br|hr|table|tbody|thead|t[rdh]|[uo]l|li|img|iframe|font|center|h[1-6]|p|a|b|i|u"
     r"|em|strong"
     r"|blockquote|section|article|nav|footer|header|button|form|figure|noscript|label|sup"
-    r"|sub)(?=[\s/>])[^<>]{0,300}>",
+    r"|sub|ref|cite|o:p|small|video|audio|wbr|strike|big|del|ins|d[ltd]|tfoot)(?:\s*/?|[\s/](?=[^<>]{0,300}[=/\"'])[^<>]{0,300})>",
     re.IGNORECASE,
 )
-_SECTION = re.compile(r"<!--[^<>]{0,200}-->|<!\[CDATA\[|</?(?:code|pre)>", re.IGNORECASE)
+"""A tag, with nothing or with attributes in it: `a<b and b>c` compares."""
+_BLOCK = re.compile(
+    r"</?(?:div|span|p|br|td|tr|li|ul|font|script)(?:\s*/?|\s(?=[^<>]{0,300}=)[^<>]{0,300})>", re.IGNORECASE
+)
+"""A tag that a question has only where it was copied with its page."""
+_SECTION = re.compile(
+    r"<!--[^<>]{0,200}-->"
+    r"|<!\[CDATA\[|</?(?:code|pre)>|<(?:a href|img src|img alt|div class|div id|span class|span style)=",
+    re.IGNORECASE,
+)
 _FORMATTING = re.compile(
-    r"<(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure)>", re.IGNORECASE
+    r"</?(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure|ref|cite|small|big|del|ins)>",
+    re.IGNORECASE,
 )
 """Tags that are also read as names in angle brackets: they count only when they are closed again."""
 _NAMES = "|".join(
@@ -64,9 +74,14 @@ def _find(row: RowView) -> str | None:
         if ("<" in answer or "&" in answer) and (found := _residue(answer, row)) is not None:
             return found
     for message in row.messages:
-        if message.role == "user" and _ENTITY.search(message.content) and not _is_about_markup(row):
-            return shorten(message.content, _ENTITY.search(message.content).start())  # type: ignore[union-attr]
+        markup = _asked_in_markup(message.content) if message.role == "user" else None
+        if markup is not None and not _is_about_markup(row):
+            return shorten(message.content, markup.start())
     return None
+
+
+def _asked_in_markup(question: str) -> re.Match[str] | None:
+    return _ENTITY.search(question) or (_BLOCK.search(question) if "</" in question or "/>" in question else None)
 
 
 def _residue(answer: str, row: RowView) -> str | None:
@@ -83,7 +98,7 @@ def _residue(answer: str, row: RowView) -> str | None:
 def _tag(plain: str) -> re.Match[str] | None:
     for found in _TAG.finditer(plain):
         bare = _FORMATTING.fullmatch(found[0])
-        if bare is None or f"</{found[0][1:]}" in plain:
+        if bare is None or found[0].startswith("</") or f"</{found[0][1:]}" in plain:
             return found
     return _SECTION.search(plain) if "<" in plain else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from finetune_exe.data.checks.check import mask
-from finetune_exe.data.checks.verify import passes_luhn
+from finetune_exe.data.checks.verify import is_social_security_number, passes_luhn
 
 _BRAZILIAN = re.compile(r"(?<![\d.-])(\d{3})\.(\d{3})\.(\d{3})-(\d{2})(?![\d-]|\.\d)")
 _SPANISH = re.compile(r"(?<![A-Za-z0-9])([XYZ]?)-?(\d{7,8})-?([A-Z])(?![A-Za-z0-9])")
@@ -21,6 +21,13 @@ _PASSPORT = re.compile(
     r"[\s#:.-]*((?=[A-Z0-9]*\d{5})[A-Z0-9]{8,9})(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
+_INDONESIAN = re.compile(r"(?<!\d)[1-9]\d{5}(?:0[1-9]|[1-6]\d|7[01])(?:0[1-9]|1[0-2])\d{6}(?!\d)")
+"""Six digits of a place, then the date of birth; a woman's day is 40 more."""
+_SNILS = re.compile(r"(?<!\d)(\d{3})-(\d{3})-(\d{3})[ -](\d{2})(?!\d)")
+_RUSSIAN_PASSPORT = re.compile(
+    r"\u043f\u0430\u0441\u043f\u043e\u0440\u0442\w*\D{0,20}\d{2} ?\d{2} \d{6}(?!\d)", re.IGNORECASE
+)
+_NAMED_SOCIAL = re.compile(r"(?:social security|\bssn)\D{0,20}(\d{3})[ -]?(\d{2})[ -]?(\d{4})(?!\d)", re.IGNORECASE)
 _MIXED_SIGNS = re.compile(r"\d\d\d[A-Z]")
 _LETTERED_SIGNS = re.compile(r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]|[A-Z]{2}\d{6}[A-D]")
 """What a text without small letters and spaces has in it where one of the next two stands in it."""
@@ -28,6 +35,7 @@ _ITALIAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}
 _BRITISH = re.compile(r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![A-Za-z0-9])")
 _ODD_DIGITS = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21)
 _ODD_LETTERS = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
+_SAMPLES = ("123456789", "078051120", "219099999", "987654321", "111111111")
 _FLIP = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
@@ -49,6 +57,24 @@ def identity_number(text: str) -> str | None:
     found = _FRENCH.search(text)
     if found is not None and is_french(found[0]):
         return f"social security number: {mask(found[0])}"
+    if "social sec" in said or "ssn" in said:
+        social = _NAMED_SOCIAL.search(text)
+        if (
+            social is not None
+            and is_social_security_number(*social.groups())
+            and "".join(social.groups()) not in _SAMPLES
+        ):
+            return f"social security number: {mask(''.join(social.groups()))}"
+    snils = _SNILS.search(text) if text.count("-") > 1 else None
+    if snils is not None and is_snils("".join(snils.groups())):
+        return f"social security number: {mask(snils[0])}"
+    found = _RUSSIAN_PASSPORT.search(text) if "\u043f\u0430\u0441\u043f\u043e\u0440\u0442" in said else None
+    if found is not None:
+        return f"passport number: {mask(found[0][-11:])}"
+    if "nik" in said or "ktp" in said:
+        found = _INDONESIAN.search(text)
+        if found is not None:
+            return f"identity number: {mask(found[0])}"
     if "aadha" in said or "uid" in said:
         found = _INDIAN.search(text)
         if found is not None and passes_verhoeff(re.sub(r"\D", "", found[0])):
@@ -89,6 +115,12 @@ def is_brazilian(digits: str) -> bool:
     values = list(map(int, digits))
     checks = [sum(value * (n + 1 - place) for place, value in enumerate(values[:n])) * 10 % 11 % 10 for n in (9, 10)]
     return len(set(digits)) > 1 and values[9:] == checks
+
+
+def is_snils(digits: str) -> bool:
+    """Whether 11 digits end in the two check digits of a Russian insurance number."""
+    total = sum(int(digit) * (9 - place) for place, digit in enumerate(digits[:9])) % 101 % 100
+    return total == int(digits[9:]) and len(set(digits[:9])) > 2
 
 
 def is_french(text: str) -> bool:

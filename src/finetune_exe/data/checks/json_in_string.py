@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
@@ -23,32 +24,56 @@ _ANSWER_KEYS = {
     "assistant",
     "value",
     "data",
+    "generated_text",
+    "choices",
 }
 _RECORD_KEYS = {
     "instruction", "input", "output", "prompt", "completion", "question", "answer", "messages", "conversations",
     "response",
     "query", "chosen", "rejected", "role", "content", "text", "label",
 }  # fmt: skip
-_ASKS = re.compile(r"json|dict|object|key|schema|api|format|field|struct|parse|payload|yaml", re.IGNORECASE)
+_ASKS = re.compile(
+    r"json|yaml|dictionar|schema|payload|key-? ?value|\b(?:api|dict|field|format|keys|object|struct)s?\b"
+    r"|\b(?:formatted|javascript|parsed?|parser|parsing|structured)\b",
+    re.IGNORECASE,
+)
+_ASKS_LIST = re.compile(r"\b(?:array|list|python|quote|quotation|string|tuple)(?:s|d|ed)?\b", re.IGNORECASE)
+"""The same where the answer is a list or one text in quotes."""
+_MIN_PROSE, _MIN_WIDE = 20, 8
+"""Characters that a text has which is no name; fewer do in the scripts of East Asia."""
+_WIDE = re.compile("[\u3040-\ud7af]")
+_ESCAPE = re.compile(r"\\(?:[nt\"]|u[0-9a-f]{4})")
+_OPENINGS = ("{", "[", '"', "'", "(")
+_CALL = re.compile(r"(?:ChatCompletion|Chat|AI|Human|Assistant|Completion)\w*\((?:\w+=|['\"])")
+"""An answer as a library of Python prints it."""
+_PYTHON_CHARACTERS = 100_000
+_FILLED = 0.6
+"""Share of an object that one text fills where it wraps that text."""
 
 
 def _find(row: RowView) -> str | None:
     for message in row.messages:
         content = message.content
-        if content[:1] not in "{[ \n`":
+        if message.role == "assistant" and content[-1:] == ")" and _CALL.match(content) is not None:
+            return shorten(content)
+        if content[:1] not in "{[('\" \n`":
             continue
         content = _unfenced(content)
-        if not content.endswith(("}", "]")):
+        if content[:1] not in _OPENINGS or content[-1] not in "}])'\"":
             continue
-        if message.role == "user":
-            value = _parse(content)
-            if isinstance(value, dict) and len(_RECORD_KEYS & value.keys()) >= 2:
-                return shorten(content)
-        elif message.role == "assistant" and not _ASKS.search(row.prompt):
-            value = _parse(content)
-            if _is_wrapper(value):
-                return shorten(content)
+        if _is_found(content, message.role, row.prompt):
+            return shorten(content)
     return None
+
+
+def _is_found(content: str, role: str, prompt: str) -> bool:
+    try:
+        value = _parse(content)
+        if role == "user":
+            return _is_record(value) or _is_bare_prompt(value)
+        return role == "assistant" and _is_wrapper(value, content) and not _is_asked_for(value, prompt)
+    except RecursionError:
+        return False  # nested deeper than an answer is
 
 
 def _unfenced(content: str) -> str:
@@ -59,31 +84,104 @@ def _unfenced(content: str) -> str:
     return stripped
 
 
-def _is_wrapper(value: object) -> bool:
-    """Whether a value holds an answer under the names that programs give to answers, or a list of turns."""
+def _is_record(value: object) -> bool:
+    """Whether a value is a row, or a list of turns."""
     if isinstance(value, list):
-        return bool(value) and all(isinstance(turn, dict) and len(_RECORD_KEYS & turn.keys()) >= 2 for turn in value)
-    if not isinstance(value, dict):
+        return bool(value) and all(isinstance(turn, dict) and _is_record(turn) for turn in value)
+    return isinstance(value, dict) and len(_RECORD_KEYS & value.keys()) >= 2
+
+
+def _is_bare_prompt(value: object) -> bool:
+    """Whether a value is an object with nothing but a question."""
+    if not isinstance(value, dict) or len(value) != 1:
         return False
-    if any(isinstance(value.get(key), list) and _is_wrapper(value[key]) for key in ("messages", "choices")):
+    name, inner = next(iter(value.items()))
+    if name in ("messages", "conversations"):
+        return _is_record(inner)
+    return name in ("prompt", "instruction", "question", "query") and isinstance(inner, str)
+
+
+def _is_wrapper(value: object, content: str) -> bool:
+    """Whether a value is an answer as a program gives it: under a name that programs use, in a list, or escaped."""
+    if isinstance(value, str):
+        return _ESCAPE.search(content) is not None and _is_prose(value)
+    if isinstance(value, dict):
+        filled = _longest(value)
+        if _is_prose(filled) and len(filled) >= _FILLED * len(content):
+            return True
+        return _holds_answer(value) or len((_RECORD_KEYS | {"assistant"}) & value.keys()) >= 2
+    if isinstance(value, set):
+        value = list(value)
+    if isinstance(value, list | tuple) and value:
+        if all(isinstance(item, dict) for item in value):
+            return _is_record(value) or (len(value) == 1 and _is_wrapper(value[0], content))
+        texts = [item for item in value if isinstance(item, str)]
+        return len(texts) + sum(item is None for item in value) == len(value) and 2 * sum(map(_is_prose, texts)) > len(
+            texts
+        )
+    return False
+
+
+def _is_asked_for(value: object, prompt: str) -> bool:
+    if _ASKS.search(prompt) is not None:
         return True
-    return (len(value) == 1 and value.keys() <= _ANSWER_KEYS) or len((_RECORD_KEYS | {"assistant"}) & value.keys()) >= 2
+    return not isinstance(value, dict) and _ASKS_LIST.search(prompt) is not None
+
+
+def _holds_answer(value: dict[object, object]) -> bool:
+    """Whether an object has an answer under one of the names for it, and besides only what is short."""
+    named = [name for name in value if name in _ANSWER_KEYS]
+    if len(value) == 1 and named:
+        return True
+    for name in named:
+        inner = value[name]
+        if isinstance(inner, dict) and _holds_answer(inner):
+            return True
+        if isinstance(inner, str) and _is_prose(inner) and 2 * len(inner) > len(str(value)):
+            return True
+    turns: list[object] = []
+    for name in ("messages", "choices"):
+        listed = value.get(name)
+        turns += listed if isinstance(listed, list) else []
+    return any(isinstance(turn, dict) and (_is_record(turn) or "message" in turn) for turn in turns)
+
+
+def _longest(value: object) -> str:
+    """Give the longest text in a value."""
+    if isinstance(value, str):
+        return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_longest, inner), key=len, default="")
+
+
+def _is_prose(text: str) -> bool:
+    if _WIDE.search(text):
+        return len(text) >= _MIN_WIDE
+    return len(text) >= _MIN_PROSE and " " in text
 
 
 def _parse(content: str) -> object:
-    if not content.strip().startswith(("{", "[")):
-        return None
+    if content.startswith("{") and "}\n{" in content:
+        content = content[: content.index("}\n{") + 1]
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        return _parse_python(content) if content[:2] in ("{'", "[{") else None
+        return _parse_python(content)
 
 
 def _parse_python(content: str) -> object:
-    """Read what Python prints of a dictionary; only names and values written out are read, nothing is run."""
+    """Read what Python prints of a value; only names and values written out are read, nothing is run."""
+    if len(content) > _PYTHON_CHARACTERS:
+        return None
+    if content[:1] == "'":
+        if "\\n" not in content:
+            return None
+    elif content[:1] not in "[({" or content[1:].lstrip()[:1] not in "'\"({[":
+        return None
     try:
-        return ast.literal_eval(content)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        with warnings.catch_warnings(action="ignore"):
+            return ast.literal_eval(content)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 

@@ -14,6 +14,11 @@ MIN_LABELLED = 0.9
 """Share of the rows that must have a label."""
 
 
+_QUOTES = frozenset("\"'`*\u201c\u201d")
+_CALLED = re.compile(r"^(?:label|category|class|intent|answer) ?: (?=\w)")
+"""What a label says before itself."""
+
+
 def label_counts(facts: Facts) -> Counter[str] | None:
     """Count the labels, or give None where the answers are no labels: too many, too long, or too seldom twice."""
     if "classification" not in facts.layouts and facts.layouts != {"columns"}:
@@ -26,9 +31,12 @@ def label_counts(facts: Facts) -> Counter[str] | None:
 
 
 def canonical(label: str) -> str:
-    """Write a label so that spellings of one are equal: no case, accents, or marks between words."""
+    """Write a label so that spellings of one are equal: no case, accents, quotes, or marks between words."""
     plain = unicodedata.normalize("NFKD", label.casefold())
     plain = "".join(character for character in plain if not unicodedata.combining(character))
+    if not _QUOTES.isdisjoint(plain):
+        plain = plain.strip("\"'`*\u201c\u201d ")
+    plain = _CALLED.sub("", plain)
     return re.sub(r"[\s_.,;:!/-]+", " ", plain).strip() or label.strip()
 
 

@@ -18,6 +18,9 @@ _RUN = re.compile(f"(?:[\u00c2-\u00df]{_NEXT}|[\u00e0-\u00ef]{_NEXT}{{2}}|\u00f0
 _START = re.compile(f"[\u00c2-\u00f0]{_NEXT}")
 _DOUBLE = re.compile("[\u0420\u0421][\u0402-\u040f\u0452-\u045f\u0490\u0491\u00a0-\u00bb\u2010-\u2122\u0410-\u044f]")
 """Cyrillic of UTF-8 read as CP1251: every second letter is one of two."""
+_JAPANESE = ("\u7e3a", "\u7e67", "\u7e5d")
+"""What Shift JIS makes of the two first bytes of Japanese letters in UTF-8; all three are hardly ever written."""
+_MIN_JAPANESE = 4
 _FIXED = ("\u951f\u65a4\u62f7", "\u70eb\u70eb\u70eb", "\u5c6f\u5c6f\u5c6f", "\u00ef\u00bf\u00bd", "\u00c3\u0083\u00c2")
 """What is left of lost characters after a second wrong decoding."""
 _MIN_CYRILLIC = 6
@@ -50,6 +53,8 @@ def find_mojibake(text: str) -> int:
         place = text.find(sign)
         if place >= 0:
             return place
+    if any(map(text.__contains__, _JAPANESE)) and sum(map(text.count, _JAPANESE)) >= _MIN_JAPANESE:
+        return min(place for place in map(text.find, _JAPANESE) if place >= 0)
     if ("\u0420" in text or "\u0421" in text) and (place := _cyrillic(text)) >= 0:
         return place
     return find_wrong_codec(text)
@@ -81,7 +86,7 @@ def _is_decoded(run: str, *, before: str) -> bool:
     # a French quotation, where an accented letter, a no-break space and a closing quote make a Chinese character.
     if len(run) == 2:
         return run[1] not in _CLOSING or not before.isupper()
-    return ord(said) < _WIDE
+    return ord(said) < _WIDE or len(run) == 4
 
 
 def _byte(character: str) -> bytes:
@@ -136,8 +141,8 @@ CHECKS = (
     RowCheck(
         code="mojibake",
         severity="error",
-        message="the text is UTF-8 that was read as another encoding",
-        fix="read the source again as UTF-8, or undo it: text.encode('cp1252').decode('utf-8')",
+        message="the text was decoded by another encoding than it was written in",
+        fix="read the source again in its own encoding, or undo it, as UTF-8: text.encode('cp1252').decode('utf-8')",
         find=_find,
         example=asked("Who?", "Sh\u00c3\u00a9 said \u00e2\u20ac\u0153yes\u00e2\u20ac\u009d."),
         counterexample=asked("Wer?", "\u00c4hnlich: na\u00efve caf\u00e9 \u2013 S\u00c3O PAULO, 20 \u00b0C"),

@@ -34,8 +34,8 @@ _HIDDEN_EMAIL = re.compile(
 _SAMPLE_DOMAIN = re.compile(
     r"example|sample|(?:^|\.)(?:test|invalid|localhost|domain|email|yourdomain|company\w*|yourcompany|mycompany"
     r"|website|yourwebsite|abc|xyz|acme"
-    r"|mail|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo"
-    r"|bar|address)\.\w+(?:\.\w+)?$"
+    r"|mail(?!\.ru$)|host|server|site|business|school|university|organization|organisation|sample|placeholder|fake\w*|foo"
+    r"|bar|address)\.\w+(?:\.\w+)?$|^(?:lists?|groups|bugs)\."
 )
 _SAMPLE_NAME = re.compile(
     r"(?:(?:your|my|user|first|last|full)[\w.-]*|[\w.-]*(?:example|test|sample|dummy)[\w.-]*|(?:john|jane"
@@ -49,7 +49,8 @@ _SOCIAL = re.compile(r"(?<![\d-])(\d{3})-(\d{2})-(\d{4})(?![\d-])")
 _SAMPLE_SOCIAL = ("123-45-6789", "078-05-1120", "219-09-9999", "987-65-4321", "111-11-1111")
 _CARD = re.compile(r"(?<![\w.+/-])(?:\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,19})(?![\w.-]*\d)")
 _CARD_WORD = re.compile(
-    r"card|visa|master|amex|express|credit|debit|charge|payment|karte|carte|tarjeta|carta|\u5361", re.IGNORECASE
+    r"card|visa|master|amex|express|credit|debit|charge|payment|cv[vc]|\bexp|\bcc\b|\bcc_|karte|carte|tarjeta|carta|\u5361",
+    re.IGNORECASE,
 )
 _SAMPLE_CARDS = (
     "4111111111111111", "4242424242424242", "5555555555554444", "378282246310005", "4012888888881881",
@@ -62,7 +63,7 @@ _SAMPLE_IBANS = (
     "FR1420041010050500013M02606",
     "GB29NWBK60161331926819",
 )
-_IP = re.compile(r"(?<![\w.-])((?:\d{1,3}\.){3}\d{1,3})(?![\w-]|\.\d)")
+_IP = re.compile(r"(?<![\w.-])(?<!\w/)((?:\d{1,3}\.){3}\d{1,3})(?![\w-]|\.\d)")
 _IPV6 = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){3,7}"
     r"(?:(?::[0-9A-Fa-f]{1,4}){1,4}|[0-9A-Fa-f]{1,4})(?![\w:]|\.\d)"
@@ -90,6 +91,16 @@ _DUTCH = re.compile(
 _SAMPLE_ADDRESS = re.compile(
     r"12?34?5? (?:Main|Elm|Any|Oak|Maple|Fake|Example|Sample)|Anytown|Any (?:Town|City)|Pennsylvania Ave"
 )
+_FAR_ADDRESS = re.compile(
+    r"\b(?:\u0443\u043b|\u0443\u043b\u0438\u0446\u0430|\u043f\u0440-\u0442"
+    r"|\u043f\u0440\u043e\u0441\u043f\u0435\u043a\u0442|\u043f\u0435\u0440|\u0431\u0443\u043b"
+    r"|\u0448)\.? [\u0410-\u042f][\u0410-\u044f\u0451 -]{2,30}, ?(?:\u0434\u043e\u043c"
+    r"|\u0434)?\.? ?\d+\w?,? ?(?:\u043a\u0432|\u043a\u0432\u0430\u0440\u0442\u0438\u0440\u0430)\.? ?\d+"
+    r"|[\u4e00-\u9fff](?:\u8def|\u8857|\u9053|\u5df7|\u5f04|\u6751|\u5c0f\u533a)\d{1,5}(?:\u53f7|\u5f04)[\u4e00-\u9fff0-9A-Z-]{0,20}\d+(?:\u5ba4|\u6237)"
+    r"|\b(?:Jl|Jalan)\.? [A-Z][\w .]{2,40}? (?:No|no)\.? ?\d+\w?,.{0,40}?\b\d{5}\b"
+)
+"""Homes in Russia, China and Indonesia: with a street, a house, and a flat or a post code."""
+_FAR_SIGNS = ("\u043a\u0432", "\u5ba4", "\u6237")
 _CHINESE_ID = re.compile(r"(?<!\d)[1-9]\d{5}(?:19|20)\d{9}[\dXx](?!\d)")
 _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
@@ -128,6 +139,8 @@ def _find(row: RowView) -> str | None:
         return found
     if (found := lettered_number(text, signs)) is not None:
         return found
+    if (found := _far_address(row, text)) is not None:
+        return found
     return _at_post_codes(text, signs) if other_digits or _CODE_SIGNS.search(signs) is not None else None
 
 
@@ -140,6 +153,14 @@ def _among_numbers(text: str) -> str | None:
         if (found := _numbered(window, match[0], num_digits)) is not None:
             return found
     return None
+
+
+def _far_address(row: RowView, text: str) -> str | None:
+    near = "J" in row.signs and ("Jl" in text or "Jalan" in text)
+    if not near and (row.is_ascii or not any(map(row.foreign.__contains__, _FAR_SIGNS))):
+        return None
+    found = _FAR_ADDRESS.search(text)
+    return None if found is None else f"postal address: {mask(found[0])}"
 
 
 def _at_post_codes(text: str, signs: str) -> str | None:

@@ -11,7 +11,7 @@ from finetune_exe.data.checks.row import RowView
 _GAPS = {
     "{{": re.compile(r"\{\{(?<![{$\\%]..) ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})"),
     "<<": re.compile(r"<<[A-Z][A-Z_ ]{2,30}>>"),
-    "${": re.compile(r"\$\{[A-Z][A-Z_]{2,30}\}"),
+    "${": re.compile(r"(?<![=/:\w])\$\{[A-Z][A-Z_]{2,30}\}"),
     "%(": re.compile(r"%\((?<![\w%]..)[a-z_]+\)s"),
 }
 """Marks that gaps begin with, and the gaps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from finetune_exe.data.checks.check import RowCheck, shorten
@@ -11,16 +12,28 @@ from finetune_exe.data.checks.row import RowView
 from finetune_exe.knowledge.refusals import refusal_in
 from finetune_exe.text.conversation import Message
 
+_LEAD_CHARACTERS = 20
+_LEAD = re.compile(
+    r"\s*(?:(?:#{2,3} ?)?(?:Question|Q|Prompt|Instruction|User|Human) ?:)?\s*[\"'\u201c\u00ab>*]*\s*", re.IGNORECASE
+)
 _MIN_PROMPT = 8
 """Characters of a prompt that an answer does not begin with by chance."""
 
 
+def _begins_with(answer: str, prompt: str) -> bool:
+    """Whether an answer begins with a question, maybe in quotes or after a word that calls it one."""
+    place = answer.find(prompt, 0, len(prompt) + _LEAD_CHARACTERS)
+    return place >= 0 and _LEAD.fullmatch(answer, 0, place) is not None
+
+
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.casefold().split()).rstrip(".! ")
 
 
 def _equal(row: RowView) -> str | None:
-    if row.rejected is None or is_blank(row.answer) or row.answer.strip()[:20] != row.rejected.strip()[:20]:
+    if row.rejected is None or is_blank(row.answer):
+        return None
+    if row.answer.strip()[:20].casefold() != row.rejected.strip()[:20].casefold():
         return None
     return shorten(row.answer) if _plain(row.answer) == _plain(row.rejected) else None
 
@@ -37,9 +50,9 @@ def _refusal_chosen(row: RowView) -> str | None:
 
 def _prompt_inside(row: RowView) -> str | None:
     prompt = row.prompt.strip()
-    if row.rejected is None or len(prompt) < _MIN_PROMPT or not row.answer.lstrip().startswith(prompt):
+    if row.rejected is None or len(prompt) < _MIN_PROMPT or not _begins_with(row.answer, prompt):
         return None
-    return None if row.rejected.lstrip().startswith(prompt) else shorten(row.answer)
+    return None if _begins_with(row.rejected, prompt) else shorten(row.answer)
 
 
 _PAIR = pair("What is 99 bottles of OOP?", "It is a book by Sandi Metz.", "I do not know that.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
@@ -14,6 +16,14 @@ _SHORT_UNIT, _SHORT_REPEATS, _REPEATS = 6, 12, 4
 """A unit of few characters must come more often than a long one: "ha ha ha" is a laugh."""
 _PLACES = 12
 _LONGEST_UNIT = 2000
+_COUNTED, _LAST = 1200, 8
+"""Characters at the end of a text in which a loop with numbers is looked for, and those that tell whether it may be."""
+_ENDS = " \n.,:;!?)0123456789\u3002\uff01\uff1f"
+_COUNTER = re.compile(r"(?:(?<=\s)|^)[#(]?\d{1,4}[.,):\uff1a\u3001-]?(?=\s|[^\W\d])|(?<![\d.])\d{1,4}[.):\u3001](?!\d)")
+"""A number that counts."""
+_MARK = re.compile(r"[^\w\s]+")
+_MIN_WORDS, _MIN_LETTERS, _MIN_WIDE = 2, 6, 4
+"""Letters of a unit that is said, and no sign of a formula."""
 
 
 def find_loop(text: str) -> str | None:
@@ -45,16 +55,41 @@ def _looping_unit(text: str, place: int, period: int) -> str | None:
     run = last - first
     repeats = _REPEATS if period > _SHORT_UNIT else _SHORT_REPEATS
     unit = text[first : first + period]
-    if run < max(_MIN_RUN, repeats * period) or sum(map(str.isalnum, unit)) * 3 < period:
+    if run < max(_MIN_RUN, repeats * period - period // 2) or sum(map(_is_said, unit)) * 3 < period:
         return None
-    if len(set(unit)) == 1 and run < 4 * _MIN_RUN:
+    if len(set(unit)) == 1 and run < (4 * _MIN_RUN if unit.isascii() else 2 * _MIN_RUN - _PROBE):
         return None
     return unit
 
 
+def _is_said(character: str) -> bool:
+    """Whether a character is a letter, a digit or a small picture; rulers are made of other signs."""
+    return character.isalnum() or character >= "\U0001f300"
+
+
+def find_counted_loop(text: str) -> str | None:
+    """Give the words that a text repeats with a number or other marks before or behind them, or None."""
+    plain = _MARK.sub(" ", _COUNTER.sub(" ", text[-_COUNTED:])).casefold()
+    unit = find_loop(" ".join(plain.split()))
+    if unit is None or (unit.isascii() and unit.count(" ") < _MIN_WORDS):
+        return None
+    return unit if sum(map(str.isalpha, unit)) >= (_MIN_LETTERS if unit.isascii() else _MIN_WIDE) else None
+
+
+def _may_count(answer: str) -> bool:
+    """Whether the last letters of an answer stand before several times, numbers and marks left out."""
+    ended = answer.rstrip(_ENDS)
+    last = ended[-_LAST:] if ended.isascii() else ended[-_LAST // 2 :]
+    return answer.count(last, -_COUNTED) >= _REPEATS
+
+
 def _find(row: RowView) -> str | None:
     for answer in row.answers:
+        if len(answer) < _MIN_RUN:
+            continue
         unit = find_loop(answer)
+        if unit is None and _may_count(answer):
+            unit = find_counted_loop(answer)
         if unit is not None:
             return shorten(unit)
     return None

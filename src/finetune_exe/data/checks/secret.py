@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
@@ -11,11 +12,12 @@ from finetune_exe.data.checks.row import RowView, signs_of
 from finetune_exe.data.checks.verify import entropy
 
 _MARKS = (
-    "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "sk-", "sk_",
+    "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "xapp-", "AIza", "sk-",
+    "sk_",
     "rk_", "eyJ",
     "hf_", "npm_", "SG.", "dop_v1_", "shpat_", "ya29.", "AccountKey=", "pypi-",
     "gsk_", "xai-", "r8_", "hvs.CAES", "glsa_", "GOCSPX-", "sq0atp-", "sq0csp-", "dapi", "PMAK-", "NRAK-", "lin_api_",
-    "ntn_", "services/T", "api/webhooks/",
+    "ntn_", "whsec_", "EAAA", "APA91b", "key-", "services/T", "api/webhooks/",
 )  # fmt: skip
 """How keys begin that can be told by their form."""
 _LONG_SIGNS = re.compile("|".join(re.escape(signs) for mark in _MARKS if len(signs := signs_of(mark)) > 1))
@@ -30,7 +32,7 @@ _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
     r"|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}"
-    r"|xox[abeoprs]-[0-9A-Za-z-]{16,}|AIza[\w-]{35}(?![\w-])"
+    r"|xox[abeoprs]-[0-9A-Za-z-]{16,}|xapp-\d-[0-9A-Za-z-]{40,}|AIza[\w-]{35}(?![\w-])"
     r"|sk-(?:proj-|ant-|or-)?[\w-]{20,}|[rs]k_(?:live|test)_[0-9A-Za-z]{16,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{16,}"
     r"|hf_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[0-9a-f]{64}|shpat_[0-9a-fA-F]{32}"
@@ -39,6 +41,7 @@ _KEYS = re.compile(
     r"|GOCSPX-[\w-]{28}|sq0(?:atp|csp)-[\w-]{22,}|dapi[0-9a-f]{32}"
     r"|PMAK-[0-9a-f]{24}-[0-9a-f]{34}"
     r"|NRAK-[A-Z0-9]{27}|lin_api_[A-Za-z0-9]{40}|ntn_[A-Za-z0-9]{40,}"
+    r"|whsec_[A-Za-z0-9]{32,}|EAAA[\w-]{56,}|APA91b[\w-]{100,}|key-[0-9a-f]{32}(?![0-9a-f])"
     r"|services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{24}"
     r"|api/webhooks/\d{17,20}/[\w-]{60,}|ya29\.[\w-]{30,}|pypi-[\w-]{50,}|AccountKey=[A-Za-z0-9+/=]{60,}"
     r")"
@@ -46,18 +49,23 @@ _KEYS = re.compile(
 _BOT = re.compile(r"(?<![\w:])\d{8,10}:AA[\w-]{33}(?![\w-])")
 """The token of a Telegram bot."""
 _PRIVATE_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\\n]+[\w+/=\\\s:-]{60,}")
-_URL = re.compile(r"\b[a-z][a-z0-9+]{2,15}://([^\s:/@<>\"']{1,64}):([^\s@/<>\"']{6,64})@[\w.-]+")
+_URL = re.compile(r"\b[a-z][a-z0-9+]{2,15}://([^\s:/@<>\"']{0,64}):([^\s@/<>\"']{6,64})@[\w.-]+")
 _NAMES = (
     "pass", "secret", "token", "key", "pwd", "credential", "authoriz", "kennwort", "contrase", "senha", "\u5bc6\u7801",
-    "\u043f\u0430\u0440\u043e\u043b\u044c",
+    "\u043f\u0430\u0440\u043e\u043b\u044c", "sandi", "\u0643\u0644\u0645\u0629", "\u30d1\u30b9\u30ef\u30fc\u30c9",
+    "\ube44\ubc00\ubc88\ud638", "\u015fifre", "m\u1eadt kh\u1ea9u",
 )  # fmt: skip
+_ASCII_NAMES = tuple(filter(str.isascii, _NAMES))
 _NAMED = re.compile(
     r"((?:aws_?)?secret(?:_?access)?_?key|(?:api|access|auth|private|secret|client|encryption"
     r"|account)[ _-]?(?:key|token|secret)"
     r"|pass(?:word|wd|phrase|code)?|pwd|token|secret|credentials?|authorization"
     r"|passwort|kennwort|mot de passe|contrase\u00f1a"
-    r"|senha|\u5bc6\u7801|\u043f\u0430\u0440\u043e\u043b\u044c)"
-    r"[\"'`]?(?: is| ist| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a)\s{0,2}[\"'`]?"
+    r"|senha|kata sandi|\u5bc6\u7801|\u5bc6\u78bc|\u043f\u0430\u0440\u043e\u043b\u044c"
+    r"|\u0643\u0644\u0645\u0629 (?:\u0627\u0644\u0645\u0631\u0648\u0631|\u0627\u0644\u0633\u0631)"
+    r"|\u30d1\u30b9\u30ef\u30fc\u30c9|\u015fifre|m\u1eadt kh\u1ea9u|\ube44\ubc00\ubc88\ud638)"
+    r"[\"'`]?\s{0,2}(?:(?:(?: is| ist| lautet| est| es)?\s{0,2}(?:[:=]|=>|:=|\uff1a))"
+    r"|(?:is|ist|est|es|\u00e8|\u00e9|adalah|\u2014|\u662f|\u4e3a|\u70ba|\u306f|\u0647\u064a)(?=[\s\"'`A-Za-z0-9]))\s{0,2}[\"'`]?"
     r"(?:(?:Bearer|Basic|Token|Bot) )?([^\s\"'`,;]{8,200})",
     re.IGNORECASE,
 )
@@ -67,10 +75,33 @@ _NOT_SECRET = re.compile(
     r"^https?:|^[a-z]+(?:[._-][a-z]+)+$|^[a-z_]+$|^[\w-]+\.[\w.-]+$|^\W+$|^[0-9a-f]{8}-|^[\d.:/-]+$",
     re.IGNORECASE,
 )
+_COMMAND = re.compile(
+    r"\b(?:sshpass -p ?|mysql\b[^\n|;]{0,60} -p|(?:curl|wget)\b[^\n|;]{0,80} (?:-u|--user) ?=?[^\s:]{1,40}:"
+    r"|docker login\b[^\n|;]{0,80} (?:-p|--password) ?=?)[\"']?([^\s\"'`,;@]{8,100})"
+)
+"""A command that takes a password among its words."""
+_OPTIONS = (" -p", " -u", " --")
+_DISCORD_SIGNS = re.compile(r"[MNO][A-Z0-9_-]{4,27}\.[A-Z0-9_-]{1,6}\.[A-Z0-9_-]{6,40}")
+_DISCORD = re.compile(r"(?<![\w.])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.])")
+_SAID = (
+    "assword is ", "asscode is ", "asswort ist ", "assword \u00e8 ", "sandi adalah ",
+    "\u5bc6\u7801\u662f", "\u5bc6\u7801\u4e3a", "\u5bc6\u78bc\u662f", "\u043f\u0430\u0440\u043e\u043b\u044c \u2014 ",
+    "\u30d1\u30b9\u30ef\u30fc\u30c9\u306f", "\u0627\u0644\u0645\u0631\u0648\u0631 \u0647\u064a ",
+)  # fmt: skip
+"""What gives a value to a password without a sign."""
+_SAID_FOREIGN = (
+    "\u5bc6\u7801",
+    "\u5bc6\u78bc",
+    "\u043f\u0430\u0440\u043e\u043b\u044c",
+    "\u30d1\u30b9",
+    "\u0627\u0644\u0645\u0631\u0648\u0631",
+)
+"""What a text has in it that has one of them."""
 _DIGIT = re.compile("[0-9]")
 _ASSIGNED = re.compile("[:=\uff1a]")
 _NAME_CHARACTERS = 32
 _MIN_ENTROPY = 2.9
+_CASE_CHANGES = 3
 _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re.IGNORECASE)
 
 
@@ -87,7 +118,24 @@ def _find(row: RowView) -> str | None:
         return "private key"
     if "://" in signs and "@" in signs and (found := _password_in_url(text)) is not None:
         return found
+    if (
+        "-" in signs
+        and " -" in text
+        and any(map(text.__contains__, _OPTIONS))
+        and (found := _in_command(row, text)) is not None
+    ):
+        return found
+    token = _DISCORD.search(text) if _DISCORD_SIGNS.search(signs) is not None else None
+    if token is not None and not _is_word(token[0]):
+        return f"key: {mask(token[0])}"
     return _named(row, text)
+
+
+def _in_command(row: RowView, text: str) -> str | None:
+    for match in _COMMAND.finditer(text):
+        if _is_secret(match[1]) and not _is_asked_for(row, match[1]):
+            return f"password in a command: {mask(match[1])}"
+    return None
 
 
 def _key(text: str, begun: Sequence[str]) -> str | None:
@@ -104,7 +152,11 @@ def _key(text: str, begun: Sequence[str]) -> str | None:
 
 def _password_in_url(text: str) -> str | None:
     for match in _URL.finditer(text):
-        if not _NOT_SECRET.search(match[2]) and match[2].lower() not in ("password", "postgres", match[1].lower()):
+        if (not _NOT_SECRET.search(match[2]) or not _is_word(match[2])) and match[2].lower() not in (
+            "password",
+            "postgres",
+            match[1].lower(),
+        ):
             return f"password in a URL: {mask(match[2])}"
     return None
 
@@ -112,19 +164,37 @@ def _password_in_url(text: str) -> str | None:
 def _named(row: RowView, text: str) -> str | None:
     """Find a value that is called a password or a key, at every word that may call it so."""
     signs = row.signs
+    if _DIGIT.search(signs) is not None and (found := _said(row, text)) is not None:
+        return found
     if ":" not in signs and "=" not in signs and "\uff1a" not in row.foreign:
         return None
     if row.is_ascii and _DIGIT.search(signs) is None:
         return None
-    if not _is_named_before(text):
+    names = _ASCII_NAMES if row.is_ascii else _NAMES
+    if not _is_named_before(text, names):
         return None
     lowered = _lowered(text)
-    for start in _places_of([name for name in _NAMES if name in lowered], lowered):
+    for start in _places_of([name for name in names if name in lowered], lowered):
         if not _ASSIGNED.search(text, start, start + _NAME_CHARACTERS):
             continue
         for match in _NAMED.finditer(text, max(0, start - _NAME_CHARACTERS), start + 250):
             if _is_secret(match[2].rstrip(".!?:")) and not _is_asked_for(row, match[2]):
                 return f"{match[1].lower()}: {mask(match[2])}"
+    return None
+
+
+def _said(row: RowView, text: str) -> str | None:
+    """Find a password that a sentence names."""
+    named = "ssw" in text or "sandi " in text
+    if not named and (row.is_ascii or not any(map(row.foreign.__contains__, _SAID_FOREIGN))):
+        return None
+    for phrase in _SAID:
+        place = text.find(phrase)
+        if place < 0:
+            continue
+        match = _NAMED.search(text, max(0, place - _NAME_CHARACTERS))
+        if match is not None and _is_secret(match[2].rstrip(".!?:\u3002")) and not _is_asked_for(row, match[2]):
+            return f"{match[1].lower()}: {mask(match[2])}"
     return None
 
 
@@ -136,11 +206,11 @@ def _lowered(text: str) -> str:
     return "".join([small if len(small := letter.lower()) == 1 else letter for letter in text])
 
 
-def _is_named_before(text: str) -> bool:
+def _is_named_before(text: str, names: Sequence[str]) -> bool:
     """Whether a word for a secret stands close before a sign that gives it a value, whatever the case."""
     pieces = text.replace("=", ":").replace("\uff1a", ":").split(":")
     before = "\n".join([piece[1 - _NAME_CHARACTERS :] for piece in pieces[:-1]]).lower()
-    return any(name in before for name in _NAMES)
+    return any(map(before.__contains__, names))
 
 
 def _places_of(names: Sequence[str], text: str) -> list[int]:
@@ -162,6 +232,11 @@ def _is_sample(key: str) -> bool:
     ):
         return True
     return entropy(key) < 3.0 or (key.startswith("sk-") and not any(map(str.isdigit, key)))
+
+
+def _is_word(value: str) -> bool:
+    """Whether letters are no random ones: those go up and down in case."""
+    return sum(one.islower() and other.isupper() for one, other in pairwise(value)) < _CASE_CHANGES
 
 
 def _is_secret(value: str) -> bool:

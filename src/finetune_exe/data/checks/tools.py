@@ -39,9 +39,21 @@ def _arguments_not_json(row: RowView) -> str | None:
             for one in _calls(message):
                 function = one.get("function", one) if isinstance(one, dict) else {}
                 arguments = function.get("arguments") if isinstance(function, dict) else None
-                if isinstance(arguments, str) and arguments.strip() and not _is_json(arguments):
+                if isinstance(arguments, str) and arguments.strip() and not _is_object(arguments):
                     return shorten(arguments)
     return None
+
+
+def _is_object(content: str) -> bool:
+    """Whether a text is a JSON object, without NaN, which JSON does not have."""
+    try:
+        return isinstance(json.loads(content, parse_constant=_refuse), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _is_json(content: str) -> bool:
@@ -70,15 +82,27 @@ def _result_without_call(row: RowView) -> str | None:
         return None
     said = _said_roles(row)
     called = False
+    ids: set[str] = set()
     for number, message in enumerate(row.messages):
         if message.role == "assistant":
             called = said[number] in _CALLING_ROLES or bool(message.extra and _calls(message))
             called = called or any(mark in message.content.casefold() for mark in _CALL_MARKS)
-        elif message.role == "tool" and not called:
+            ids |= (
+                {str(one.get("id")) for one in _calls(message) if isinstance(one, dict) and one.get("id")}
+                if message.extra
+                else set()
+            )
+        elif message.role == "tool" and (not called or _answers_other(message, ids)):
             return shorten(message.content)
         elif message.role in ("user", "system"):
             called = False
     return None
+
+
+def _answers_other(message: Message, ids: set[str]) -> bool:
+    """Whether a result names a call that nobody made."""
+    named = message.extra.get("tool_call_id")
+    return bool(ids) and isinstance(named, str) and named not in ids
 
 
 _RESULT = Message(role="tool", content="4 C")

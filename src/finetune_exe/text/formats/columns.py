@@ -153,7 +153,8 @@ class ColumnFormat:
         if len(row) > len(columns):
             used = columns.values()
             extra = {key: value for key, value in row.items() if key not in used}
-        notes = ("json_in_string",) if _holds_row(texts["prompt"]) or _holds_row(texts["answer"]) else ()
+        wrapped = _holds_row(texts["answer"]) and "json" not in question.casefold()
+        notes = ("json_in_string",) if wrapped or _holds_row(texts["prompt"]) else ()
         return Conversation(kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=notes)
 
     def write(self, conversation: Conversation) -> Row | RowFault:
