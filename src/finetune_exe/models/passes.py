@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -29,8 +30,8 @@ class Candidate(NamedTuple):
     form: Form | Activation
     width: int
     """Of the input."""
-    dtype: torch.dtype
-    """Of the input."""
+    trials: tuple[tuple[torch.nn.Module, torch.dtype], ...]
+    """The module, or what is like it, and a format of its input."""
 
 
 def compute_in_fewer_passes(model: torch.nn.Module) -> int:
@@ -47,7 +48,7 @@ def _take_over(module: torch.nn.Module, dtype: torch.dtype) -> bool:
     if "forward" in vars(module):  # another library has put something around it
         return False
     for candidate in _candidates(module, dtype):
-        if _is_same(module, candidate):
+        if all(_is_same(one, dtype, candidate) for one, dtype in candidate.trials):
             module.__class__ = _derived(type(module), candidate.compute, candidate.form)  # type: ignore[arg-type]
             return True
     return False
@@ -67,11 +68,20 @@ def _derived(own: type[torch.nn.Module], compute: Compute, form: Form | Activati
 
 def _candidates(module: Any, dtype: torch.dtype) -> Iterator[Candidate]:
     for form in norm_forms(module):
-        yield Candidate(_norm, form, len(module.weight), module.weight.dtype)
+        trials = ((module, module.weight.dtype), (_otherwise(module), torch.bfloat16))
+        yield Candidate(_norm, form, len(module.weight), trials)
     children = dict(module.named_children())
     if set(PARTS) <= set(children):
         for activation in ACTIVATIONS:
-            yield Candidate(_mlp, activation, children[PARTS[0]].in_features, dtype)
+            yield Candidate(_mlp, activation, children[PARTS[0]].in_features, ((module, dtype),))
+
+
+def _otherwise(norm: Any) -> torch.nn.Module:
+    """Copy a norm with random weights in 16 bit: they show when it rounds, and what it does with weights of one."""
+    other = copy.deepcopy(norm).bfloat16()
+    with torch.no_grad():
+        other.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return other
 
 
 def _norm(module: Any, x: torch.Tensor, form: Form) -> torch.Tensor | None:
@@ -83,12 +93,12 @@ def _mlp(module: Any, x: torch.Tensor, activation: Activation) -> torch.Tensor |
     return None if layers is None else gated_mlp(x, layers, activation)
 
 
-def _is_same(module: torch.nn.Module, candidate: Candidate) -> bool:
+def _is_same(module: torch.nn.Module, dtype: torch.dtype, candidate: Candidate) -> bool:
     """Say whether values are the same to the bit, and gradients up to rounding."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     chance = torch.Generator().manual_seed(0)
     rows = torch.tensor(MAGNITUDES).unsqueeze(1) * torch.randn(len(MAGNITUDES), candidate.width, generator=chance)
-    x = rows.to(candidate.dtype).unsqueeze(0).requires_grad_()
+    x = rows.to(dtype).unsqueeze(0).requires_grad_()
     with torch.enable_grad():
         try:
             own, ours = type(module).forward(module, x), candidate.compute(module, x, candidate.form)

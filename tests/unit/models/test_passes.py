@@ -62,6 +62,19 @@ def test_the_loss_is_the_same_to_the_bit_and_its_gradient_up_to_rounding(kind: s
     assert list(ours.state_dict()) == list(plain.state_dict())
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_weights_that_later_become_16_bit_are_rounded_where_the_model_rounds(kind: str) -> None:
+    plain, ours = model_of(kind, lora=False), model_of(kind, lora=False)
+    compute_in_fewer_passes(ours)
+    for model in (plain, ours):
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                torch.manual_seed(len(name))
+                torch.nn.init.normal_(parameter, std=0.3)
+        model.bfloat16()
+    assert torch.equal(step(plain, half=False)[0], step(ours, half=False)[0])
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_gradient_checkpointing_and_copies_go_on_working(nested: bool) -> None:
     model = model_of("llama")
