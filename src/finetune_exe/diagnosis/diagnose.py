@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from finetune_exe.diagnosis.advice import advise
 from finetune_exe.diagnosis.curves import Judgement, judge
-from finetune_exe.diagnosis.match import Hit, Scan, calibrate, content, hinted_in, tales_in, weigh
+from finetune_exe.diagnosis.match import Hit, Scan, calibrate, content, guessed_in, plain_question, tales_in, weigh
 from finetune_exe.diagnosis.material import Material, gather, gather_words
 from finetune_exe.diagnosis.read import nothing_to_diagnose, quote
 from finetune_exe.diagnosis.series import Series
@@ -164,13 +164,13 @@ def _told(scan: Scan, context: str, *, failed: bool) -> list[Hit]:
     if scan.prose is None or any(_OWN_ERROR in line for line in scan.prose):
         return [_weaker(hit, _CONTEXT_WEIGHT) for hit in tales_in(context)]
     prose = "\n".join(scan.prose)
-    if content(prose):
+    if content(prose) or plain_question(prose):
         return [_weaker(hit, _SAID_TO_BE_WELL) for hit in tales_in(prose)]
     told = tales_in(prose)
     labels = {hit.label for hit in told}
     both = [hit for hit in tales_in(f"{prose}\n{context}") if hit.label not in labels] if context else []
     told += [_weaker(hit, _MIXED_WEIGHT) for hit in both]
-    return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *hinted_in(f"{prose}\n{context}")]
+    return told if any(hit.strength > _CLEARLY_TOLD for hit in told) else [*told, *guessed_in(f"{prose}\n{context}")]
 
 
 def _worded(scan: Scan) -> list[Hit]:

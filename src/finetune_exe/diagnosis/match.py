@@ -12,6 +12,7 @@ from typing import NamedTuple
 from finetune_exe.diagnosis.anchors import anchors
 from finetune_exe.diagnosis.exceptions import ExceptionFinder
 from finetune_exe.diagnosis.read import Line
+from finetune_exe.diagnosis.sayings import likest
 from finetune_exe.diagnosis.series import SeriesFinder
 from finetune_exe.diagnosis.sieve import Kind, Sieve
 from finetune_exe.diagnosis.table import Sign, causes, compiled
@@ -26,7 +27,7 @@ _BESIDE_EXCEPTION = 0.75
 _SECOND_HIT = 0.3
 _GIVEN_WAY = 0.35
 _REPEATED = 4
-_LEAST_HINTS, _HINT, _MOST_HINTED = 2, 0.13, 0.6
+_GUESS, _LEAST_GUESSED, _MOST_GUESSED, _NEAR = 0.8, 0.32, 0.4, 0.22
 _LIKELY, _SHARPER, _MOST_CERTAIN, _GUESSED = 0.5, 1.4, 0.98, 1.15
 
 _REPORTED = re.compile(r"error|exception|fail|fatal|abort|assert|killed|cannot|can't|could ?n.t|unable|critical|panic")
@@ -51,6 +52,8 @@ _WRITTEN = str.maketrans(
 )
 _SOLVED = re.compile(
     r"[^.;,\n]{1,60}\b(?:is|are|was|were|been|has) (?:now )?(?:gone|solved|resolved|fixed)\b"
+    r"|\b(?:nans?|errors?|ooms?|hangs?|crash\w*|problems?|issues?|spikes?|warnings?)\b[^.;,\n]{0,12}"
+    r"\b(?:disappeared|vanished|went away)\b"
     r"|\b(?:solved|fixed|resolved) (?:my|the|our|that|this) [^.;,\n]{1,60}",
     re.IGNORECASE,
 )
@@ -246,16 +249,18 @@ def content(text: str) -> bool:
     return bool(compiled("{well}").search(text)) and not compiled("{trouble}").search(text)
 
 
-def hinted_in(text: str) -> list[Hit]:
-    """List the failures that words of a description go with, at least two of them each; a guess, and weak as such."""
-    hits, text = [], _plain(text)
-    for cause in causes():
-        found = [match for hint in cause.hints if (match := compiled(hint).search(text))]
-        share = len(found) / max(1, len(cause.hints))
-        if len(found) >= _LEAST_HINTS:
-            words = ", ".join(match[0].strip() for match in found)
-            strength = min(_MOST_HINTED, _HINT * len(found) + _HINT * share)
-            hits.append(Hit(label=cause.label, strength=strength, text=f"words that go with it: {words}", line=None))
+def plain_question(text: str) -> bool:
+    """Say whether a description asks for advice, and tells of nothing that went wrong."""
+    return bool(compiled("{question}").search(text)) and not compiled("{trouble}|{complaint}").search(text)
+
+
+def guessed_in(text: str) -> list[Hit]:
+    """List the failures that a description sounds like; guesses, and weak as such."""
+    hits = []
+    for place, like in enumerate(likest(_plain(text))):
+        least = _LEAST_GUESSED if place == 0 and like.nearness > _NEAR else 0.0
+        strength = max(least, min(_MOST_GUESSED, _GUESS * like.share))
+        hits.append(Hit(label=like.label, strength=strength, text=f"sounds like: {like.saying}", line=None))
     return hits
 
 

@@ -78,10 +78,10 @@ class Tale:
 
     def told_in(self, text: str) -> re.Match[str] | None:
         """Give where the first of the words stands, or None where one is missing or excluded."""
-        if self.unless and _found(self.unless, text):
+        first = compiled(self.words[0]).search(text)
+        if first is None or not all(_found(word, text) for word in self.words[1:]):
             return None
-        matches = [compiled(word).search(text) for word in self.words]
-        return matches[0] if all(matches) else None
+        return None if self.unless and _found(self.unless, text) else first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +110,8 @@ class Cause:
     """What would tell it from its neighbours."""
     signs: tuple[Sign, ...] = ()
     tales: tuple[Tale, ...] = ()
-    hints: tuple[str, ...] = ()
-    """Words that go with it in descriptions; each counts a little, where no tale is told."""
+    sayings: tuple[str, ...] = ()
+    """What people say who have it; a description that sounds like them is guessed to be it, where no tale is told."""
     consequence: bool = False
     """Whether it usually follows from another failure, and gives way where another is seen."""
     patch: Mapping[str, Scalar] = field(default_factory=dict)
@@ -145,7 +145,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     known = _vocabulary()
     for _ in range(3):
         pattern = re.sub(r"\{([a-z_]+)\}", lambda name: f"(?:{known[name[1]]})", pattern)
-    spaced = re.sub(r"<(\d+)>", lambda most: rf"(?:[^.\u3002]|\.(?=\S)){{0,{most[1]}}}", pattern)
+    spaced = re.sub(r"<(\d+)>", lambda most: rf"(?:[^.?!\u3002\uff1f\uff01]|[.?!](?=\S)){{0,{most[1]}}}", pattern)
     return re.compile(spaced, re.IGNORECASE | re.DOTALL | re.ASCII)  # ASCII: a Chinese sign ends an English word
 
 
@@ -161,7 +161,7 @@ def _read(label: str) -> Cause:
     return Cause(
         label=label,
         questions=tuple(entry.pop("questions", ())),
-        hints=tuple(entry.pop("hints", ())),
+        sayings=tuple(entry.pop("sayings", ())),
         sources=tuple(entry.pop("sources", ())),
         signs=tuple(Sign(**sign) for sign in entry.pop("signs", ())),
         tales=tuple(Tale(**tale | {"words": tuple(tale["words"])}) for tale in entry.pop("tales", ())),
