@@ -64,13 +64,11 @@ def test_the_first_guide(tmp_path: Path) -> None:
     assert (manifest.kept, manifest.splits["test"].num_rows) == (60, 18)
     summary = TrainingRun.read(run / "run.json")
     assert summary.best_validation_loss < summary.initial_validation_loss / 2
-    verdicts = {entry.metric: entry.verdict for entry in Evaluation.read(run / "evaluation.json").comparisons}
-    assert verdicts == {
-        "perplexity": "improved",
-        "bits_per_byte": "regressed",
-        "chrf": "improved",
-        "rouge_l": "improved",
-    }
+    evaluation = Evaluation.read(run / "evaluation.json")
+    verdicts = {entry.metric: entry.verdict for entry in evaluation.comparisons}
+    assert verdicts.pop("bits_per_byte") in ("inconclusive", "regressed")  # at the edge of chance, as the guide says
+    assert verdicts == {"perplexity": "improved", "chrf": "improved", "rouge_l": "improved"}
+    assert evaluation.verdict == "ready"
     report = (run / "report.md").read_text(encoding="utf-8")
     titles = ("FINE-TUNING PLAN", "PREPARED DATASET", "TRAINING RUN", "EVALUATION")
     assert [line[2:] for line in report.splitlines() if line.startswith("# ") and line[2:] in titles] == list(titles)
