@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from finetune_exe.data.encoding import OverlongLine
 from finetune_exe.data.faults import LINE_FAULTS
+from finetune_exe.data.python_literal import read_python
 from finetune_exe.data.raw import BadLine, RawRow, object_row
 
 MAX_DEPTH = 100
@@ -18,8 +18,6 @@ MAX_KEYS = 10_000
 """Objects and lists inside each other; deeper rows are no rows, and would break what works on them later."""
 MAX_JOINED = 40
 """Lines that one row with unescaped line ends may reach over."""
-MAX_PYTHON_CHARACTERS = 1 << 18
-"""Longest line that is tried as Python."""
 REJECTED_KEYS = {"source", "code", "message", "row"}
 """The keys of a line of `rejected.jsonl`."""
 
@@ -182,7 +180,7 @@ def _code_of_shape(text: str, fault: json.JSONDecodeError) -> str | None:
         return "comment_line"
     if fault.msg.startswith("Invalid \\") and not breaks_off(text):
         return "invalid_escape"
-    if re.match(r"[\[{]\s*'", start) and _is_python(start.rstrip().removesuffix(",")):
+    if re.match(r"[\[{]\s*'", start) and isinstance(read_python(start.rstrip().removesuffix(",")), dict | list):
         return "single_quotes"
     if fault.msg == "Extra data":
         rest = text[fault.pos :].strip()
@@ -240,15 +238,6 @@ def _are_rows(text: str) -> bool:
             return False
         text = text[end:].lstrip().removeprefix(",").lstrip()
     return True
-
-
-def _is_python(text: str) -> bool:
-    if len(text) > MAX_PYTHON_CHARACTERS:
-        return False
-    try:
-        return isinstance(ast.literal_eval(text), dict | list)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False
 
 
 def _where(what: str, fault: json.JSONDecodeError) -> str:

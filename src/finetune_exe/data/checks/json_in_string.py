@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.python_literal import read_python
 
 _ANSWER_KEYS = {
     "response",
@@ -178,11 +177,7 @@ def _parse_python(content: str) -> object:
             return None
     elif content[:1] not in "[({" or content[1:].lstrip()[:1] not in "'\"({[":
         return None
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.literal_eval(content)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
+    return read_python(content)
 
 
 CHECKS = (
