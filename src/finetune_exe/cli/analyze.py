@@ -24,7 +24,9 @@ from finetune_exe.domain.task import TaskSpec
 @click.command("analyze")
 @click.argument("task")
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
-@click.option("--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, or "embedded".')
+@click.option(
+    "--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, "embedded", or a family such as "qwen3".'
+)
 @hardware_options[0]
 @hardware_options[1]
 @hardware_options[2]
@@ -70,7 +72,10 @@ def command(
 ) -> None:
     """Recommend an approach to TASK, a sentence in your own words.
 
+    A model, hardware, a method, and limits of time and money may stand in the sentence or be given as options.
+
     \b
+    fine-tune analyze "fine-tune Llama 3 8B with QLoRA to answer support mails, on one RTX 4090"
     fine-tune analyze "classify bank questions by intent" --data banking.csv
     fine-tune analyze "answer support mails" --gpu "RTX 4090" --model Qwen/Qwen2.5-7B-Instruct
     fine-tune analyze "write docstrings" --data rows.jsonl --set schedule.epochs=2 -o my.yaml

@@ -26,6 +26,8 @@ class Task(Value):
     """What kind of task it is; it decides the metrics and the data needed."""
     evidence: tuple[str, ...] = ()
     """What in the description or the data decided the type."""
+    heard: tuple[str, ...] = ()
+    """Wishes for a model, hardware, a method or limits that were read in the description."""
 
 
 class BaseModelChoice(Value):

@@ -101,3 +101,5 @@ class TaskSpec(Document):
     """Most that the training may cost."""
     hours: float | None = Field(default=None, gt=0)
     """Longest that the training may take."""
+    heard: tuple[str, ...] = ()
+    """Which of these were read in the description, a phrase each, with the words they were read in."""

@@ -92,6 +92,24 @@ def find_gpu(name: str) -> GpuFacts:
     Raises:
         FineTuneError: H01, with the nearest names.
     """
+    facts = known_gpu(name)
+    if facts is not None:
+        return facts
+    known = {compact(facts.name): facts.name for facts in gpu_facts()}
+    near = ", ".join(
+        known[key] for key in difflib.get_close_matches("".join(_split(name).chip), known, n=3, cutoff=0.4)
+    )
+    raise FineTuneError(
+        "H01",
+        what=f"no GPU is known by the name {name!r}",
+        where="the name of the GPU",
+        why="its memory and speed are needed to plan for it",
+        fix=f"{f'did you mean {near}? Or say' if near else 'say'} its memory instead, as in --vram 24",
+    )
+
+
+def known_gpu(name: str) -> GpuFacts | None:
+    """Give the GPU that `find_gpu` would, or None."""
     wanted = _split(name)
     found = [facts for facts in gpu_facts() if _chip(facts) == wanted.chip]
     if not found and any(re.search(r"\d", word) for word in wanted.chip):
@@ -105,15 +123,7 @@ def find_gpu(name: str) -> GpuFacts:
             return found[0]
         other = re.sub(r" \d+GB$", "", found[0].name)
         return replace(found[0], name=f"{other} {wanted.memory_gib}GB", memory_gib=wanted.memory_gib)
-    known = {compact(facts.name): facts.name for facts in gpu_facts()}
-    near = ", ".join(known[key] for key in difflib.get_close_matches("".join(wanted.chip), known, n=3, cutoff=0.4))
-    raise FineTuneError(
-        "H01",
-        what=f"no GPU is known by the name {name!r}",
-        where="the name of the GPU",
-        why="its memory and speed are needed to plan for it",
-        fix=f"{f'did you mean {near}? Or say' if near else 'say'} its memory instead, as in --vram 24",
-    )
+    return None
 
 
 @cache

@@ -102,7 +102,7 @@ def find_model(name: str) -> ModelFacts:
     Raises:
         FineTuneError: M01, with the nearest names.
     """
-    facts = _by_key().get(_key(name))
+    facts = known_model(name)
     if facts is not None:
         return facts
     near = nearest_models(name)
@@ -118,6 +118,18 @@ def find_model(name: str) -> ModelFacts:
         if near
         else f"give a hub id, a GGUF file, or {hand}; to plan only, name a known model of its size",
     )
+
+
+def known_model(name: str) -> ModelFacts | None:
+    """Give the model that `find_model` would, or None."""
+    return _by_key().get(_key(name))
+
+
+def models_called(name: str) -> tuple[ModelFacts, ...]:
+    """List the models of a family, "Llama", or of one generation of it, "Qwen2.5"; none where nothing is called so."""
+    wanted = compact(name)
+    of_family = tuple(facts for facts in model_facts() if compact(facts.family) == wanted)
+    return of_family or tuple(facts for facts in model_facts() if compact(facts.series) == wanted)
 
 
 def nearest_models(name: str) -> tuple[ModelFacts, ...]:

@@ -24,7 +24,7 @@ from finetune_exe.planning.data_choice import choose_data
 from finetune_exe.planning.data_needs import data_needs
 from finetune_exe.planning.fit import fit_plan
 from finetune_exe.planning.hyperparameters import advise
-from finetune_exe.planning.model import describe_model
+from finetune_exe.planning.model import describe_model, is_family
 from finetune_exe.planning.notes import notes
 from finetune_exe.planning.options import method_options
 from finetune_exe.planning.packing import advise_packing
@@ -59,8 +59,11 @@ def analyze(
     task = classify_task(spec.description, profile)
     if task.type == "other":
         raise DeclinedTaskError(task)
-    candidates = () if spec.model else shortlist(spec, task=task.type, profile=profile, hardware=hardware)
-    model = describe_model(spec.model or candidates[0].reference)
+    task = task.model_copy(update={"heard": spec.heard})
+    candidates: tuple[Candidate, ...] = ()
+    if spec.model is None or is_family(spec.model):
+        candidates = shortlist(spec, task=task.type, profile=profile, hardware=hardware)
+    model = describe_model(next((candidate.reference for candidate in candidates), spec.model or ""))
     draft = _draft(spec, task, profile, model, hardware, candidates, wished={})
     fixed = {assignment.partition("=")[0] for assignment in settings}
     if settings:

@@ -10,11 +10,16 @@ from typing import Any
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
-from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model
+from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, known_model, models_called
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
 
 FetchConfig = Callable[[str], Mapping[str, Any] | None]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def is_family(reference: str) -> bool:
+    """Say whether a name stands for several models, as "llama" and "Qwen2.5" do, and for no folder here."""
+    return known_model(reference) is None and bool(models_called(reference)) and not Path(reference).exists()
 
 
 def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> BaseModelChoice:

@@ -30,7 +30,13 @@ _REPEATED = 0.05
 
 def notes(plan: Plan) -> tuple[str, ...]:
     """Say what the user should know, most important first: whether to fine-tune at all, then the data, then the run."""
-    return tuple(chain(_rather_not(plan), _about_data(plan), _about_run(plan)))
+    return tuple(chain(_heard(plan), _rather_not(plan), _about_data(plan), _about_run(plan)))
+
+
+def _heard(plan: Plan) -> Iterator[str]:
+    """Say which wishes were read in the description, since nobody gave them by themselves."""
+    if plan.task.heard:
+        yield f"Read in your words: {'; '.join(plan.task.heard)}. An option given by itself counts instead."
 
 
 def _rather_not(plan: Plan) -> Iterator[str]:

@@ -11,11 +11,13 @@ from finetune_exe.domain.plan import Candidate
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Hardware
 from finetune_exe.knowledge.licenses import license_facts
-from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, model_facts
+from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, model_facts, models_called
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import GIB, format_count, format_gib, format_parameters
 
 _LENGTH = 5
+_SAME_SIZE = 0.02
+"""Versions of one model differ by so much at most, over its weights."""
 _FEW_ROWS = 1000
 """Below so many rows the manners of a chat variant count for more than what the rows can teach (LIMA)."""
 _SOME_ROWS = 0.1
@@ -66,8 +68,11 @@ def shortlist(
     dimensions are verified are suggested, those made for code or reasoning alone for such tasks, and those without a
     chat template for plain text. Where nothing fits, the embedded model remains.
 
+    Of a family that is asked for only its own are suggested, whatever they were made for; where none of them fits, its
+    smallest.
+
     Args:
-        spec: What is asked for; `permissive_license` leaves out all other licences.
+        spec: What is asked for; `permissive_license` leaves out all other licences, `model` may name a family.
         task: The kind of task.
         profile: What the data show; None where none were given.
         hardware: The machine the run is planned for.
@@ -76,17 +81,27 @@ def shortlist(
         At least one candidate; the first is the chosen one, and only it.
     """
     need = _need(spec, task, profile, hardware)
-    suggested = [facts for facts in model_facts() if _may_suggest(facts, need)]
+    family = models_called(spec.model or "")
+    of_all = [facts for facts in model_facts() if _may_suggest(facts, need)]
+    suggested = [facts for facts in of_all if facts in family] or [*family] if family else of_all
     ranked = sorted(suggested, key=lambda facts: [point.cost for point in _points(facts, need)])
     of_series: dict[str, ModelFacts] = {}
     for facts in ranked:
         if _fits(facts, need):
-            of_series.setdefault(facts.series, facts)
-    listed = list(of_series.values())[:_LENGTH] or [find_model(EMBEDDED_MODEL)]
+            of_series.setdefault(facts.series, _newest(facts, [other for other in ranked if _fits(other, need)]))
+    remains = min(suggested, key=lambda facts: facts.num_parameters) if family else find_model(EMBEDDED_MODEL)
+    listed = list(of_series.values())[:_LENGTH] or [remains]
     if hardware.gpus:
         better = [facts for facts in ranked if not _fits(facts, need) and (facts.mmlu or 0) > (listed[0].mmlu or 0)]
         listed += sorted(better, key=lambda facts: facts.num_parameters)[:1]
     return tuple(_candidate(facts, need, chosen=facts is listed[0]) for facts in listed)
+
+
+def _newest(facts: ModelFacts, others: list[ModelFacts]) -> ModelFacts:
+    """Give the latest version of a model: of its series, and of about its size."""
+    versions = [other for other in others if other.series == facts.series
+                and abs(other.num_parameters / facts.num_parameters - 1) < _SAME_SIZE]  # fmt: skip
+    return max([facts, *versions], key=_year)
 
 
 def _need(spec: TaskSpec, task: TaskType, profile: DataProfile | None, hardware: Hardware) -> _Need:

@@ -43,7 +43,7 @@ def make_plan(
     """Look at the data, the model and the hardware, and decide everything.
 
     Args:
-        spec: What the user asked for.
+        spec: What the user asked for; wishes in its description count where nothing else says the same.
         hardware: What to plan for; None looks at this machine, or takes what `spec.gpu` names.
         settings: `path=value` wishes that override the advice.
         speed: A measured speed, better than any formula.
@@ -56,7 +56,10 @@ def make_plan(
             analysis raises.
     """
     from finetune_exe.planning.analyze import analyze
+    from finetune_exe.planning.wishes import FIELDS, hear
 
+    given = {FIELDS.get(assignment.partition("=")[0], "") for assignment in settings} | ({"gpu"} if hardware else set())
+    spec = hear(spec, given=given)
     profile = None
     if spec.data_paths:
         from finetune_exe.data.profile import profile_data

@@ -1,0 +1,161 @@
+"""Wishes in a description: what is to be worked with counts, what the task is only about does not."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.knowledge.gpus import find_gpu
+from finetune_exe.knowledge.models import find_model
+from finetune_exe.planning.model import is_family
+from finetune_exe.planning.notes import notes
+from finetune_exe.planning.wishes import hear, read_wishes
+from finetune_exe.workflow.plans import make_plan
+
+HERE = Path(__file__).parent
+
+WISHED = [
+    ("Fine-tune Llama 3 8B to answer tickets in our tone, 3,000 ticket/answer pairs, one RTX 4090",
+     {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "gpu": "RTX 4090 24GB"}),
+    ("Fine-tune Mistral 7B on my company's Slack history using QLoRA on a single 3090",
+     {"model": "mistralai/Mistral-7B-Instruct-v0.3", "method": "qlora", "gpu": "RTX 3090 24GB"}),
+    ("I want to finetune qwen2.5-7b for text-to-SQL on 8xH100 within a $200 budget",
+     {"model": "Qwen/Qwen2.5-7B-Instruct", "gpu": "8xH100 SXM 80GB", "budget_usd": 200.0}),
+    ("train a LoRA adapter for Llama-3.1-8B-Instruct that writes in my style, 24GB VRAM",
+     {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "lora", "gpu": "24"}),
+    ("fine tune gpt2 to write poems on cpu", {"model": "openai-community/gpt2", "gpu": "cpu"}),
+    ("Teach Phi-4 to grade essays without losing its general abilities; I have two A100 80GB",
+     {"model": "microsoft/phi-4", "gpu": "2xA100 SXM 80GB", "keep_abilities": True}),
+    ("Full fine-tuning of Llama 3.2 1B for medical QA on a T4",
+     {"model": "meta-llama/Llama-3.2-1B-Instruct", "method": "full", "gpu": "T4 16GB"}),
+    ("Adapt Gemma 2 9B to Polish legal summaries with LoRA, training in under 6 hours on 2 x L4",
+     {"model": "google/gemma-2-9b-it", "method": "lora", "hours": 6.0, "gpu": "2xL4 24GB"}),
+    ("use Qwen3 8B, classify toxic comments, free Colab", {"model": "Qwen/Qwen3-8B", "gpu": "T4 16GB"}),
+    ("Fine-tune Mistral for function calling", {"model": "Mistral"}),
+    ("make Llama 3.1 talk like a pirate on my MacBook Pro M3 Max",
+     {"model": "Llama 3.1", "gpu": "Apple M3 Max (40-core)"}),
+    ("Base model: mistralai/Mistral-7B-v0.3. Hardware: 4x RTX 3090. Summarise meetings.",
+     {"model": "mistralai/Mistral-7B-v0.3", "gpu": "4xRTX 3090 24GB"}),
+    ("Llama 3 8B LoRA for extraction of invoice fields",
+     {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "method": "lora"}),
+    ("Turn Qwen2.5-Coder-7B into a Verilog assistant; spend at most $50; only Apache-licensed models",
+     {"model": "Qwen/Qwen2.5-Coder-7B-Instruct", "budget_usd": 50.0, "permissive_license": True}),
+    ("Build a chatbot on a laptop without a GPU", {"gpu": "cpu"}),
+    ("I've got an RTX 4060 and 800 examples, want JSON extraction", {"gpu": "RTX 4060 8GB"}),
+    ("Continue pretraining Llama 3 70B on legal text with 64 H100s",
+     {"model": "meta-llama/Meta-Llama-3-70B-Instruct", "gpu": "64xH100 SXM 80GB"}),
+    ("Fine-tune a small model for sentiment on Colab, done in 90 minutes", {"gpu": "T4 16GB", "hours": 1.5}),
+    ("Distill answers of GPT-4 into Qwen2.5 1.5B", {"model": "Qwen/Qwen2.5-1.5B-Instruct"}),
+    ("SQL generation on a 16 GB GPU, a budget of $1,000, training budget 2 days, 2 days training budget",
+     {"gpu": "16", "budget_usd": 1000.0, "hours": 48.0}),
+]  # fmt: skip
+
+ONLY_THE_MATTER = [
+    "Classify reviews of the RTX 4090 as positive or negative",
+    "Answer questions about Llama 3 8B's licence",
+    "Summarise papers about LoRA and QLoRA",
+    "Fix answers generated with Llama 3 70B",
+    "Rank outputs from Mistral 7B",
+    "Summarise threads on Llama 3 8B's forum",
+    "Sort complaints with Mistral 7B outputs by topic",
+    "Reply to customers within 2 hours with empathy",
+    "Suggest products under $50",
+    "Extract boxes from a T4 form",
+    "Write German texts on A2 level",
+    "Translate GPU datasheets such as A100 and H100 into Japanese",
+    "Our assistant should be as good as Llama 3.1 70B",
+    "Beat Llama 3.1 70B at triage",
+    "Explain the difference between LoRA and full fine-tuning",
+    "Estimate repair costs below $500",
+    "Identify falcon species from descriptions",
+    "Classify llama and alpaca breeders' emails",
+    "Write product descriptions for graphics cards (RTX 4090, RTX 4080)",
+    "Predict whether a train arrives within 10 minutes",
+    "Detect text written by Mistral or Qwen",
+    "Answer questions on RTX 4090 drivers",
+    "Convert full training plans for marathon runners",
+    "Schedule training sessions of 2 hours for athletes",
+    "Translate between 7B and 8B dialects",
+]
+
+
+@pytest.mark.parametrize(("description", "wishes"), WISHED)
+def test_what_is_worked_with_is_a_wish(description: str, wishes: dict[str, object]) -> None:
+    heard = hear(TaskSpec(description=description))
+    fields = set(TaskSpec.model_fields) - {"description", "heard", "inputs", "schema_number"}
+    assert {
+        name: value for name in fields if (value := getattr(heard, name)) != getattr(TaskSpec(description="x"), name)
+    } == wishes
+    assert len(heard.heard) == len(wishes)
+
+
+@pytest.mark.parametrize("description", ONLY_THE_MATTER)
+def test_what_the_task_is_about_is_none(description: str) -> None:
+    assert list(read_wishes(description)) == []
+
+
+def test_tasks_that_name_no_model_and_no_hardware_have_no_wishes() -> None:
+    lines = [
+        line for name in ("user_tasks.txt", "user_tasks_unseen.txt") for line in (HERE / name).read_text().splitlines()
+    ]
+    heard = {line: [wish.words for wish in read_wishes(line)] for line in lines}
+    assert {line: words for line, words in heard.items() if words} == {
+        "chat: make Llama behave as a helpful assistant in Czech": ["Llama"]
+    }
+
+
+def test_every_known_name_is_heard_and_stands_for_itself() -> None:
+    for name in ("Qwen/Qwen2.5-7B-Instruct", "google/gemma-2-9b", "openai-community/gpt2-xl"):
+        (wish,) = read_wishes(f"Fine-tune {name} to rhyme")
+        assert (wish.field, find_model(str(wish.value))) == ("model", find_model(name))
+    for name in ("A100 40GB", "rtx 3080 ti", "MI300X", "NVIDIA H200", "L40S", "GTX 1080 Ti"):
+        (wish,) = read_wishes(f"Rhyme, on a {name}.")
+        assert (wish.field, find_gpu(str(wish.value)).name) == ("gpu", find_gpu(name).name)
+
+
+def test_two_different_ones_are_none_and_said() -> None:
+    spec = hear(TaskSpec(description="Fine-tune Llama 3 8B, fine-tune Mistral 7B, on a 4090"))
+    assert (spec.model, spec.gpu) == (None, "RTX 4090 24GB")
+    assert any("'Llama 3 8B' and 'Mistral 7B'" in said and "--model" in said for said in spec.heard)
+    same = hear(TaskSpec(description="Fine-tune Llama 3 8B for SQL. Use Llama-3-8B with LoRA."))
+    assert same.model == "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+def test_of_two_the_more_exact_one_is_taken() -> None:
+    spec = hear(TaskSpec(description="Fine-tune Llama to rhyme: use Llama 3 8B, an RTX 4090, 24 GB VRAM, with Q-LoRA"))
+    assert (spec.model, spec.gpu) == ("meta-llama/Meta-Llama-3-8B-Instruct", "RTX 4090 24GB")
+    assert spec.method == "qlora"
+
+
+def test_a_long_text_is_heard_at_its_beginning() -> None:
+    assert hear(TaskSpec(description="Fine-tune gpt2. " + "word " * 100_000)).model == "openai-community/gpt2"
+
+
+def test_an_option_counts_instead() -> None:
+    words = "Fine-tune Llama 3 8B with QLoRA on 8xH100"
+    spec = hear(TaskSpec(description=words, model="embedded", gpu="T4", method="lora"))
+    assert (spec.model, spec.gpu, spec.method, spec.heard) == ("embedded", "T4", "lora", ())
+    plan = make_plan(TaskSpec(description=words), settings=("model.reference=embedded", "method.kind=lora"))
+    assert (plan.model.reference, plan.method.kind, len(plan.hardware.gpus)) == ("embedded", "lora", 8)
+    assert len(plan.task.heard) == 1
+
+
+def test_the_plan_follows_the_words_and_says_so() -> None:
+    plan = make_plan(TaskSpec(description="Fine-tune Qwen2.5-7B on 2xA100 80GB to write SQL"))
+    assert (plan.model.reference, len(plan.hardware.gpus)) == ("Qwen/Qwen2.5-7B-Instruct", 2)
+    assert "'Qwen2.5-7B' as --model Qwen/Qwen2.5-7B-Instruct" in notes(plan)[0]
+    assert "'2xA100 80GB' as --gpu '2xA100 SXM 80GB'" in notes(plan)[0]
+
+
+@pytest.mark.parametrize("name", ["llama", "Mistral", "qwen3", "Gemma 2"])
+def test_a_family_stands_for_the_best_of_it_that_fits(name: str) -> None:
+    assert is_family(name)
+    large, small = (make_plan(TaskSpec(description="write SQL", model=name, gpu=gpu)).model for gpu in ("80", "12"))
+    assert (large.num_parameters or 0) > (small.num_parameters or 0) > 0
+    for model in (large, small):
+        facts = find_model(model.reference)
+        assert name.lower().split()[0].rstrip("3") in (facts.family, facts.series.lower())
+
+
+def test_a_name_of_one_model_or_of_nothing_is_no_family() -> None:
+    assert not any(map(is_family, ["gpt2", "mistral 7b", "embedded", "", "my-model"]))
