@@ -24,6 +24,7 @@ from finetune_exe.domain.task import TaskSpec
 @click.command("analyze")
 @click.argument("task")
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
+@click.option("--rows", "num_rows", type=click.IntRange(min=1), metavar="N", help="Rows that there will be, while there are no data.")  # fmt: skip
 @click.option(
     "--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, "embedded", or a family such as "qwen3".'
 )
@@ -51,6 +52,7 @@ from finetune_exe.domain.task import TaskSpec
 def command(
     task: str,
     data: tuple[str, ...],
+    num_rows: int | None,
     model: str | None,
     gpu: str | None,
     vram: float | None,
@@ -85,13 +87,15 @@ def command(
     from finetune_exe.workflow.plans import make_plan
     from finetune_exe.workflow.reports import show_plan
 
+    if data and num_rows:
+        raise click.UsageError("--rows is for plans without --data, whose rows are counted")
     path = output or (None if as_json else Path("plan.yaml"))
     if path is not None and path.exists() and not overwrite:
         raise output_exists(path)
     spec = TaskSpec(
         description=task, data_paths=data, model=model, method=method, preset=preset,
         gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,
-        permissive_license=permissive_license, budget_usd=budget_usd, hours=hours,
+        permissive_license=permissive_license, budget_usd=budget_usd, hours=hours, num_rows=num_rows,
     )  # fmt: skip
     try:
         plan = make_plan(spec, settings=settings, calibrate=calibrate, probe=probe)

@@ -28,6 +28,8 @@ class Task(Value):
     """What in the description or the data decided the type."""
     heard: tuple[str, ...] = ()
     """Wishes for a model, hardware, a method or limits that were read in the description."""
+    num_rows: int | None = Field(default=None, ge=1)
+    """Rows that there will be, where no data were given; None expects as many as are recommended."""
 
 
 class BaseModelChoice(Value):

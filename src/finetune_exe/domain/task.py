@@ -101,5 +101,7 @@ class TaskSpec(Document):
     """Most that the training may cost."""
     hours: float | None = Field(default=None, gt=0)
     """Longest that the training may take."""
+    num_rows: int | None = Field(default=None, ge=1)
+    """Rows that there will be; only without data."""
     heard: tuple[str, ...] = ()
     """Which of these were read in the description, a phrase each, with the words they were read in."""

@@ -57,17 +57,17 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     """Estimate the wall time of the whole run: loading, the rehearsal, training steps and validation between them.
 
     Args:
-        plan: The plan, with a profile of its data.
+        plan: The plan; without a profile of its data, for the rows it expects, of usual length.
         speed: Training tokens a second where they were measured; otherwise they are estimated.
 
     Returns:
-        Seconds, whose parts are loading, rehearsal, training, validation and saving; None where speed or data are
+        Seconds, whose parts are loading, rehearsal, training, validation and saving; None where the speed is
         unknown.
     """
     speed, workload = speed or estimate_speed(plan), plan_workload(plan)
-    if speed is None or workload is None or plan.profile is None:
+    if speed is None or workload is None:
         return None
-    sizes, row = split_sizes(plan, plan.profile), row_tokens(plan, plan.profile)
+    sizes, row = split_sizes(plan), row_tokens(plan)
     if plan.objective.kind == "dpo":
         row = Interval(low=2 * row.low, mid=2 * row.mid, high=2 * row.high)
     rows = sizes.train * plan.schedule.epochs

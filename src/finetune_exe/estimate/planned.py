@@ -64,7 +64,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         longest_tokens=longest.mid,
         shared_tokens=shared_tokens(plan),
         repeats_attention=bool(plan.hardware.gpus),
-        mean_tokens=row_tokens(plan, plan.profile).mid if plan.profile else longest.mid,
+        mean_tokens=row_tokens(plan).mid if plan.profile else longest.mid,
         padded_share=passes.padded_share if passes else _usual_padding(plan),
         accumulation=plan.batch.gradient_accumulation_steps,
         checkpointing="full" if plan.precision.gradient_checkpointing else "no",
@@ -146,8 +146,8 @@ def _validation_tokens(plan: Plan) -> float:
     """Fill a batch of the validation pass with as many rows as there are."""
     if plan.profile is None:
         return VALIDATION_TOKENS
-    rows = split_sizes(plan, plan.profile).validation
-    return min(VALIDATION_TOKENS, rows * row_tokens(plan, plan.profile).mid)
+    rows = split_sizes(plan).validation
+    return min(VALIDATION_TOKENS, rows * row_tokens(plan).mid)
 
 
 STATE_BYTES: dict[OptimizerName, float] = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "lion": 4.0}

@@ -68,7 +68,7 @@ def shared_tokens(plan: Plan) -> int:
     tokens, size = counted_tokens(plan), plan.batch.micro_batch_size
     if tokens is None or plan.profile is None or not plan.batch.packing:
         return 0
-    shared, mean = tokens.shared_beginning, row_tokens(plan, plan.profile).mid
+    shared, mean = tokens.shared_beginning, row_tokens(plan).mid
     return shared if is_worth_sharing((size - 1) * shared, size * mean, gpu=bool(plan.hardware.gpus)) else 0
 
 
@@ -90,22 +90,35 @@ def test_share(data: DataChoice, rows: int) -> float:
     return min(MOST_TESTED, wanted / max(1, rows))
 
 
-def split_sizes(plan: Plan, profile: DataProfile) -> SplitSizes:
-    """Share out the profiled rows as the plan says; those longer than it allows are no part of them."""
-    rows = profile.num_rows if plan.data.max_rows is None else min(profile.num_rows, plan.data.max_rows)
-    tokens = counted_tokens(plan)
-    if tokens is not None and profile.format != "completion":
+def expected_rows(plan: Plan) -> int:
+    """Count the rows of the plan: those there are, else those that are spoken of, else those that are recommended."""
+    rows = plan.profile.num_rows if plan.profile else plan.task.num_rows or plan.data_needs.recommended_samples
+    return rows if plan.data.max_rows is None else min(rows, plan.data.max_rows)
+
+
+def split_sizes(plan: Plan) -> SplitSizes:
+    """Share out the rows as the plan says; those longer than it allows are no part of them."""
+    rows, tokens = expected_rows(plan), counted_tokens(plan)
+    if tokens is not None and plan.profile is not None and plan.profile.format != "completion":
         rows = round(rows * len(_kept(tokens, plan.data.max_length)) / len(tokens.lengths))
     validation = 0 if plan.data.validation_paths else round(rows * plan.data.validation_fraction)
     test = round(rows * test_share(plan.data, rows))
     return SplitSizes(train=max(0, rows - validation - test), validation=validation, test=test)
 
 
-def row_tokens(plan: Plan, profile: DataProfile) -> Interval:
-    """Give the mean length of a row in tokens."""
-    tokens = counted_tokens(plan)
+def row_tokens(plan: Plan) -> Interval:
+    """Give the mean length of a row in tokens; without data, that of usual rows."""
+    tokens, profile, longest = counted_tokens(plan), plan.profile, plan.data.max_length
+    if profile is None:
+        is_short = plan.task.type in ("classification", "extraction")
+        usual = rule("usual_row_characters_of_labels" if is_short else "usual_row_characters")
+        return Interval(
+            low=tokens_of(usual["low"], longest=longest).low,
+            mid=tokens_of(usual["mid"], longest=longest).mid,
+            high=tokens_of(usual["high"], longest=longest).high,
+        )
     if tokens is None:
-        return tokens_of(profile.row_characters_mean, longest=plan.data.max_length)
+        return tokens_of(profile.row_characters_mean, longest=longest)
     kept = _kept(tokens, plan.data.max_length) or (plan.data.max_length,)
     middle = statistics.fmean(kept)
     spread = 2 * statistics.pstdev(kept) / math.sqrt(min(tokens.num_rows, profile.num_rows)) + SAMPLING_ERROR * middle
@@ -185,7 +198,7 @@ def arrange_passes(plan: Plan) -> Passes | None:
     if tokens is None or profile is None:
         return None
     kept = _kept(tokens, plan.data.max_length)
-    rows = min(MAX_ARRANGED, split_sizes(plan, profile).train)
+    rows = min(MAX_ARRANGED, split_sizes(plan).train)
     if not kept or not rows:
         return None
     lengths = [kept[int((index + 0.5) / rows * len(kept))] for index in range(rows)]

@@ -59,7 +59,7 @@ def analyze(
     task = classify_task(spec.description, profile)
     if task.type == "other":
         raise DeclinedTaskError(task)
-    task = task.model_copy(update={"heard": spec.heard})
+    task = task.model_copy(update={"heard": spec.heard, "num_rows": None if profile else spec.num_rows})
     candidates: tuple[Candidate, ...] = ()
     if spec.model is None or is_family(spec.model):
         candidates = shortlist(spec, task=task.type, profile=profile, hardware=hardware)

@@ -134,7 +134,7 @@ def _num_steps(plan: Plan) -> int | None:
 def _steps_of_epochs(plan: Plan) -> int | None:
     if plan.profile is None:
         return None
-    rows = split_sizes(plan, plan.profile).train * plan.schedule.epochs
+    rows = split_sizes(plan).train * plan.schedule.epochs
     return math.ceil(rows / (plan.batch.effective * plan.parallelism.num_gpus))
 
 

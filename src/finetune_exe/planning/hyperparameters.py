@@ -65,12 +65,13 @@ def advise(
         hardware: What it runs on.
         wished: Settings the user fixed, by dotted path; what depends on them follows.
     """
+    num_rows = profile.num_rows if profile else spec.num_rows
     preset = None if spec.preset == "auto" else find_preset(spec.preset)
     method = advise_method(spec, profile=profile, model=model)
     kind = chosen_kind(method)
-    epochs = _of_preset(preset, "epochs") or advise_epochs(profile)
+    epochs = _of_preset(preset, "epochs") or advise_epochs(num_rows)
     passes = _number(wished.get("schedule.epochs", epochs.value))
-    batch = _of_preset(preset, "batch_size") or advise_batch(profile, epochs=passes)
+    batch = _of_preset(preset, "batch_size") or advise_batch(num_rows, epochs=passes)
     rows = int(_number(batch.value))
     decisions = {
         "method.kind": method,

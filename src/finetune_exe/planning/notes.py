@@ -8,7 +8,7 @@ from itertools import chain
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskType
-from finetune_exe.estimate.rows import split_sizes
+from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import format_count, format_number
 
@@ -65,7 +65,12 @@ def _about_data(plan: Plan) -> Iterator[str]:
     """Say what the data lack."""
     profile, needs = plan.profile, plan.data_needs
     if profile is None:
-        yield "No data were given: row counts, lengths and duration are unknown until you add --data FILE."
+        rows, row = format_count(expected_rows(plan)), row_tokens(plan)
+        recommended, or_say = ("", "") if plan.task.num_rows else (", as many as are recommended,", ", or --rows N")
+        yield (
+            f"No data were given: duration and cost are for {rows} rows{recommended} as long as usual, about "
+            f"{row.mid:,.0f} tokens ({row.low:,.0f} to {row.high:,.0f}). Add --data FILE{or_say}."
+        )
         return
     yield from (f"{lack[0].upper()}{lack[1:]}." for lack in profile.missing)
     if needs.minimum_samples <= profile.num_rows < needs.recommended_samples:
@@ -77,7 +82,7 @@ def _about_data(plan: Plan) -> Iterator[str]:
         )
     if profile.duplicate_share >= _REPEATED:
         yield f"{profile.duplicate_share:.0%} of the rows say the same as an earlier one; they are dropped and counted."
-    sizes = split_sizes(plan, profile)
+    sizes = split_sizes(plan)
     if 0 < sizes.test < needs.test_samples:
         yield f"{format_count(sizes.test)} test rows show only large effects: {needs.test_reason}."
     if sizes.validation < _FEW_TO_CHOOSE_BY:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 
 from finetune_exe.domain.plan import Checkpoints, DataChoice, Optimizer
-from finetune_exe.domain.task import DataProfile
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.knowledge.presets import Preset
 from finetune_exe.knowledge.rules import rule
 
 
-def advise_epochs(profile: DataProfile | None) -> Decision:
+def advise_epochs(num_rows: int | None) -> Decision:
     """Choose the passes over the rows by how many rows there are."""
     known = rule("epochs")
     value, reason = known["usual"], "three passes; the best checkpoint is kept and the run stops early if it gets worse"
-    if profile is not None and profile.num_rows >= known["least_from_rows"]:
-        value, reason = known["least"], f"{profile.num_rows:,} rows teach enough in one pass"
-    elif profile is not None and profile.num_rows >= known["fewer_from_rows"]:
-        value, reason = known["fewer"], f"{profile.num_rows:,} rows need fewer passes than the customary three"
+    if num_rows is not None and num_rows >= known["least_from_rows"]:
+        value, reason = known["least"], f"{num_rows:,} rows teach enough in one pass"
+    elif num_rows is not None and num_rows >= known["fewer_from_rows"]:
+        value, reason = known["fewer"], f"{num_rows:,} rows need fewer passes than the customary three"
     return Decision(
         value=value,
         reason=reason,
@@ -29,15 +28,15 @@ def advise_epochs(profile: DataProfile | None) -> Decision:
     )
 
 
-def advise_batch(profile: DataProfile | None, *, epochs: float) -> Decision:
+def advise_batch(num_rows: int | None, *, epochs: float) -> Decision:
     """Choose the rows of one optimizer step: small enough for a few hundred steps, and for LoRA."""
     known = rule("batch")
-    if profile is None:
+    if num_rows is None:
         rows, reason = 8, "a small batch; how many rows there are is not known yet"
     else:
-        wanted = min(known["high"], max(known["low"], profile.num_rows * epochs / known["steps"]))
+        wanted = min(known["high"], max(known["low"], num_rows * epochs / known["steps"]))
         rows = 2 ** round(math.log2(wanted))
-        reason = f"{rows} rows a step make about {max(1, round(profile.num_rows * epochs / rows)):,} steps of the data"
+        reason = f"{rows} rows a step make about {max(1, round(num_rows * epochs / rows)):,} steps of the data"
     return Decision(
         value=rows,
         reason=reason,

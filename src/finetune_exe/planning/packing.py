@@ -62,7 +62,7 @@ def _saved_share(plan: Plan) -> float:
     """Give the share of the rows' tokens that packed rows need not compute, because they begin alike."""
     assert plan.profile is not None
     size = plan.batch.micro_batch_size
-    return (size - 1) / size * _shared(plan) / row_tokens(plan, plan.profile).mid
+    return (size - 1) / size * _shared(plan) / row_tokens(plan).mid
 
 
 def _reason(plan: Plan, passes: Passes) -> str:

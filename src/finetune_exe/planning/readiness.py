@@ -70,7 +70,7 @@ def _enough_rows(plan: Plan) -> Check:
     name, needed = "Enough rows", plan.data_needs.minimum_samples
     if plan.profile is None:
         return Check(name=name, passed=None, detail=f"at least {needed} are needed")
-    sizes = split_sizes(plan, plan.profile)
+    sizes = split_sizes(plan)
     rows = sizes.train + sizes.validation + sizes.test
     if rows < needed:
         return Check(
@@ -86,7 +86,7 @@ def _enough_test_rows(plan: Plan) -> Check:
         return Check(name=name, passed=None, detail="no data to split")
     if plan.data.test_paths:
         return Check(name=name, passed=None, detail=f"those of {', '.join(plan.data.test_paths)}, not counted yet")
-    rows = split_sizes(plan, plan.profile).test
+    rows = split_sizes(plan).test
     if rows == 0:
         return Check(name=name, passed=False, detail="no row is left to test on", fix="collect more rows")
     smallest = known["factor"] / math.sqrt(rows)
@@ -137,7 +137,7 @@ def _memory_fits(plan: Plan) -> Check:
 
 def _duration_bearable(plan: Plan) -> Check:
     name, duration = "Done within a day", plan.estimates.get("duration")
-    if duration is None:
+    if duration is None or (plan.profile is None and plan.task.num_rows is None):
         return Check(name=name, passed=None, detail="the duration cannot be estimated without data and dimensions")
     detail = f"about {format_duration(duration.value.mid)} expected"
     if duration.value.mid <= _DAY:

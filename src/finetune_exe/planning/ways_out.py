@@ -164,7 +164,8 @@ def _way(options: str, fit: Fit) -> WayOut:
 def _for_limit(plan: Plan, name: str, limit: float | None, option: str, reasons: list[str]) -> Iterator[WayOut]:
     """Say what a limit on time or money leaves room for, where even the low end of the estimate exceeds it."""
     estimate: Estimate | None = {"duration": plan.estimates.get("duration"), "cost": plan.estimates.get("cost")}[name]
-    if estimate is None or not limit or estimate.value.low <= limit:
+    rows_are_a_guess = plan.profile is None and plan.task.num_rows is None
+    if estimate is None or not limit or rows_are_a_guess or estimate.value.low <= limit:
         return
     shown = format_duration if name == "duration" else _dollars
     reasons.append(f"it takes {shown(estimate.value.low)} or more, and {shown(limit)} is given")

@@ -12,7 +12,7 @@ from finetune_exe.knowledge.gpus import known_gpu
 from finetune_exe.knowledge.models import known_model, models_called
 from finetune_exe.planning.model import is_family
 
-Value = str | float | bool
+Value = str | float | int | bool
 
 _WORD = re.compile(r"[A-Za-z0-9](?:[\w.+/-]*[A-Za-z0-9+])?|[^\w\s]")
 _LONGEST_NAME = 7
@@ -82,7 +82,7 @@ def hear(spec: TaskSpec, *, given: Collection[str] = ()) -> TaskSpec:
     found = {field: _sharpest(wishes) for field, wishes in found.items()}
     taken = [wishes[0] for wishes in found.values() if len({wish.value for wish in wishes}) == 1]
     heard = [f"'{wish.words}' as {_option(wish)}" for wish in taken]
-    heard += [f"nothing of {' and '.join(repr(w.words) for w in wishes)}, which exclude each other: say --{field}"
+    heard += [f"nothing of {' and '.join(repr(w.words) for w in wishes)}, which exclude each other: say {_flag(field)}"
               for field, wishes in found.items() if len({wish.value for wish in wishes}) > 1]  # fmt: skip
     return spec.model_copy(update={**{wish.field: wish.value for wish in taken}, "heard": tuple(heard)})
 
@@ -95,11 +95,15 @@ def _sharpest(wishes: list[Wish]) -> list[Wish]:
 
 
 def _option(wish: Wish) -> str:
-    name = f"--{wish.field.replace('_', '-')}"
+    name = _flag(wish.field)
     if wish.value is True:
         return name
     value = f"{wish.value:g}" if isinstance(wish.value, float) else wish.value
     return "--cpu" if value == "cpu" else f"{name} {value!r}" if " " in str(value) else f"{name} {value}"
+
+
+def _flag(field: str) -> str:
+    return f"--{field.removeprefix('num_').replace('_', '-')}"
 
 
 def read_wishes(description: str) -> Iterator[Wish]:
@@ -118,7 +122,7 @@ def read_wishes(description: str) -> Iterator[Wish]:
             yield Wish("gpu", f"{count}x{span.value}" if count > 1 else span.value, said)
     for field, value, pattern in _PHRASES:
         for match in pattern.finditer(description):
-            yield Wish(field, value(match), match[0].strip())
+            yield Wish(field, value(match), match[0].strip(" ,;:.("))
 
 
 class _Word(NamedTuple):
@@ -221,7 +225,10 @@ def _amount(match: re.Match[str]) -> float:
     said = match["number"].lower().replace(",", "")
     number = float(_NUMBERS.get(said, 1 if said in ("a", "an", "one") else said))
     unit = (match.groupdict().get("unit") or "").lower()
-    return number * (24 if unit.startswith("day") else 1 / 60 if unit.startswith("min") else 1)
+    return number * next((factor for name, factor in _UNITS.items() if unit.startswith(name)), 1.0)
+
+
+_UNITS = {"day": 24.0, "million": 1e6, "min": 1 / 60, "m": 1e6, "k": 1e3, "thousand": 1e3}
 
 
 def _method(match: re.Match[str]) -> str:
@@ -231,6 +238,12 @@ def _method(match: re.Match[str]) -> str:
 
 _NUMBER = rf"(?P<number>\d[\d,]*(?:\.\d+)?|an?|one|{'|'.join(_NUMBERS)})"
 _SPAN = rf"{_NUMBER}[ -]?(?P<unit>hours?|hrs?|h|minutes?|mins?|days?)\b"
+_COUNT = r"(?P<number>\d[\d,]*(?:\.\d+)?) ?(?P<unit>k|m|thousand|million)?"
+_THERE_ARE = (
+    r"(?:^|(?<!\d)[,;:.(] ?|\b(?:have|has|got|with|on|from|using|collected|there are|and) )"
+    r"(?:(?:about|around|roughly|only|some|my|our|these|the) |~ ?)*"
+)
+_ROWS = r"(?:rows|examples|samples|pairs|records|conversations|dialogu?e?s|demonstrations|instructions|annotations)"
 _MOST = r"(?:in|within|under|below|at most|less than|no more than|up to|max(?:imum)?(?: of)?)"
 _KIND = (
     r"(?P<method>q-?lora|lora|full(?:[- ]parameter)?(?= fine[- ]?tun)|full[- ]parameter(?= training)|"
@@ -249,6 +262,8 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
          r"\bcpu[- ]only\b|\b(?:without|no|don't have)(?: an?| any)? gpus?\b|\bon (?:a |my |the )?(?:cpu|processor)\b"),
         ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
+        ("num_rows", lambda match: int(_amount(match)),
+         rf"{_THERE_ARE}{_COUNT}(?: (?!test|valid|dev|eval)[\w/-]+){{0,3}}? {_ROWS}\b"),
         ("hours", _amount, rf"\b(?:{_TRAIN}|trained|finish(?:ed)?|done|ready) (?:it )?(?:in )?{_MOST} {_SPAN}"),
         ("hours", _amount, rf"\b{_SPAN} (?:of (?:training|compute)|(?:training )?budget)\b"),
         ("budget_usd", _amount,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.values import Decision, Interval
-from finetune_exe.estimate.rows import test_share
+from finetune_exe.estimate.rows import expected_rows, test_share
 from finetune_exe.report.boxes import progress_bar
 from finetune_exe.report.choices import explanation, method_table, model_table
 from finetune_exe.report.numbers import format_interval, format_setting
@@ -112,8 +112,9 @@ def _duration(plan: Plan) -> str:
     estimate, cost = plan.estimates.get("duration"), plan.estimates.get("cost")
     if estimate is not None:
         price = f", {format_interval(cost.value, 'usd')}" if cost is not None else ""
-        return format_interval(estimate.value, "seconds") + price
-    return "not known: no data given yet" if plan.profile is None else "not known: the model's dimensions are not"
+        rows = "" if plan.profile else f", for {format_count(expected_rows(plan))} rows of usual length"
+        return format_interval(estimate.value, "seconds") + price + rows
+    return "not known: the model's dimensions are not"
 
 
 def _status(plan: Plan) -> str:
@@ -126,7 +127,8 @@ def _analysis(plan: Plan) -> Table:
     model, needs = plan.model, plan.data_needs
     about = [f"{format_parameters(model.num_parameters)} parameters"] if model.num_parameters else []
     about += [f"licence {model.license}"] if model.license else []
-    given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else "none given yet"
+    spoken_of = f", {format_count(plan.task.num_rows)} spoken of" if plan.task.num_rows else ""
+    given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else f"none given yet{spoken_of}"
     size = (
         f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}, at least "
         f"{format_count(needs.minimum_samples)}; {given}; {needs.reason} ({needs.source})"

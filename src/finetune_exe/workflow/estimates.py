@@ -210,6 +210,7 @@ def show_configuration(configuration: Configuration) -> str:
         lines.append(f"{'':15}{speed.reason}")
     if configuration.duration:
         lines.append(f"{'duration:':15}{format_interval(configuration.duration.value, 'seconds')}")
+        lines.append(f"{'':15}{configuration.duration.reason}")
     if configuration.cost:
         cost = configuration.cost.value
         lines.append(f"{'cost:':15}${cost.mid:,.2f} (${cost.low:,.2f} to ${cost.high:,.2f})")

@@ -81,7 +81,26 @@ def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) 
     assert two.parts["training"] == pytest.approx(2 * one.parts["training"], rel=1e-3)
 
 
-def test_nothing_is_said_without_data_or_dimensions(plan_of: Callable[..., Plan]) -> None:
-    assert estimate_duration(plan_of().model_copy(update={"profile": None})) is None
+def test_nothing_is_said_without_dimensions(plan_of: Callable[..., Plan]) -> None:
     assert estimate_speed(plan_of("someone/unknown-model")) is None
     assert estimate_speed(plan_of(hardware=parse_hardware("24"))) is None
+
+
+def test_without_data_it_is_that_of_the_rows_there_will_be(plan_of: Callable[..., Plan]) -> None:
+    """Usual rows have 481 characters, at four a token; the plan's own have 900."""
+    plan = plan_of(schedule=Schedule(epochs=1.0)).model_copy(update={"profile": None})
+    measured = Estimate(
+        value=Interval(low=100, mid=100, high=100), unit="tokens_per_second", reason="probe", source="probe"
+    )
+
+    def trained(rows: int | None, kind: str = "generation") -> float:
+        task = plan.task.model_copy(update={"num_rows": rows, "type": kind})
+        duration = estimate_duration(plan.model_copy(update={"task": task}), speed=measured)
+        assert duration is not None
+        assert duration.value.high > 3 * duration.value.mid
+        return duration.parts["training"]
+
+    assert trained(1000) == pytest.approx(800 * 481 / 4 / 100, rel=1e-3)
+    assert trained(3000) == pytest.approx(3 * trained(1000), rel=1e-3)
+    assert trained(None) == pytest.approx(trained(plan.data_needs.recommended_samples), rel=1e-3)
+    assert trained(1000, "classification") == pytest.approx(800 * 119 / 4 / 100, rel=1e-3)

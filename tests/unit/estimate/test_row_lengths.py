@@ -34,7 +34,7 @@ def counted(plan: Plan, *, lengths: tuple[int, ...] = LENGTHS, share: float = 0.
 def test_counted_rows_replace_guesses(plan_of: Callable[..., Plan]) -> None:
     plan = counted(plan_of())
     assert plan.profile is not None
-    row = row_tokens(plan, plan.profile)
+    row = row_tokens(plan)
     assert row.mid == pytest.approx(np.mean(LENGTHS))
     assert row.high - row.low < 0.2 * row.mid
     assert learned_share(plan.profile, plan.profile.tokens).mid == 0.25
@@ -48,17 +48,17 @@ def test_counts_of_another_model_say_nothing(plan_of: Callable[..., Plan]) -> No
     plan = counted(plan_of())
     other = plan.model_copy(update={"model": plan.model.model_copy(update={"reference": "another"})})
     assert other.profile is not None
-    assert row_tokens(other, other.profile).mid == pytest.approx(225)
+    assert row_tokens(other).mid == pytest.approx(225)
     assert arrange_passes(other) is None
 
 
 def test_rows_that_are_too_long_are_no_part_of_the_splits(plan_of: Callable[..., Plan]) -> None:
     plan = counted(plan_of(data=DataChoice(max_length=120, max_rows=1000)))
     assert plan.profile is not None
-    sizes = split_sizes(plan, plan.profile)
+    sizes = split_sizes(plan)
     kept = sum(length <= 120 for length in LENGTHS) / len(LENGTHS)
     assert sizes.train + sizes.validation + sizes.test == pytest.approx(1000 * kept, abs=1)
-    assert row_tokens(plan, plan.profile).mid == pytest.approx(np.mean([n for n in LENGTHS if n <= 120]))
+    assert row_tokens(plan).mid == pytest.approx(np.mean([n for n in LENGTHS if n <= 120]))
 
 
 @pytest.mark.parametrize(("grouped", "packing"), [(True, False), (False, False), (False, True), (True, True)])
@@ -79,7 +79,7 @@ def test_passes_come_out_as_the_trainer_arranges_them(
     rng = np.random.default_rng(1)
     longest, padded, real = [], 0, 0
     for seed in range(20):
-        lengths = rng.choice(LENGTHS, size=split_sizes(plan, plan.profile).train).tolist()
+        lengths = rng.choice(LENGTHS, size=split_sizes(plan).train).tolist()
         blocks = [part for step in plan_epoch(lengths, batch, seed=seed, epoch=0) for part in step]
         held = [[lengths[index] for index in part] for part in blocks]
         sizes = [

@@ -35,7 +35,7 @@ def test_a_tenth_is_held_out_and_of_very_many_rows_no_more_than_are_of_use(
     rows: int, test: int, validation: int
 ) -> None:
     plan = make_plan(profile=make_profile(num_rows=rows))
-    sizes = split_sizes(plan, make_profile(num_rows=rows))
+    sizes = split_sizes(plan)
     assert (sizes.test, sizes.validation) == (test, validation)
     decision = plan.decisions["data.test_fraction"]
     difference = (1.959964 + 0.841621) / math.sqrt(test)  # normal quantiles at 97.5 % and 80 %

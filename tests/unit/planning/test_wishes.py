@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from finetune_exe.domain.task import TaskSpec
+from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.gpus import find_gpu
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.planning.model import is_family
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 
 WISHED = [
     ("Fine-tune Llama 3 8B to answer tickets in our tone, 3,000 ticket/answer pairs, one RTX 4090",
-     {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "gpu": "RTX 4090 24GB"}),
+     {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "gpu": "RTX 4090 24GB", "num_rows": 3000}),
     ("Fine-tune Mistral 7B on my company's Slack history using QLoRA on a single 3090",
      {"model": "mistralai/Mistral-7B-Instruct-v0.3", "method": "qlora", "gpu": "RTX 3090 24GB"}),
     ("I want to finetune qwen2.5-7b for text-to-SQL on 8xH100 within a $200 budget",
@@ -41,7 +42,7 @@ WISHED = [
     ("Turn Qwen2.5-Coder-7B into a Verilog assistant; spend at most $50; only Apache-licensed models",
      {"model": "Qwen/Qwen2.5-Coder-7B-Instruct", "budget_usd": 50.0, "permissive_license": True}),
     ("Build a chatbot on a laptop without a GPU", {"gpu": "cpu"}),
-    ("I've got an RTX 4060 and 800 examples, want JSON extraction", {"gpu": "RTX 4060 8GB"}),
+    ("I've got an RTX 4060 and 800 examples, want JSON extraction", {"gpu": "RTX 4060 8GB", "num_rows": 800}),
     ("Continue pretraining Llama 3 70B on legal text with 64 H100s",
      {"model": "meta-llama/Meta-Llama-3-70B-Instruct", "gpu": "64xH100 SXM 80GB"}),
     ("Fine-tune a small model for sentiment on Colab, done in 90 minutes", {"gpu": "T4 16GB", "hours": 1.5}),
@@ -76,6 +77,9 @@ ONLY_THE_MATTER = [
     "Convert full training plans for marathon runners",
     "Schedule training sessions of 2 hours for athletes",
     "Translate between 7B and 8B dialects",
+    "Write 50 question/answer pairs for each chapter",
+    "Answer in 3 examples, then stop",
+    "Score essays against 2,000 test samples",
 ]
 
 
@@ -100,7 +104,8 @@ def test_tasks_that_name_no_model_and_no_hardware_have_no_wishes() -> None:
     ]
     heard = {line: [wish.words for wish in read_wishes(line)] for line in lines}
     assert {line: words for line, words in heard.items() if words} == {
-        "chat: make Llama behave as a helpful assistant in Czech": ["Llama"]
+        "chat: make Llama behave as a helpful assistant in Czech": ["Llama"],
+        "qa: I have 3000 FAQ pairs and want a model that answers them": ["have 3000 FAQ pairs"],
     }
 
 
@@ -111,6 +116,14 @@ def test_every_known_name_is_heard_and_stands_for_itself() -> None:
     for name in ("A100 40GB", "rtx 3080 ti", "MI300X", "NVIDIA H200", "L40S", "GTX 1080 Ti"):
         (wish,) = read_wishes(f"Rhyme, on a {name}.")
         assert (wish.field, find_gpu(str(wish.value)).name) == ("gpu", find_gpu(name).name)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [("1.5k conversations", 1500), ("about 2 million rows", 2_000_000), ("12,500 labelled samples", 12_500)],
+)
+def test_a_number_of_rows_is_read_with_its_unit(words: str, rows: int) -> None:
+    assert hear(TaskSpec(description=f"Rhyme. We have {words}.")).num_rows == rows
 
 
 def test_two_different_ones_are_none_and_said() -> None:
@@ -159,3 +172,22 @@ def test_a_family_stands_for_the_best_of_it_that_fits(name: str) -> None:
 
 def test_a_name_of_one_model_or_of_nothing_is_no_family() -> None:
     assert not any(map(is_family, ["gpt2", "mistral 7b", "embedded", "", "my-model"]))
+
+
+def test_rows_that_will_be_decide_where_rows_that_are_would() -> None:
+    few, many, data = (
+        make_plan(TaskSpec(description="write poems", gpu="4090", num_rows=rows)) for rows in (200, 200_000, None)
+    )
+    assert few.schedule.epochs > many.schedule.epochs
+    assert few.batch.effective < many.batch.effective
+    assert few.estimates["duration"].value.mid < many.estimates["duration"].value.mid
+    assert (few.task.num_rows, data.task.num_rows) == (200, None)
+    assert "200 rows" in notes(few)[0]
+    assert "--rows N" in notes(data)[0]
+
+
+def test_a_limit_is_held_against_rows_that_were_named_and_not_against_a_guess() -> None:
+    assert make_plan(TaskSpec(description="write poems", gpu="T4", hours=0.001))
+    with pytest.raises(FineTuneError, match="is given") as refused:
+        make_plan(TaskSpec(description="write poems", gpu="T4", hours=0.001, num_rows=1_000_000))
+    assert refused.value.code == "C10"

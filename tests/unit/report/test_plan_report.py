@@ -133,7 +133,7 @@ def test_memory_is_called_ram_only_without_a_gpu() -> None:
 def test_what_cannot_be_estimated_is_said() -> None:
     report = written(sample.plan().model_copy(update={"estimates": {}, "profile": None}))
     assert field(report, "VRAM Required").startswith("not known")
-    assert field(report, "Est. Duration") == "not known: no data given yet"
+    assert field(report, "Est. Duration") == "not known: the model's dimensions are not"
     assert "none given yet" in report
 
 
