@@ -101,7 +101,8 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
         quantization: Transformers' description of how to quantise the weights; None keeps them.
 
     Raises:
-        FineTuneError: M03 where the weights or the configuration cannot be used, X01 for a missing package.
+        FineTuneError: M03 where weights are missing, or they or the configuration cannot be used; X01 for a missing
+            package.
     """
     require_training_packages()
     settle_libraries()
@@ -109,10 +110,10 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch_dtype(dtype), quantization_config=quantization,
             device_map=None if quantization is None else {"": device},
-            use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as fault:
         raise FineTuneError(
@@ -122,6 +123,15 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
             why=" ".join(str(fault).split())[:300],
             fix="check that the folder holds a whole causal language model of an architecture transformers knows",
         ) from fault
+    missing = found["missing_keys"]
+    if missing:
+        raise FineTuneError(
+            "M03",
+            what=f"the model lacks {len(missing)} of its tensors, {min(missing)} among them",
+            where=str(folder),
+            why="transformers would fill them with random numbers, and training would go on from those",
+            fix="download the whole model again; an adapter or a part of a model is no base",
+        )
     return model if quantization is not None else model.to(device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,7 @@ def _checked(folder: Path) -> Path:
         ("config.json", (folder / "config.json").is_file()),
         ("*.safetensors", any(folder.glob("*.safetensors"))),
     ) if not found]  # fmt: skip
+    missing += _missing_shards(folder)
     if not missing:
         for file in sorted(folder.glob("*.safetensors")):
             check_header(file)
@@ -130,13 +132,25 @@ def _checked(folder: Path) -> Path:
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED or path.name == ".metadata")
     raise FineTuneError(
         "M03",
-        what=f"the model folder lacks {' and '.join(missing)}",
+        what=f"the model folder lacks {' and '.join(missing[:3])}" + (" and more" if len(missing) > 3 else ""),
         where=str(folder),
         why="pickled weights (" + ", ".join(pickled[:3]) + ") are never opened: they can run code"
         if pickled
         else "a model is its configuration and its weights together",
         fix="download the whole model again, with its safetensors weights",
     )
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """List the files that the index of a model in several names and that are not there, as after half a download."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return []
+    try:
+        named = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return [f"a readable {index.name}"]
+    return sorted(name for name in named if not (folder / name).is_file())
 
 
 def _pickled(file: Path) -> FineTuneError:

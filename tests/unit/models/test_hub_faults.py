@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.tiny import write_model
+from tests.unit.models.test_locate import in_shards
 
 from finetune_exe.errors import USAGE
 
@@ -142,3 +143,16 @@ def test_half_a_download_is_no_model_and_the_rest_is_fetched_later(hub: Hub, fil
     assert done.returncode == 0, done.stderr
     weights = Path(done.stdout.strip()) / "model.safetensors"
     assert weights.read_bytes() == (files / "model.safetensors").read_bytes()
+
+
+def test_a_model_in_several_files_is_no_model_until_the_last_is_there(hub: Hub, tmp_path: Path) -> None:
+    in_shards(write_model(tmp_path / "m"))
+    hub.files = {file.name: file.read_bytes() for file in (tmp_path / "m").iterdir()}
+    whole = fetch(tmp_path / "hub", hub.address)
+    assert whole.returncode == 0, whole.stderr
+    lost = sorted(Path(whole.stdout.strip()).glob("*.safetensors"))[1]
+    lost.unlink()
+    assert fetch(tmp_path / "hub", "http://127.0.0.1:9", HF_HUB_OFFLINE="1").returncode == USAGE
+    again = fetch(tmp_path / "hub", hub.address)
+    assert (again.returncode, again.stdout) == (0, whole.stdout), again.stderr
+    assert lost.is_file()
