@@ -459,6 +459,12 @@ class Plan(Document):
         passes = self.batch.gradient_accumulation_steps * self.parallelism.num_gpus
         return self.batch.model_copy(update={"gradient_accumulation_steps": passes})
 
+    @property
+    def can_be_cut_up(self) -> bool:
+        """Whether processes that each hold a part of the model learn just what one learns that holds it whole."""
+        whole = isinstance(self.method, Lora) or (isinstance(self.method, Full) and self.method.masters == "float32")
+        return whole and self.optimizer.kind == "adamw"
+
     def undefended(self) -> list[tuple[str, Leaf]]:
         """List the settings that differ from their default and have no decision."""
         return [(path, value) for path, value, default in self.settings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, Prefix, Prompt, Qlora
+from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, Prefix, Qlora
 from finetune_exe.domain.values import Decision, Interval, Leaf
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
@@ -18,8 +18,8 @@ SHORTEST_CUT = 512
 _ROWS_OF_UNKNOWN = 4
 _SOURCE = "the memory and speed estimates"
 _VARIED = (
-    "method.kind", "batch.micro_batch_size", "batch.gradient_accumulation_steps", "precision.gradient_checkpointing",
-    "optimizer.kind", "parallelism.kind", "parallelism.num_gpus",
+    "method.kind", "method.masters", "batch.micro_batch_size", "batch.gradient_accumulation_steps",
+    "precision.gradient_checkpointing", "optimizer.kind", "parallelism.kind", "parallelism.num_gpus",
 )  # fmt: skip
 
 
@@ -124,19 +124,21 @@ def _forms(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
     for method in _methods(plan, fixed):
         for optimizer in _optimizers(method, fixed):
             for parallelism in _parallelisms(method, fixed):
-                for checkpointing in _checkpointings(method, fixed):
-                    yield from _passes(
-                        method.model_copy(
-                            update={
-                                "optimizer": optimizer,
-                                "parallelism": parallelism,
-                                "precision": method.precision.model_copy(
-                                    update={"gradient_checkpointing": checkpointing}
-                                ),
-                            }
-                        ),
-                        fixed,
-                    )
+                spread = method.model_copy(update={"optimizer": optimizer, "parallelism": parallelism})
+                if parallelism.kind == "fsdp":
+                    spread = _cut_up(spread, fixed)
+                    if not spread.can_be_cut_up and "parallelism.kind" not in fixed:
+                        continue
+                for checkpointing in _checkpointings(spread, fixed):
+                    precision = spread.precision.model_copy(update={"gradient_checkpointing": checkpointing})
+                    yield from _passes(spread.model_copy(update={"precision": precision}), fixed)
+
+
+def _cut_up(plan: Plan, fixed: Collection[str]) -> Plan:
+    """Keep in float32 what is cut up among processes, where the plan may say so."""
+    if not isinstance(plan.method, Full) or "method.masters" in fixed:
+        return plan
+    return plan.model_copy(update={"method": Full(masters="float32")})
 
 
 def _methods(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
@@ -157,8 +159,7 @@ def _parallelisms(plan: Plan, fixed: Collection[str]) -> Iterator[Parallelism]:
         yield plan.parallelism
         return
     yield Parallelism(kind="ddp", num_gpus=count)
-    if not isinstance(plan.method, Qlora | Prefix | Prompt):
-        yield Parallelism(kind="fsdp", num_gpus=count)
+    yield Parallelism(kind="fsdp", num_gpus=count)
 
 
 def _checkpointings(plan: Plan, fixed: Collection[str]) -> tuple[bool, ...]:
@@ -215,7 +216,7 @@ def _pace(plan: Plan) -> float | None:
 
 def _apart(plan: Plan) -> dict[str, Leaf]:
     values = {path: value for path, value, _ in plan.settings()}
-    return {path: values[path] for path in (*_VARIED, "data.max_length")}
+    return {path: values[path] for path in (*_VARIED, "data.max_length") if path in values}
 
 
 def _reasoned(chosen: Plan, asked: Plan, fixed: Collection[str]) -> Plan:
@@ -231,6 +232,11 @@ def _reasoned(chosen: Plan, asked: Plan, fixed: Collection[str]) -> Plan:
         plan = _decided(plan, "optimizer.kind", Decision(
             value=plan.optimizer.kind, reason=f"with states in float32 nothing as fast fits in {usable}",
             source=states.source, confidence="medium", alternatives=("adamw: exact states, with more memory",),
+        ))  # fmt: skip
+    if isinstance(plan.method, Full) and plan.method != asked.method:
+        plan = _decided(plan, "method.masters", Decision(
+            value=plan.method.masters, reason="weights that are cut up among processes are kept in float32",
+            source=rule("masters").source, confidence="high",
         ))  # fmt: skip
     if plan.data.max_length != asked.data.max_length:
         plan = _decided(plan, "data.max_length", Decision(

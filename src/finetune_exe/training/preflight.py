@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Full, Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.load import pick_device, require_training_packages
 from finetune_exe.models.ranks import current_ranks
@@ -39,13 +39,15 @@ def check_trainable(plan: Plan) -> None:
             fix=f"fine-tune train PLAN --launch torchrun --processes {wanted}; for one device: "
             "--set parallelism.kind=none --set parallelism.num_gpus=1",
         )
-    if plan.parallelism.kind == "fsdp" and (plan.method.kind not in ("full", "lora") or plan.optimizer.kind != "adamw"):
+    if plan.parallelism.kind == "fsdp" and not plan.can_be_cut_up:
+        masters = f" and masters in {plan.method.masters}" if isinstance(plan.method, Full) else ""
         raise FineTuneError(
             "T02",
-            what=f"{plan.method.kind} with {plan.optimizer.kind} cannot be cut up among processes",
-            where="parallelism.kind, method.kind and optimizer.kind in the plan",
-            why="only full training and LoRA with AdamW's float32 states are known to stay exact when cut up",
-            fix="--set parallelism.kind=ddp; or --set method.kind=lora --set optimizer.kind=adamw",
+            what=f"{plan.method.kind} with {plan.optimizer.kind}{masters} cannot be cut up among processes",
+            where="parallelism.kind, method and optimizer.kind in the plan",
+            why="only LoRA, and full training of float32 weights, stay exact when cut up, with AdamW's float32 states",
+            fix="--set parallelism.kind=ddp; or --set optimizer.kind=adamw with "
+            + ("--set method.masters=float32" if masters else "--set method.kind=lora"),
         )
     if plan.method.kind == "prefix" and plan.precision.gradient_checkpointing:
         raise FineTuneError(

@@ -79,3 +79,14 @@ def test_a_model_too_large_for_one_gpu_is_cut_up_among_eight() -> None:
     plan = planned(parse_hardware("8xH100"), "meta-llama/Llama-3.1-70B", method="lora")
     assert plan.parallelism.kind == "fsdp"
     assert {entry.verdict for entry in plan.considered} >= {"chosen", "too large"}
+
+
+@pytest.mark.parametrize(("method", "model"), [("lora", "meta-llama/Llama-3.1-70B"), ("full", LLAMA_8B)])
+def test_only_what_the_trainer_can_cut_up_is_planned_so(method: str, model: str) -> None:
+    """Weights in bfloat16 with the rest beside them, and states in 8 bit, stay whole in each process."""
+    plan = planned(gpu(40, count=8), model, method=method)
+    assert plan.parallelism.kind == "fsdp"
+    assert plan.can_be_cut_up
+    if method == "full":
+        assert plan.decisions["method.masters"].value == "float32"
+        assert "cut up" in plan.decisions["method.masters"].reason

@@ -9,8 +9,11 @@ import pytest
 from tests.unit.training.conftest import MakePlan
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.ranks import Ranks
 from finetune_exe.prepared.store import PreparedFolder
+from finetune_exe.training import preflight
 from finetune_exe.training.loop import train
+from finetune_exe.training.preflight import check_trainable
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,23 @@ def test_settings_that_would_not_be_in_force_are_refused(
     if settings[0].startswith("parallelism"):
         way = "--set parallelism.kind=fsdp" if "deepspeed" in named else "--launch torchrun --processes"
         assert way in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("settings", "way"),
+    [
+        (("method.kind=full", "method.masters=split", "precision.base_dtype=bfloat16"), "method.masters=float32"),
+        (("optimizer.kind=adamw_8bit",), "optimizer.kind=adamw"),
+        (("method.kind=qlora",), "method.kind=lora"),
+    ],
+)
+def test_what_would_not_stay_exact_is_not_cut_up(
+    settings: tuple[str, ...], way: str, make: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "current_ranks", lambda: Ranks(count=2))
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\]: .* cannot be cut up") as caught:
+        check_trainable(make("parallelism.kind=fsdp", "parallelism.num_gpus=2", *settings))
+    assert way in caught.value.fix
 
 
 @pytest.mark.parametrize("setting", ["method.kind=qlora", "optimizer.kind=adamw_8bit"])
