@@ -29,7 +29,7 @@ from finetune_exe.prepared.reading import read_by_calls
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
-from finetune_exe.training.checkpoints import Checkpoints, fault_of
+from finetune_exe.training.checkpoints import MANIFEST, Checkpoints, fault_of
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
 from finetune_exe.training.looks import Looks, prepare_looks
 from finetune_exe.training.memory import start_measuring
@@ -100,7 +100,7 @@ class Course:
         """Count a step that was made, and say where its loss is out of the ordinary."""
         usual = usual_loss(self.tally.recent_losses, initial=self.tally.initial_loss)
         self.tally.add(step)
-        self.tally.empty_passes += len(self.guards.passes(micro_batches)) - len(attempt.rows)
+        self.tally.empty_passes += attempt.num_empty
         self.emit(step)
         judge_pairs(self.setup, "train", step.step, self.emit, seconds=self.seconds())
         if usual is not None and is_spike(step.loss, usual):
@@ -120,7 +120,7 @@ class Course:
         if self.setup.ranks.any(fault_of(path) is not None):
             return None
         restore_state(self.setup, path / FOLDER)
-        self.tally.go_back(step)
+        self.tally.go_back(CheckpointManifest.read(path / MANIFEST).progress)
         return step
 
     def skip(self, step: int, micro_batches: Step, attempt: Attempt) -> None:
@@ -131,7 +131,7 @@ class Course:
         """
         if attempt.learned is None:
             reason, rows = "no token of it is to be learned", self.guards.name(micro_batches)
-            self.tally.empty_passes += len(self.guards.passes(micro_batches))
+            self.tally.empty_passes += attempt.num_empty
         else:
             loss, norm = attempt.learned
             reason, rows = f"the loss is {loss} and the gradient norm {norm}", self.guards.suspects(micro_batches)
@@ -167,18 +167,23 @@ class Course:
         self.emit(Evaluated(seconds=self.seconds(), step=step, epoch=point.epoch,
                             validation_loss=loss, best=best))  # fmt: skip
 
-    def save_due(self, step: int, *, evaluated: bool) -> bool:
+    def save_due(self, step: int, *, evaluated: bool, last: bool) -> bool:
         """Say whether a checkpoint is to be written after a step.
 
         After an evaluation it is, unless it is neither the best nor the last and checkpoints have taken too much time.
         Between evaluations it is when the plan says so and the time for it is there.
+
+        Args:
+            step: The step that was made.
+            evaluated: Whether it was evaluated.
+            last: Whether the run ends with it, now or for good.
         """
         if step in self.checkpoints.steps:
             return False
         spent = self.checkpoints.save_seconds
         costly = bool(spent) and spent[-1] > QUICK_SECONDS and sum(spent) > SHARE_OF_TIME * self.seconds()
         if evaluated:
-            return not costly or step in (self.tally.best_step, self.num_steps)
+            return last or not costly or step == self.tally.best_step
         settings, (saved_step, saved_time) = self.plan.checkpoints, self.saved
         steps, minutes = settings.save_every_steps, settings.save_every_minutes
         by_steps = steps is not None and step - saved_step >= steps
@@ -300,6 +305,7 @@ def _take_up(course: Course, resumption: Resumption, run: Path) -> None:
     progress = manifest.progress
     tally = course.tally = Tally.of(progress, patience=course.tally.patience)
     course.started -= progress.total_seconds
+    course.saved = manifest.step, course.clock()
     course.guards.micro_batch_size = min(course.guards.micro_batch_size, manifest.cursor.micro_batch_size)
     tally.resumed += 1
     tally.lost_seconds += resumption.lost_seconds

@@ -28,7 +28,9 @@ class Attempt(NamedTuple):
     """What came of a step before the optimizer moves."""
 
     rows: tuple[Rows, ...]
-    """Micro-batches with something to learn."""
+    """This process's micro-batches with something to learn."""
+    num_empty: int
+    """Micro-batches of all processes without."""
     learned: Learned | None
     """None where no token was to be learned."""
 
@@ -64,13 +66,13 @@ class Guards:
         """
         random = random_state(self.setup.device)
         while True:
-            mine = self.setup.ranks.share(micro_batches)
-            rows = tuple(self.load(part) for part in self.passes(mine))
-            rows = tuple(batch for batch in rows if batch.num_learned)
-            if not self.setup.ranks.any(bool(rows)):
-                return Attempt(rows, None)
+            passes = [self.load(part) for part in self.passes(self.setup.ranks.share(micro_batches))]
+            rows = tuple(batch for batch in passes if batch.num_learned)
+            num_learning, num_empty = map(round, self.setup.ranks.totals(len(rows), len(passes) - len(rows)))
+            if not num_learning:
+                return Attempt(rows, num_empty, None)
             try:
-                return Attempt(rows, learn(self.setup, rows, max_norm=max_norm))
+                return Attempt(rows, num_empty, learn(self.setup, rows, max_norm=max_norm))
             except (MemoryError, RuntimeError) as fault:
                 if not is_out_of_memory(fault):
                     raise

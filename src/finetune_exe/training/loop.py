@@ -70,11 +70,12 @@ def train(
 
         asked = ranks.agree(asked_to_stop())
         out_of_time = ranks.any(max_seconds is not None and clock() - begun > max_seconds)
-        due = step % course.every == 0 or step == num_steps or out_of_time
+        last = step == num_steps or out_of_time
+        due = step % course.every == 0 or last
         evaluated = not (due and asked)
         if due and evaluated:
             course.evaluate(step)
-        if course.save_due(step, evaluated=due and evaluated):
+        if course.save_due(step, evaluated=due and evaluated, last=last):
             course.save(step, evaluated=evaluated)
         asked = asked or ranks.agree(asked_to_stop())
         if asked:

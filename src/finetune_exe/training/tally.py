@@ -66,15 +66,14 @@ class Tally:
         self.skipped_steps += 1
         self.skipped_in_a_row += harmful
 
-    def go_back(self, to: int) -> None:
+    def go_back(self, to: Progress) -> None:
         """Count the steps since a checkpoint as not made, for the weights are as they were then."""
-        undone = self.steps - to
         self.returns += 1
-        self.skipped_steps += undone
-        self.recent_losses = self.recent_losses[:-undone] or self.recent_losses[:1]
+        self.skipped_steps = to.skipped_steps + self.steps - to.steps
+        self.recent_losses = list(to.recent_losses)
         self.remarks.append(
-            f"step {self.steps}: the loss rose to {self.last_loss:.3f}; the weights went back to those of step {to}, "
-            "and the rows of the steps since are left out"
+            f"step {self.steps}: the loss rose to {self.last_loss:.3f}; the weights went back to those of step "
+            f"{to.steps}, and the rows of the steps since are left out"
         )
 
     def judge(self, point: EvaluationPoint) -> bool:
@@ -87,9 +86,12 @@ class Tally:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last `patience` evaluations brought nothing better."""
+        """Whether the last `patience` evaluations brought nothing better.
+
+        Where the checkpoint of the best one was lost, the next evaluation is the best so far.
+        """
         since = sum(point.step > self.best_step for point in self.points)
-        return self.patience is not None and since >= self.patience
+        return self.patience is not None and bool(self.best_step) and since >= self.patience
 
     def progress(self, *, total_seconds: float, device: str) -> Progress:
         """Write the sums down for a checkpoint."""

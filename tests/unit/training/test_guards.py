@@ -283,6 +283,26 @@ def test_a_spike_sends_the_weights_back_and_leaves_its_rows_out_where_that_is_wa
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_steps_undone_by_two_spikes_in_turn_are_counted_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After steps 13 and 15 the run goes back to step 11: the rows of four steps are left out, not those of six."""
+    calls = 0
+
+    def spiking(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        nonlocal calls
+        calls += 1
+        found = learn(setup, rows, max_norm=max_norm)
+        return Learned(10 * found.loss, found.gradient_norm) if calls in (13, 15) else found
+
+    monkeypatch.setattr(guards, "learn", spiking)
+    summary, events = start("run", "schedule.max_steps=16", "optimizer.learning_rate=1e-3",
+                            "checkpoints.evaluations_per_epoch=0.01", "checkpoints.save_every_steps=11",
+                            "checkpoints.go_back_on_spike=true")  # fmt: skip
+    spikes = [event for event in events if isinstance(event, LossSpiked)]
+    assert [(spike.step, spike.back_to) for spike in spikes] == [(13, 11), (15, 11)]
+    assert spikes[0].usual == spikes[1].usual, "what was usual when the checkpoint was written is so again"
+    assert summary.skipped_steps == 4
+
+
 def test_a_spike_before_the_first_checkpoint_is_only_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 

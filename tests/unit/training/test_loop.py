@@ -22,6 +22,7 @@ from finetune_exe.models.load import choose_attention
 from finetune_exe.models.methods import METHODS, training_method
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training import course
+from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.loop import train
 from finetune_exe.training.setup import set_up
 
@@ -158,6 +159,23 @@ def test_a_run_out_of_time_ends_in_good_order(make: MakePlan, data: PreparedFold
     assert summary.num_steps == 1 < summary.planned_steps
     assert (tmp_path / summary.checkpoint).is_dir()
     assert isinstance(events[-1], RunFinished)
+
+
+def test_a_run_out_of_time_keeps_what_it_came_to_even_where_checkpoints_take_long(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on from its last step, which is not its best one."""
+    monkeypatch.setattr(course, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(course, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr(course.Course, "validation_loss", lambda self: 1.0 + self.tally.steps)
+    minutes = iter(range(10_000))
+    plan = make("checkpoints.evaluations_per_epoch=4", "batch.micro_batch_size=8", "batch.gradient_accumulation_steps=1",
+                "checkpoints.early_stopping_patience=null")  # fmt: skip
+    summary = train(plan, data, base=base, run=tmp_path / "run", emit=lambda _: None, max_seconds=30, rehearse=False,
+                    clock=lambda: float(next(minutes)))  # fmt: skip
+    assert summary.stop_reason == "out_of_time"
+    assert summary.best_step < summary.num_steps < summary.planned_steps
+    assert find_checkpoints(tmp_path / "run").whole[0].manifest.step == summary.num_steps
 
 
 def test_numbers_that_are_not_finite_name_the_rows(

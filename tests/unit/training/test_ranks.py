@@ -23,6 +23,7 @@ from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.models.rank_watch import RankWatch
 from finetune_exe.models.ranks import ALONE, Ranks, find_place, free_port
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
+from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.loop import train
 from finetune_exe.training.resume import find_resumption
 
@@ -98,6 +99,8 @@ def test_processes_learn_together_what_one_learns_alone(
         assert result == found[0], "all processes have the same sums"
     one, many = weights(tmp_path / "alone", summary.checkpoint), weights(tmp_path / "together", found[0]["checkpoint"])
     assert (one - many).norm() <= 1e-5 * one.norm()
+    for run in ("alone", "together"):
+        assert find_checkpoints(tmp_path / run).whole[0].manifest.progress.empty_passes == 0
 
 
 @pytest.mark.parametrize(("kind", "method"), [("ddp", "lora"), ("fsdp", "full")])

@@ -243,6 +243,29 @@ def test_the_best_checkpoint_is_replaced_where_it_cannot_be_trusted(copy: Run) -
     assert any(f"step-{progress.best_step}" in remark for remark in summary.remarks)
 
 
+def test_without_any_evaluated_checkpoint_left_the_next_evaluation_is_the_best(new: NewRun) -> None:
+    """And the run is not stale, though more evaluations than its patience lie behind it."""
+    run = new("run", "checkpoints.save_every_steps=1", "checkpoints.early_stopping_patience=1")
+    run.stop(4)
+    newest, *others = find_checkpoints(run.folder).whole
+    assert newest.manifest.step not in {point.step for point in newest.manifest.progress.points}
+    for other in others:
+        flip_a_bit(other.path / "state/trained.safetensors")
+    summary = run.start()
+    assert summary.best_step > 4
+    assert fault_of(run.folder / summary.checkpoint) is None
+
+
+def test_a_resumed_run_counts_the_steps_to_its_next_checkpoint_from_the_one_it_took_up(new: NewRun) -> None:
+    settings = ("checkpoints.save_every_steps=4", "checkpoints.evaluations_per_epoch=0.01")
+    whole, broken = new("whole", *settings), new("broken", *settings)
+    whole.start()
+    broken.stop(5)
+    broken.start()
+    saved = [[event.step for event in run.events if isinstance(event, CheckpointSaved)] for run in (whole, broken)]
+    assert saved == [[4, 8, 9], [4, 5, 9]]
+
+
 def test_every_change_of_a_setting_is_listed_and_only_harmless_ones_may_be_allowed(copy: Run, make: MakePlan) -> None:
     manifest = find_checkpoints(copy.folder).whole[0].manifest
     now = make(*COMMON, "optimizer.learning_rate=3e-3", "seed=5", "evaluation.num_samples=1",
