@@ -418,7 +418,7 @@ class Plan(Document):
     parallelism: Parallelism = Parallelism()
     checkpoints: Checkpoints = Checkpoints()
     evaluation: EvaluationChoice = EvaluationChoice()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
     """Start of the random numbers: split, order of batches, first adapter weights, dropout."""
     hardware: Hardware
     shortlist: tuple[Candidate, ...] = ()

@@ -25,7 +25,8 @@ class Margins(NamedTuple):
 class PreferenceLoss:
     """Computes one loss for each pair of a batch, whose rows are better, worse, better, worse, ...
 
-    The model as it was is the same model with its adapter switched off, so that no second one is held.
+    The model as it was is the same model with its adapter switched off, so that no second one is held. Its own dropout,
+    where it has any, is off too: it is what the pairs are held against, and the same in every step.
 
     Source: Rafailov et al. 2023, Direct Preference Optimization, arXiv 2305.18290, equation 7.
     """
@@ -43,8 +44,11 @@ class PreferenceLoss:
         import torch
 
         now_P = self._ahead(rows)
+        training = self.model.training
+        self.model.eval()
         with torch.no_grad(), self.model.disable_adapter():
             before_P = self._ahead(rows)
+        self.model.train(training)
         gain_P = self.beta * (now_P - before_P)
         self._gains.append(gain_P.detach())
         nll_P = -torch.nn.functional.logsigmoid(gain_P)

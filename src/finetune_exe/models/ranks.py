@@ -228,6 +228,7 @@ def joined_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]
     from torch.distributed.distributed_c10d import PrefixStore
 
     timeout = float(environment.get(TIMEOUT_VARIABLE, TIMEOUT_SECONDS))
+    _take_gpu(environment)
     store = _meet(place, timeout)
     distributed.init_process_group(
         _backend(), store=PrefixStore("group", store), rank=place.rank, world_size=place.size,
@@ -253,6 +254,15 @@ def free_port(wanted: int = 0) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise AssertionError("the system gives no port")
+
+
+def _take_gpu(environment: Mapping[str, str]) -> None:
+    """Let each process of a machine compute on a GPU of its own, also where the launcher shows all GPUs to all."""
+    import torch
+
+    if torch.cuda.is_available():
+        local = int(environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID") or 0)
+        torch.cuda.set_device(local % torch.cuda.device_count())
 
 
 def _backend() -> str:

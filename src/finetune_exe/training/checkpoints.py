@@ -111,7 +111,7 @@ class Checkpoints:
 
 def write_learned(setup: Setup, folder: Path) -> None:
     """Write the model as other programs load it, and the state beside it."""
-    setup.method.save(setup.accelerator.unwrap_model(setup.model), folder)
+    setup.method.save(setup.model, folder)
     (folder / FOLDER).mkdir()
     save_state(setup, folder / FOLDER)
 

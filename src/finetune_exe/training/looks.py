@@ -81,7 +81,7 @@ class Looks:
 
     def _answer(self, step: int, clock: Callable[[], float]) -> None:
         """Answer the questions greedily, which takes no random number from the training."""
-        model = self.setup.accelerator.unwrap_model(self.setup.model)
+        model = self.setup.model
         training = model.training
         model.eval()
         try:
@@ -114,8 +114,7 @@ class Looks:
 
 def prepare_looks(setup: Setup, plan: Plan, tokenizer: ChatTokenizer, validation: SplitData, *, emit: Emit) -> Looks:
     """Choose what to look at; weights that are cut up among processes cannot answer rows."""
-    model = setup.accelerator.unwrap_model(setup.model)
-    known = model.get_input_embeddings().weight.shape[0]
+    known = setup.model.get_input_embeddings().weight.shape[0]
     wanted = 0 if setup.ranks.is_sharded else plan.checkpoints.samples_per_evaluation
     return Looks(
         setup=setup, plan=plan, tokenizer=tokenizer, questions=choose_questions(validation, count=wanted),

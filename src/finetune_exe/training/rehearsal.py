@@ -46,9 +46,8 @@ def check_vocabulary(setup: Setup, splits: Mapping[str, SplitData]) -> None:
     Raises:
         FineTuneError: M11 naming the largest token and the model's number of tokens.
     """
-    model = setup.accelerator.unwrap_model(setup.model)
-    head = model.get_output_embeddings()
-    known = model.get_input_embeddings().weight.shape[0]
+    head = setup.model.get_output_embeddings()
+    known = setup.model.get_input_embeddings().weight.shape[0]
     known = known if head is None else min(known, head.weight.shape[0])
     for name, split in splits.items():
         for start in range(0, len(split.tokens), _BLOCK):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+import random
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finetune_exe.domain.plan import Dpo, Plan
 from finetune_exe.models.forward import LossFunction, require_finite
@@ -21,7 +24,6 @@ from finetune_exe.training.sharding import ShardedLosses
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,6 @@ class Setup:
     losses: LossFunction | PreferenceLoss | ShardedLosses
     scaler: torch.amp.GradScaler
     """Keeps gradients of float16 from vanishing; in other formats it does nothing."""
-    accelerator: Accelerator
     device: str
     arrangement: Arrangement
     """How the rows of a pass are put together: as the plan says, and as closely as the model can be told."""
@@ -66,15 +67,12 @@ def set_up(plan: Plan, base: Path) -> Setup:
     check_trainable(plan)
     settle_libraries()
     import torch
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
 
     from finetune_exe.models.passes import compute_in_fewer_passes
 
     torch.backends.cuda.matmul.fp32_precision = "tf32" if plan.precision.tf32 else "ieee"
-    set_seed(plan.seed)
+    _seed_everything(plan.seed)
     device = pick_device()
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
     method = training_method(plan.method)
     dtype = "float32" if plan.method.kind == "full" else plan.precision.base_dtype
     ranks = replace(current_ranks(), is_sharded=plan.parallelism.kind == "fsdp")
@@ -95,13 +93,20 @@ def set_up(plan: Plan, base: Path) -> Setup:
     groups = parameter_groups(model.named_parameters(), plan.method, weight_decay=plan.optimizer.weight_decay)
     optimizer = make_optimizer(plan.optimizer, groups, plan.method)
     scaler = torch.amp.GradScaler(device, enabled=plan.precision.base_dtype == "float16")
-    if ranks.count == 1:
-        model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     return Setup(
         model=model, method=method, optimizer=optimizer, trainable=trainable,
-        losses=losses, scaler=scaler, accelerator=accelerator, device=device, arrangement=arrangement, ranks=ranks,
+        losses=losses, scaler=scaler, device=device, arrangement=arrangement, ranks=ranks,
     )  # fmt: skip
+
+
+def _seed_everything(seed: int) -> None:
+    """Let all random numbers follow from a seed, those of every GPU too."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _losses(plan: Plan, plain: LossFunction, *, device: str) -> LossFunction | PreferenceLoss | ShardedLosses:

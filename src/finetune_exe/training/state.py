@@ -87,8 +87,7 @@ def restore_random_state(states: Mapping[str, torch.Tensor]) -> None:
 
 def _trained(setup: Setup) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """Yield the parameters that learn, each under one name."""
-    model = setup.accelerator.unwrap_model(setup.model)
-    yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    yield from ((name, parameter) for name, parameter in setup.model.named_parameters() if parameter.requires_grad)
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -84,14 +84,14 @@ def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
     try:
         for batch in rows:
             share = setup.losses(batch).nll_N.sum() / whole
-            setup.accelerator.backward(setup.scaler.scale(share))
+            setup.scaler.scale(share).backward()
             loss += float(share.detach())
     except (MemoryError, RuntimeError) as raised:
         if setup.ranks.is_sharded or not is_out_of_memory(raised):
             raise
         fault = raised
     for _ in range(num_idle):
-        setup.accelerator.backward(0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum())
+        (0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum()).backward()
     loss, num_faults = setup.ranks.totals(loss, float(fault is not None))
     if num_faults:
         raise fault or MemoryError("memory ran out in another process of this training")

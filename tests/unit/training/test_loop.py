@@ -272,6 +272,12 @@ def test_fewer_passes_change_gradients_by_rounding_alone(
     assert found[0] == pytest.approx(found[1], rel=1e-6 if dtype == "float32" else 2**-8)
 
 
+def test_any_seed_that_a_plan_takes_can_be_trained_with(make: MakePlan, base: Path) -> None:
+    assert set_up(make(f"seed={(1 << 32) - 1}"), base).trainable
+    with pytest.raises(FineTuneError, match=r"error\[FT-C\d\d\].*seed"):
+        make(f"seed={1 << 32}")
+
+
 def test_the_same_seed_gives_the_same_run_bit_for_bit(
     make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
 ) -> None:

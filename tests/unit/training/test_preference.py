@@ -147,6 +147,25 @@ def test_an_adapter_that_has_learned_nothing_is_undecided(pairs: PreparedFolder,
     assert loss == pytest.approx(math.log(2), rel=1e-6)
 
 
+def test_the_reference_has_no_dropout_of_its_own(pairs: PreparedFolder, pairs_base: Path) -> None:
+    """A model such as GPT-2 drops out while it trains; what it is held against does not."""
+    model, losses = adapted(pairs_base)
+    for block in model.get_base_model().model.layers:
+        block.mlp = torch.nn.Sequential(block.mlp, torch.nn.Dropout(0.5))
+    preference = PreferenceLoss(losses, beta=BETA)
+    rows = batch_of(pairs.split("train"), [0, 3, 5], pad_token_id=pairs.manifest.pad_token_id, device="cpu")
+    ahead: list[tuple[bool, torch.Tensor]] = []
+    compute = preference._ahead
+    preference._ahead = lambda rows: ahead.append((model.training, compute(rows))) or ahead[-1][1]  # type: ignore[method-assign,func-returns-value]
+    model.train()
+    for _ in range(2):
+        preference(rows)
+    assert [training for training, _ in ahead] == [True, False, True, False]
+    assert torch.equal(ahead[1][1], ahead[3][1])
+    assert not torch.equal(ahead[0][1], ahead[2][1])
+    assert model.training
+
+
 def test_training_on_pairs_ranks_them(plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path) -> None:
     events: list[AnyEvent] = []
     summary = train(plan, pairs, base=pairs_base, run=tmp_path, emit=events.append)

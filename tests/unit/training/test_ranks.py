@@ -20,6 +20,7 @@ from tests.unit.training.processes import results, start, together
 from finetune_exe.domain.events import AnyEvent, Evaluated, StepFinished
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE, FineTuneError
+from finetune_exe.models import ranks as ranks_module
 from finetune_exe.models.rank_watch import RankWatch
 from finetune_exe.models.ranks import ALONE, Ranks, find_place, free_port
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
@@ -251,6 +252,22 @@ def test_the_watch_is_quiet_while_everybody_comes_in_time() -> None:
     (message,) = left
     assert "process 2, last seen at no meeting" in message
     assert "process 1" not in message
+
+
+@pytest.mark.parametrize(
+    ("environment", "taken"),
+    [({"LOCAL_RANK": "3"}, 3), ({"SLURM_LOCALID": "5"}, 1), ({"LOCAL_RANK": "0", "SLURM_LOCALID": "2"}, 0), ({}, 0)],
+)
+def test_each_process_takes_a_gpu_of_its_own(
+    environment: Mapping[str, str], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four that all see, as under a torchrun that hides none."""
+    found: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    ranks_module._take_gpu(environment)
+    assert found == [taken]
 
 
 GOOD = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "29500"}

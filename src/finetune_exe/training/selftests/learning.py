@@ -162,9 +162,9 @@ def four_bit(bench: Bench) -> Measured:
 
     quantised = set_up(bench.plan("qlora", precision=BFLOAT16), bench.base)
     plain = set_up(bench.plan("lora", precision=BFLOAT16), bench.base)
-    written_out = dict(plain.accelerator.unwrap_model(plain.model).named_modules())
+    written_out = dict(plain.model.named_modules())
     with torch.no_grad():
-        for name, layer in quantised.accelerator.unwrap_model(quantised.model).named_modules():
+        for name, layer in quantised.model.named_modules():
             if isinstance(layer, Linear4bit):
                 written_out[name].weight.copy_(dequantize_4bit(layer.weight.data, layer.weight.quant_state))
         for one, other in zip(plain.trainable, quantised.trainable, strict=True):

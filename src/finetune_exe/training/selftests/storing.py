@@ -41,7 +41,7 @@ def saved_is_loaded(bench: Bench) -> Measured:
         setup = trained(bench, name)
         folder = bench.folder / f"saved-{name}"
         folder.mkdir()
-        setup.method.save(setup.accelerator.unwrap_model(setup.model), folder)
+        setup.method.save(setup.model, folder)
         plan = bench.plan(name)
         model = training_method(plan.method).load(folder, bench.base, plan.method, dtype="float32", device=bench.device)
         choose_attention(model, device=bench.device)
@@ -84,6 +84,6 @@ def merged_is_adapter(bench: Bench) -> Measured:
     rows = bench.rows(range(NUM_ROWS))
     with torch.no_grad():
         beside = setup.losses(rows).nll_N
-        model = merged(setup.accelerator.unwrap_model(setup.model))
+        model = merged(setup.model)
         folded = LossFunction(model, FLOAT32, device=bench.device)(rows).nll_N
     return Measured(distance([folded], [beside]), "losses of all learned tokens, relative")
