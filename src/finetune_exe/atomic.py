@@ -81,15 +81,47 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with io_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        gone: Path | None = None
         try:
             yield work
             work.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
+            folder_to_disk(work)
+            gone = _set_aside(path) if path.exists() else None
             work.rename(path)
+            to_disk(path.parent)
         except BaseException:
+            if gone is not None and not path.exists():
+                gone.rename(path)
             shutil.rmtree(work, ignore_errors=True)
             raise
+        if gone is not None:
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def folder_to_disk(folder: Path, *, last: str = "") -> None:
+    """Wait until all that lies below a folder is on the disk, the file of one name after all others."""
+    for path in sorted(folder.rglob("*"), key=lambda path: (path.name == last, str(path))):
+        to_disk(path)
+    to_disk(folder)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:  # a file system that keeps no folder waiting
+            raise
+    finally:
+        os.close(handle)
+
+
+def _set_aside(path: Path) -> Path:
+    """Take away a folder's name at once; removing what is in it may take long."""
+    gone = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.gone-"))
+    path.rename(gone)
+    return gone
 
 
 def free_bytes(path: Path) -> int:

@@ -24,6 +24,7 @@ LOOK_SECONDS = 0.5
 LINGER_SECONDS = 3.0
 """The first process may keep the store: it stays until the others have read who is missing."""
 _FRAMES = 12
+_STOPPED = "stopped by a signal"
 
 
 class RankWatch:
@@ -89,11 +90,21 @@ class RankWatch:
             if not pid:
                 found.append(f"process {other}, which was never there")
                 continue
-            state = _state(int(pid)) if host == socket.gethostname() else ""
+            state = self._state(other)
             doing = self._note(f"doing/{other}")
             place = f"in {doing}" if doing else "which left no word of what it computes"
-            found.append(f"process {other} (pid {pid} on {host}{state}), {place}")
+            found.append(f"process {other} (pid {pid} on {host}{', ' + state if state else ''}), {place}")
         return found
+
+    def stopped(self) -> list[str]:
+        """Name the processes of this machine that came to the meeting and were stopped there."""
+        return [f"process {other}, {_STOPPED} in this meeting" for other in range(self._count)
+                if other != self._index and self._state(other)]  # fmt: skip
+
+    def _state(self, other: int) -> str:
+        """Say what the system knows of another process, where it is on this machine."""
+        pid, _, host = self._note(f"who/{other}").partition(" ")
+        return _state(int(pid)) if pid and host == socket.gethostname() else ""
 
     def _note(self, key: str) -> str:
         return bytes(self.store.get(key)).decode() if self.store.check([key]) else ""
@@ -136,7 +147,7 @@ class RankWatch:
 
         try:
             nobody = "nobody is missing: the connection itself hangs"
-            return "; ".join(self.missing()) or nobody, "; ".join(self.places())
+            return "; ".join(self.missing() or self.stopped()) or nobody, "; ".join(self.places())
         except DistNetworkError:
             return "the first process, which knows where the others were, has left already", ""
 
@@ -147,7 +158,7 @@ def _state(pid: int) -> str:
         letter = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
-    return ", stopped by a signal" if letter in "Tt" else ""
+    return _STOPPED if letter in "Tt" else ""
 
 
 def _hanging(names: str, places: str, *, index: int, meeting: int, timeout: float) -> FineTuneError:

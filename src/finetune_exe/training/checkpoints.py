@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError
 
-from finetune_exe.atomic import free_bytes, io_faults
+from finetune_exe.atomic import folder_to_disk, free_bytes, io_faults, to_disk
 from finetune_exe.domain.checkpoint import CheckpointFile, CheckpointManifest
 from finetune_exe.errors import FineTuneError
 from finetune_exe.training.setup import Setup
@@ -196,19 +196,19 @@ def refusals(folder: Path) -> Iterator[None]:
 @contextmanager
 def _new_checkpoint(path: Path) -> Iterator[Path]:
     """Give a working folder that becomes `path`, on the disk, when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+        to_disk(path.parent.parent)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name.removeprefix('step-')}-"))
     try:
         with refusals(work):
             yield work
             work.chmod(0o755)
-            for file in sorted(work.rglob("*"), key=lambda file: (file.name == MANIFEST, str(file))):
-                _to_disk(file)
-            _to_disk(work)
+            folder_to_disk(work, last=MANIFEST)
             if path.exists():
                 _remove(path)
             os.rename(work, path)
-            _to_disk(path.parent)
+            to_disk(path.parent)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -226,15 +226,6 @@ def _remove(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(path, gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file's or folder's content is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _hash(path: Path) -> str:

@@ -31,14 +31,24 @@ class ShardedLosses:
 
     def __call__(self, rows: Rows) -> RowLosses:
         """Compute the losses of the learned tokens."""
-        with self.ranks.meeting("weights of a pass"):
-            try:
-                found: RowLosses = self._root(rows)
-            except RuntimeError as fault:
-                if is_out_of_memory(fault):
-                    raise MemoryError(str(fault)) from fault  # not a process that is gone
-                raise
+        with computed_together(self.ranks, "weights of a pass"):
+            found: RowLosses = self._root(rows)
         return found
+
+
+@contextmanager
+def computed_together(ranks: Ranks, label: str) -> Iterator[None]:
+    """Compute in the block what processes with parts of one model compute together; where it is whole, anything."""
+    if not ranks.is_sharded:
+        yield
+        return
+    with ranks.meeting(label):
+        try:
+            yield
+        except RuntimeError as fault:
+            if is_out_of_memory(fault):
+                raise MemoryError(str(fault)) from fault  # not a process that is gone
+            raise
 
 
 def _shard(losses: LossFunction, *, device: str) -> Any:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from finetune_exe.models.forward import Rows, idle_rows
 from finetune_exe.training.memory import is_out_of_memory
 from finetune_exe.training.setup import Setup
-from finetune_exe.training.sharding import plain_number
+from finetune_exe.training.sharding import computed_together, plain_number
 
 
 class Learned(NamedTuple):
@@ -61,10 +61,12 @@ def learn(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Lear
     longest = math.inf if max_norm is None else max_norm
     while True:
         loss = _backward(setup, rows)
+        with computed_together(setup.ranks, "length of the gradient"):
+            if setup.scaler.is_enabled():
+                setup.scaler.unscale_(setup.optimizer)
+            norm = plain_number(torch.nn.utils.clip_grad_norm_(setup.trainable, longest))
         if not setup.scaler.is_enabled():
-            return Learned(loss, plain_number(torch.nn.utils.clip_grad_norm_(setup.trainable, longest)))
-        setup.scaler.unscale_(setup.optimizer)
-        norm = plain_number(torch.nn.utils.clip_grad_norm_(setup.trainable, longest))
+            return Learned(loss, norm)
         setup.scaler.update()
         if math.isfinite(norm) or not math.isfinite(loss) or setup.scaler.get_scale() < 1:
             return Learned(loss, norm)
@@ -84,14 +86,17 @@ def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
     try:
         for batch in rows:
             share = setup.losses(batch).nll_N.sum() / whole
-            setup.scaler.scale(share).backward()
+            with computed_together(setup.ranks, "gradients of a pass"):
+                setup.scaler.scale(share).backward()
             loss += float(share.detach())
     except (MemoryError, RuntimeError) as raised:
         if setup.ranks.is_sharded or not is_out_of_memory(raised):
             raise
         fault = raised
     for _ in range(num_idle):
-        (0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum()).backward()
+        nothing = 0.0 * setup.losses(idle_rows(setup.device)).nll_N.sum()
+        with computed_together(setup.ranks, "gradients of a pass"):
+            nothing.backward()
     loss, num_faults = setup.ranks.totals(loss, float(fault is not None))
     if num_faults:
         raise fault or MemoryError("memory ran out in another process of this training")

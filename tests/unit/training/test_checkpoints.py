@@ -145,6 +145,7 @@ def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(
     monkeypatch.setattr(os, "rename", watched_rename)
     path = Checkpoints(tmp_path, keep_last=1).save(setup, manifest(1), best_step=1)
     named = done.index("rename step-1")
+    assert done[0] == str(tmp_path), "the folder of checkpoints is in the run's folder for good"
     before = {Path(name).name for name in done[:named]}
     assert {file.name for file in path.rglob("*") if file.is_file()} <= before
     assert Path(done[named - 2]).name == MANIFEST

@@ -15,6 +15,7 @@ from tests.unit.training.test_ranks import COMMON, learn_share, seen, weights
 
 from finetune_exe.domain.events import AnyEvent, BatchShrunk, StepFinished
 from finetune_exe.domain.plan import Plan
+from finetune_exe.errors import RESUMABLE
 from finetune_exe.models.forward import LossFunction, RowLosses, Rows
 from finetune_exe.models.ranks import Ranks
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
@@ -91,6 +92,38 @@ def test_parts_of_one_model_cannot_go_back_and_say_with_what_settings_to_go_on(
     assert second["code"] == "T14"
     assert "CUDA out of memory" in second["why"]
     assert "process 1 of 2" in second["where"]
+
+
+def stops_in_backward(ranks: Ranks, *, plan: str, data: str, base: str, run: str) -> Given:
+    """Train until the last process is stopped while it computes gradients of its fourth pass."""
+    passes, call = 0, LossFunction.__call__
+
+    def stopping(self: LossFunction, rows: Rows) -> RowLosses:
+        nonlocal passes
+        found = call(self, rows)
+        passes += torch.is_grad_enabled()
+        if ranks.index == 1 and passes == 4 and found.nll_N.requires_grad:
+            found.nll_N.register_hook(lambda _: os.kill(os.getpid(), signal.SIGSTOP))
+        return found
+
+    LossFunction.__call__ = stopping  # type: ignore[method-assign]
+    train(Plan.model_validate_json(plan), load_dataset(Path(data), verify=False), base=Path(base), run=Path(run),
+          emit=lambda _: None)  # fmt: skip
+    return {}
+
+
+def test_one_that_stops_within_the_gradients_of_a_model_cut_up_is_named(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    plan = spread(make, "method.kind=full", kind="fsdp")
+    first, second = start(stops_in_backward, tmp_path, count=2, timeout=4.0, run=str(tmp_path / "run"),
+                          **given(plan, data, base))  # fmt: skip
+    first.join(60)
+    status = first.exitcode
+    results([first, second], tmp_path, seconds=0.1)
+    assert status == RESUMABLE
+    told = (tmp_path / "rank-0.err").read_text()
+    assert "a process of this training hangs: process 1, stopped by a signal in this meeting" in told
 
 
 def one_killed(ranks: Ranks, *, plan: str, data: str, base: str, run: str, after: int) -> Given:
