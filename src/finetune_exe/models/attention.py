@@ -81,15 +81,17 @@ def row_attention(
     Returns:
         What was read, as (B, T, H, D), and no weights.
     """
-    if attention_mask is not None or dropout or query_BHTD.shape[2] != key_BKTD.shape[2]:
-        assert row_layout is None, "rows that lie end to end have neither mask nor cache nor dropout"
+    length = query_BHTD.shape[2]
+    layout, window = row_layout or Layout((Row(length),)), sliding_window or length
+    only_causal = attention_mask is None and key_BKTD.shape[2] == length
+    assert only_causal or row_layout is None, "rows that lie end to end have neither mask nor cache"
+    if dropout or not only_causal:
+        seen = _seen(layout, window, query_BHTD.device) if only_causal else attention_mask
         return sdpa_attention_forward(
-            module, query_BHTD, key_BKTD, value_BKTD, attention_mask, dropout=dropout, scaling=scaling,
+            module, query_BHTD, key_BKTD, value_BKTD, seen, dropout=dropout, scaling=scaling,
             sliding_window=sliding_window, **rest,
         )  # fmt: skip
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
-    layout = row_layout or Layout((Row(query_BHTD.shape[2]),))
-    window = sliding_window or query_BHTD.shape[2]
     if query_BHTD.device.type != "cpu":
         return _fused(query_BHTD, key_BKTD, value_BKTD, layout=layout, window=window, scale=scale), None
     if torch.is_autocast_enabled("cpu"):
@@ -103,6 +105,19 @@ def _mask_unless_causal(*, q_length: int, kv_length: int, attention_mask: torch.
     if attention_mask is None and q_length == kv_length:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **rest)
+
+
+@functools.lru_cache(maxsize=4)
+def _seen(layout: Layout, window: int, device: torch.device) -> torch.Tensor:
+    """Say of each query and key of rows end to end whether the query sees the key: (1, 1, T, T)."""
+    length = layout.starts[-1]
+    seen_TT = torch.zeros(length, length, dtype=torch.bool, device=device)
+    for spans in layout.spans:
+        *_, own = spans
+        places = torch.cat([torch.arange(*span, device=device) for span in spans])
+        whole = _Block(0, len(places), (Span(0, len(places)),))
+        seen_TT[own.start : own.stop, places] = ~_hidden(whole, window, device)[own.start - own.stop :]
+    return seen_TT[None, None]
 
 
 def _fused(

@@ -177,6 +177,29 @@ def test_a_model_with_learned_positions_may_be_packed() -> None:
     require_packing(absolute())
 
 
+@pytest.mark.parametrize("beginning_once", [False, True])
+def test_rows_that_drop_out_while_they_train_are_kept_apart_too(beginning_once: bool) -> None:
+    """GPT-2 drops out a tenth of its attention. Under the same random numbers other rows change nothing of a row."""
+    torch.manual_seed(0)
+    model = absolute()
+    assert use_row_attention(model)
+    assert require_packing(model) == "beginning once"
+    losses = LossFunction(model.train(), Precision(), device="cpu")
+    rows = sorted(beginning_alike(*ALIKE[:3]), key=lambda row: row[0].tolist())
+    changed = [*rows[:2], (rows[2][0].copy(), rows[2][1])]
+    changed[2][0][13:] = 99 if beginning_once else 98
+    found = []
+    for each in (rows, changed):
+        torch.manual_seed(1)
+        found.append(losses(pack(each, pad_token_id=0, device="cpu", beginning_once=beginning_once)))
+    first, second = ([of.nll_N[of.row_N == row].tolist() for row in range(3)] for of in found)
+    assert first[:2] == second[:2]
+    assert first[2] != second[2]
+    torch.manual_seed(2)
+    again = losses(pack(rows, pad_token_id=0, device="cpu", beginning_once=beginning_once))
+    assert again.nll_N.tolist() != found[0].nll_N.tolist(), "something is dropped"
+
+
 def test_capped_scores_keep_the_models_own_attention() -> None:
     torch.manual_seed(0)
     model = gemma2()
@@ -327,7 +350,11 @@ def test_row_attention_is_attention_by_its_definition(
         found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_layout=layout)
         gradients = torch.autograd.grad(found, inputs, upstream)
     by_kernels = attention._fused(*inputs, layout=layout, window=window, scale=0.5)
-    for output, slopes in ((found, gradients), (by_kernels, torch.autograd.grad(by_kernels, inputs, upstream))):
+    module = torch.nn.Module()
+    module.num_key_value_groups = heads[0] // heads[1]  # type: ignore[assignment]
+    as_with_dropout, _ = row_attention(module, *inputs, None, dropout=1e-30, sliding_window=window, row_layout=layout)
+    others = ((of, torch.autograd.grad(of, inputs, upstream)) for of in (by_kernels, as_with_dropout))
+    for output, slopes in ((found, gradients), *others):
         torch.testing.assert_close(output, expected)
         for slope, want in zip(slopes, wanted, strict=True):
             torch.testing.assert_close(slope, want)
