@@ -90,6 +90,19 @@ def write_model(folder: Path, *, seed: int = 0, tied: bool = True) -> Path:
     return folder
 
 
+def write_gpt2(folder: Path, *, positions: int) -> Path:
+    """Write a random two-layer GPT-2, which learned a vector for each position and drops out while it trains."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    write_tokenizer(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=VOCABULARY, n_positions=positions, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2,
+                        bos_token_id=None, eos_token_id=None)  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
 def write_rows(path: Path, *, count: int = 60) -> Path:
     """Write short conversations about a few topics, each topic a group."""
     topics = ("fox", "dog", "user", "end", "lazy", "quick", "brown", "over", "jump", "said", "the", "assistant")

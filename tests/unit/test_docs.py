@@ -120,7 +120,7 @@ def kind_of(schema: dict[str, Any]) -> str:
         "null": "`null`",
     }
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    limits = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema]
+    limits = [f"{word} {schema[key]:,.15g}" for key, word in bounds.items() if key in schema]
     return " ".join([words[schema["type"]], " and ".join(limits)]).strip()
 
 

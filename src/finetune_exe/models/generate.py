@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from finetune_exe.models.load import Dtype, torch_dtype
+from finetune_exe.models.positions import position_limit
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -35,7 +36,7 @@ def generate(
         model: A causal language model in evaluation mode.
         prompts: Token ids, as `encode_prompt` gives them.
         tokenizer: Says which tokens stop an answer.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; it ends sooner where the model has no more positions.
         batch_size: Prompts answered together; they are sorted by length first.
         dtype: Format of the matrix products.
         progress: Told how many prompts are answered.
@@ -47,17 +48,16 @@ def generate(
     from transformers import GenerationConfig
 
     device = next(model.parameters()).device
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=list(tokenizer.stop_token_ids),
-        pad_token_id=tokenizer.pad_token_id,
-    )
     stops = set(tokenizer.stop_token_ids)
     answers: dict[int, Answer] = {}
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for batch, room in _batches([len(prompt) for prompt in prompts], batch_size, max_new_tokens, position_limit(model)):
+        if not room:
+            answers |= dict.fromkeys(batch, Answer("", False, 0))
+            continue
+        settings = GenerationConfig(
+            max_new_tokens=room, do_sample=False, eos_token_id=list(tokenizer.stop_token_ids),
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
         longest = len(prompts[batch[0]])
         ids = torch.full((len(batch), longest), tokenizer.pad_token_id, device=device)
         real = torch.zeros((len(batch), longest), dtype=torch.long, device=device)
@@ -72,6 +72,21 @@ def generate(
             answers[index] = Answer(tokenizer.decode_answer(new), length < len(new), length)
         progress(len(answers))
     return [answers[index] for index in range(len(prompts))]
+
+
+def _batches(
+    lengths: Sequence[int], size: int, max_new_tokens: int, limit: int | None
+) -> Iterator[tuple[list[int], int]]:
+    """Put prompts of like length together, and say how many tokens each may be answered with.
+
+    Where a model has no position for the last of them, a prompt stands alone, so that others have no part in it.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    whole = [index for index in order if limit is None or lengths[index] + max_new_tokens <= limit]
+    for index in order[: len(order) - len(whole)]:
+        yield [index], max(0, (limit or 0) - lengths[index])
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size], max_new_tokens
 
 
 def _continued(model: Any, ids: Any, real: Any, settings: Any) -> Any:

@@ -34,7 +34,7 @@ from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_
 from finetune_exe.training.looks import Looks, prepare_looks
 from finetune_exe.training.memory import start_measuring
 from finetune_exe.training.pairs import judge_pairs
-from finetune_exe.training.rehearsal import check_vocabulary, require_room, run_rehearsal
+from finetune_exe.training.rehearsal import check_positions, check_vocabulary, require_room, run_rehearsal
 from finetune_exe.training.resume import Resumption, fingerprint, verified_best, version_changes
 from finetune_exe.training.setup import Setup, set_up, versions
 from finetune_exe.training.state import FOLDER, restore_state
@@ -230,6 +230,7 @@ def begin(
     setup = set_up(plan, base)
     splits = {name: read_by_calls(data.split(name)) for name in ("train", "validation")}
     check_vocabulary(setup, splits)
+    check_positions(setup, splits)
     train_split, pad = splits["train"], data.manifest.pad_token_id
     steps_per_epoch = math.ceil(len(train_split) / plan.batch_of_step.effective)
 

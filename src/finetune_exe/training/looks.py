@@ -13,6 +13,7 @@ from finetune_exe.domain.events import Emit, GeneralTextMeasured, Noticed, Sampl
 from finetune_exe.domain.plan import Plan
 from finetune_exe.models.forward import mean_loss
 from finetune_exe.models.generate import generate
+from finetune_exe.models.positions import position_limit
 from finetune_exe.models.preference import PreferenceLoss
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
@@ -115,14 +116,17 @@ class Looks:
 def prepare_looks(setup: Setup, plan: Plan, tokenizer: ChatTokenizer, validation: SplitData, *, emit: Emit) -> Looks:
     """Choose what to look at; weights that are cut up among processes cannot answer rows."""
     known = setup.model.get_input_embeddings().weight.shape[0]
+    limit = position_limit(setup.model)
+    longest = LONGEST_PROMPT if limit is None else min(LONGEST_PROMPT, limit - ANSWER_TOKENS)
     wanted = 0 if setup.ranks.is_sharded else plan.checkpoints.samples_per_evaluation
     return Looks(
-        setup=setup, plan=plan, tokenizer=tokenizer, questions=choose_questions(validation, count=wanted),
+        setup=setup, plan=plan, tokenizer=tokenizer,
+        questions=choose_questions(validation, count=wanted, longest=longest),
         general=general_text(tokenizer, num_known=known), emit=emit,
     )  # fmt: skip
 
 
-def choose_questions(split: SplitData, *, count: int) -> tuple[Question, ...]:
+def choose_questions(split: SplitData, *, count: int, longest: int = LONGEST_PROMPT) -> tuple[Question, ...]:
     """Take rows with different prompts, spread evenly from the shortest to the longest that is not too long."""
     if not count:
         return ()
@@ -135,7 +139,7 @@ def choose_questions(split: SplitData, *, count: int) -> tuple[Question, ...]:
         ends = np.flatnonzero(~learned[start:])
         end = start + int(ends[0]) if len(ends) else len(tokens)
         start = min(_BEGINNING, end - 1) if start <= 1 else start
-        if 0 < start <= LONGEST_PROMPT:
+        if 0 < start <= longest:
             prompt = tuple(tokens[:start].tolist())
             found.setdefault(prompt, Question(prompt, tuple(tokens[start:end].tolist())))
     ordered = sorted(found.values(), key=lambda question: (len(question.prompt), question.prompt))

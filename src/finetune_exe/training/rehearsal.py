@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from finetune_exe.atomic import free_bytes
 from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_lora_parameters
+from finetune_exe.estimate.rows import PADDED_TO, padded_length
 from finetune_exe.models.forward import batch_of, plan_reading
+from finetune_exe.models.positions import position_limit, positions_before
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
@@ -60,6 +64,27 @@ def check_vocabulary(setup: Setup, splits: Mapping[str, SplitData]) -> None:
                     why="the tokenizer knows tokens that the model has no weights for: they were added to it alone",
                     fix="take the tokenizer that belongs to the model; or rows and a template without the added tokens",
                 )
+
+
+def check_positions(setup: Setup, splits: Mapping[str, SplitData]) -> None:
+    """Make sure that the model has a position for every token of a row, and for what is learned to stand before it.
+
+    Raises:
+        FineTuneError: T02 where it has not.
+    """
+    limit = position_limit(setup.model)
+    longest = max(int(np.diff(split.offsets).max(initial=0)) for split in splits.values())
+    if limit is None or padded_length(longest) <= limit:
+        return
+    before = positions_before(setup.model)
+    raise FineTuneError(
+        "T02",
+        what=f"rows go up to {longest:,} tokens, and the model has positions for {limit:,}"
+        + (f" behind the {before} that are learned" if before else ""),
+        where="data.max_length in the plan",
+        why="it learned a vector for each position, and has none beyond",
+        fix=f"--set data.max_length={limit // PADDED_TO * PADDED_TO}; or a model that reckons places, such as Llama",
+    )
 
 
 def run_rehearsal(

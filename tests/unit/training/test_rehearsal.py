@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import write_gpt2
 from tests.unit.training.conftest import MakePlan
 
+from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.events import AnyEvent, BatchShrunk, StepFinished
 from finetune_exe.errors import NO_ROOM, FineTuneError
 from finetune_exe.models.forward import Rows
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
+from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training import guards, rehearsal
 from finetune_exe.training.batches import plan_epoch
 from finetune_exe.training.guards import Guards
@@ -146,6 +149,27 @@ def test_the_room_is_for_the_best_the_last_and_the_one_being_written(
         monkeypatch.setattr(rehearsal, "free_bytes", lambda _, needed=needed: needed - 1)
         with pytest.raises(FineTuneError, match="FT-I11"):
             require_room(cost, run=tmp_path, keep_last=2, there=there)
+
+
+def test_rows_longer_than_the_model_has_positions_for_are_refused(
+    make: MakePlan, rows_file: Path, tmp_path: Path
+) -> None:
+    """One token less than the longest row, padded to a multiple of eight, needs; as many as it needs are enough."""
+    bases = {positions: write_gpt2(tmp_path / f"gpt2-{positions}", positions=positions) for positions in (47, 48)}
+    plan = make(*SHORT, f"model.reference={bases[48]}", "data.max_length=64", "method.kind=prompt",
+                "method.num_virtual_tokens=4", "batch.packing=false", "checkpoints.samples_per_evaluation=2")  # fmt: skip
+    prepare(plan, load_tokenizer(bases[48], chat_template=None), tmp_path / "rows")
+    data = load_dataset(tmp_path / "rows")
+    longest = max(max(data.split(name).lengths) for name in ("train", "validation"))
+    assert 40 < longest <= 44
+    with pytest.raises(
+        FineTuneError, match=r"error\[FT-T02\]: rows go up to \d\d tokens, .* positions for 44 behind the 4"
+    ):
+        train(plan, data, base=bases[48], run=tmp_path / "run", emit=lambda _: None)
+    lora = make(*SHORT, f"model.reference={bases[48]}", "data.max_length=64", "checkpoints.samples_per_evaluation=2")
+    assert train(lora, data, base=bases[48], run=tmp_path / "lora", emit=lambda _: None).num_steps == 2
+    with pytest.raises(FineTuneError, match=r"--set data.max_length=40"):
+        train(lora, data, base=bases[47], run=tmp_path / "short", emit=lambda _: None)
 
 
 def test_tokens_the_model_does_not_have_are_found_before_the_first_step(
