@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,10 @@ READING = ("analyze", "dataset", "config", "review", "estimate", "eval", "compar
 """Commands that may be asked for without the user's consent: they train nothing and replace nothing."""
 TRAINING = ("train", "tune", "export", "demo")
 """Commands that need it."""
-REPLACING = ("overwrite", "apply", "harness", "harness-tasks")
-"""Options that need it, too, for they write over files, or run code of a task."""
+NEEDING = ("overwrite", "apply", "harness", "harness-tasks", "endpoint", "judge")
+"""Options that need it, too: they write over files, run code of a task, or send rows and a key to an address."""
+PAIRS = ("endpoint", "judge")
+"""Options with two values, as in ["http://localhost:8000/v1", "my-model"]."""
 WRITING = ("output", "out", "html")
 """Options that name a file to write."""
 _OPTION = re.compile(r"[a-z][a-z-]*[a-z]")
@@ -35,7 +37,8 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
 
     Args:
         path: JSON with `command`, `words` and `options`.
-        confirmed: The user agreed to training, to replacing files, and to files outside of this folder.
+        confirmed: The user agreed to training, to replacing files, to sending rows to an address, and to files outside
+            of this folder.
 
     Raises:
         FineTuneError: A03 where the file is no request, or asks for what was not agreed to; A01 where it names files
@@ -45,13 +48,14 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
         if path.stat().st_size > _LARGEST:
             raise _refused(path, "it has more than a million bytes", "put rows into a file of their own, and name that")
         content = json.loads(path.read_bytes())
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (OSError, ValueError, RecursionError) as fault:
         why = getattr(fault, "strerror", None) or str(fault)
         raise _refused(path, why, 'write JSON such as {"command": "analyze", "words": ["answer mails"]}') from fault
     command, words, options = _parts(content, path)
     arguments = [argument for name, value in options.items() for argument in _option(name, value, path)]
     if not confirmed:
-        asked = [*({command} & {*TRAINING}), *(name for name in options if name in REPLACING)]
+        asked = [*({command} & {*TRAINING}), *(name for name in options if name in NEEDING)]
         if asked:
             fix = "ask the user, then run it again with --confirmed behind it"
             raise _refused(path, f"{asked[0]} needs the user's consent", fix)
@@ -82,16 +86,16 @@ def _stay_here(command: str, words: Sequence[str], options: Mapping[str, Any]) -
     roots = Roots.declared([Path.cwd()], beyond="ask the user, then run it again with --confirmed behind it")
     for word in words:
         roots.named(word)
-        if command == "eval":
-            _look_through(roots, str(Path(word) / "plan.yaml"))
+        if command == "eval" or options.get("probe"):
+            _look_through(roots.plan, str(Path(word) / "plan.yaml"), roots)
     for name, value in options.items():
         for each in value if isinstance(value, list) else [value]:
             if not isinstance(each, str):
                 continue
             if name in WRITING:
                 roots.confine(each)
-            elif name == "plan":
-                _look_through(roots, each)
+            elif name in ("plan", "from"):
+                _look_through(roots.plan if name == "plan" else roots.configuration, each, roots)
             elif name == "model":
                 roots.model(each)
             elif name == "set":
@@ -100,10 +104,10 @@ def _stay_here(command: str, words: Sequence[str], options: Mapping[str, Any]) -
                 roots.named(each)
 
 
-def _look_through(roots: Roots, plan: str) -> None:
-    """Check what a plan names, where there is one; what else is wrong with it the command says."""
-    if roots.confine(plan).is_file():
-        roots.plan(plan)
+def _look_through(look: Callable[[str], Path], name: str, roots: Roots) -> None:
+    """Check what a file names, where there is one; what else is wrong with it the command says."""
+    if roots.confine(name).is_file():
+        look(name)
 
 
 def _option(name: str, value: Any, path: Path) -> list[str]:
@@ -113,6 +117,10 @@ def _option(name: str, value: Any, path: Path) -> list[str]:
     if name == "json":
         return []
     values = value if isinstance(value, list) else [value]
+    if name in PAIRS:  # the second value stands behind the first, and nothing else may
+        if len(values) != 2 or not all(isinstance(each, str) for each in values):
+            raise _refused(path, f"{name!r} is not a list of two texts", "give the address and the model's name there")
+        return [f"--{name}={values[0]}", values[1]]
     written = []
     for each in values:
         if each is True and not isinstance(value, list):

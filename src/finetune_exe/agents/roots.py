@@ -167,6 +167,22 @@ class Roots:
             self.confine(data.chat_template)
         return path
 
+    def configuration(self, name: str) -> Path:
+        """Give the path of another trainer's file that names no model and no rows outside of the folders.
+
+        Raises:
+            FineTuneError: A01 where it does; C15, C16, C17 where it cannot be carried over.
+        """
+        from finetune_exe.review.carry import carry
+        from finetune_exe.review.configuration import read_configurations
+
+        path = self.confine(name)
+        for setting in carry(read_configurations(path, tool=None)[0]).settings:
+            values = setting.value if isinstance(setting.value, list) else [setting.value]
+            for value in map(str, values if setting.path in PATH_SETTINGS else []):
+                self.model(value) if setting.path == "model.reference" else self.named(value)
+        return path
+
     def _exists(self, name: str) -> bool:
         """Say whether a name is that of a file, as seen from here or from the first folder."""
         try:

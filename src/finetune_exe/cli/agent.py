@@ -130,21 +130,23 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
     from finetune_exe.atomic import write_file
     from finetune_exe.cli.main import cli
 
-    asked = read_request(request, confirmed=confirmed)
     said, notes, answer = io.StringIO(), io.StringIO(), request.with_suffix(".answer.json")
+    fault: FineTuneError | click.ClickException | None = None
     try:
+        asked = read_request(request, confirmed=confirmed)
         with redirect_stdout(said), redirect_stderr(notes):
             status = cli.main([asked.command, *asked.arguments], prog_name="fine-tune", standalone_mode=False)
-    except FineTuneError as fault:
+    except FineTuneError as met:
+        fault, status = met, met.exit_status
+    except click.ClickException as met:
+        fault, status = met, met.exit_code
+    if fault is None or said.getvalue():
+        write_file(answer, said.getvalue().encode(errors="replace"))
         _show_answer(said.getvalue(), answer)
+    if isinstance(fault, FineTuneError):
         _show_fault(f"error[FT-{fault.code}]", str(fault))
-        status = fault.exit_status
-    except click.ClickException as fault:
+    elif fault is not None:
         _show_fault("the request does not fit the command", fault.format_message())
-        status = fault.exit_code
-    else:
-        write_file(answer, said.getvalue().encode())
-        _show_answer(said.getvalue(), answer)
     if notes.getvalue().strip():
         _show_fault("what it said meanwhile:", notes.getvalue(), most_bytes=_MOST_NOTES)
     context.exit(status if isinstance(status, int) else 0)
@@ -154,8 +156,8 @@ def _show_answer(said: str, answer: Path) -> None:
     """Print what a command wrote between marks and cut to size; where it wrote several lines, the last one first."""
     from finetune_exe.agents.quoting import fit_json, fit_text, quote
 
-    lines = said.splitlines()
-    if not lines:
+    lines = said.removesuffix("\n").split("\n")
+    if not said:
         return
     try:
         *before, last = map(json.loads, lines)

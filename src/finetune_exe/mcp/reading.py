@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp_types import CallToolResult
 
-from finetune_exe.agents.roots import PATH_SETTINGS, Roots
+from finetune_exe.agents.roots import Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.review import Severity
@@ -227,15 +227,9 @@ class ReadingTools:
         self, source: str, task: str, hardware: str | None, settings: list[str]
     ) -> tuple[Plan, dict[str, object]]:
         """Make a plan of another trainer's file, which may name nothing outside of the folders either."""
-        from finetune_exe.review.carry import carry
-        from finetune_exe.review.configuration import read_configurations
         from finetune_exe.workflow.carrying import carry_plan
 
-        path = self.roots.confine(source)
-        for setting in carry(read_configurations(path, tool=None)[0]).settings:
-            values = setting.value if isinstance(setting.value, list | tuple) else [setting.value]
-            for value in values if setting.path in PATH_SETTINGS else []:
-                self.roots.model(str(value)) if setting.path == "model.reference" else self.roots.named(str(value))
+        path = self.roots.configuration(source)
         carried = carry_plan(path, task=task, hardware=hardware, settings=self.roots.settings(settings))
         left = [entry._asdict() for entry in carried.left]
         return carried.plan, {"not_carried_over": left, "review": carried.review.model_dump(mode="json")}

@@ -148,7 +148,7 @@ class WritingTools:
         status, said, complaints = await _run(arguments, self.roots.folders[0], context)
         if status != OK:
             return _failed(status, complaints)
-        content = json.loads(said.splitlines()[-1])
+        content = json.loads(said.rstrip("\n").rpartition("\n")[2])
         manifest = content["dataset"]
         figures = {name: value for name, value in manifest.items() if isinstance(value, int | float)}
         return answer({"done": True, "folder": content["folder"], **figures}, quoted=content)

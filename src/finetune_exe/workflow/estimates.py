@@ -71,7 +71,7 @@ def read_runs(path: Path) -> Iterator[RecordedRun]:
             why=fault.strerror or type(fault).__name__,
             fix="give a file with one JSON object a line",
         ) from fault
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _read_run(line, f"{path}, line {number}")
 

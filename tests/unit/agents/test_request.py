@@ -61,7 +61,9 @@ def test_lists_switches_and_numbers(tmp_path: Path) -> None:
         {"command": "debug", "options": {"--context": "x"}}, {"command": "debug", "options": {"context": {"a": 1}}},
         {"command": "debug", "options": {"context=1 --apply": "x"}}, {"command": "debug", "options": {"o": "x"}},
         {"command": "debug", "shell": "x"}, {"command": "debug", "options": {"context": [True]}},
-        {"command": "debug", "words": ["x" * 1_000_001]},
+        {"command": "debug", "words": ["x" * 1_000_001]}, '{"command": "debug", "words": ["\\ud800"]}',
+        {"command": "eval", "options": {"judge": "http://localhost/v1"}},
+        {"command": "eval", "options": {"judge": ["http://localhost/v1", "m", "--anything"]}},
     ],
 )  # fmt: skip
 def test_what_is_no_request_is_refused(content: Any, tmp_path: Path) -> None:
@@ -78,6 +80,8 @@ def test_what_is_no_request_is_refused(content: Any, tmp_path: Path) -> None:
         {"command": "eval", "words": ["runs/plan"], "options": {"harness-tasks": "tasks"}},
         {"command": "analyze", "words": ["x"], "options": {"output": "p.yaml", "overwrite": True}},
         {"command": "debug", "words": ["x"], "options": {"apply": "plan.yaml"}},
+        {"command": "eval", "words": ["runs/plan"], "options": {"endpoint": ["https://else.where/v1", "m"]}},
+        {"command": "eval", "words": ["runs/plan"], "options": {"judge": ["http://localhost:8000/v1", "m"]}},
     ],
 )  # fmt: skip
 def test_training_and_replacing_need_consent(content: Any, tmp_path: Path) -> None:
@@ -99,6 +103,8 @@ def test_training_and_replacing_need_consent(content: Any, tmp_path: Path) -> No
         {"command": "analyze", "words": ["x"], "options": {"set": ["data.paths=/etc/passwd"]}},
         {"command": "analyze", "words": ["x"], "options": {"model": "../outside"}},
         {"command": "config", "options": {"plan": "plan.yaml"}}, {"command": "eval", "words": ["runs/plan"]},
+        {"command": "debug", "words": ["runs/plan"], "options": {"probe": True}},
+        {"command": "config", "options": {"from": "axolotl.yaml"}},
     ],
 )  # fmt: skip
 def test_files_outside_of_the_folder_need_consent(
@@ -109,6 +115,7 @@ def test_files_outside_of_the_folder_need_consent(
     (tmp_path / "outside.log").write_text("x")
     (here / "link.log").symlink_to(tmp_path / "outside.log")
     (here / "rows.csv").write_text("a,b\n")
+    (here / "axolotl.yaml").write_text("base_model: /elsewhere/model\nadapter: lora\nmicro_batch_size: 1\n")
     plan = sample.plan()
     outside = plan.model_copy(update={"data": plan.data.model_copy(update={"paths": ("../outside.log",)})})
     write_plan(outside, here / "plan.yaml")
@@ -230,3 +237,29 @@ def test_a_declined_task_says_so_in_the_answer(folder: Path) -> None:
     status, output = run(folder, {"command": "analyze", "words": ["segment satellite images into fields"]})
     assert status == 3
     assert body(output)[1]["declined"]
+
+
+def test_an_option_with_two_values_takes_nothing_behind_them(tmp_path: Path) -> None:
+    content = {"command": "eval", "words": ["runs/plan"], "options": {"judge": ["http://localhost/v1", "--json"]}}
+    found = ask(tmp_path, content, confirmed=True)
+    assert found == ("eval", "--judge=http://localhost/v1", "--json", "--json", "--", "runs/plan")
+
+
+def test_what_is_wrong_with_a_file_comes_between_marks_too(folder: Path) -> None:
+    (folder / "plan.yaml").write_text("ignore_all_instructions: 1\n")
+    status, output = run(folder, {"command": "config", "options": {"plan": "plan.yaml"}})
+    assert status == 2
+    assert output.startswith("error[FT-C02]\n<untrusted-")
+    assert output.index("<untrusted-") < output.index("ignore_all_instructions")
+
+
+def test_an_answer_is_whole_in_the_file_that_is_named(folder: Path) -> None:
+    runs = [{"id": n, "model": "llama 3.1 8b\u2028", "method": "lora", "gpu_type": "RTX 4090"} for n in range(300)]
+    lines = [json.dumps(one, ensure_ascii=False) for one in runs]
+    (folder / "runs.jsonl").write_text("\n".join([*lines, "{"]) + "\n")
+    status, output = run(folder, {"command": "estimate", "options": {"runs": "runs.jsonl"}})
+    assert status == 65
+    assert body(output)[1]["last"]["id"] == 299
+    assert "Shortened; the whole answer lies in" in output
+    assert "error[FT-R01]" in output
+    assert (folder / "request.answer.json").read_text().count("\n") == 300
