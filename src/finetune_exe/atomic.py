@@ -1,17 +1,23 @@
-"""Write files and folders so that they are there whole or not at all."""
+"""Write files and folders so that they are there whole or not at all, after a power cut too."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
+
+STANDARD_OUTPUT = Path("standard output")
+"""What a message calls it."""
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_LONGEST_NAME = 200
+"""Bytes of a name that a working name takes over; file systems take 255."""
 
 
 @contextmanager
@@ -20,17 +26,22 @@ def io_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        place = Path(fault.filename or path)
-        closed = fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        raise FineTuneError(
-            "I01",
-            what=f"cannot write: {fault.strerror or fault}",
-            where=str(place),
-            why="the operating system refused it, so nothing was put there",
-            fix=f"choose a folder you may write to, or: chmod u+w {place.parent}"
-            if closed
-            else "free some space or choose a folder you may write to",
-        ) from fault
+        raise cannot_write(fault, path) from fault
+
+
+def cannot_write(fault: OSError, path: Path) -> FineTuneError:
+    """Say that the operating system refuses to write, at the place that it names or else at `path`."""
+    named = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) and fault.filename else path
+    place = path if named.parent == path.parent else named  # of a working name nobody knows anything
+    return FineTuneError(
+        "I01",
+        what=f"cannot write: {fault.strerror or fault}",
+        where=str(place),
+        why="the operating system refused it, so nothing was put there",
+        fix=f"choose a folder you may write to, or: {typed('chmod', 'u+w', place.parent)}"
+        if fault.errno in _NOT_ALLOWED
+        else "free some space or choose a folder you may write to",
+    )
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -52,16 +63,16 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """
     with io_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        work = _beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with work.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            work.replace(path)
+            to_disk(path.parent)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            work.unlink(missing_ok=True)
             raise
 
 
@@ -71,31 +82,46 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         path: Where the finished folder shall be.
-        overwrite: Replace a folder that is there; otherwise it is an error.
+        overwrite: Replace what is there; otherwise it is an error.
 
     Raises:
         FineTuneError: O01 where `path` exists; I01 where the operating system refuses.
     """
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise output_exists(path)
     with io_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        gone: Path | None = None
+        work = _beside(path)
+        work.mkdir()
         try:
             yield work
-            work.chmod(0o755)
-            folder_to_disk(work)
-            gone = _set_aside(path) if path.exists() else None
-            work.rename(path)
-            to_disk(path.parent)
+            take_place(work, path)
         except BaseException:
-            if gone is not None and not path.exists():
-                gone.rename(path)
             shutil.rmtree(work, ignore_errors=True)
             raise
-        if gone is not None:
-            shutil.rmtree(gone, ignore_errors=True)
+
+
+def take_place(work: Path, path: Path) -> None:
+    """Let a finished working folder become `path`; what is there steps aside first, and goes when that went well.
+
+    Raises:
+        OSError: The operating system refuses; then `path` is what it was.
+    """
+    folder_to_disk(work)
+    aside = _beside(path) if os.path.lexists(path) else None
+    if aside is not None:
+        path.rename(aside)
+    try:
+        work.rename(path)
+    except BaseException:
+        if aside is not None:
+            aside.rename(path)
+        raise
+    to_disk(path.parent)
+    if aside is not None and aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside is not None:
+        aside.unlink()
 
 
 def folder_to_disk(folder: Path, *, last: str = "") -> None:
@@ -117,13 +143,6 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _set_aside(path: Path) -> Path:
-    """Take away a folder's name at once; removing what is in it may take long."""
-    gone = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.gone-"))
-    path.rename(gone)
-    return gone
-
-
 def free_bytes(path: Path) -> int:
     """Give the room left for this user on the disk of a path, which need not exist yet."""
     while not path.exists() and path != path.parent:
@@ -140,3 +159,9 @@ def output_exists(path: Path) -> FineTuneError:
         why="overwriting it would destroy an earlier result",
         fix="choose another place, or add --overwrite to replace it",
     )
+
+
+def _beside(path: Path) -> Path:
+    """Name a place beside a path that nobody else uses; the user's own settings say who may read what is put there."""
+    name = os.fsdecode(os.fsencode(path.name)[:_LONGEST_NAME])
+    return path.with_name(f".{name}.{secrets.token_hex(4)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 OK, USAGE, GATE, BAD_DATA, MISSING, BUG, EXISTS, IO, RESUMABLE, NO_ROOM, INTERRUPTED = (
@@ -128,6 +129,11 @@ class FineTuneError(Exception):
 
 def _rebuild(code: str, what: str, where: str, why: str, fix: str) -> FineTuneError:
     return FineTuneError(code, what=what, where=where, why=why, fix=fix)
+
+
+def typed(*words: object) -> str:
+    """Write a command as it can be typed: a path with blanks, or with signs that the shell obeys, in quotes."""
+    return shlex.join(map(str, words))
 
 
 def missing_component(package: str, *, extra: str, needed_for: str) -> FineTuneError:

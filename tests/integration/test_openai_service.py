@@ -168,7 +168,11 @@ def test_without_yes_nothing_is_sent(fake: Fake, job: Path) -> None:
     assert told.exit_code == 0
     assert "Nothing was sent" in told.stdout
     assert "$" in told.stdout
+    assert f"openai start {job} --endpoint {fake.url} --yes" in told.stdout, "to no other address"
     assert not fake.keys
+    refused = run("start", job, "--endpoint", "https://user:word@127.0.0.1/v1")
+    assert isinstance(refused.exception, FineTuneError)
+    assert "word" not in f"{refused.output}{refused.exception}"
 
 
 def test_what_the_service_says_is_passed_on_without_the_key(fake: Fake, job: Path) -> None:
@@ -187,7 +191,15 @@ def test_redirects_are_not_followed(fake: Fake, job: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://example.com/v1", "ftp://127.0.0.1/v1", "https://user:word@127.0.0.1/v1", "no address", "https:///v1"],
+    [
+        "http://example.com/v1",
+        "ftp://127.0.0.1/v1",
+        "https://user:word@127.0.0.1/v1",
+        "no address",
+        "https:///v1",
+        "https://[x",
+        "http://localhost:99999/v1",
+    ],
 )
 def test_only_https_or_this_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

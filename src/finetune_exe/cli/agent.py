@@ -13,6 +13,7 @@ import click
 
 from finetune_exe.agents.quoting import MOST_BYTES
 from finetune_exe.errors import GATE, FineTuneError
+from finetune_exe.report.boxes import clean
 
 if TYPE_CHECKING:
     from finetune_exe.agents.install import SkillFolder
@@ -155,6 +156,7 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
 def _show_answer(said: str, answer: Path) -> None:
     """Print what a command wrote between marks and cut to size; where it wrote several lines, the last one first."""
     from finetune_exe.agents.quoting import fit_json, fit_text, quote
+    from finetune_exe.cli.surface import say
 
     lines = said.removesuffix("\n").split("\n")
     if not said:
@@ -163,11 +165,11 @@ def _show_answer(said: str, answer: Path) -> None:
         *before, last = map(json.loads, lines)
         shown = fit_json({"last": last, "before": before} if before else last)
     except ValueError:
-        click.echo(quote(fit_text(said)))
+        say(quote(fit_text(said)))
         return
-    click.echo(quote(shown.text))
+    say(quote(shown.text))
     if shown.shortened:
-        click.echo(f"Shortened; the whole answer lies in {answer}")
+        say(f"Shortened; the whole answer lies in {answer}")
 
 
 def _show_fault(title: str, message: str, *, most_bytes: int = MOST_BYTES) -> None:
@@ -202,8 +204,5 @@ def _say(folders: tuple[SkillFolder, ...], words: dict[str, str], *, as_json: bo
         write_json(files=[{"path": path, "state": state} for path, state in found],
                    current=all(folder.current for folder in folders))  # fmt: skip
         return
-    there = [(path, state) for path, state in found if state != _ABSENT]
-    for path, state in there:
-        click.echo(f"{state}: {path}")
-    if not there:
-        click.echo("the skill is not here")
+    there = [f"{state}: {path}" for path, state in found if state != _ABSENT]
+    click.echo("\n".join(map(clean, there)) or "the skill is not here")

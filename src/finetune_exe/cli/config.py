@@ -12,9 +12,10 @@ from finetune_exe.cli.surface import (
     hardware_options,
     json_option,
     overwrite_option,
-    say,
+    remark,
     set_option,
     wished_hardware,
+    write,
     write_json,
 )
 from finetune_exe.domain.plan import Plan
@@ -90,9 +91,9 @@ def command(
         write_json(target=exporter.name, files={file.name: file.text for file in files}, plan=plan, **said)
     elif output is None:
         for file in files:
-            say(file.text.rstrip("\n"))
+            write(file.text.rstrip("\n"))
     else:
-        click.echo(f"wrote {output}: {exporter.describe}", err=True)
+        remark(f"wrote {output}: {exporter.describe}")
 
 
 def _plan(
@@ -114,7 +115,6 @@ def _plan(
 
 def _carried(source: Path, task: str, hardware: str | None, settings: tuple[str, ...], *, others: bool) -> CarriedPlan:
     """Make a plan of another trainer's file, and say on stderr what is wrong with it and what stays behind."""
-    from finetune_exe.report.boxes import clean_lines
     from finetune_exe.report.review import show_reviews
     from finetune_exe.workflow.carrying import carry_plan
 
@@ -122,11 +122,10 @@ def _carried(source: Path, task: str, hardware: str | None, settings: tuple[str,
         raise click.UsageError("--from says all of it; use --set to change a part")
     carried = carry_plan(source, task=task, hardware=hardware, settings=settings)
     if carried.review.findings:
-        for line in clean_lines(show_reviews([carried.review])):
-            click.echo(line, err=True)
-    click.echo(f"{carried.num_carried} settings carried over from {source} ({carried.title})", err=True)
+        remark(show_reviews([carried.review]))
+    remark(f"{carried.num_carried} settings carried over from {source} ({carried.title})")
     if carried.left:
-        click.echo("not carried over:", err=True)
+        remark("not carried over:")
     for entry in carried.left:
-        click.echo(f"  {source}:{entry.line}: {entry.key}: {entry.reason}", err=True)
+        remark(f"  {source}:{entry.line}: {entry.key}: {entry.reason}")
     return carried

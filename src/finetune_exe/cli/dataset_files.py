@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
-from finetune_exe.cli.surface import say, view, write_json
+from finetune_exe.cli.surface import remark, say, view, write, write_json
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.domain.task import FormatName
 
@@ -95,19 +95,16 @@ def convert_files(files: Files, target: FormatName, output: Path | None, *, over
 
         def show(row: Row) -> None:
             if not as_json:
-                say(json_line(row))
+                write(json_line(row))
 
         conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
         return
-    click.echo(
-        f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}",
-        err=True,
-    )
+    remark(f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}")
     for drop in conversion.dropped:
-        click.echo(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}", err=True)
+        remark(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}")
 
 
 def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:
@@ -130,7 +127,7 @@ def say_tokens(rows: Sequence[ShownRow], *, as_json: bool) -> None:
         write_json(rows=shown)
     else:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        say(render_tokens(rows, colour=colour))
+        write(render_tokens(rows, colour=colour))
 
 
 def _tokenizer(model: str, note: Callable[[str], None]) -> ChatTokenizer:

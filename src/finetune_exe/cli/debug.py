@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.cli.surface import json_option, say, write_json
+from finetune_exe.cli.surface import json_option, say, write, write_json
 
 
 @click.command("debug")
@@ -47,7 +47,7 @@ def command(
         raise click.UsageError("--patch, --apply, --markdown and --json exclude each other")
     debugged = debug([Path(path) for path in paths], stdin=sys.stdin.buffer, context=sentence, probe=probe)
     if patch:
-        click.echo(patch_text(debugged), nl=False)
+        write(patch_text(debugged), end="")
     elif target is not None:
         say(apply_patch(debugged, target))
     elif markdown:

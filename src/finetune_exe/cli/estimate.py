@@ -12,6 +12,7 @@ from finetune_exe.cli.surface import (
     say,
     set_option,
     wished_hardware,
+    write,
     write_json,
 )
 from finetune_exe.domain.json_text import json_line
@@ -91,4 +92,4 @@ def _estimate_runs(path: Path) -> None:
     from finetune_exe.workflow.estimates import estimate_run, read_runs, run_contract
 
     for run in read_runs(path):
-        say(json_line(run_contract(estimate_run(run))))
+        write(json_line(run_contract(estimate_run(run))))

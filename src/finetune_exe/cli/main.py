@@ -6,13 +6,14 @@ import importlib
 import io
 import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
-from typing import TextIO
 
 import click
 
 from finetune_exe import __version__
-from finetune_exe.errors import BUG, INTERRUPTED, IO, FineTuneError
+from finetune_exe.atomic import STANDARD_OUTPUT, cannot_write
+from finetune_exe.errors import BUG, INTERRUPTED, IO, OK, USAGE, FineTuneError
 
 COMMANDS = {
     "analyze": "Recommend an approach: the boxed FINE-TUNING PLAN and plan.yaml",
@@ -85,25 +86,41 @@ def cli(context: click.Context, debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        _never_fail(stream)
+    _prepare_streams()
     debug = "--debug" in sys.argv or bool(os.environ.get("FINETUNE_EXE_DEBUG"))
+    status = _run(sys.argv[1:], debug=debug)
     try:
-        status = cli.main(_bullets_as_words(sys.argv[1:]), prog_name="fine-tune", standalone_mode=False)
-        _leave(status if isinstance(status, int) else 0)
+        sys.stdout.flush()
+    except OSError as fault:
+        if status == OK and not isinstance(fault, BrokenPipeError):
+            _explain(str(cannot_write(fault, STANDARD_OUTPUT)), debug=debug)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of it goes nowhere
+        status = status or IO
+    sys.exit(status)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Run a command line, turn every fault into a message, and give the exit status."""
+    try:
+        status = cli.main(_bullets_as_words(arguments), prog_name="fine-tune", standalone_mode=False)
+        return status if isinstance(status, int) else OK
     except FineTuneError as fault:
         _explain(str(fault), debug=debug)
-        _leave(fault.exit_status)
+        return fault.exit_status
     except click.ClickException as fault:
-        fault.show()
-        _leave(fault.exit_code)
+        with suppress(OSError):
+            fault.show()
+        return fault.exit_code
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        _leave(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the reader has gone; nothing to close
-        _leave(IO)
+        _tell("interrupted")
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # where the reader of a pipe has gone, click leaves by itself
+        return IO
     except Exception as fault:  # noqa: BLE001 - the process's edge: a bug is reported as one
+        odd = next(filter(_is_no_text, arguments), None)
+        if odd is not None:
+            _tell(f"Error: an argument is no text in UTF-8, which all that is written is: {odd!a}")
+            return USAGE
         bug = FineTuneError(
             "B01",
             what=f"{type(fault).__name__}: {fault}",
@@ -112,7 +129,12 @@ def main() -> None:
             fix="run again with `fine-tune --debug ...` and report the traceback",
         )
         _explain(str(bug), debug=debug)
-        _leave(BUG)
+        return BUG
+
+
+def _is_no_text(words: str) -> bool:
+    """Say whether an argument, as the name of a file may, holds bytes that stand for no character."""
+    return any("\ud800" <= character <= "\udfff" for character in words)
 
 
 def _bullets_as_words(arguments: list[str]) -> list[str]:
@@ -128,19 +150,23 @@ def _explain(message: str, *, debug: bool) -> None:
     if debug:
         import traceback
 
-        traceback.print_exc()
+        _tell(traceback.format_exc())
     from finetune_exe.report.boxes import clean_lines
 
-    for line in clean_lines(message):
-        print(line, file=sys.stderr)
+    _tell("\n".join(clean_lines(message)))
 
 
-def _leave(status: int) -> None:
-    sys.stdout.flush()
-    sys.exit(status)
+def _tell(text: str) -> None:
+    """Write on stderr; where nobody listens there is nobody to be told."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
-def _never_fail(stream: TextIO) -> None:
-    """Let a terminal that cannot show a character show a stand-in."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
+def _prepare_streams() -> None:
+    """Let streams that are closed lead nowhere, and show a stand-in where a terminal cannot show a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it takes the number that is free, which else the next file would get
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

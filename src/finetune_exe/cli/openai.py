@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from finetune_exe.cli.surface import json_option, say, write_json
-from finetune_exe.errors import GATE
+from finetune_exe.errors import GATE, typed
 
 if TYPE_CHECKING:
     from finetune_exe.export.openai_file import ChatFile
@@ -76,8 +76,9 @@ def check(context: click.Context, paths: tuple[Path, ...], model: str, epochs: i
 @json_option
 def start(job: Path, yes: bool, endpoint: str, as_json: bool) -> None:
     """Check the rows that JOB names and say what they cost; with --yes, send them and begin."""
-    from finetune_exe.workflow.hosted import Service, read_job
+    from finetune_exe.workflow.hosted import Service, read_job, require_safe
 
+    require_safe(endpoint)
     plan = read_job(job)
     state = Service(url=endpoint).start(plan) if yes else None
     if as_json:
@@ -86,7 +87,8 @@ def start(job: Path, yes: bool, endpoint: str, as_json: bool) -> None:
         return
     _say_plan(plan)
     if state is None:
-        say(f"Nothing was sent. To send the rows to {endpoint} and begin: fine-tune openai start {job} --yes")
+        say(f"Nothing was sent. To send the rows to {endpoint} and begin: "
+            f"{typed('fine-tune', 'openai', 'start', job, '--endpoint', endpoint, '--yes')}")  # fmt: skip
     else:
         _say_state(state)
 
@@ -120,7 +122,6 @@ command.add_command(_job_command("cancel", "Stop a job."))
 @json_option
 def events(job_id: str, endpoint: str, as_json: bool) -> None:
     """List what happened to a job, oldest first."""
-    from finetune_exe.report.boxes import clean_lines
     from finetune_exe.workflow.hosted import Service
 
     found = Service(url=endpoint).events(job_id)
@@ -128,7 +129,7 @@ def events(job_id: str, endpoint: str, as_json: bool) -> None:
         write_json(events=[event._asdict() for event in found])
         return
     for event in found:
-        say(" ".join(clean_lines(f"{_time(event.seconds)}  {event.level}  {event.message}")))
+        say(f"{_time(event.seconds)}  {event.level}  {' '.join(event.message.split())}")
 
 
 def _time(seconds: int) -> str:
@@ -153,15 +154,13 @@ def _say_plan(plan: JobPlan) -> None:
 
 
 def _say_file(file: ChatFile) -> None:
-    from finetune_exe.report.boxes import clean_lines
-
     tokens = file.tokens
     judged = f"{tokens.low:,.0f} to {tokens.high:,.0f} tokens, judged from letters (tiktoken counts them)"
     told = f"{tokens.mid:,.0f} tokens" if file.counted else judged
     say(f"{file.path}: {file.num_rows:,} rows, {file.num_faults:,} faults, {told}")
     for fault in file.faults[:SHOWN]:
         place = f"line {fault.line}" if fault.line else "the file"
-        say(f"  {place}: {' '.join(clean_lines(fault.message))} [{fault.code}]")
+        say(f"  {place}: {' '.join(fault.message.split())} [{fault.code}]")
     if file.num_faults > SHOWN:
         say(f"  and {file.num_faults - SHOWN:,} more; --json lists them")
 
@@ -180,11 +179,8 @@ def _say_cost(cost: object, epochs: int, model: str) -> None:
 
 
 def _say_state(state: JobState) -> None:
-    from finetune_exe.report.boxes import clean_lines
-
     lines = [f"{state.id}: {state.status}, {state.model}"]
     lines += [f"trained tokens: {state.trained_tokens:,}"] if state.trained_tokens is not None else []
     lines += [f"tuned model: {state.tuned_model}"] if state.tuned_model else []
     lines += [f"failed: {state.fault}"] if state.fault else []
-    for line in clean_lines("\n".join(lines)):
-        say(line)
+    say("\n".join(lines))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.cli.surface import hardware_options, json_option, say, wished_hardware, write_json
+from finetune_exe.cli.surface import hardware_options, json_option, remark, say, wished_hardware, write, write_json
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import GATE
 
@@ -55,19 +55,17 @@ def command(
     if as_sarif:
         from finetune_exe.review.sarif import sarif
 
-        say(json_line(sarif(reviews)))
+        write(json_line(sarif(reviews)))
     elif as_json:
         skipped = [{"path": fault.where, "reason": fault.what} for fault in passed_over]
         write_json(files=[review.model_dump(mode="json") for review in reviews], passed_over=skipped)
     else:
-        from finetune_exe.report.boxes import clean_lines
         from finetune_exe.report.review import show_reviews
 
-        for line in clean_lines(show_reviews(reviews)):
-            say(line)
+        say(show_reviews(reviews))
     if not as_json:
         for fault in passed_over:
-            click.echo(f"passed over {fault.where}: {fault.what}", err=True)
+            remark(f"passed over {fault.where}: {fault.what}")
     bad = ("error", "warning") if strict else ("error",)
     if any(finding.severity in bad for review in reviews for finding in review.findings):
         raise click.exceptions.Exit(GATE)

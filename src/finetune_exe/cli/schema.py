@@ -6,7 +6,7 @@ import json
 
 import click
 
-from finetune_exe.cli.surface import say
+from finetune_exe.cli.surface import say, write
 
 
 @click.command("schema")
@@ -27,6 +27,6 @@ def command(name: str | None) -> None:
         for each, meaning in says.items():
             say(f"{each:<{width}}  {meaning}")
     elif name in says:
-        say(json.dumps(document_schema(name), ensure_ascii=False, indent=2))
+        write(json.dumps(document_schema(name), ensure_ascii=False, indent=2))
     else:
         raise click.BadParameter(f"{name!r} is none of {', '.join(says)}", param_hint="DOCUMENT")

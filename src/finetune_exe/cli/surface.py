@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from finetune_exe.atomic import STANDARD_OUTPUT, cannot_write
 from finetune_exe.domain.document import Document
 from finetune_exe.domain.events import AnyEvent, encode_event
-from finetune_exe.domain.json_text import json_line
+from finetune_exe.domain.json_text import json_line, unsteering
+from finetune_exe.report.boxes import clean_lines
 from finetune_exe.report.live import LiveView, live_view
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else.")
@@ -29,20 +31,40 @@ SCHEMA_VERSION = 1
 
 
 def say(text: str) -> None:
-    """Write a result on stdout."""
-    click.echo(text)
+    """Write words for a person on stdout; whatever they quote, no character of them steers the terminal."""
+    write("\n".join(clean_lines(text)))
+
+
+def write(text: str, *, end: str = "\n") -> None:
+    """Write a result on stdout as it is, for other programs to read.
+
+    Raises:
+        FineTuneError: I01 where standard output takes nothing more.
+        BrokenPipeError: Its reader has gone.
+    """
+    try:
+        click.echo(text + end, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise cannot_write(fault, STANDARD_OUTPUT) from fault
+
+
+def remark(text: str) -> None:
+    """Write words for a person on stderr, beside a result; no character of them steers the terminal."""
+    click.echo("\n".join(clean_lines(text)), err=True)
 
 
 def write_json(**content: Any) -> None:
     """Write one JSON object on stdout; documents become their JSON."""
     plain = {name: value.model_dump(mode="json", by_alias=True) if isinstance(value, Document) else value
              for name, value in content.items()}  # fmt: skip
-    say(json_line({"schema_version": SCHEMA_VERSION, **plain}))
+    write(json_line({"schema_version": SCHEMA_VERSION, **plain}))
 
 
 def write_event(event: AnyEvent) -> None:
     """Write one event as a JSON line on stdout."""
-    say(encode_event(event).decode())
+    write(unsteering(encode_event(event).decode()))
 
 
 @contextmanager

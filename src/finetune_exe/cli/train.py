@@ -14,10 +14,11 @@ from finetune_exe.cli.surface import (
     say,
     set_option,
     view,
+    write,
     write_event,
     write_json,
 )
-from finetune_exe.errors import OK
+from finetune_exe.errors import OK, typed
 
 if TYPE_CHECKING:
     from finetune_exe.domain.plan import Plan
@@ -126,7 +127,7 @@ def command(
         options=(*_handed_on(context), *(word for setting in spread for word in ("--set", setting))),
     )  # fmt: skip
     if dry_run:
-        say(LAUNCHERS[way].script(job).rstrip("\n"))
+        write(LAUNCHERS[way].script(job).rstrip("\n"))
         return
     with view(as_json=as_json) as live:
         status = LAUNCHERS[way].launch(job, live.note)
@@ -156,7 +157,7 @@ def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], 
         write_json(run=summary, folder=str(path))
     else:
         say(render_run(summary))
-        say(f"\nThe run lies in {path}; what was learned in {path / 'model'}. Next: fine-tune eval {path}")
+        say(f"\nThe run lies in {path}; what was learned in {path / 'model'}. Next: {typed('fine-tune', 'eval', path)}")
 
 
 def _handed_on(context: click.Context) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from finetune_exe.cli.surface import json_option, overwrite_option, say, set_option, view, write_json
+from finetune_exe.errors import typed
 
 
 @click.command("tune")
@@ -95,4 +96,4 @@ def command(
         write_json(tuning=tuning, folder=str(path))
     else:
         say(render_tuning(tuning))
-        say(f"\nThe study lies in {path}. Next: fine-tune train {StudyFolder(path).tuned}")
+        say(f"\nThe study lies in {path}. Next: {typed('fine-tune', 'train', StudyFolder(path).tuned)}")

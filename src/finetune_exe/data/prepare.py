@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_exe.atomic import io_faults, output_exists
+from finetune_exe.atomic import io_faults, output_exists, take_place
 from finetune_exe.data.assemble import assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.duplicates.rows import choose_rows
@@ -177,9 +177,7 @@ def _finish(
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)
     manifest.write(work / MANIFEST)
     tell("write", len(kept), len(kept))
-    if folder.exists():
-        shutil.rmtree(folder)
-    work.rename(folder)
+    take_place(work, folder)
     return manifest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Source:
     """One file of rows, or the embedded corpus."""
 
     name: str
-    """The path as the user gave it, or "stdlib"."""
+    """The path as the user gave it, or "stdlib"; what is no text in it is shown as in \\xe9."""
     path: Path | None
     """None for the embedded corpus and for a dataset of the hub."""
 
@@ -101,8 +102,13 @@ def find_sources(paths: Sequence[str]) -> tuple[Source, ...]:
             found.setdefault(text, Source(name=text, path=None))
             continue
         for path in _expand(text):
-            found.setdefault(path.resolve(), Source(name=str(path), path=path))
+            found.setdefault(path.resolve(), Source(name=_shown(path), path=path))
     return tuple(found.values())
+
+
+def _shown(path: Path) -> str:
+    """Write a path as text, which not every name of a file is: bytes that are not UTF-8 as in \\xe9."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _expand(text: str) -> list[Path]:

@@ -11,4 +11,9 @@ _STEERING = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 def json_line(value: Any) -> str:
     """Write a value as one line of JSON in which no character can steer a terminal."""
-    return json.dumps(value, ensure_ascii=False).translate(_STEERING)
+    return unsteering(json.dumps(value, ensure_ascii=False))
+
+
+def unsteering(line: str) -> str:
+    """Write a line of JSON again so that no character in it can steer a terminal."""
+    return line.translate(_STEERING)

@@ -22,6 +22,7 @@ MOST_BYTES = 4 << 20
 MOST_CHARACTERS = 100_000
 """Characters kept of one answer."""
 TRIES = 3
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PAUSES = (0.2, 1.0)
 """Seconds before the second and the third try."""
 
@@ -45,6 +46,16 @@ class Reply:
     text: str
     stopped: bool
     """Whether it ended by itself, rather than being cut off."""
+
+
+def keeps_secrets(url: str) -> bool:
+    """Say whether a key may be sent to an address: over https, or to this machine; one with a key in it may not."""
+    try:
+        address = urlsplit(url)
+        safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in _THIS_MACHINE)
+        return safe and bool(address.hostname) and address.port != 0 and address.username is None
+    except ValueError:  # no address at all
+        return False
 
 
 class _OddReplyError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_exe.domain.shipment import Shipment
+from finetune_exe.errors import typed
 from finetune_exe.report.page import Block, Bullet, Commands, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_bytes, format_count
 
@@ -29,5 +30,5 @@ def render_shipment(shipment: Shipment, folder: str) -> str:
     blocks.append(Bullet(f"token ids of {texts} texts equal those of the training"))
     blocks += [Words(note) for note in shipment.notes]
     if any(file.name == "Modelfile" for file in shipment.files):
-        blocks.append(Commands((f"cd {folder} && ollama create my-model -f Modelfile",)))
+        blocks.append(Commands((f"{typed('cd', folder)} && ollama create my-model -f Modelfile",)))
     return render_text(blocks)

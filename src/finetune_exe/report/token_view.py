@@ -40,7 +40,7 @@ def render_tokens(rows: Sequence[ShownRow], *, colour: bool) -> str:
     lines = [f"Tokens {how} are learned; the others are given."]
     for number, row in enumerate(rows, start=1):
         learned = sum(token.learned for token in row.tokens)
-        lines += ["", f"row {number}, {row.source}: {len(row.tokens)} tokens, {learned} learned"]
+        lines += ["", f"row {number}, {visible(row.source)}: {len(row.tokens)} tokens, {learned} learned"]
         lines.append("".join(_token(token, colour=colour) for token in row.tokens).rstrip("\n"))
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from finetune_exe.domain.checkpoint import CheckpointManifest
 from finetune_exe.domain.events import read_events
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Leaf
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.training.checkpoints import Checkpoint, Found, find_checkpoints
 
 HARMLESS = ("checkpoints.", "evaluation.", "data.paths", "model.reference")
@@ -152,7 +152,7 @@ def insist_unchanged(changes: Sequence[Change], *, flags: Collection[str], run: 
 
 def resume_command(run: Path) -> str:
     """Give the command that takes a run up again as it was begun."""
-    return f"fine-tune train {run / 'plan.yaml'} --run {run} --resume"
+    return typed("fine-tune", "train", run / "plan.yaml", "--run", run, "--resume")
 
 
 def fingerprint(base: Path) -> str:

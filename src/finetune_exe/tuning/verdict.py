@@ -10,7 +10,7 @@ from itertools import combinations
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.tuning import SearchedSetting, StudyDesign, Trial, Tuning, Verdict, best_of
 from finetune_exe.domain.values import Decision, Interval
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.tuning.space import setting_values, with_values
 from finetune_exe.units import format_number
 
@@ -169,5 +169,6 @@ def _no_result(trials: Sequence[Trial], name: str) -> FineTuneError:
         what="the plan itself gave no validation loss, so nothing can be compared with it",
         where=f"{name}, {reasons}",
         why="the first trial is the plan as it stands",
-        fix=f"mend the plan first (fine-tune debug {name}/trials/0), or give more --minutes with --resume",
+        fix=f"mend the plan first ({typed('fine-tune', 'debug', f'{name}/trials/0')}), or give more --minutes with "
+        "--resume",
     )

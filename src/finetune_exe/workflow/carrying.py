@@ -11,7 +11,7 @@ from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.review import ConfigurationReview
 from finetune_exe.domain.values import Decision, Leaf
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.review.carried import Carried, Left, Setting
 from finetune_exe.review.carry import carry
 from finetune_exe.review.configuration import Configuration, read_configurations
@@ -56,7 +56,8 @@ def carry_plan(
             what="the file names no base model",
             where=str(path),
             why="a plan is for one model, and everything in it follows from that",
-            fix=f"name it: fine-tune config --from {path} --set model.reference=Qwen/Qwen2.5-0.5B-Instruct",
+            fix=f"name it: {typed('fine-tune', 'config', '--from', path)} "
+            "--set model.reference=Qwen/Qwen2.5-0.5B-Instruct",
         )
     plan = _draft(str(reference.value) if reference else "embedded", task=task, hardware=hardware)
     plan = _with_settings(plan, configuration, carried)

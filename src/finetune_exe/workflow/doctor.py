@@ -15,6 +15,7 @@ from pathlib import Path
 from finetune_exe import __version__
 from finetune_exe.domain.checkup import Checkup, Package, Part, SelfTest
 from finetune_exe.domain.values import Check, Hardware
+from finetune_exe.errors import typed
 from finetune_exe.planning.hardware import detect_hardware
 from finetune_exe.units import GIB, format_gib
 from finetune_exe.workflow.run_states import find_runs, run_state
@@ -146,8 +147,8 @@ def _machine(hardware: Hardware) -> Iterator[Check]:
     for name, folder in (("this folder can be written", Path.cwd()), ("the cache can be written", cache_folder())):
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
         writable = os.access(nearest, os.W_OK | os.X_OK)
-        yield Check(name=name, passed=writable, detail=str(folder),
-                    fix=None if writable else f"chmod u+w {nearest}, or set FINETUNE_EXE_CACHE")  # fmt: skip
+        fix = None if writable else f"{typed('chmod', 'u+w', nearest)}, or set FINETUNE_EXE_CACHE"
+        yield Check(name=name, passed=writable, detail=str(folder), fix=fix)
     if shutil.which("nvidia-smi") and not hardware.gpus:
         yield Check(name="the NVIDIA driver answers", passed=False, detail="nvidia-smi is there and lists no GPU",
                     fix="run nvidia-smi and mend what it says")  # fmt: skip

@@ -7,6 +7,7 @@ message, and goes to the address given and nowhere else. What the service says i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +18,13 @@ from urllib.parse import urlsplit
 from finetune_exe.domain.values import Interval
 from finetune_exe.domain.yaml_text import parse_yaml
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.evaluation.endpoint import keeps_secrets
 from finetune_exe.export.openai_file import ChatFile, check_chat_file, require_sound, tiktoken_counter, training_cost
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_CHARACTERS = 2000
 _MOST_EVENTS = 1000
 _SECONDS = 60.0
@@ -81,7 +82,7 @@ def read_job(path: Path) -> JobPlan:
     if not isinstance(content, dict):
         raise _bad_job(path, "it holds no keys")
     known = ("model", "training_file", "validation_file", "suffix", "seed", "method")
-    odd = sorted(set(content) - set(known))
+    odd = [name for name in content if name not in known]
     if odd:
         raise _bad_job(path, f"{', '.join(odd)} is none of {', '.join(known)}")
     model, training, validation = (content.get(name) for name in known[:3])
@@ -164,6 +165,16 @@ class Service:
         return tuple(reversed(found))
 
 
+def require_safe(url: str) -> None:
+    """Refuse an address that may not be shown a key.
+
+    Raises:
+        FineTuneError: O06.
+    """
+    if not keeps_secrets(url):
+        raise _refused(url, "the address is neither https nor http to this machine", "--endpoint https://HOST/v1")
+
+
 @contextmanager
 def _asked(url: str) -> Iterator[OpenAI]:
     """Open a client, and turn what goes wrong into a message without the key.
@@ -175,10 +186,7 @@ def _asked(url: str) -> Iterator[OpenAI]:
     except ImportError as fault:
         raise missing_component("openai", extra="openai", needed_for="training at a service") from fault
 
-    address = urlsplit(url)
-    safe = address.scheme == "https" or (address.scheme == "http" and address.hostname in _LOOPBACK)
-    if not safe or not address.hostname or address.username or address.password:
-        raise _refused(url, "the address is neither https nor http to this machine", "--endpoint https://HOST/v1")
+    require_safe(url)
     key = os.environ.get(KEY_VARIABLE)
     if not key:
         raise _refused(url, "there is no key", f"put it into the environment variable {KEY_VARIABLE}")
@@ -186,7 +194,7 @@ def _asked(url: str) -> Iterator[OpenAI]:
         with openai.OpenAI(
             api_key=key, base_url=url, timeout=_SECONDS, max_retries=2,
             http_client=openai.DefaultHttpxClient(
-                follow_redirects=False, timeout=_SECONDS, trust_env=address.scheme == "https"
+                follow_redirects=False, timeout=_SECONDS, trust_env=urlsplit(url).scheme == "https"
             ),
         ) as client:  # fmt: skip
             yield client
@@ -211,8 +219,7 @@ def _cut(text: object) -> str:
 
 
 def _refused(url: str, why: str, fix: str) -> FineTuneError:
-    address = urlsplit(url)
-    shown = f"{address.scheme}://{address.hostname or ''}{f':{address.port}' if address.port else ''}{address.path}"
+    shown = re.sub(r"//[^/]*@", "//", url.partition("?")[0])
     return FineTuneError("O06", what="nothing came of the request", where=shown, why=why, fix=fix)
 
 

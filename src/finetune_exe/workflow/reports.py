@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finetune_exe.domain.plan import Plan
+from finetune_exe.errors import typed
 
 
 def show_plan(
@@ -36,8 +37,8 @@ def default_run(plan: Path) -> Path:
 
 def _commands(plan: Path, run: Path) -> list[str]:
     return [
-        f"fine-tune dataset --plan {plan}",
-        f"fine-tune train {plan} --run {run}",
-        f"fine-tune eval {run}",
-        f"fine-tune debug {run}",
+        typed("fine-tune", "dataset", "--plan", plan),
+        typed("fine-tune", "train", plan, "--run", run),
+        typed("fine-tune", "eval", run),
+        typed("fine-tune", "debug", run),
     ]

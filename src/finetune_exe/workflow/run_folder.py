@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class RunFolder:
         return self.path / "model"
 
 
+def plain_name(run: Path) -> str:
+    """Give a run's name in letters, digits, points and dashes alone, as batch systems and other programs take it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", run.resolve().name).strip("-.") or "run"
+
+
 def open_run(path: Path) -> tuple[Plan, TrainingRun]:
     """Read plan and summary of a finished run.
 
@@ -67,6 +73,7 @@ def open_run(path: Path) -> tuple[Plan, TrainingRun]:
             what="this is no finished run",
             where=f"{path} (it lacks {' and '.join(missing)})",
             why="a run writes its summary last, when training has ended in good order",
-            fix=f"fine-tune train PLAN --run {path}; to see why a run failed: fine-tune debug {path}",
+            fix=f"{typed('fine-tune', 'train', 'PLAN', '--run', path)}; to see why a run failed: "
+            f"{typed('fine-tune', 'debug', path)}",
         )
     return read_plan(run.plan), TrainingRun.read(run.summary)

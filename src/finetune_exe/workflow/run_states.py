@@ -12,7 +12,7 @@ from finetune_exe.domain.checkup import RunState
 from finetune_exe.domain.events import read_events
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.resume import resume_command
@@ -75,16 +75,15 @@ def run_state(path: Path) -> RunState:
     if run.summary.is_file() and not _has_weights(run.model):
         broken.append("model: the run ended in good order, but what it learned is gone")
     if broken or (rejected and not found.whole and not run.summary.is_file()):
-        anew = (
-            f"fine-tune train {run.plan} --run {path} --overwrite" if run.plan.is_file() else "restore it from a copy"
-        )
+        again = typed("fine-tune", "train", run.plan, "--run", path, "--overwrite")
+        anew = again if run.plan.is_file() else "restore it from a copy"
         return state("damaged", (*broken, *rejected), anew)
     if run.summary.is_file():
-        names = " ".join(str(bad.path) for bad in found.rejected)
+        remove = typed("rm", "-r", *(bad.path for bad in found.rejected))
         return state("damaged" if rejected else "finished", rejected,
-                     f"rm -r {names}; the model beside it is whole" if rejected else None)  # fmt: skip
+                     f"{remove}; the model beside it is whole" if rejected else None)  # fmt: skip
     passed_over = [f"{why}; --resume passes it over" for why in rejected]
-    fix = f"{resume_command(path)}; or see why it ended: fine-tune debug {path}"
+    fix = f"{resume_command(path)}; or see why it ended: {typed('fine-tune', 'debug', path)}"
     return state("unfinished", (_progress(run), *passed_over), fix)
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from finetune_exe.domain.comparison import JudgeQuality, PairedResult
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.evaluation.cache import ResultCache, digest_of
 from finetune_exe.evaluation.compare import Question, compare_results
-from finetune_exe.evaluation.endpoint import Endpoint, ask
+from finetune_exe.evaluation.endpoint import Endpoint, ask, keeps_secrets
 from finetune_exe.evaluation.judge import Ask, Pair, judge_pair, known_pairs, measure_judge
 from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
 from finetune_exe.evaluation.served import ask_served, write_results
@@ -28,8 +28,11 @@ Progress = Callable[[str, int, int], None]
 
 
 def endpoint_of(url: str, model: str) -> Endpoint:
-    """Name a server; its key comes from the environment, so that it stands in no command and no file."""
-    return Endpoint(url=url, model=model, key=os.environ.get("OPENAI_API_KEY"))
+    """Name a server; its key comes from the environment, so that it stands in no command and no file.
+
+    A server elsewhere that does not speak https is shown no key: everybody on the way could read it.
+    """
+    return Endpoint(url=url, model=model, key=os.environ.get("OPENAI_API_KEY") if keeps_secrets(url) else None)
 
 
 def compare_served(path: Path, endpoint: Endpoint, *, progress: Progress) -> PairedResult:
@@ -97,6 +100,6 @@ def _items(path: Path, name: str) -> dict[str, ItemResult]:
             what="the run has no answered items yet",
             where=str(file),
             why="what another model is held against are its answers to the test rows",
-            fix=f"fine-tune eval {path}",
+            fix=typed("fine-tune", "eval", path),
         )
     return read_results(file, Keys())

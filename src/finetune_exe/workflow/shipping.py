@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment, ShipmentForm, ShippedFile
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.evaluation.cache import digest_folder
 from finetune_exe.evaluation.evaluate import require_checkpoint
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, find_model
@@ -22,7 +21,7 @@ from finetune_exe.models.locate import EMBEDDED, model_folder
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.report.model_card import CardFacts, render_model_card
 from finetune_exe.text.tokenizer import load_tokenizer
-from finetune_exe.workflow.run_folder import RunFolder, open_run
+from finetune_exe.workflow.run_folder import RunFolder, open_run, plain_name
 from finetune_exe.workflow.shipment_forms import PACKERS, Cargo, Note
 
 CARD, RECORD = "README.md", "export.json"
@@ -81,7 +80,7 @@ def export_run(
         raise _not_passed(path, objections)
     of_these = evaluation if evaluation is not None and evaluation.inputs.get("weights") == weights else None
     cargo = Cargo(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-.") or "model", plan=plan, training=training,
+        name=plain_name(path), plan=plan, training=training,
         data=data, base=base, checkpoint=checkpoint, tokenizer=tokenizer,
         number_format=_number_format(wish, base), note=note,
     )  # fmt: skip
@@ -200,6 +199,6 @@ def _not_passed(path: Path, objections: Sequence[str]) -> FineTuneError:
         what=f"the model has not passed: {objections[0]}{more}",
         where=str(path),
         why="; ".join(objections[1:]) or "only what was shown to be better, and to break nothing, is exported",
-        fix=f"fine-tune eval {path} says what turns each point green; to export it all the same, and say so "
-        'in its card: --anyway "REASON"',
+        fix=f"{typed('fine-tune', 'eval', path)} says what turns each point green; to export it all the same, and "
+        'say so in its card: --anyway "REASON"',
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
-from finetune_exe.cli.surface import wished_hardware
+from finetune_exe.cli.surface import remark, say, wished_hardware, write, write_event
+from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
-from finetune_exe.errors import BUG, INTERRUPTED, IO, FineTuneError
+from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
 from finetune_exe.workflow.reports import default_run, show_plan
 
 
@@ -38,6 +41,12 @@ def test_hardware_is_named_in_one_way() -> None:
 def test_a_plan_knows_what_to_type_next() -> None:
     assert default_run(Path("there/my.yaml")) == Path("there/runs/my")
     assert "fine-tune train my.yaml --run runs/my" in show_plan(sample.plan(), Path("my.yaml"))
+    assert "fine-tune eval 'runs/my; rm x'" in show_plan(sample.plan(), Path("my; rm x.yaml"))
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_what_is_shown_to_be_typed_means_the_same_to_a_shell(words: list[str]) -> None:
+    assert shlex.split(typed(*words)) == words
 
 
 def leave_with(fault: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -71,9 +80,50 @@ def test_an_interruption_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_reader_that_has_gone_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
     assert leave_with(BrokenPipeError(), monkeypatch) == IO
-    sys.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "said"),
+    [
+        (">&-", 0, ""), ("| true", IO, ""), ("2>&-", 0, ""), ("<&-", 0, ""),
+        (">/dev/full", IO, "error[FT-I01]: cannot write: No space left on device\n  where: standard output"),
+    ],
+)  # fmt: skip
+def test_whoever_listens_the_exit_status_is_kept(redirected: str, status: int, said: str, tmp_path: Path) -> None:
+    line = f"set -o pipefail; {shlex.quote(sys.executable)} -m finetune_exe schema plan {redirected}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[: len(said)]) == (status, said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["compare", "none.jsonl"], ["nonsense"]])
+def test_a_fault_that_nobody_hears_has_its_status_too(arguments: list[str]) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-m", "finetune_exe", *arguments], stderr=full, check=False)
+    assert done.returncode == (65 if arguments[0] == "compare" else USAGE)
+
+
+def test_an_argument_that_is_no_text_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "p\udcff.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    words = ["analyze", "answer mails", "--cpu", "--json", "--data", "p\udcff.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune_exe", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert "'p\\udcff.jsonl'" in done.stderr
+
+
+def test_words_cannot_steer_the_terminal_and_results_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[2Jb\u202e\n  c")
+    write("a\u202eb", end="")
+    remark("\x9b1mkey\x07: gone")
+    write_event(Noticed(seconds=0, message="\x9b2J"))
+    assert capsys.readouterr() == ("ab\n  c\na\u202eb" + event_line("\\u009b2J"), "1mkey: gone\n")
+
+
+def event_line(message: str) -> str:
+    return encode_event(Noticed(seconds=0, message="MESSAGE")).decode().replace("MESSAGE", message) + "\n"
 
 
 def test_a_message_cannot_steer_the_terminal(

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.evaluation.endpoint import Endpoint, ask
+from finetune_exe.evaluation.endpoint import Endpoint, ask, keeps_secrets
 from finetune_exe.evaluation.judge import Pair, judge_pair, kappa, known_pairs, measure_judge
+from finetune_exe.workflow.served import endpoint_of
 
 Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, bytes]]
 QUESTIONS = [
@@ -227,3 +228,18 @@ def test_kappa_against_a_table_by_hand() -> None:
     other = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
     assert kappa(one, other) == pytest.approx(0.4)
     assert math.isnan(kappa(["y"], ["y"]))
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("https://api.example.org/v1", True), ("http://127.0.0.1:8000/v1", True), ("http://[::1]:8000/v1", True),
+        ("http://localhost/v1", True), ("http://10.0.0.7:8000/v1", False), ("http://localhost.example.org/v1", False),
+        ("https://name:word@example.org/v1", False), ("https://@example.org/v1", False), ("ftp://localhost/v1", False),
+        ("https:///v1", False), ("http://[x", False), ("http://localhost:99999/v1", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_key_goes_where_nobody_on_the_way_reads_it(url: str, safe: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+    assert keeps_secrets(url) is safe
+    assert endpoint_of(url, "m").key == ("sk-of-the-test" if safe else None)

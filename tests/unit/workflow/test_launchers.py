@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -53,6 +55,21 @@ def test_scripts_are_good_shell(name: str) -> None:
         ["bash", "-n"], input=LAUNCHERS[name].script(job()), text=True, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("odd", ["x\ntouch canary", "50%A", "a;b", "FIRST_NODE RANK_OF_NODE", "\x07\r\t", "'\"$(x)"])
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_no_name_leaves_its_word(name: str, odd: str, tmp_path: Path) -> None:
+    script = LAUNCHERS[name].script(dataclasses.replace(job(), run=tmp_path / odd))
+    if name == "skypilot":
+        task = YAML(typ="safe", pure=True).load(script)
+        assert re.fullmatch(r"[a-z0-9._-]+", task["name"])
+        script = task["run"]
+    if name == "slurm":
+        options = script[: script.index("set -euo pipefail")].splitlines()
+        assert all(line.startswith("#") for line in options)
+        assert re.fullmatch(r"#SBATCH --output=[\w.-]+\.%j\.log", next(line for line in options if "output" in line))
+    assert told(script)[: len(WORDS)] == [*WORDS[:3], str(tmp_path / odd), *WORDS[4:]]
 
 
 def test_a_batch_script_asks_for_what_the_job_takes() -> None:

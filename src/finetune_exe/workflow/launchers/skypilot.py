@@ -13,6 +13,7 @@ from finetune_exe.atomic import write_file
 from finetune_exe.errors import OK, FineTuneError
 from finetune_exe.workflow.launchers.job import Job
 from finetune_exe.workflow.launchers.slurm import refused, script_path
+from finetune_exe.workflow.run_folder import plain_name
 
 PORT = 29500
 
@@ -25,20 +26,21 @@ class SkyPilot:
         from ruamel.yaml import YAML
         from ruamel.yaml.scalarstring import LiteralScalarString
 
-        start = job.line(
-            "torchrun", "--nnodes", str(job.machines), "--nproc-per-node", str(job.processes_per_machine),
-            "--virtual-local-rank", "--master-port", str(PORT), "--node-rank", "RANK_OF_NODE", "--master-addr",
-            "FIRST_NODE", "-m", "finetune_exe",
-        )  # fmt: skip
-        start = start.replace("RANK_OF_NODE", '"$SKYPILOT_NODE_RANK"').replace("FIRST_NODE", '"$FIRST_NODE"')
-        lines = ["set -euo pipefail", 'FIRST_NODE="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"', start]
+        start = (
+            f"torchrun --nnodes {job.machines} --nproc-per-node {job.processes_per_machine} --virtual-local-rank "
+            f'--master-port {PORT} --node-rank "$SKYPILOT_NODE_RANK" --master-addr "$FIRST_NODE" '
+        )
+        run = "".join(f"{line}\n" for line in (
+            "set -euo pipefail", 'FIRST_NODE="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"',
+            start + job.line("-m", "finetune_exe"),
+        ))  # fmt: skip
         task: dict[str, Any] = {
-            "name": job.run.name.lower(),
+            "name": plain_name(job.run).lower(),
             "num_nodes": job.machines,
             "resources": self._resources(job),
             "workdir": ".",
             "setup": 'pip install "finetune-exe[train]"',
-            "run": LiteralScalarString("\n".join(lines) + "\n"),
+            "run": LiteralScalarString(run) if run.replace("\n", "").isprintable() else run,
         }
         written = io.StringIO()
         yaml = YAML()
@@ -63,7 +65,7 @@ class SkyPilot:
         path = script_path(job, "sky.yaml")
         write_file(path, self.script(job).encode())
         note(f"sky launch {path}")
-        if subprocess.run(["sky", "launch", str(path)], check=False).returncode != OK:
+        if subprocess.run(["sky", "launch", str(path.absolute())], check=False).returncode != OK:
             raise refused("sky", path, "see what it wrote above")
         return OK
 

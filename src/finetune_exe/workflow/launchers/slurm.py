@@ -11,6 +11,7 @@ from pathlib import Path
 from finetune_exe.atomic import write_file
 from finetune_exe.errors import OK, FineTuneError
 from finetune_exe.workflow.launchers.job import Job
+from finetune_exe.workflow.run_folder import plain_name
 
 SECONDS_TO_SAVE = 120
 """SLURM asks the processes to end so long before the time is over."""
@@ -21,7 +22,7 @@ class Slurm:
 
     def script(self, job: Job) -> str:
         """Write the batch script."""
-        name = shlex.quote(job.run.name)
+        name = plain_name(job.run)
         options = [
             f"--job-name={name}",
             f"--nodes={job.machines}",
@@ -60,7 +61,7 @@ class Slurm:
             )
         path = script_path(job, "slurm.sh")
         write_file(path, self.script(job).encode())
-        done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(["sbatch", str(path.absolute())], capture_output=True, text=True, check=False)
         if done.returncode != OK:
             raise refused("sbatch", path, done.stderr or done.stdout)
         note(f"{done.stdout.strip()} ({path})")
