@@ -11,11 +11,13 @@ from typing import Any
 
 from finetune_exe.diagnosis.match import Hit, repeated_part
 from finetune_exe.domain.events import Sampled
+from finetune_exe.errors import FineTuneError
+from finetune_exe.models.headers import stored_tensors
 
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 _SMALL_BYTES = 20_000
 _SAMPLE_BYTES = 1 << 22
-_LARGEST_HEADER = 1 << 26
+_MOST_LOOKED_AT = 1000
 _MOST_ROWS = 5000
 _FEWEST_ANSWERS = 3
 _ANSWERS = ("prediction", "pred", "generated", "generated_text", "output", "completion", "response", "answer", "tuned")
@@ -30,22 +32,27 @@ def look_at_adapter(path: Path) -> Iterator[Hit]:
         yield _hit("adapter_not_applied", 0.82, f"{path.name} has only {size:,} bytes: no weights are in it")
     if path.suffix != ".safetensors":
         return
-    tensors = list(_tensors(path))
-    if not tensors:
-        yield _hit(
-            "adapter_load_mismatch", 0.8, f"{path.name} has no readable list of tensors: it is damaged or cut off"
-        )
+    try:
+        tensors = stored_tensors(path)
+    except FineTuneError as fault:
+        yield _hit("adapter_load_mismatch", 0.8, f"{path.name} is damaged or cut off: {fault.why}")
         return
-    second = [(name, kind, content) for name, kind, shape, content in tensors if "lora_B" in name]
-    empty = [name for name, _, shape, _ in tensors if 0 in shape]
+    empty = [tensor.name for tensor in tensors if 0 in tensor.shape]
     if empty:
         yield _hit(
             "adapter_load_mismatch", 0.85, f"{len(empty)} tensors of {path.name} have a dimension of 0: {empty[0]}"
         )
-    if second and not any(any(content) for _, _, content in second):
+    second = [tensor for tensor in tensors if "lora_B" in tensor.name][:_MOST_LOOKED_AT]
+    zero, bad = 0, list[str]()
+    with path.open("rb") as file:
+        for tensor in second:
+            file.seek(tensor.first)
+            content = file.read(min(_SAMPLE_BYTES, tensor.last - tensor.first))
+            zero += not content.strip(b"\0")
+            bad += [tensor.name] if _has_nan(content, tensor.dtype) else []
+    if second and zero == len(second):
         text = f"all {len(second)} lora_B tensors of {path.name} are zero, as before the first step"
         yield _hit("adapter_not_applied", 0.88, text)
-    bad = [name for name, kind, content in second if _has_nan(content, kind)]
     if bad:
         yield _hit(
             "nan_loss", 0.9, f"{len(bad)} of {len(second)} lora_B tensors of {path.name} hold NaN, first {bad[0]}"
@@ -128,28 +135,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _text(row: dict[str, Any], names: Sequence[str]) -> str | None:
     return next((row[name] for name in names if isinstance(row.get(name), str)), None)
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
-    """Yield name, number format, shape and the first bytes of each tensor of a safetensors file."""
-    with path.open("rb") as file:
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        (size,) = struct.unpack("<Q", head)
-        if size > min(_LARGEST_HEADER, path.stat().st_size):
-            return
-        try:
-            header = json.loads(file.read(size))
-        except (ValueError, RecursionError):
-            return
-        for name, entry in header.items() if isinstance(header, dict) else ():
-            offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-            if name == "__metadata__" or not isinstance(offsets, list) or len(offsets) != 2:
-                continue
-            file.seek(8 + size + int(offsets[0]))
-            content = file.read(min(_SAMPLE_BYTES, max(0, int(offsets[1]) - int(offsets[0]))))
-            yield name, str(entry.get("dtype")), tuple(entry.get("shape", ())), content
 
 
 def _has_nan(content: bytes, kind: str) -> bool:

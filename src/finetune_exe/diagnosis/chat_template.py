@@ -66,7 +66,7 @@ def _stops(folder: Path, tokenizer: ChatTokenizer) -> set[int]:
     for name in ("generation_config.json", "config.json"):
         try:
             content = json.loads((folder / name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         ids = content.get("eos_token_id") if isinstance(content, dict) else None
         stops |= {each for each in (ids if isinstance(ids, list) else [ids]) if isinstance(each, int)}

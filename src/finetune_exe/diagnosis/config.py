@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from finetune_exe.diagnosis.script import read_script, set_in_script
 from finetune_exe.diagnosis.tools import Form, Key, settings_of, tool_of_keys, tool_of_text, tools
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import pointed
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
 _PLAIN_TRAINERS = {"trl", "transformers"}
@@ -68,7 +69,7 @@ def read_config(path: Path) -> Config | None:
     form = SUFFIXES.get(path.suffix.lower())
     if form is None or path.stat().st_size > _LARGEST:
         return None
-    text = path.read_text("utf-8-sig", errors="replace")
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
     values = _parse(text, form)  # type: ignore[arg-type]
     if not values:
         return None
@@ -78,7 +79,7 @@ def read_config(path: Path) -> Config | None:
 
 def changed(config: Config, patch: Mapping[str, Scalar], *, own_keys: Mapping[str, Scalar] | None = None) -> str:
     """Write the configuration with settings of our plan, and the tool's own keys, changed; other lines as they were."""
-    text = config.text
+    text, ends = config.text.replace("\r\n", "\n"), "\r\n" if "\r\n" in config.text else "\n"
     known: Mapping[str, Key] = tools()[config.tool].keys if config.tool else {}
     for path, value in patch.items():
         if path not in known:
@@ -92,16 +93,20 @@ def changed(config: Config, patch: Mapping[str, Scalar], *, own_keys: Mapping[st
             text = _set(text, config.form, own, key.written(value))
     for name, value in (own_keys or {}).items():
         text = _set(text, config.form, name, value)
-    return text
+    return text.replace("\n", ends)
 
 
 def difference(old: str, new: str, *, name: str) -> str:
     """Write the change from one text to the other as a unified diff."""
-    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-        for line in difflib.unified_diff(before, after, fromfile=f"a/{name}", tofile=f"b/{name}")
+        for line in difflib.unified_diff(_lines(old), _lines(new), fromfile=f"a/{name}", tofile=f"b/{name}")
     )
+
+
+def _lines(text: str) -> list[str]:
+    """Split a text where programs for patches do: not at form feeds and the like."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def _parse(text: str, form: Form) -> dict[str, Scalar]:
@@ -189,7 +194,9 @@ def _set_json(text: str, name: str, value: Scalar) -> str:
     *outer, last = name.split(".")
     holder = content
     for key in outer:
-        holder = holder.setdefault(key, {})
+        if not isinstance(holder.setdefault(key, {}), dict):
+            holder[key] = {}
+        holder = holder[key]
     holder[last] = value
     indented = re.search(r"\n([ \t]+)\S", text)
     written = json.dumps(content, indent=indented[1] if indented else None, ensure_ascii=False)
@@ -198,8 +205,9 @@ def _set_json(text: str, name: str, value: Scalar) -> str:
 
 def _set_yaml(text: str, keys: list[str], value: Scalar) -> str:
     """Replace the value of a key, or add the key where it would stand."""
-    lines = text.splitlines(keepends=True)
-    written = json.dumps(value) if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][\w-]*", value) else value
+    lines = _lines(text)
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w-]*", value)
+    written = str(value) if plain else pointed(repr(value)) if isinstance(value, float) else json.dumps(value)
     stack: list[tuple[int, str]] = []
     deepest, place = 0, len(lines)
     for i, line in enumerate(lines):

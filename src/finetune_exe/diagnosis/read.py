@@ -29,10 +29,16 @@ _LAUNCHER = re.compile(
 _SECRET = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[opsur]_[A-Za-z0-9]{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}"
     r"|xox[abprs]-[\w-]{8,}|AKIA[A-Z0-9]{12,}|AIza[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?<=bearer )[\w.~+/-]{8,}=*)"
-    r"|(?i:(?:(?<=api_key=)|(?<=api-key=)|(?<=token=)|(?<=password=)|(?<=secret=)))[^\s&'\"]{4,}"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"|(?i:(?:(?<=bearer )|(?<=basic ))[\w.~+/-]{8,}=*)"
 )
+"""Keys and passwords, known by their form."""
+_NAMED_SECRET = re.compile(
+    r"(?i)((?:(?:api|access|private|secret)[_-]?key|secret|passw(?:or)?d|passphrase"
+    r"|(?:auth|access|hub|hf|hugging_?face|wandb|github|gitlab|bot|refresh)[_-]?token)['\"]?[ \t]*[:=][ \t]*['\"]?"
+    r"|(?<![\w-])token(?:=|['\"]:[ \t]*)['\"]?)[^\s&'\",;<>]{4,}"
+)
+"""Values behind a name that says what they are; the names of special tokens are none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +132,7 @@ def quote(text: str) -> str:
 
 def quote_secrets(text: str) -> str:
     """Black out tokens, keys and passwords."""
-    return _SECRET.sub("[redacted]", text)
+    return _NAMED_SECRET.sub(r"\1[redacted]", _SECRET.sub("[redacted]", text))
 
 
 def nothing_to_diagnose(why: str, *, where: str) -> FineTuneError:

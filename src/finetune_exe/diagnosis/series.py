@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +174,13 @@ def read_trainer_state(path: Path, content: bytes) -> Series:
     """
     try:
         state = json.loads(content)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise nothing_to_diagnose(f"it is no whole JSON: {fault}", where=str(path)) from fault
     history = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(history, list):
         raise nothing_to_diagnose("it has no log_history", where=str(path))
     series = Series(planned_epochs=_number(state.get("num_train_epochs")), source=path.name)
-    for entry, line in zip(history, _lines_of_entries(content), strict=False):
+    for entry, line in zip_longest(history, _lines_of_entries(content, most=len(history))):
         if not isinstance(entry, dict):
             continue
         series.rewards |= any(_REWARD.search(str(key)) for key in entry)
@@ -191,20 +192,21 @@ def read_trainer_state(path: Path, content: bytes) -> Series:
     return series
 
 
-def _lines_of_entries(content: bytes) -> Iterator[int]:
-    """Give the line, from 1, in which each entry of the history begins."""
+def _lines_of_entries(content: bytes, *, most: int) -> Iterator[int]:
+    """Give the line, from 1, in which each entry of the history begins, as far as that can be told."""
     text = content.decode("utf-8", "replace")
     decoder = json.JSONDecoder()
     place = text.index("[", text.index('"log_history"')) + 1
     line = text.count("\n", 0, place) + 1
-    while True:
+    for _ in range(most):
         gap = re.compile(r"[\s,]*").match(text, place)
         begin = gap.end() if gap else place
         line += text.count("\n", place, begin)
-        if text[begin : begin + 1] in ("]", ""):
-            return
+        try:
+            _, place = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            return  # the name stands in a text before the history
         yield line
-        _, place = decoder.raw_decode(text, begin)
         line += text.count("\n", begin, place)
 
 
@@ -245,5 +247,7 @@ def _number(value: object) -> float | None:
         return None
     try:
         return float(value)
+    except OverflowError:
+        return math.inf
     except ValueError:
         return None

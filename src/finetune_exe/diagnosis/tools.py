@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import pointed
 
 Form = Literal["yaml", "json", "python", "arguments"]
 
@@ -93,7 +94,7 @@ class Tool:
             case "json":
                 return f'"{name}": {json.dumps(written)}'
             case _:
-                return f"{name}: {_plain(written)}"
+                return f"{name}: {pointed(_plain(written)) if isinstance(written, float) else _plain(written)}"
 
 
 @cache

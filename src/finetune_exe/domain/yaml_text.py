@@ -250,14 +250,14 @@ def _flow(value: Json) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return _float(value)
+            return pointed(repr(value))
         case _:
             return str(value)
 
 
-def _float(value: float) -> str:
-    """Write a float with a point and a signed exponent: older readers take anything else for text."""
-    mantissa, mark, exponent = repr(value).partition("e")
+def pointed(number: str) -> str:
+    """Write a number that Python has written with a point and a signed exponent: YAML 1.1 takes 1e-5 for text."""
+    mantissa, mark, exponent = number.partition("e")
     if not mark:
         return mantissa
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"

@@ -57,8 +57,8 @@ class Resources:
     def run_metrics(self, run: str) -> str:
         """Give the latest events, one JSON object a line."""
         path = self._confined(self._run(run).events)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_METRIC_LINES:]
-        return quote(fit_text(quote_secrets("\n".join(lines))))
+        lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")[-_METRIC_LINES:]
+        return _shown("\n".join(lines))
 
     def plan(self, plan: str) -> str:
         """Give a plan file."""
@@ -68,7 +68,7 @@ class Resources:
             raise _absent(plan) from None
 
     def _text(self, path: Path) -> str:
-        return quote(fit_text(self._confined(path).read_text(encoding="utf-8", errors="replace")))
+        return _shown(self._confined(path).read_text(encoding="utf-8", errors="replace"))
 
     def _confined(self, path: Path) -> Path:
         confined = self.roots.confine(str(path))
@@ -119,7 +119,14 @@ def parts_of(run: RunFolder) -> list[str]:
     return [name for name, path in parts.items() if path.is_file()]
 
 
+def _shown(text: str) -> str:
+    """Put a text between marks, cut to size and without keys."""
+    return quote(fit_text(quote_secrets(text)))
+
+
 def _is_plan(file: Path) -> bool:
+    if not file.is_file():
+        return False  # a pipe would be waited for
     try:
         with file.open("rb") as opened:
             head = opened.read(4_096)

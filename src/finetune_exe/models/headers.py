@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetune_exe.errors import FineTuneError
 
@@ -18,8 +19,30 @@ _BITS = {
 }  # fmt: skip
 
 
+class StoredTensor(NamedTuple):
+    """A tensor of a file, and where its values stand in it."""
+
+    name: str
+    dtype: str
+    """As safetensors calls it: BF16."""
+    shape: tuple[int, ...]
+    first: int
+    """Byte of the file with which the values begin."""
+    last: int
+    """Byte behind them."""
+
+
 def check_header(path: Path) -> None:
     """Make sure that a safetensors file is what its header says, without reading more than that.
+
+    Raises:
+        FineTuneError: M12 where it is not.
+    """
+    stored_tensors(path)
+
+
+def stored_tensors(path: Path) -> tuple[StoredTensor, ...]:
+    """List the tensors of a safetensors file in the order of their values, reading its header alone.
 
     Raises:
         FineTuneError: M12 where the header is longer than the file or the format allows, is no JSON object, names a
@@ -35,7 +58,9 @@ def check_header(path: Path) -> None:
             (length,) = struct.unpack("<Q", start)
             if length > min(MOST_HEADER_BYTES, size - 8):
                 raise ValueError(f"its header claims {length:,} bytes, and the file has {size:,}")
-            _check_tensors(json.loads(file.read(length), object_pairs_hook=_once), size - 8 - length)
+            begin = 8 + length
+            tensors = _placed(json.loads(file.read(length), object_pairs_hook=_once), size - begin)
+            return tuple(t._replace(first=begin + t.first, last=begin + t.last) for t in tensors)
     except (ValueError, RecursionError) as fault:
         raise FineTuneError(
             "M12",
@@ -50,33 +75,37 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse keys that come twice, of which readers take one or the other."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} comes twice in its header")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} comes twice in its header")
     return found
 
 
-def _check_tensors(header: Any, num_bytes: int) -> None:
-    """Raise ValueError where the tensors do not fill the file one after the other."""
+def _placed(header: Any, num_bytes: int) -> list[StoredTensor]:
+    """Place the tensors in so many bytes; raise ValueError where they do not fill them one after the other."""
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
-    placed = []
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        if not isinstance(tensor, dict) or {"dtype", "shape", "data_offsets"} - tensor.keys():
-            raise ValueError(f"{name!r} lacks dtype, shape or data_offsets")
-        shape, offsets = tensor["shape"], tensor["data_offsets"]
-        numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
-        if len(offsets) != 2 or any(not isinstance(number, int) or number < 0 for number in numbers):
-            raise ValueError(f"{name!r} has a shape or offsets that are no counts")
-        bits = _BITS.get(tensor["dtype"])
-        if bits is not None and math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
-            raise ValueError(f"{name!r} takes {offsets[1] - offsets[0]:,} bytes, which its shape does not")
-        placed.append((offsets[0], offsets[1], name))
+    tensors = sorted(
+        (_tensor(name, entry) for name, entry in header.items() if name != "__metadata__"),
+        key=lambda tensor: (tensor.first, tensor.last),
+    )
     end = 0
-    for first, last, name in sorted(placed):
-        if first != end:
-            raise ValueError(f"{name!r} begins at byte {first:,}, and the one before ends at {end:,}")
-        end = last
+    for tensor in tensors:
+        if tensor.first != end:
+            raise ValueError(f"{tensor.name!r} begins at byte {tensor.first:,}, and the one before ends at {end:,}")
+        end = tensor.last
     if end != num_bytes:
         raise ValueError(f"its tensors end at byte {end:,} of {num_bytes:,}")
+    return tensors
+
+
+def _tensor(name: str, entry: Any) -> StoredTensor:
+    if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - entry.keys():
+        raise ValueError(f"{name!r} lacks dtype, shape or data_offsets")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
+    if len(offsets) != 2 or any(not isinstance(number, int) or number < 0 for number in numbers):
+        raise ValueError(f"{name!r} has a shape or offsets that are no counts")
+    bits = _BITS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if bits is not None and math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
+        raise ValueError(f"{name!r} takes {offsets[1] - offsets[0]:,} bytes, which its shape does not")
+    return StoredTensor(name, str(entry["dtype"]), tuple(shape), offsets[0], offsets[1])

@@ -6,7 +6,7 @@ import json
 
 from finetune_exe.domain.review import ConfigurationFinding, Severity
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_text import Place, pointed
 from finetune_exe.knowledge.peers import Form
 from finetune_exe.review.configuration import Configuration
 
@@ -38,7 +38,7 @@ def written(form: Form, key: str, value: Scalar) -> str:
         case "arguments":
             return f"--{key} {plain(value)}"
         case _:
-            return f"{key}: {plain(value)}"
+            return f"{key}: {pointed(plain(value)) if isinstance(value, float) else plain(value)}"
 
 
 def plain(value: Scalar) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from finetune_exe.domain.events import read_events
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError, typed
+from finetune_exe.models.headers import check_header
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.resume import resume_command
@@ -21,8 +21,6 @@ from finetune_exe.workflow.run_lock import training_process
 
 DEEPEST = 3
 """Levels below the given folder that are searched for runs."""
-LARGEST_HEADER = 100_000_000
-"""Bytes; safetensors itself refuses a longer one."""
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -108,26 +106,15 @@ def _dataset_faults(run: RunFolder) -> Iterator[str]:
         yield f"dataset: {fault.why}"
 
 
-def safetensors_fault(file: Path) -> str | None:
-    """Say why a file of tensors cannot be whole, by its header and its length alone; None where it can be."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            return f"its {size} bytes end before its header does"
-        try:
-            header = json.loads(opened.read(length))
-            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-            end = max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
-        except (ValueError, AttributeError, TypeError, LookupError):
-            return "its header is not one of safetensors"
-    wanted = 8 + length + end
-    return None if size == wanted else f"it has {size} bytes and should have {wanted}"
-
-
 def _has_weights(folder: Path) -> bool:
+    """Say whether weights lie in a folder, and every file of them is whole by its header and its length."""
     files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return bool(files) and not any(map(safetensors_fault, files))
+    try:
+        for file in files:
+            check_header(file)
+    except (FineTuneError, OSError):
+        return False
+    return bool(files)
 
 
 def _leftovers(path: Path) -> tuple[str, ...]:

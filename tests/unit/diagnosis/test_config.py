@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,37 @@ def test_ten_lines_that_stand_for_billions_are_read_at_once(innermost: str, tmp_
     file.write_text("\n".join([*lines, "learning_rate: 2.0e-4", ""]))
     config = read_config(file)
     assert config is None or "learning_rate" not in config.values
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", AXOLOTL), ("t.yaml", TORCHTUNE), ("l.yaml", LITGPT), ("f.yaml", FACTORY)])  # fmt: skip
+def test_a_number_that_is_set_is_one_for_yaml_1_1_too(tmp_path: Path, name: str, text: str) -> None:
+    config = read_config(write(tmp_path, name, text))
+    assert config is not None
+    assert config.tool
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 1)  # type: ignore[assignment]
+    key = tools()[config.tool].keys["optimizer.learning_rate"].name
+    for path in ("optimizer.learning_rate",):
+        content = yaml.load(changed(config, {path: 1e-5}))
+        for part in key.split("."):
+            content = content[part]
+        assert content == 1e-5
+    assert tools()[config.tool].write("optimizer.learning_rate", 1e-5) == f"{key}: 1.0e-5"
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.yaml", AXOLOTL), ("t.py", TRL), ("ds.json", DEEPSPEED), ("run.sh", SWIFT)]
+)
+def test_a_patch_can_be_applied(name: str, text: str, ends: str, tmp_path: Path) -> None:
+    text = f"# a page ends\f here\n{text}" if name in ("t.py", "run.sh") else text
+    path = tmp_path / name
+    path.write_bytes(text.replace("\n", ends).encode())
+    config = read_config(path)
+    assert config is not None
+    new = changed(config, {"optimizer.learning_rate": 1e-5, "optimizer.max_grad_norm": 1.0})
+    assert new != config.text
+    assert new.count("\n") == new.count(ends)
+    (tmp_path / "x.patch").write_bytes(difference(config.text, new, name=name).encode())
+    subprocess.run(["git", "apply", "x.patch"], cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"], "HOME": "/"})
+    assert path.read_bytes().decode() == new

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from finetune_exe.diagnosis.artefacts import look_at_adapter, look_at_answers
 from finetune_exe.diagnosis.checks import suspicions
 from finetune_exe.diagnosis.match import Hit
+from finetune_exe.diagnosis.series import read_trainer_state
 from finetune_exe.diagnosis.tensorboard import read_event_file
+from finetune_exe.errors import FineTuneError
 
 Values = dict[str, str | int | float | bool | None]
 
@@ -85,6 +87,45 @@ def test_an_adapter_that_was_never_trained_or_broke_is_told_by_its_weights(tmp_p
     cut = tmp_path / "adapter_model.safetensors"
     cut.write_bytes(b"\xff" * 30_000)
     assert found(look_at_adapter(cut)) == ["adapter_load_mismatch"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"data_offsets": ["x", 1]}, {"data_offsets": [-1000, 1]}, {"data_offsets": [0, 1], "shape": 3}, 7, None,
+        {"data_offsets": [0, 10**30], "shape": [1], "dtype": "F32"}, {"data_offsets": [0, 8], "shape": [[]], "dtype": []},
+        {"data_offsets": [10**30, 10**30], "shape": [0], "dtype": "F32"},
+    ],
+)  # fmt: skip
+def test_an_adapter_whose_header_lies_is_damaged(entry: object, tmp_path: Path) -> None:
+    header = json.dumps({"lora_B": entry}).encode()
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\1" * 30_000)
+    assert found(look_at_adapter(path)) == ["adapter_load_mismatch"]
+
+
+def test_tensors_that_share_their_bytes_are_not_read_for_ever(tmp_path: Path) -> None:
+    header = {f"{i}.lora_B": {"dtype": "U8", "shape": [30_000], "data_offsets": [0, 30_000]} for i in range(1_000)}
+    written = json.dumps(header).encode()
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(written)) + written + b"\1" * 30_000)
+    assert found(look_at_adapter(path)) == ["adapter_load_mismatch"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"log_history": ' + "[" * 100_000, '{"log_history": [{"loss": 1}], "x": ' + "[" * 100_000 + "]" * 100_000 + "}"],
+)
+def test_a_state_nested_without_end_is_refused(content: str, tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError, match="no whole JSON"):
+        read_trainer_state(tmp_path / "trainer_state.json", content.encode())
+
+
+def test_a_state_of_odd_numbers_and_names_is_read_to_its_end(tmp_path: Path) -> None:
+    history = [{"loss": 10**400, "step": 1}, {"loss": 2.0, "step": 2}, {"loss": 1.0, "step": 3}]
+    content = {"note": "log_history", "other": "[not here", "log_history": history}
+    series = read_trainer_state(tmp_path / "trainer_state.json", json.dumps(content).encode())
+    assert series.train == [float("inf"), 2.0, 1.0]
 
 
 def answers(tmp_path: Path, rows: list[dict[str, str]]) -> list[str]:

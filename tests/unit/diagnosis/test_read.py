@@ -110,9 +110,30 @@ def test_secrets_are_blacked_out(secret: str) -> None:
         assert "[redacted]" in quote(text)
 
 
-@pytest.mark.parametrize("text", ["https://user:pass1234@host", "Bearer abcdef123456", "?token=abcdef&x=1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:hidden12@host", "https://:hidden12@host", "Bearer hidden123456", "Authorization: Basic hidden12345==",
+        "?token=hidden&x=1", "api_key='hidden12'", '{"api_key": "hidden12"}', "password: hidden12", "wandb_token = hidden12",
+        "AWS_SECRET_ACCESS_KEY=hidden12/+", "OPENAI_API_KEY: hidden12", '{"token": "hidden12"}', "hub_token: hidden12",
+        "token='hidden12'", "private-key=hidden12",
+    ],
+)  # fmt: skip
 def test_credentials_are_known_by_their_place(text: str) -> None:
     assert "[redacted]" in quote(text)
+    assert "hidden" not in quote(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pad_token: <|endoftext|>", "eos_token=</s>", "special_tokens.pad_token: '<|im_end|>'", "max_new_tokens=128",
+        "Unexpected token: expected ','", "tokens_per_second: 12345.678", "num_input_tokens_seen=1234567", "api_key: None"[:8],
+        "KeyError: 'content'", "https://huggingface.co/docs",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert quote(text) == text
 
 
 @given(st.text())

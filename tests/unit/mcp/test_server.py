@@ -390,6 +390,7 @@ def test_resources_are_only_what_is_found(project: Path) -> None:
     outside.write_text((project / "plan.yaml").read_text())
     (project / "linked.yaml").symlink_to(outside)
     (project / "other.yaml").write_text("task: no plan\n")
+    os.mkfifo(project / "pipe.yaml")
     listed = with_client(project, lambda client: client.read_resource("finetune://plans")).contents[0].text
     assert [plan["plan"] for plan in json.loads(quoted(listed))["plans"]] == ["plan.yaml"]
     plan = with_client(project, lambda client: client.read_resource("finetune://plans/plan.yaml")).contents[0].text

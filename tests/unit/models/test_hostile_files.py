@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save, save_file
 from tests.tiny import write_model
 
 from finetune_exe.errors import BAD_DATA, FineTuneError
-from finetune_exe.models.headers import check_header
+from finetune_exe.models.headers import check_header, stored_tensors
 from finetune_exe.models.locate import model_folder
 
 
@@ -129,6 +130,32 @@ def test_what_the_library_writes_is_sound(
     path = tmp_path_factory.mktemp("sound") / "model.safetensors"
     save_file({f"t{number}": np.zeros(shape, dtype) for number, shape in enumerate(shapes)}, path)
     check_header(path)
+
+
+WHOLE = save({"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float32)})
+
+
+@given(cut=st.integers(0, len(WHOLE) - 1))
+def test_every_shorter_file_is_seen_as_safetensors_itself_sees_it(
+    cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("cut") / "x.safetensors"
+    file.write_bytes(WHOLE[:cut])
+    with pytest.raises(FineTuneError, match=r"error\[FT-M12\]"):
+        check_header(file)
+    with pytest.raises(SafetensorError), safe_open(file, framework="numpy"):
+        pass
+
+
+def test_tensors_stand_where_they_are_said_to(tmp_path: Path) -> None:
+    values = {"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float16)}
+    path = tmp_path / "x.safetensors"
+    save_file(values, path, metadata={"format": "pt"})
+    content = path.read_bytes()
+    assert {t.name: content[t.first : t.last] for t in stored_tensors(path)} == {
+        n: v.tobytes() for n, v in values.items()
+    }
+    assert {t.name: (t.dtype, t.shape) for t in stored_tensors(path)} == {"a": ("F32", (6,)), "b": ("F16", (2, 3))}
 
 
 def test_a_model_with_such_a_file_is_refused_before_pytorch_is_loaded(tmp_path: Path) -> None:

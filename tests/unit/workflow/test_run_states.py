@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save, save_file
 from tests.tiny import write_model, write_rows
 
 from finetune_exe.domain.task import TaskSpec
@@ -21,7 +15,7 @@ from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.plans import make_plan
 from finetune_exe.workflow.run_lock import locked
-from finetune_exe.workflow.run_states import find_runs, run_state, safetensors_fault
+from finetune_exe.workflow.run_states import find_runs, run_state
 from finetune_exe.workflow.runs import train_plan
 
 Damage = Callable[[Path], object]
@@ -146,30 +140,3 @@ def test_runs_are_found_below_a_folder_and_nothing_else(run: Path, tmp_path: Pat
     for path in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(FineTuneError, match=r"error\[FT-L01\]"):
             find_runs(path)
-
-
-WHOLE = save({"a": np.arange(6, dtype=np.float32), "b": np.ones((2, 3), np.float32)})
-
-
-@given(cut=st.integers(0, len(WHOLE) - 1))
-def test_every_shorter_file_is_seen_as_safetensors_itself_sees_it(
-    cut: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    file = tmp_path_factory.mktemp("cut") / "x.safetensors"
-    file.write_bytes(WHOLE[:cut])
-    assert safetensors_fault(file)
-    with pytest.raises(SafetensorError), safe_open(file, framework="numpy"):
-        pass
-
-
-def test_whole_files_have_no_fault_and_lying_headers_do(tmp_path: Path) -> None:
-    file = tmp_path / "x.safetensors"
-    save_file({"a": np.arange(6)}, file, metadata={"format": "pt"})
-    assert safetensors_fault(file) is None
-    save_file({}, file)
-    assert safetensors_fault(file) is None
-    for header in (b"[]", b"{", json.dumps({"a": {"data_offsets": "x"}}).encode(), json.dumps({"a": 1}).encode()):
-        file.write_bytes(len(header).to_bytes(8, "little") + header)
-        assert safetensors_fault(file) == "its header is not one of safetensors"
-    file.write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
-    assert "end before its header" in (safetensors_fault(file) or "")
