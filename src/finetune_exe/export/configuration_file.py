@@ -50,7 +50,7 @@ class ConfigurationFile:
     """Kinds of method it can train."""
     keys: Callable[[Plan], Iterable[Key]]
     commands: Callable[[Plan], tuple[str, ...]]
-    """From installing it to training."""
+    """From installing it to training, as they can be typed."""
     otherwise: tuple[str, ...]
     """What it does in another way than this program, and cannot be told not to."""
     by_command: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class ConfigurationFile:
         head = [
             f"# Task: {literal(plan.task.description)}",
             f"# For {self.title}:",
-            *(f"#   {line}" for line in self.commands(plan)),
+            *(f"#   {line if line.isprintable() else ascii(line)}" for line in self.commands(plan)),
             "# done otherwise than by this program:",
             *(f"#   {line}" for line in self.otherwise),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
+from finetune_exe.errors import typed
 from finetune_exe.export.configuration_file import ConfigurationFile, Key, key, prepare
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import model_source, warmup_paths
@@ -87,7 +88,7 @@ def _commands(plan: Plan) -> tuple[str, ...]:
     return (
         'pip install "litgpt[extra]==0.5.13"',
         prepare("litgpt"),
-        f"litgpt download {source}",
+        typed("litgpt", "download", source),
         f"litgpt {'finetune_full' if plan.method.kind == 'full' else 'finetune_lora'} --config litgpt.yaml",
     )
 

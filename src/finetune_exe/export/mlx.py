@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.yaml_text import Json
+from finetune_exe.errors import typed
 from finetune_exe.export.configuration_file import ConfigurationFile, Key, key, prepare
 from finetune_exe.export.run_length import RunLength, run_length, validation_rows
 from finetune_exe.export.source import model_source, warmup_paths
@@ -100,14 +101,22 @@ def _schedule(plan: Plan, length: RunLength) -> Iterator[Key]:
 
 def _commands(plan: Plan) -> tuple[str, ...]:
     source, revision = model_source(plan), plan.model.revision
-    four_bit = " --quantize --q-bits 4" if plan.method.kind == "qlora" else ""
-    fetched = (f"hf download {source} --revision {revision} --local-dir base",) if revision else ()
+    four_bit = ("--quantize", "--q-bits", "4") if plan.method.kind == "qlora" else ()
+    fetched = (typed("hf", "download", source, "--revision", revision, "--local-dir", "base"),) if revision else ()
     return (
         'pip install "mlx-lm[train]==0.32.2"',
         prepare("mlx"),
         *fetched,
-        f"mlx_lm.convert --hf-path {'base' if revision else source} --mlx-path model "
-        f"--dtype {plan.precision.base_dtype}{four_bit}",
+        typed(
+            "mlx_lm.convert",
+            "--hf-path",
+            "base" if revision else source,
+            "--mlx-path",
+            "model",
+            "--dtype",
+            plan.precision.base_dtype,
+            *four_bit,
+        ),
         "mlx_lm.lora --config mlx.yaml",
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.export.configuration_file import TRAIN_ROWS, ConfigurationFile, Key, key, prepare
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import model_source, warmup_paths
@@ -129,11 +129,11 @@ def _commands(plan: Plan) -> tuple[str, ...]:
     source, count = model_source(plan), plan.parallelism.num_gpus
     recipe = "full_finetune" if plan.method.kind == "full" else "lora_finetune"
     start = f"{recipe}_single_device" if count == 1 else f"--nproc_per_node {count} {recipe}_distributed"
-    revision = f" --revision {plan.model.revision}" if plan.model.revision else ""
+    revision = ("--revision", plan.model.revision) if plan.model.revision else ()
     return (
         "pip install torchtune==0.6.1 torchao==0.10.0" + (" transformers" if plan.schedule.kind == "linear" else ""),
         prepare("torchtune"),
-        f"hf download {source}{revision} --local-dir {_FOLDER}",
+        typed("hf", "download", source, *revision, "--local-dir", _FOLDER),
         f"tune run {start} --config torchtune.yaml",
     )
 

@@ -31,7 +31,7 @@ def trainer_keys(plan: Plan) -> Iterator[Key]:
     yield key("max_grad_norm", optimizer.max_grad_norm or 0.0, "optimizer.max_grad_norm")
     yield key("bf16", plan.precision.base_dtype == "bfloat16", "precision.base_dtype")
     yield key("fp16", True if plan.precision.base_dtype == "float16" else None)
-    share = round(min(0.99, 1 / (checkpoints.evaluations_per_epoch * plan.schedule.epochs)), 4)
+    share = evaluation_share(plan)
     yield key("eval_strategy", "steps")
     yield key("eval_steps", share, "checkpoints.evaluations_per_epoch", note="of all steps")
     yield key("save_strategy", "steps")
@@ -42,6 +42,15 @@ def trainer_keys(plan: Plan) -> Iterator[Key]:
     yield key("greater_is_better", False)
     yield key("seed", plan.seed, "seed")
     yield key("output_dir", "run")
+
+
+def evaluation_share(plan: Plan) -> float:
+    """Give the share of all steps between two evaluations.
+
+    Rounded down: the Trainer rounds the steps up, and the last evaluation must not fall behind the last step.
+    """
+    share = min(0.99, 1 / (plan.checkpoints.evaluations_per_epoch * plan.schedule.epochs))
+    return math.floor(share * 1e6) / 1e6
 
 
 def optimizer_key(plan: Plan, *, name: str) -> Iterator[Key]:

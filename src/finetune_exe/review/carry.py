@@ -135,6 +135,7 @@ def _special(configuration: Configuration, left: list[Left]) -> Iterator[Setting
     yield from _named(configuration, "optimizer.kind", OPTIMIZERS, left)
     yield from _named(configuration, "schedule.kind", SCHEDULES, left)
     yield from _precision(configuration)
+    yield from _tf32(configuration)
     yield from _warmup(configuration)
     yield from _steps_and_norm(configuration)
     yield from _evaluations(configuration, left)
@@ -213,6 +214,13 @@ def _precision(configuration: Configuration) -> Iterator[Setting]:
         calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
         plain = configuration.peer.name in ("llamafactory", "transformers") or bool(calls & PLAIN_ARGUMENTS)
         yield Setting("precision.base_dtype", "float32" if plain else "bfloat16", "bf16", None)
+
+
+def _tf32(configuration: Configuration) -> Iterator[Setting]:
+    given = given_value(configuration, "tf32")
+    if given is not None:
+        wanted = given[1].scalar in (True, "auto", "true")
+        yield Setting("precision.tf32", wanted, given[0], given[1].key_place.line)
 
 
 def _warmup(configuration: Configuration) -> Iterator[Setting]:

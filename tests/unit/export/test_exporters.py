@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +45,7 @@ from finetune_exe.export.exporter import Exporter
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import literal
 from finetune_exe.export.targets import EXPORTERS, find_exporter
+from finetune_exe.export.trainer_keys import evaluation_share
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
 SCRIPTS = [entry for entry in EXPORTERS if entry.name in ("python", "trl", "unsloth")]
@@ -192,7 +195,7 @@ NOT_EXPRESSED = {
     "python": (*_PROCESSES, "method.masters"),
     "trl": _BY_SCRIPTS_ONLY[:4],
     "unsloth": (*_PROCESSES, *_BY_SCRIPTS_ONLY[:5], "batch.packing", "method.double_quantization"),
-    "axolotl": (*_PROCESSES, *_BY_SCRIPTS_ONLY),
+    "axolotl": (*_PROCESSES, *(path for path in _BY_SCRIPTS_ONLY if path != "precision.tf32")),
     "llamafactory": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
     "ms-swift": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
     "torchtune": (
@@ -363,6 +366,32 @@ def test_words_of_the_user_are_data_and_never_code(entry: Exporter) -> None:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL"
     )
     assert ast.literal_eval(model.value) == evil
+
+
+@pytest.mark.parametrize(
+    "odd", ["x\nevil: true", "a b; touch x", "$(touch x)", "x\x1b[2J", "x\u2028evil: true", 'it\'s "x"']
+)
+@pytest.mark.parametrize("entry", [entry for entry in FILES if entry.name != "torchtune"], ids=lambda entry: entry.name)
+def test_words_of_the_user_are_data_in_files_too(entry: ConfigurationFile, odd: str) -> None:
+    content = plan(model=BaseModelChoice(reference=odd, name="x", revision=odd), data=DataChoice(paths=(odd,)))
+    written = text(entry, content)
+    assert all(character.isprintable() or character == "\n" for character in written)
+    usual = set(YAML(typ="safe", pure=True).load(text(entry, plan())))
+    assert set(YAML(typ="safe", pure=True).load(written)) == usual
+    for line in entry.commands(content):
+        words = shlex.split(line, comments=True)
+        assert "touch" not in words, line
+        assert "downloads" in line or odd not in line or any(odd in word for word in words)
+
+
+@pytest.mark.parametrize("per_epoch", [2.0, 3.0, 6.0, 7.0, 12.0])
+def test_the_last_step_is_measured(per_epoch: float) -> None:
+    """As transformers counts: the steps between two evaluations are the share of all, rounded up."""
+    share = evaluation_share(
+        plan(schedule=Schedule(epochs=1.0), checkpoints=Checkpoints(evaluations_per_epoch=per_epoch))
+    )
+    for between in (1, 7, 100, 4_321):
+        assert math.ceil(between * per_epoch * share) == between
 
 
 @pytest.mark.parametrize(

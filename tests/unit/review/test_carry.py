@@ -83,6 +83,7 @@ PLANS = st.fixed_dictionaries({
         Precision,
         base_dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
         gradient_checkpointing=st.booleans(),
+        tf32=st.booleans(),
     ),
     "checkpoints": st.builds(
         Checkpoints,
