@@ -93,7 +93,7 @@ def in_words_of(
     wanted = (tool,) if tool and tool in tools() else _SHOWN_TOOLS
     written = {}
     for name in wanted:
-        lines = [line for path, value in patch.items() if (line := tools()[name].write(path, value))]
+        lines = [line for path, value in patch.items() for line in tools()[name].lines(path, value)]
         if special.get(name):
             lines.append(special[name])
         if lines:

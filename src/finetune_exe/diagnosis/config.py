@@ -91,6 +91,8 @@ def changed(config: Config, patch: Mapping[str, Scalar], *, own_keys: Mapping[st
         if not others or key.name in config.values or key.values:
             own = (key.script if config.form == "python" else None) or key.name
             text = _set(text, config.form, own, key.written(value))
+        for name, needed in key.also_for(value):
+            text = _set(text, config.form, name, needed)
     for name, value in (own_keys or {}).items():
         text = _set(text, config.form, name, value)
     return text.replace("\n", ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import pointed
+from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS
 
 Form = Literal["yaml", "json", "python", "arguments"]
 
@@ -31,6 +32,8 @@ class Key:
     others: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     """Further keys that say the same where they are given, each with how it writes our values."""
 
+    also: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    """Keys without which one of our values is not in force, by that value."""
     default: Scalar | None = None
     """What the tool takes where a configuration says nothing; None where we do not know."""
 
@@ -40,18 +43,25 @@ class Key:
             return not value
         return (self.values or {}).get(_named(value), value)
 
+    def also_for(self, value: Scalar) -> Iterator[tuple[str, Scalar]]:
+        """Give the further keys that our value needs."""
+        yield from self.also.get(_named(value), {}).items()
+
     def meant(self, value: Scalar) -> Scalar:
         """Read the tool's value as ours."""
         if self.inverse:
             return not value
         mine = {_named(theirs): ours for ours, theirs in (self.values or {}).items()}
-        ours = mine.get(_named(value), value)
+        said = _named(value)
+        same = self.values is not None and said in self.values and self.values[said] == value
+        ours = said if same else mine.get(said, value)
         return {"true": True, "false": False}.get(ours, ours) if isinstance(ours, str) else ours
 
     def read(self, values: Mapping[str, Scalar]) -> tuple[Scalar] | None:
         """Read our value out of a configuration, in a tuple, for it may be None; None where nothing says it."""
         for name, meanings in self.others.items():
             ours = [mine for mine, theirs in meanings.items() if theirs == values.get(name, ...)]
+            ours = [mine for mine in ours if mine == values.get(name)] or ours
             if name in values and (len(ours) == 1 or not meanings):
                 return (ours[0] if ours else values[name],)
         given = next((key for key in (self.script, self.name) if key is not None and key in values), None)
@@ -82,6 +92,13 @@ class Tool:
         name = key.script or key.name if (form or self.form) == "python" else key.name
         return self.form_line(name, written, form=form)
 
+    def lines(self, path: str, value: Scalar) -> Iterator[str]:
+        """Write a setting as lines of the tool's configuration; none where it has no such setting."""
+        line = self.write(path, value)
+        if line is not None:
+            yield line
+            yield from (self.form_line(*also) for also in self.keys[path].also_for(value))
+
     def form_line(self, name: str, written: Scalar, *, form: Form | None = None) -> str:
         """Write one of the tool's own keys as a line of its configuration."""
         match form or self.form:
@@ -95,6 +112,10 @@ class Tool:
                 return f'"{name}": {json.dumps(written)}'
             case _:
                 return f"{name}: {pointed(_plain(written)) if isinstance(written, float) else _plain(written)}"
+
+
+_NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "class": OPTIMIZER_CLASSES}
+"""Names of optimizers, by what the table of tools calls them."""
 
 
 @cache
@@ -131,8 +152,9 @@ def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
         name=name, title=entry["title"], form=entry["form"], log=re.compile(entry["log"], re.IGNORECASE),
         keys_seen=tuple(entry["keys_seen"]),
         keys={path: Key(name=key) if isinstance(key, str) else
-              Key(name=key["key"], values=key.get("values"), inverse=key.get("inverse", False),
-                  script=key.get("script"), others=key.get("others", {}), default=key.get("default"))
+              Key(name=key["key"], values=_NAMES[key["names"]] if "names" in key else key.get("values"),
+                  inverse=key.get("inverse", False), script=key.get("script"), others=key.get("others", {}),
+                  also=key.get("also", {}), default=key.get("default"))
               for path, key in entry["keys"].items()},
     )  # fmt: skip
 

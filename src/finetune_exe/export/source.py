@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePath
 
-from finetune_exe.domain.plan import Full, Ia3, OptimizerName, Parallelism, Plan, Prefix, Prompt, Qlora, WarmupFraction
+from finetune_exe.domain.plan import Full, Ia3, Parallelism, Plan, Prefix, Prompt, Qlora, WarmupFraction
 from finetune_exe.errors import FineTuneError
+from finetune_exe.knowledge.trainer_names import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
 
@@ -130,18 +131,6 @@ def warmup_paths(plan: Plan) -> tuple[str, ...]:
         "schedule.warmup.kind",
         f"schedule.warmup.{'fraction' if plan.schedule.warmup.kind == 'fraction' else 'steps'}",
     )
-
-
-TRAINER_OPTIMIZERS: dict[OptimizerName, str] = {
-    "adamw": "adamw_torch",
-    "adamw_8bit": "adamw_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-    "lion": "lion_32bit",
-    "adafactor": "adafactor",
-}
-"""What transformers' Trainer calls the same optimizer."""
-TRAINER_SCHEDULES = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
-"""What it calls a schedule, where that is another name."""
 
 
 def trainer_settings(plan: Plan) -> tuple[Setting, ...]:

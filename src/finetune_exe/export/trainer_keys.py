@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from finetune_exe.domain.plan import LowRank, OptimizerName, Plan
+from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import Key, key
-from finetune_exe.export.source import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
+from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 
 TRAINER_DIFFERS = (
     "the first step has a learning rate of zero where there is a warm-up",
@@ -101,15 +101,6 @@ def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[K
     yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
     yield key(f"{prefix}use_rslora", method.use_rslora, "method.use_rslora")
     yield key(f"{prefix}use_dora", method.use_dora, "method.use_dora")
-
-
-OPTIMIZER_CLASSES: dict[OptimizerName, str] = {
-    "adamw": "torch.optim.AdamW",
-    "adamw_8bit": "bitsandbytes.optim.AdamW8bit",
-    "paged_adamw_8bit": "bitsandbytes.optim.PagedAdamW8bit",
-    "lion": "bitsandbytes.optim.Lion",
-}
-"""Optimizers by the class that trainers load; transformers' Adafactor is not among torch's."""
 
 
 def optimizer_class(plan: Plan, *, title: str, target: str) -> tuple[str, dict[str, Json]]:

@@ -26,6 +26,8 @@ from finetune_exe.units import GIB, format_gib
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB|([\d.]+) GiB total capacity")
 _MEMORY_PARTS = 4
+_OOM_CHANGES = ("method.kind", "optimizer.kind", "precision.gradient_checkpointing", "data.max_length")
+"""Settings with which less memory is needed, and which not every program has."""
 _OOM_FIXED = ("model.reference", "method.kind", "method.lora_rank", "parallelism.kind", "parallelism.num_gpus")
 
 
@@ -209,9 +211,10 @@ def _with_memory(finding: Finding, plan: Plan, *, ours: bool, tool: str | None) 
     needed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts)
     sums = Evidence(line=None, text=f"estimated need {memory.value.mid / GIB:.1f} GiB: {needed}")
     have = usable_memory_bytes(plan)
-    fit = find_fit(plan, fixed=_OOM_FIXED)
+    unsaid = [] if ours or tool is None else [path for path in _OOM_CHANGES if path not in tools()[tool].keys]
+    fit = find_fit(plan, fixed=(*_OOM_FIXED, *unsaid))
     if not fit.fits:
-        fit = find_fit(plan, fixed=("model.reference",))
+        fit = find_fit(plan, fixed=("model.reference", *unsaid))
     after = estimate_memory(fit.plan)
     before = {path: value for path, value, _ in plan.settings()}
     patch = {path: value for path, value, _ in fit.plan.settings()

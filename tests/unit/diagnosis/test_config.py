@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from finetune_exe.diagnosis.config import changed, difference, read_config
 from finetune_exe.diagnosis.tools import tools
 from finetune_exe.domain.plan import Plan
+from finetune_exe.review.review import review_file
 
 AXOLOTL = """\
 base_model: meta-llama/Llama-3.1-8B  # the base
@@ -182,3 +183,67 @@ def test_a_patch_can_be_applied(name: str, text: str, ends: str, tmp_path: Path)
     (tmp_path / "x.patch").write_bytes(difference(config.text, new, name=name).encode())
     subprocess.run(["git", "apply", "x.patch"], cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"], "HOME": "/"})
     assert path.read_bytes().decode() == new
+
+
+PATCHES: dict[str, str | int | float | bool] = {
+    "optimizer.learning_rate": 1e-5, "optimizer.kind": "adamw_8bit", "optimizer.max_grad_norm": 1.0,
+    "optimizer.weight_decay": 0.01, "schedule.epochs": 1.0, "schedule.max_steps": 100,
+    "schedule.warmup.fraction": 0.03, "batch.micro_batch_size": 1, "batch.gradient_accumulation_steps": 8,
+    "batch.group_by_length": True, "data.max_length": 512, "precision.gradient_checkpointing": True,
+    "precision.base_dtype": "bfloat16", "method.kind": "qlora", "method.lora_rank": 8,
+    "checkpoints.keep_last": 2, "checkpoints.early_stopping_patience": 3,
+}  # fmt: skip
+TRL_YAML = "model_name_or_path: Qwen/Qwen2.5-0.5B\nmax_length: 1024\npacking: false\nuse_peft: true\noutput_dir: run\n"
+TRL_LORA = f"from peft import LoraConfig\n{TRL}adapter = LoraConfig(r=4)\n"
+TROUBLE = {
+    "unknown_key",
+    "misspelt_key",
+    "wrong_type",
+    "wrong_choice",
+    "deprecated_key",
+    "number_as_text",
+    "key_given_twice",
+}
+
+
+@pytest.mark.parametrize("path", PATCHES)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", AXOLOTL),
+        ("f.yaml", FACTORY),
+        ("run.sh", SWIFT),
+        ("t.py", TRL_LORA),
+        ("trl.yaml", TRL_YAML),
+        ("l.yaml", LITGPT),
+    ],
+)
+def test_a_review_has_nothing_against_what_a_patch_writes(name: str, text: str, path: str, tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, name, text))
+    assert config is not None
+    before = {finding.key for review in review_file(config.path) for finding in review.findings}
+    write(tmp_path, name, changed(config, {path: PATCHES[path]}))
+    again = read_config(config.path)
+    assert again is not None
+    found = [finding for review in review_file(config.path) for finding in review.findings]
+    assert [f.what for f in found if f.code in TROUBLE and f.key not in before] == []
+    assert config.tool is not None
+    if path in tools()[config.tool].keys and path not in ("method.kind", "precision.base_dtype"):
+        assert again.settings[path] == PATCHES[path]
+
+
+def test_weights_in_4_bit_are_asked_for_in_each_programs_words(tmp_path: Path) -> None:
+    for name, text, lines in (
+        ("a.yaml", AXOLOTL, ("adapter: qlora", "load_in_4bit: true")),
+        ("f.yaml", FACTORY, ("finetuning_type: lora", "quantization_bit: 4")),
+        (
+            "run.sh",
+            SWIFT.replace("train_type", "tuner_type"),
+            ("--tuner_type lora", "--quant_method bnb", "--quant_bits 4"),
+        ),
+    ):
+        config = read_config(write(tmp_path, name, text))
+        assert config is not None
+        new = changed(config, {"method.kind": "qlora"})
+        assert all(line in new for line in lines)
+        assert tools()[config.tool or ""].keys["method.kind"].read(config.values) == ("lora",)
