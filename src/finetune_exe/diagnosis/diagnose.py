@@ -109,8 +109,6 @@ def _findings(material: Material, context: str) -> list[Finding]:
         weights["lr_divergence"] = max(_EXCURSION, weights.get("lr_divergence", 0.0))
     if any(signal.name == "forgetting" for signal in shown):
         weights["catastrophic_forgetting"] = max(_FORGETTING, weights.get("catastrophic_forgetting", 0.0))
-    if material.unfinished:
-        weights["interrupted"] = 0.45
     if not failed and (judgement is None or judgement.label in _SOUND):
         for signal in shown:
             label, weight = _SIGNS_ALONE.get(signal.name, ("", 0.0))
@@ -119,7 +117,7 @@ def _findings(material: Material, context: str) -> list[Finding]:
     ranked = sorted((label for label in weights if weights[label] >= _LEAST), key=lambda label: -weights[label])
     chances = calibrate({label: weights[label] for label in ranked[:_MOST_FINDINGS]})
     findings = [_finding(label, chances[label], hits, judgement, shown, material) for label in ranked[:_MOST_FINDINGS]]
-    if not findings or weights[ranked[0]] < 0.5:
+    if not findings or weights[ranked[0]] < 0.5 or ranked[0] == "interrupted":
         findings += _nothing_certain(material, judgement, shown, failed=failed, read=bool(findings))
     return sorted(findings, key=lambda finding: -finding.confidence)
 

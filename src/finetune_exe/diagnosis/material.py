@@ -23,7 +23,9 @@ from finetune_exe.domain.events import (
     LossSpiked,
     Noticed,
     RunFinished,
+    RunStopped,
     Sampled,
+    StepFinished,
     StepSkipped,
     read_events,
 )
@@ -159,8 +161,13 @@ def _read_own_events(path: Path, material: Material) -> None:
     material.histories.append(read_run_events(events))
     material.unfinished = bool(events) and not any(isinstance(event, RunFinished) for event in events)
     notices = (Line(number=i, text=e.message) for i, e in enumerate(events, 1) if isinstance(e, Noticed))
+    told = material.scan.prose
+    material.scan.prose = None  # what the run notices is no complaint in somebody's words
     material.scan.read(notices, Sieve())
+    material.scan.prose = told
     material.hits += _incidents(events)
+    if material.unfinished:
+        material.hits += _stop(events)
     material.hits += look_at_samples([event for event in events if isinstance(event, Sampled)])
 
 
@@ -180,6 +187,17 @@ def _incidents(events: Sequence[AnyEvent]) -> Iterator[Hit]:
                 yield Hit(label="lr_divergence", strength=0.35, text=f"{text}; rows {rows}", line=number)
             case _:
                 pass
+
+
+def _stop(events: Sequence[AnyEvent]) -> Iterator[Hit]:
+    """Say where the events of an unfinished run end, and by whose wish where they tell it."""
+    last, step = events[-1], next((event for event in reversed(events) if isinstance(event, StepFinished)), None)
+    if isinstance(last, RunStopped):
+        text = f"stopped by {last.reason} after step {last.step}"
+        yield Hit(label="interrupted", strength=0.9, text=text, line=len(events))
+    else:
+        text = f"the last step told of is {step.step} of {step.num_steps}" if step else "no step was told of"
+        yield Hit(label="interrupted", strength=0.45, text=text, line=len(events))
 
 
 def _read_json(path: Path, material: Material) -> None:

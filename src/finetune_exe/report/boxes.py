@@ -24,6 +24,7 @@ NO_BREAK = "\u00a0"
 """A space at which no line is broken; it is written as any other."""
 
 _JOINERS = "\u200c\u200d"
+_SEAMS = "-/_.:="
 _LEVELS = "▁▂▃▄▅▆▇█"
 _LEAST_VALUE_WIDTH = 10
 
@@ -45,7 +46,7 @@ def display_width(text: str) -> int:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Break one line at spaces so that each part fits; a word longer than `width` is broken inside.
+    """Break one line at spaces so that each part fits; a word longer than `width` is broken inside, best at a hyphen.
 
     Spaces at the beginning are kept, so that code keeps its shape.
     """
@@ -58,7 +59,7 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line != margin:
             lines.append(line)
-        *full, line = _pieces(word, width - len(margin))
+        *full, line = _parts(word, width - len(margin))
         lines += [margin + piece for piece in full]
         line = margin + line
     return [*lines, line]
@@ -167,6 +168,18 @@ def _row(cells: Sequence[str]) -> str:
 def _pad(text: str, width: int, right: bool = False) -> str:
     gap = " " * (width - display_width(text))
     return gap + text if right else text + gap
+
+
+def _parts(word: str, width: int) -> list[str]:
+    """Cut a long word behind hyphens, slashes and the like, and anywhere where a part would be short."""
+    parts = []
+    while display_width(word) > width:
+        part = _pieces(word, width)[0]
+        seam = max(map(part.rfind, _SEAMS)) + 1
+        part = part[:seam] if seam > len(part) // 2 else part
+        parts.append(part)
+        word = word.removeprefix(part)
+    return [*parts, word]
 
 
 def _pieces(word: str, width: int) -> list[str]:

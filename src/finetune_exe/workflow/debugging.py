@@ -22,7 +22,9 @@ from finetune_exe.domain.values import Decision, Interval, Scalar
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.models import find_model
+from finetune_exe.training.resume import resume_command
 from finetune_exe.units import GIB, format_gib
+from finetune_exe.workflow.run_lock import training_process
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB|([\d.]+) GiB total capacity")
 _MEMORY_PARTS = 4
@@ -149,7 +151,9 @@ def _probe(material: Material | None, paths: Sequence[Path]) -> None:
 
 
 def _informed(finding: Finding, plan: Plan | None, material: Material) -> Finding:
-    """Add the planner's figures to a finding."""
+    """Add the planner's figures to a finding, and to a run that stopped how to go on with it."""
+    if finding.label == "interrupted" and material.plan_path is not None:
+        return _with_run(finding, material.plan_path.parent)
     if plan is None:
         return finding
     if finding.label == "oom":
@@ -157,6 +161,16 @@ def _informed(finding: Finding, plan: Plan | None, material: Material) -> Findin
     if "optimizer.learning_rate" in finding.patch:
         return _with_learning_rate(finding, plan)
     return finding
+
+
+def _with_run(finding: Finding, run: Path) -> Finding:
+    """Say which process trains into the run still, or the command that takes it up again."""
+    process = training_process(run)
+    if process is not None:
+        title = f"The run is under way: process {process} trains into it"
+        return finding.model_copy(update={"title": title, "cause": "It has not ended yet.", "fix": "Wait for it.",
+                                          "proof": "", "questions": ()})  # fmt: skip
+    return finding.model_copy(update={"fix": f"Go on from the last whole checkpoint: {resume_command(run)}"})
 
 
 def _with_learning_rate(finding: Finding, plan: Plan) -> Finding:

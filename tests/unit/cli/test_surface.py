@@ -19,6 +19,7 @@ from finetune_exe.cli.surface import remark, say, wished_hardware, write, write_
 from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
+from finetune_exe.training.resume import resume_command
 from finetune_exe.workflow.reports import default_run, show_plan
 
 
@@ -47,6 +48,13 @@ def test_a_plan_knows_what_to_type_next() -> None:
 @given(st.lists(st.text(), min_size=1))
 def test_what_is_shown_to_be_typed_means_the_same_to_a_shell(words: list[str]) -> None:
     assert shlex.split(typed(*words)) == words
+
+
+def test_what_to_type_next_can_be_pasted_whatever_the_names() -> None:
+    text = show_plan(sample.plan(), Path("my plan's.yaml"), run=Path("r; rm x"))
+    typed = [shlex.split(line) for line in text.splitlines() if line.startswith("fine-tune ")]
+    assert ["fine-tune", "train", "my plan's.yaml", "--run", "r; rm x"] in typed
+    assert resume_command(Path("my run")) == "fine-tune train 'my run/plan.yaml' --run 'my run' --resume"
 
 
 def leave_with(fault: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

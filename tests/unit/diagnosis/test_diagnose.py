@@ -18,6 +18,7 @@ from finetune_exe.domain.events import (
     Event,
     Noticed,
     RunFinished,
+    RunStopped,
     StepFinished,
     StepSkipped,
 )
@@ -145,6 +146,22 @@ def test_what_the_run_itself_noticed_is_evidence(tmp_path: Path) -> None:
 def test_a_run_that_is_not_over_is_judged_and_said_to_be_so(tmp_path: Path) -> None:
     write_events(tmp_path / "events.jsonl", events([3 - i / 10 for i in range(20)]))
     assert labels(diagnose([tmp_path])) == ["train_only_falling", "interrupted"]
+
+
+def test_what_a_run_noticed_is_no_complaint_of_its_user(tmp_path: Path) -> None:
+    said = "rows of a pass that begin alike have their beginning computed once: 73 of the 206 tokens of the first step are saved"
+    write_events(
+        tmp_path / "events.jsonl", [Noticed(seconds=1.0, message=said), *events([3 - i / 10 for i in range(20)])]
+    )
+    assert labels(diagnose([tmp_path])) == ["train_only_falling", "interrupted"]
+
+
+def test_a_run_that_was_stopped_says_so_first(tmp_path: Path) -> None:
+    stopped = RunStopped(seconds=9.0, step=20, reason="SIGTERM")
+    write_events(tmp_path / "events.jsonl", [*events([3 - i / 10 for i in range(20)]), stopped])
+    first, second = diagnose([tmp_path]).findings
+    assert (first.label, second.label) == ("interrupted", "train_only_falling")
+    assert [evidence.text for evidence in first.evidence] == ["stopped by SIGTERM after step 20"]
 
 
 def test_a_damaged_plan_beside_the_run_is_named_and_passed_over(tmp_path: Path) -> None:

@@ -110,3 +110,9 @@ def test_an_aligned_table_fits_the_page_and_keeps_its_columns(rows: list[tuple[s
 def test_the_plan_table_is_the_literal_markdown_of_the_form() -> None:
     lines = boxes.spec_table(("Aspect", "Value"), [("Type", "chat")])
     assert lines == ["| Aspect | Value |", "|--------|-------|", "| Type | chat |"]
+
+
+def test_a_long_name_is_broken_where_its_parts_meet() -> None:
+    assert boxes.wrap("Qwen3-4B-Instruct-2507", 21) == ["Qwen3-4B-Instruct-", "2507"]
+    assert boxes.wrap("Llama-3.1-70B-Instruct", 21) == ["Llama-3.1-70B-", "Instruct"]
+    assert boxes.wrap("a" * 25, 21) == ["a" * 21, "a" * 4]
