@@ -21,7 +21,12 @@ from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 
 @click.command("estimate")
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), help="Estimate every recorded run of this file, one JSON object a line.")  # fmt: skip
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Estimate the run of this plan.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    help="Estimate the run of this plan, as it is or as the other options change it.",
+)
 @click.option("--model", metavar="MODEL", help='Base model: hub id, folder, or a name such as "llama 3.1 8b".')
 @hardware_options[0]
 @hardware_options[1]
@@ -66,7 +71,7 @@ def command(
         show_configuration,
         wished_plan,
     )
-    from finetune_exe.workflow.plans import open_plan
+    from finetune_exe.workflow.plans import find_hardware, open_plan
 
     wished = {
         "method.lora_rank": rank,
@@ -75,11 +80,14 @@ def command(
         "precision.gradient_checkpointing": None if checkpointing is None else str(checkpointing).lower(),
     }
     changes = (*(f"{path}={value}" for path, value in wished.items() if value is not None), *settings)
+    hardware = wished_hardware(gpu=gpu, vram=vram, cpu=cpu)
     if plan_path is not None:
-        plan = open_plan(plan_path, settings=changes)
+        kind = () if method is None else (f"method.kind={method}",)
+        plan = open_plan(plan_path, settings=(*kind, *changes))
+        if hardware is not None:
+            plan = plan.model_copy(update={"hardware": find_hardware(hardware)})
     else:
         assert model is not None
-        hardware = wished_hardware(gpu=gpu, vram=vram, cpu=cpu)
         plan = wished_plan(model, hardware=hardware, method=method or "lora", settings=changes)
     configuration = estimate_configuration(plan)
     if as_json:

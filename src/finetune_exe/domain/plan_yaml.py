@@ -61,9 +61,9 @@ def read_plan(path: Path) -> Plan:
     except (OSError, UnicodeDecodeError) as fault:
         raise FineTuneError(
             "C01",
-            what=f"the plan cannot be read: {fault}",
+            what="the plan cannot be read",
             where=str(path),
-            why="a plan is a text file in UTF-8",
+            why=fault.strerror or str(fault) if isinstance(fault, OSError) else "a plan is a text file in UTF-8",
             fix="check the path, or write a plan with `fine-tune analyze`",
         ) from fault
     root = parse_yaml(text, where=str(path))

@@ -104,7 +104,8 @@ def find_gpu(name: str) -> GpuFacts:
         what=f"no GPU is known by the name {name!r}",
         where="the name of the GPU",
         why="its memory and speed are needed to plan for it",
-        fix=f"{f'did you mean {near}? Or say' if near else 'say'} its memory instead, as in --vram 24",
+        fix=f"{f'did you mean {near}? Or say' if near else 'say'} its memory instead, as in --vram 24; "
+        "--cpu is this machine's processor",
     )
 
 
@@ -132,7 +133,10 @@ def _chip(facts: GpuFacts) -> tuple[str, ...]:
 
 
 _MEMORY = re.compile(r"(\d+) ?gi?b\b")
-_NOISE = re.compile(r"\(.*?\)|\bhbm\d?[a-z]?\b|\b\d+ ?w(atts?)?\b|\b\d+ ?cores?\b")
+_NOISE = re.compile(
+    r"\(.*?\)|\bhbm\d?[a-z]?\b|\b\d+ ?w(atts?)?\b|\b\d+[ -]?cores?\b"
+    r"|\b(macbook|mac)( (pro|air|studio|mini))?\b|\bimac\b"
+)
 _MAKERS = {
     "nvidia", "geforce", "tesla", "quadro", "amd", "instinct", "radeon", "intel", "habana", "apple", "google", "gpu",
     "generation", "edition", "server", "workstation", "power", "limited",

@@ -34,7 +34,7 @@ def detect_hardware() -> Hardware:
 
 
 def parse_hardware(text: str) -> Hardware:
-    """Understand a wished-for machine: "RTX 4090", "8xH100", "2 x L4", or the memory of one GPU, "24" or "24 GiB".
+    """Understand a wished-for machine: "RTX 4090", "8xH100", "L4 x2", or the memory of one GPU, "24" or "24 GiB".
 
     The host of such a machine is not said: it has no cores and no memory here, and nothing is planned for it.
 
@@ -45,8 +45,10 @@ def parse_hardware(text: str) -> Hardware:
     if memory and 1 <= float(memory[1]) <= 1024:
         gpus = (Gpu(name=f"a GPU with {memory[1]} GiB", memory_bytes=round(float(memory[1]) * GIB), bf16=True),)
         return Hardware(cpu="unspecified host", num_cores=0, memory_bytes=0, gpus=gpus)
-    many = re.fullmatch(r"\s*(\d{1,4})\s*[x*]\s*(.+)", text, re.IGNORECASE)
-    count, name = (int(many[1]), many[2]) if many else (1, text)
+    many = re.fullmatch(r"\s*(?P<count>\d{1,4})\s*[x*×]\s*(?P<name>.+)", text, re.IGNORECASE) or re.fullmatch(
+        r"\s*(?P<name>.*(?:\s|\d|gi?b))[x*×]\s*(?P<count>\d{1,2})\s*", text, re.IGNORECASE
+    )
+    count, name = (int(many["count"]), many["name"]) if many else (1, text)
     if count == 0:
         raise FineTuneError(
             "H01",

@@ -9,8 +9,9 @@ from itertools import chain
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskType
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
+from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.units import format_count, format_number
+from finetune_exe.units import format_count, format_gib, format_number
 
 _NEW_FACTS = re.compile(
     r"\b(facts?\b|knowledge|documentation|docs\b|manuals?|handbook|wiki|up.to.date|latest|(change|update)s? every"
@@ -109,8 +110,29 @@ def _about_run(plan: Plan) -> Iterator[str]:
             f"A learning rate of {format_number(plan.optimizer.learning_rate)} suits LoRA; "
             f"full training usually wants a tenth of it."
         )
+    yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
     if idle > 0:
         yield f"Training uses {used} of {used + idle} GPUs; the other {idle} stay idle."
     if used > 1:
         yield f"`fine-tune train` starts {used} processes, one for each GPU of the machine it runs on."
+
+
+def _about_gpu(plan: Plan) -> Iterator[str]:
+    """Say what this trainer cannot train on, and how much memory was taken for granted."""
+    if not plan.hardware.gpus:
+        return
+    name = plan.hardware.gpus[0].name
+    vendor = next((facts.vendor for facts in gpu_facts() if name.startswith(facts.name)), "NVIDIA")
+    if vendor == "Apple":
+        yield (
+            "`fine-tune train` computes on NVIDIA GPUs and processors. To train on Apple's GPU, write this plan for "
+            "MLX-LM: fine-tune config --plan PLAN --to mlx -o ."
+        )
+        if not re.search(r"\d+GB$", name):
+            yield (
+                f"{name} was taken with {format_gib(plan.hardware.gpus[0].memory_bytes)}, as its largest build has; "
+                f"yours may have less: say it behind the name, as in --gpu 'M3 Max 36GB'."
+            )
+    elif vendor in ("Google", "Intel"):
+        yield f"`fine-tune train` computes on NVIDIA GPUs and processors, not on {name}."

@@ -201,6 +201,7 @@ def show_configuration(configuration: Configuration) -> str:
         "",
         *(f"{name + ':':15}{format_interval(size, 'bytes')}" for name, size in totals),
         f"{'peak in:':15}{memory.phase}",
+        *_room(configuration),
     ]
     if isinstance(speed, Refusal):
         lines.append(f"{'speed:':15}not said: {speed.reason}")
@@ -215,6 +216,44 @@ def show_configuration(configuration: Configuration) -> str:
         cost = configuration.cost.value
         lines.append(f"{'cost:':15}${cost.mid:,.2f} (${cost.low:,.2f} to ${cost.high:,.2f})")
     return "\n".join(lines)
+
+
+def _room(configuration: Configuration) -> list[str]:
+    """Say whether one GPU has room for it, what would make room, and that other GPUs which were named stay idle."""
+    plan = configuration.plan
+    if not plan.hardware.gpus:
+        return []
+    there, need = plan.hardware.gpus[0].memory_bytes, configuration.memory.device
+    verdict = "does not fit" if need.low > there else "may not fit" if need.high > there else "fits"
+    lines = [f"{'room:':15}{format_gib(there)} on one GPU: it {verdict}"]
+    if verdict != "fits":
+        lines += [f"{'':15}{way}" for way in _ways_to_fit(plan)]
+    idle = len(plan.hardware.gpus) - plan.parallelism.num_gpus
+    if idle > 0:
+        both = f"--set parallelism.kind=fsdp --set parallelism.num_gpus={len(plan.hardware.gpus)}"
+        lines.append(f"{'idle GPUs:':15}{idle}; shared out among all: {both}")
+    return lines
+
+
+def _ways_to_fit(plan: Plan) -> Iterator[str]:
+    """Name the changes of one thing, or of one more, with which it fits."""
+    options, settings = [], []
+    if not plan.precision.gradient_checkpointing:
+        options.append("--checkpointing")
+        settings.append("precision.gradient_checkpointing=true")
+    ways = [(options, settings)]
+    if len(plan.hardware.gpus) > plan.parallelism.num_gpus:
+        shared = ["parallelism.kind=fsdp", f"parallelism.num_gpus={len(plan.hardware.gpus)}"]
+        ways.append(([*options, *(f"--set {one}" for one in shared)], [*settings, *shared]))
+    if plan.method.kind == "lora":
+        ways.append((["--method qlora", *options], ["method.kind=qlora", *settings]))
+    elif plan.method.kind == "full":
+        ways.append((["--method lora", *options], ["method.kind=lora", *settings]))
+    for typed, changes in ways:
+        workload = plan_workload(apply_settings(plan, changes)) if changes else None
+        need = footprint(workload).device if workload is not None else None
+        if need is not None and need.high <= plan.hardware.gpus[0].memory_bytes:
+            yield f"with {' '.join(typed)} it takes {format_gib(need.mid)} and fits"
 
 
 def wished_plan(
@@ -245,4 +284,4 @@ def wished_plan(
     )
     dtype = "bfloat16" if machine.computes_bf16 else "float32"
     named = (f"method.kind={method}", f"precision.base_dtype={dtype}", "batch.micro_batch_size=1")
-    return apply_settings(plan, (*named, *settings))
+    return apply_settings(apply_settings(plan, named), settings)

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from finetune_exe.cli.estimate import command
+from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow.estimates import wished_plan
 
 RUN = {"id": "a1", "model": "Llama-3.1-8B", "method": "qlora-nf4", "micro_batch": "2", "seq_len": "2048",
        "gpu_type": "A100-80GB", "grad_checkpointing": "yes"}  # fmt: skip
@@ -77,3 +79,33 @@ def test_a_model_without_dimensions_is_said() -> None:
 @pytest.mark.parametrize("arguments", [(), ("--model", "gpt2", "--runs", "x"), ("--plan", "p.yaml", "--model", "gpt2")])
 def test_exactly_one_thing_is_estimated(arguments: tuple[str, ...]) -> None:
     assert estimate(*arguments).exit_code == 2
+
+
+def test_what_does_not_fit_is_said_with_what_would() -> None:
+    shown = estimate("--model", "llama 3.1 70b", "--gpu", "A100 80GB", "--method", "qlora", "--length", "2048").output
+    assert "80.0 GiB on one GPU: it does not fit" in shown
+    assert "with --checkpointing it takes" in shown
+    assert "it fits" in estimate("--model", "gpt2", "--gpu", "A100 80GB").output
+
+
+def test_gpus_that_are_named_and_not_used_are_said() -> None:
+    shown = estimate("--model", "llama 3.1 8b", "--gpu", "8xH100", "--method", "full").output
+    assert "--set parallelism.kind=fsdp --set parallelism.num_gpus=8" in shown
+    shared = estimate("--model", "llama 3.1 8b", "--gpu", "8xH100", "--method", "full",
+                      "--set", "parallelism.kind=fsdp", "--set", "parallelism.num_gpus=8").output  # fmt: skip
+    assert "idle GPUs" not in shared
+
+
+def test_other_hardware_and_another_method_are_estimated_for_a_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    write_plan(wished_plan("gpt2", hardware="A100", method="lora"), plan)
+    assert "gpt2, lora, 1 x" in estimate("--plan", str(plan)).output
+    shown = estimate("--plan", str(plan), "--gpu", "RTX 4090", "--method", "full").output
+    assert "gpt2, full" in shown
+    assert "RTX 4090" in shown
+
+
+def test_a_wrong_setting_is_quoted_alone() -> None:
+    with pytest.raises(FineTuneError, match="C04") as caught:
+        estimate("--model", "gpt2", "--gpu", "A100", "--set", "batch.micro_batch_size=0")
+    assert caught.value.where == "--set batch.micro_batch_size=0"

@@ -5,6 +5,7 @@ from tests.unit.planning.planned import make_plan, make_profile
 
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.planning.analyze import refresh
+from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.planning.notes import notes
 
 
@@ -56,3 +57,12 @@ def test_an_unusual_rate_for_full_training_is_said() -> None:
     full = refresh(apply_settings(make_plan(profile=make_profile()), ["method.kind=full"]))
     hot = apply_settings(full, ["optimizer.learning_rate=5e-4"])
     assert any("usually wants a tenth" in note for note in notes(hot))
+
+
+def test_what_apples_gpu_is_good_for_is_said() -> None:
+    said = " ".join(make_plan(hardware=parse_hardware("Apple M3")).notes)
+    assert "fine-tune config --plan PLAN --to mlx" in said
+    assert "was taken with 24.0 GiB" in said
+    assert "was taken with" not in " ".join(make_plan(hardware=parse_hardware("Apple M3 16GB")).notes)
+    assert "TPU" in " ".join(make_plan(hardware=parse_hardware("TPU v5e")).notes)
+    assert not any("fine-tune train` computes" in note for note in make_plan(hardware=parse_hardware("H100")).notes)
