@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -446,6 +448,35 @@ def test_a_setting_misspelt(fine_tune: FineTune, tmp_path: Path) -> None:
     assert "optimizer.learning_rate" in error
     assert "--to trl" in refused(fine_tune("config", "embedded", "--to", "tlr"), status=USAGE, code="O03")
     assert contents(tmp_path) == {}
+
+
+def test_a_format_misspelt_is_no_file_that_is_missing(fine_tune: FineTune, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [good(number) for number in range(9)])
+    done = fine_tune("dataset", "chatmll", "rows.jsonl", "-o", "out.jsonl")
+    assert done.status == USAGE
+    assert "did you mean chatml?" in done.err
+    assert contents(tmp_path).keys() == {"rows.jsonl"}
+    refused(fine_tune("dataset", "missing.jsonl"), status=BAD_DATA, code="D07")
+
+
+def test_a_reader_that_leaves_early_is_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [good(number) for number in range(20_000)])
+    order = [sys.executable, "-m", "finetune_exe", "dataset", "chatml", "rows.jsonl"]
+    with subprocess.Popen(order, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait() == IO
+
+
+def test_a_run_that_has_not_ended_is_told_how_to_go_on(fine_tune: FineTune, tmp_path: Path) -> None:
+    (tmp_path / "my run").mkdir()
+    for name in ("plan.yaml", "events.jsonl"):
+        (tmp_path / "my run" / name).write_text("")
+    error = refused(fine_tune("eval", "my run"), status=BAD_DATA, code="E01")
+    assert "fine-tune train 'my run/plan.yaml' --run 'my run' --resume" in error
 
 
 def test_there_is_nothing_to_evaluate_or_diagnose(fine_tune: FineTune, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -137,6 +138,10 @@ def command(
 
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
+    if paths and not target and _is_misspelt_format(paths[0]):
+        near = get_close_matches(paths[0].lower(), WRITTEN_FORMATS, n=1)
+        known = ", ".join(WRITTEN_FORMATS)
+        raise click.UsageError(f"{paths[0]!r} is no format and no file; did you mean {near[0]}? The formats: {known}")
     held_out = bool(validation or test or benchmarks)
     if plan_path is not None:
         if paths or target or checks or model or columns or held_out:
@@ -175,3 +180,8 @@ def command(
         )  # fmt: skip
         if checks and not clean:
             context.exit(GATE)
+
+
+def _is_misspelt_format(word: str) -> bool:
+    """Tell whether a word that should name data is nothing of the kind: no path, no pattern, not on the hub."""
+    return word.isidentifier() and not Path(word).exists() and bool(get_close_matches(word.lower(), WRITTEN_FORMATS))

@@ -45,7 +45,7 @@ def data_needs(task: TaskType, profile: DataProfile | None) -> DataNeeds:
     )
     test_samples, test_reason = wanted_test_rows(task)
     return DataNeeds(
-        minimum_samples=least,
+        minimum_samples=int(enough.low) if profile and profile.labels and wanted.per_label else least,
         recommended_samples=int(enough.mid),
         recommended=enough,
         confidence=wanted.confidence,

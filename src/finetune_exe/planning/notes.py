@@ -49,10 +49,10 @@ def _rather_not(plan: Plan) -> Iterator[str]:
             "asked about news after its training, Mistral-7B was right in 48 %, fine-tuned on the texts in 50 %, with "
             "retrieval in 88 % (Ovadia et al., arXiv 2312.05934, 2023). Fine-tune for how it answers."
         )
-    if profile is not None and profile.num_rows < needs.minimum_samples:
+    if profile is not None and profile.num_rows < (few := int(known["rows"])):
         yield (
             f"With {profile.num_rows} rows, first try them as examples in the prompt: gains from fine-tuning begin at "
-            f"{needs.minimum_samples} to 100 rows ({known.source})."
+            f"{few} to 100 rows ({known.source})."
         )
     elif plan.task.type in _ASKED_FOR and (profile is None or profile.num_rows < needs.recommended_samples):
         yield (
@@ -80,6 +80,12 @@ def _about_data(plan: Plan) -> Iterator[str]:
         yield (
             f"{format_count(profile.num_rows)} rows will show an effect; "
             f"{format_count(needs.recommended_samples)} are recommended for this task{usual}."
+        )
+    if int(rule("minimum_rows")["rows"]) <= profile.num_rows < needs.minimum_samples:
+        yield (
+            f"{format_count(profile.num_rows)} rows for {len(profile.labels)} labels are few: "
+            f"at least {format_count(needs.minimum_samples)} are wanted, "
+            f"and {format_count(needs.recommended_samples)} recommended."
         )
     if profile.duplicate_share >= _REPEATED:
         yield f"{profile.duplicate_share:.0%} of the rows say the same as an earlier one; they are dropped and counted."

@@ -60,8 +60,8 @@ def _details(finding: CheckFinding) -> list[Block]:
         more = len(finding.rows) - PLACES_SHOWN
         rest = f" and {format_count(more)} more" if more > 0 else ""
         blocks.append(Bullet(f"where: {_places(finding.rows[:PLACES_SHOWN])}{rest}"))
-    quoted = [row for row in finding.rows if row.extract][:EXTRACTS_SHOWN]
-    blocks += [Bullet(f"such as: {row.extract}") for row in quoted]
+    quoted = list(dict.fromkeys(row.extract for row in finding.rows if row.extract))[:EXTRACTS_SHOWN]
+    blocks += [Bullet(f"such as: {extract}") for extract in quoted]
     return [*blocks, Bullet(f"fix: {finding.fix}")]
 
 
@@ -70,10 +70,18 @@ def _places(rows: Sequence[FindingRow]) -> str:
     places = []
     file = None
     for row in rows:
-        name = row.source.removesuffix(f":{row.line}")
-        place = row.source if name != file or row.line is None else f"line {row.line}"
+        name, place_in_file = _split_source(row)
+        place = row.source if name != file or not place_in_file else place_in_file
         other = "train row" if row.split != "train" else "row"
         repeated = f" (with {other} {format_count(row.of_index + 1)})" if row.of_index is not None else ""
         places.append(place + repeated)
         file = name
     return ", ".join(places)
+
+
+def _split_source(row: FindingRow) -> tuple[str, str]:
+    """Part a row's source into its file and its place there: its line, or its record where it has none."""
+    if row.line is not None:
+        return row.source.removesuffix(f":{row.line}"), f"line {row.line}"
+    file, comma, place = row.source.rpartition(", ")
+    return (file, place) if comma and place.startswith("row ") else (row.source, "")

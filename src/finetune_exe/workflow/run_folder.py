@@ -10,6 +10,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError, typed
+from finetune_exe.workflow.run_lock import training_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,17 @@ def open_run(path: Path) -> tuple[Plan, TrainingRun]:
     """
     run = RunFolder(path)
     missing = [file.name for file in (run.plan, run.summary) if not file.is_file()]
+    if missing == [run.summary.name] and run.events.is_file():
+        process = training_process(path)
+        raise FineTuneError(
+            "E01",
+            what="this run has not ended yet",
+            where=f"{path} (it lacks {run.summary.name})",
+            why="a run writes its summary last, when training has ended in good order",
+            fix=f"process {process} trains into it now: wait for it"
+            if process is not None
+            else f"go on with it: {typed('fine-tune', 'train', run.plan, '--run', path, '--resume')}",
+        )
     if missing:
         raise FineTuneError(
             "E01",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from finetune_exe.data.check import check
+from finetune_exe.domain.dataset import CheckFinding, CheckReport, DataQuality, FindingRow
 from finetune_exe.report.check import PLACES_SHOWN, render_check
 
 
@@ -27,3 +28,24 @@ def test_a_format_judged_by_some_rows_says_so(tmp_path: Path) -> None:
     report = check([str(tmp_path / "rows.jsonl")])
     assert report.records == report.kept == 1200
     assert report.format_evidence[-1] == "judged by the first 1,000 rows"
+
+
+def test_records_of_a_file_without_lines_name_it_once_and_the_same_extract_stands_once() -> None:
+    rows = tuple(
+        FindingRow(index=number, line=None, source=f"a.json, row {number + 1}", extract="twice the same")
+        for number in (3, 5, 8)
+    )
+    finding = CheckFinding(code="near_duplicate", severity="warning", message="m", fix="f", rows=rows)
+    quality = DataQuality(score=1.0, sound=1.0, distinct=1.0, unsuspicious=1.0)
+    report = CheckReport(
+        format="chatml",
+        format_evidence=(),
+        records=9,
+        kept=9,
+        masks_checked=False,
+        quality=quality,
+        findings=(finding,),
+    )
+    text = render_check(report)
+    assert "where: a.json, row 4, row 6, row 9" in text
+    assert text.count("twice the same") == 1

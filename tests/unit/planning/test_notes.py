@@ -53,6 +53,14 @@ def test_what_the_data_lack_is_said(changes: dict[str, object], said: str) -> No
     assert any(said in note for note in make_plan(profile=make_profile(**changes)).notes)
 
 
+def test_rows_too_few_for_their_labels_are_said() -> None:
+    labels = tuple(f"label {number}" for number in range(77))
+    plan = make_plan(profile=make_profile(num_rows=308, labels=labels), description="sort mails by intent")
+    assert plan.data_needs.minimum_samples == 770
+    assert "308 rows for 77 labels are few: at least 770 are wanted, and 3,850 recommended." in plan.notes
+    assert [check.passed for check in plan.readiness if check.name == "Enough rows"] == [False]
+
+
 def test_an_unusual_rate_for_full_training_is_said() -> None:
     full = refresh(apply_settings(make_plan(profile=make_profile()), ["method.kind=full"]))
     hot = apply_settings(full, ["optimizer.learning_rate=5e-4"])
