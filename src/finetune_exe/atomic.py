@@ -40,7 +40,9 @@ def cannot_write(fault: OSError, path: Path) -> FineTuneError:
         why="the operating system refused it, so nothing was put there",
         fix=f"choose a folder you may write to, or: {typed('chmod', 'u+w', place.parent)}"
         if fault.errno in _NOT_ALLOWED
-        else "free some space or choose a folder you may write to",
+        else "free some space, or choose another folder"
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "choose another place, in a folder you may write to",
     )
 
 

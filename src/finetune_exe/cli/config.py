@@ -107,6 +107,10 @@ def _plan(
     from finetune_exe.workflow.plans import make_plan, open_plan
 
     if plan_path is None:
+        if model is not None and model.endswith((".yaml", ".yml")) and Path(model).is_file():
+            raise click.UsageError(
+                f"{model} is no model: a plan goes with --plan, the file of another trainer with --from"
+            )
         return make_plan(TaskSpec(description=task, data_paths=data, model=model, gpu=hardware), settings=settings)
     if model or data or hardware:
         raise click.UsageError("--plan says all of it; use --set to change a part")

@@ -21,6 +21,7 @@ from finetune_exe.export.trainer_keys import (
     low_rank_keys,
     optimizer_key,
     schedule_key,
+    tf32_key,
     trainer_keys,
     warmup_keys,
 )
@@ -51,11 +52,10 @@ def _keys(plan: Plan) -> Iterator[Key]:
     yield from schedule_key(plan, name="lr_scheduler")
     yield from warmup_keys(plan, share="warmup_ratio")
     yield key("gradient_checkpointing", plan.precision.gradient_checkpointing, "precision.gradient_checkpointing")
-    yield key("tf32", "auto" if plan.precision.tf32 else False, "precision.tf32", note="auto: where the GPU has it"
-              if plan.precision.tf32 else "")  # fmt: skip
     patience = plan.checkpoints.early_stopping_patience
     yield key("early_stopping_patience", patience, "checkpoints.early_stopping_patience")
     yield from deepspeed_keys(plan)
+    yield from tf32_key(plan, automatic=True)
     yield from trainer_keys(plan)
 
 

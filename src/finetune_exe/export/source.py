@@ -238,6 +238,10 @@ _ELSEWHERE = {
 }
 
 
+_AS_EVERYWHERE = {"precision.checkpoint_every_layers", "schedule.decay_fraction"}
+"""Settings that at their defaults say what other trainers do, or belong to another schedule."""
+
+
 def refuse_pairs(plan: Plan) -> None:
     """Refuse to write for a trainer of answers what learns from pairs.
 
@@ -273,7 +277,8 @@ def refuse_gguf(plan: Plan, *, target: str) -> None:
 def left_out(plan: Plan, expressed: Collection[str], *, template_before: bool = False) -> str:
     """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently.
 
-    Of what other commands apply, only that which is not as usual; and nothing that is off, as it is by default.
+    Of what other commands apply, only that which is not as usual; and nothing that is off, as it is by default, or that
+    says what every trainer does.
 
     Args:
         plan: Whose settings.
@@ -287,7 +292,7 @@ def left_out(plan: Plan, expressed: Collection[str], *, template_before: bool = 
             continue  # anything but answers is refused
         by_trainer = path == "data.chat_template" and not template_before
         elsewhere = "" if by_trainer else _ELSEWHERE.get(path.split(".")[0], "")
-        off = value == default and (value is None or value is False or value == ())
+        off = value == default and (value is None or value is False or value == () or path in _AS_EVERYWHERE)
         usual = off or (elsewhere and value == default) or (one_process and path.startswith("parallelism."))
         if path not in expressed and not usual:
             lines.append(f"#   {path} = {value!r}{elsewhere}")

@@ -9,6 +9,7 @@ from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import Key, key
+from finetune_exe.knowledge.gpus import known_gpu
 from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 
 TRAINER_DIFFERS = (
@@ -85,7 +86,24 @@ def transformers_keys(plan: Plan) -> Iterator[Key]:
     yield from warmup_keys(plan, share="warmup_ratio")
     yield key("use_cpu", None if plan.hardware.gpus else True)
     yield key("logging_steps", 1)
+    yield from tf32_key(plan)
     yield from trainer_keys(plan)
+
+
+def tf32_key(plan: Plan, *, automatic: bool = False) -> Iterator[Key]:
+    """Give whether products of float32 use TF32; a trainer that is told so refuses to begin on a GPU that has it not.
+
+    Args:
+        plan: The plan.
+        automatic: Whether the trainer has a word for "where there is a GPU that has it".
+    """
+    able: Json = "auto" if automatic else True if _has_tf32(plan) else None
+    yield key("tf32", able if plan.precision.tf32 else False, "precision.tf32")
+
+
+def _has_tf32(plan: Plan) -> bool:
+    gpu = known_gpu(plan.hardware.gpus[0].name) if plan.hardware.gpus else None
+    return gpu is not None and gpu.tf32_tflops > 0
 
 
 def plain_alpha(method: LowRank) -> float:

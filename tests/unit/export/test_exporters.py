@@ -37,7 +37,7 @@ from finetune_exe.domain.plan import (
     WarmupSteps,
 )
 from finetune_exe.domain.task import DataProfile
-from finetune_exe.domain.values import Decision, Hardware, Leaf
+from finetune_exe.domain.values import Decision, Gpu, Hardware, Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import ConfigurationFile
 from finetune_exe.export.excerpt import config_excerpt
@@ -187,6 +187,7 @@ _BY_SCRIPTS_ONLY = (
     "method.masters", "method.lora_plus_ratio", "method.trained_tokens", "precision.checkpoint_every_layers",
     "precision.tf32", "schedule.decay_fraction", "batch.packing",
 )  # fmt: skip
+_BY_TRANSFORMERS_NOT = tuple(path for path in _BY_SCRIPTS_ONLY if path != "precision.tf32")
 _PROCESSES = ("parallelism.kind", "parallelism.num_gpus")
 _BY_TRAINERS = (
     "checkpoints.keep_last", "checkpoints.early_stopping_patience", "batch.group_by_length",
@@ -195,9 +196,9 @@ NOT_EXPRESSED = {
     "python": (*_PROCESSES, "method.masters"),
     "trl": _BY_SCRIPTS_ONLY[:4],
     "unsloth": (*_PROCESSES, *_BY_SCRIPTS_ONLY[:5], "batch.packing", "method.double_quantization"),
-    "axolotl": (*_PROCESSES, *(path for path in _BY_SCRIPTS_ONLY if path != "precision.tf32")),
-    "llamafactory": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
-    "ms-swift": (*_PROCESSES, "data.chat_template", *_BY_SCRIPTS_ONLY),
+    "axolotl": (*_PROCESSES, *_BY_TRANSFORMERS_NOT),
+    "llamafactory": (*_PROCESSES, "data.chat_template", *_BY_TRANSFORMERS_NOT),
+    "ms-swift": (*_PROCESSES, "data.chat_template", *_BY_TRANSFORMERS_NOT),
     "torchtune": (
         "data.chat_template", "checkpoints.evaluations_per_epoch", "parallelism.kind",
         "method.double_quantization",
@@ -477,3 +478,26 @@ def test_mlx_is_given_no_batch_that_its_validation_rows_cannot_fill(rows: int, s
     keys = YAML(typ="safe").load(text(find_exporter("mlx"), content))
     assert (keys["batch_size"], keys["grad_accumulation_steps"]) == (size, passes)
     assert keys["iters"] == run_length(content, target="mlx", processes=1).num_steps * passes
+
+
+@pytest.mark.parametrize(
+    ("gpu", "wanted", "written"),
+    [
+        ("RTX 4090 24GB", True, {"axolotl": "tf32: auto", "llamafactory": "tf32: true", "ms-swift": "tf32: true"}),
+        ("V100 SXM 16GB", True, {"axolotl": "tf32: auto", "llamafactory": None, "ms-swift": None}),
+        ("a GPU with 24 GiB", True, {"axolotl": "tf32: auto", "llamafactory": None, "ms-swift": None}),
+        ("RTX 4090 24GB", False, dict.fromkeys(("axolotl", "llamafactory", "ms-swift"), "tf32: false")),
+    ],
+)
+def test_tf32_is_asked_for_only_where_the_gpu_has_it(gpu: str, wanted: bool, written: dict[str, str | None]) -> None:
+    hardware = Hardware(cpu="x", num_cores=2, memory_bytes=0, gpus=(Gpu(name=gpu, memory_bytes=1 << 34, bf16=True),))
+    of = plan(precision=Precision(tf32=wanted)).model_copy(update={"hardware": hardware})
+    for name, line in written.items():
+        text = find_exporter(name).export(of)[0].text
+        assert [found for found in text.splitlines() if "tf32" in found] == ([line] if line else []), name
+
+
+def test_what_every_trainer_does_is_not_called_inexpressible() -> None:
+    head = find_exporter("axolotl").export(plan())[0].text
+    assert "checkpoint_every_layers" not in head
+    assert "decay_fraction" not in head

@@ -263,3 +263,10 @@ def test_every_form_is_carried_over(name: str, tmp_path: Path) -> None:
     assert found["method.kind"] == ("qlora" if name == "train_unsloth.py" else "lora")
     assert str(found["model.reference"]).startswith(("Qwen/", "unsloth/", "meta-llama/"))
     assert found["data.max_length"] == 2048
+
+
+def test_no_revision_in_a_script_is_none_in_the_plan(tmp_path: Path) -> None:
+    named = BaseModelChoice(reference="Qwen/Qwen3-0.6B", name="Qwen3-0.6B")
+    (file,) = find_exporter("python").export(plan(model=named))
+    (tmp_path / file.name).write_text(file.text, encoding="utf-8")
+    assert carry_plan(tmp_path / file.name, task="t", hardware="cpu").plan.model.revision is None
