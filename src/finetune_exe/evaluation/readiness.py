@@ -78,7 +78,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
     plan, checkpoint, base, tokenizer = evidence.plan, evidence.checkpoint, evidence.base, evidence.tokenizer
     return (
         gain(judged),
-        retention(judged, evidence.suites),
+        retention(judged, evidence.suites, aside=[c.metric for c in evidence.comparisons if c not in judged]),
         drift(evidence.forgetting, num_parameters=evidence.training.num_parameters),
         stops(evidence.generation, evidence.collapse, labels=plan.task.type == "classification"),
         template_parity(evidence.data, tokenizer, base),
@@ -118,8 +118,14 @@ def gain(comparisons: Sequence[Comparison]) -> Check:
     )
 
 
-def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult]) -> Check:
-    """Ask whether general abilities, and the other metrics of the task, were kept."""
+def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], *, aside: Sequence[str] = ()) -> Check:
+    """Ask whether general abilities, and the other metrics of the task, were kept.
+
+    Args:
+        comparisons: Of the metrics that are judged.
+        suites: Of general abilities.
+        aside: Metrics that are not judged, as they speak of prompts too.
+    """
     name = "nothing measured got worse"
     lost = [c.metric for c in comparisons if c.verdict == "regressed"]
     lost += [suite.name for suite in suites if suite.verdict == "regressed"]
@@ -128,9 +134,11 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult]) 
             name=name, passed=False, detail=f"regressed: {', '.join(lost)}",
             fix="lower the learning rate, train fewer epochs, or mix in general data",
         )  # fmt: skip
+    unjudged = f" ({', '.join(aside)} of the whole rows not judged: prompts are not learned)" if aside else ""
     if not suites:
         return Check(
-            name=name, passed=True if comparisons else None, detail="no metric regressed; no regression suite was run",
+            name=name, passed=True if comparisons else None,
+            detail=f"no metric regressed{unjudged}; no regression suite was run",
             fix="fine-tune eval RUN --suites FOLDER asks for general abilities too",
         )  # fmt: skip
     unsure = [suite.name for suite in suites if suite.verdict == "inconclusive"]

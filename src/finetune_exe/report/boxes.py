@@ -26,7 +26,7 @@ NO_BREAK = "\u00a0"
 _JOINERS = "\u200c\u200d"
 _SEAMS = "-/_.:="
 _LEVELS = "▁▂▃▄▅▆▇█"
-_LEAST_VALUE_WIDTH = 10
+_LEAST_VALUE_WIDTH, _MOST_LABEL_WIDTH = 10, 30
 
 
 def clean(text: str) -> str:
@@ -73,10 +73,10 @@ def shorten(text: str, width: int) -> str:
 def hang(label: str, text: str, width: int) -> list[str]:
     """Write `text` behind `label`; further lines stand under the text, not under the label.
 
-    A label that leaves the text fewer than ten columns stands on lines of its own.
+    A label that leaves the text fewer than ten columns, or that is long as the text is, stands on lines of its own.
     """
     text, margin = clean(text), display_width(label)
-    if width - margin >= _LEAST_VALUE_WIDTH:
+    if width - margin >= max(_LEAST_VALUE_WIDTH, min(width - _MOST_LABEL_WIDTH, display_width(text))):
         first, *rest = wrap(text, width - margin)
         return [(label + first).rstrip(), *(" " * margin + line for line in rest)]
     return [*wrap(label.rstrip(), width), *("  " + line for line in wrap(text, width - 2))]
@@ -150,7 +150,7 @@ def _aligned_row(row: Sequence[Sequence[str]], widths: Sequence[int], numeric: S
 def _column_widths(rows: Sequence[Sequence[Sequence[str]]], room: int) -> list[int]:
     widths = [max(display_width(line) for row in rows for line in row[column]) for column in range(len(rows[0]))]
     least = [
-        min(14, max(display_width(word) for row in rows for line in row[column] for word in [*line.split(), ""]))
+        min(14, max(display_width(word) for row in rows for line in row[column] for word in [*_unbroken(line), ""]))
         for column in range(len(widths))
     ]
     while sum(widths) > room:
@@ -159,6 +159,11 @@ def _column_widths(rows: Sequence[Sequence[Sequence[str]]], room: int) -> list[i
             break
         widths[column] -= 1
     return [max(1, size) for size in widths]
+
+
+def _unbroken(line: str) -> list[str]:
+    """List the parts of a line that are best not broken: words, and long names between their hyphens."""
+    return [part for word in line.split() for part in re.split(r"(?<=\w[-_/])(?=[A-Za-z])", word)]
 
 
 def _row(cells: Sequence[str]) -> str:

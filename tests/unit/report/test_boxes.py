@@ -116,3 +116,20 @@ def test_a_long_name_is_broken_where_its_parts_meet() -> None:
     assert boxes.wrap("Qwen3-4B-Instruct-2507", 21) == ["Qwen3-4B-Instruct-", "2507"]
     assert boxes.wrap("Llama-3.1-70B-Instruct", 21) == ["Llama-3.1-70B-", "Instruct"]
     assert boxes.wrap("a" * 25, 21) == ["a" * 21, "a" * 4]
+
+
+def test_a_long_text_does_not_stand_in_a_narrow_strip_beside_its_label() -> None:
+    text = "the divergence is larger than that of a smaller model"
+    assert boxes.hang("close to the base model on texts: ", text, 50) == [
+        "close to the base model on texts:",
+        "  the divergence is larger than that of a smaller",
+        "  model",
+    ]
+    assert boxes.hang("close to the base model on texts: ", "yes", 50) == ["close to the base model on texts: yes"]
+
+
+def test_a_narrow_table_breaks_names_rather_than_numbers() -> None:
+    rows = [("bits_per_byte", "[-1.884e+06, -5.656e+05]", "no worse than that")]
+    text = "\n".join(boxes.aligned_table(("Metric", "Difference", "Verdict"), rows, width=44))
+    assert "[-1.884e+06," in text
+    assert "bits_per_ " in text

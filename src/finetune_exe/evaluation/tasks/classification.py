@@ -32,7 +32,7 @@ class Classification:
                 "lowest_recall": recalls[worst],
                 "unparsed": mean([float(label is None) for label in given]),
             },
-            notes=(f"lowest recall: {worst}", *confusions(given, gold)),
+            notes=(f"found least often: {worst}", *confusions(given, gold)),
         )
 
 
