@@ -143,11 +143,16 @@ def _size(opened: Sequence[SourceRows]) -> int:
 def _proof(tokenizer: ChatTokenizer | None, max_length: int) -> Prove | None:
     if tokenizer is None:
         return None
-    from finetune_exe.data.encoded import encode_conversations
+    from finetune_exe.data.encoded import TOOLS_NOT_WRITTEN, encode_conversations, lacks_tools
 
     def prove(conversations: Sequence[Conversation]) -> list[RowFault | None]:
         found = encode_conversations(conversations, tokenizer, max_length=max_length)
-        return [encoded.fault or (_written_out(tokenizer) if encoded.changes else None) for encoded in found]
+        return [
+            encoded.fault
+            or (_written_out(tokenizer) if encoded.changes else None)
+            or (TOOLS_NOT_WRITTEN if lacks_tools(conversation, tokenizer) else None)
+            for conversation, encoded in zip(conversations, found, strict=True)
+        ]
 
     return prove
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from finetune_exe.domain.plan import OnTooLong
 
 
+TOOLS_NOT_WRITTEN = RowFault(
+    code="tools_not_written",
+    message="the model's chat template does not write the definitions of the row's tools",
+    fix="choose a base model whose template does, or say in the system prompt which tools there are",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Something that was changed in a row so that it could be kept."""
@@ -46,6 +53,12 @@ class EncodedRow:
 
     row: KeptRow
     encoded: EncodedConversation
+
+
+def lacks_tools(conversation: Conversation, tokenizer: ChatTokenizer) -> bool:
+    """Whether a row brings definitions of tools that the template never looks at."""
+    template = tokenizer.template
+    return template is not None and bool(conversation.extra.get("tools")) and "tools" not in template.source
 
 
 def encode_conversations(

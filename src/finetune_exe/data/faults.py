@@ -129,6 +129,10 @@ ROW_NOTES: dict[str, FaultKind] = {
     "json_in_string": FaultKind(
         "warning", "a text is itself a row written as JSON", "put its values in the columns they belong to"
     ),
+    "tools_not_written": FaultKind(
+        "warning", "the model's chat template does not write the definitions of the row's tools",
+        "choose a base model whose template does, or say in the system prompt which tools there are",
+    ),
     "part_read": FaultKind(
         "info", "the row holds several answers or paths; the first or best-ranked one is read", "nothing need be done"
     ),

@@ -13,6 +13,7 @@ from typing import Any
 from finetune_exe.domain.certificate import EngineParity
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.text.tool_calls import template_turns
 
 Render = Callable[[Conversation, bool], str]
 """Renders a conversation; the flag asks for the words that make the model answer."""
@@ -86,7 +87,7 @@ def _minijinja(tokenizer: ChatTokenizer) -> Render:
     environment.add_template("chat", _GENERATION.sub("", template.source))
 
     def render(chat: Conversation, answer_next: bool) -> str:
-        turns = [{"role": message.role, "content": message.content, **message.extra} for message in chat.messages]
+        turns = template_turns(chat.messages)
         return str(environment.render_template(
             "chat", messages=turns, add_generation_prompt=answer_next, tools=chat.extra.get("tools"),
             enable_thinking=False, **template.special_tokens,
@@ -110,7 +111,7 @@ def _llama(tokenizer: ChatTokenizer) -> Render:
     ]
 
     def render(chat: Conversation, answer_next: bool) -> str:
-        turns = [{"role": message.role, "content": message.content, **message.extra} for message in chat.messages]
+        turns = template_turns(chat.messages)
         return str(formatters[answer_next](messages=turns, tools=chat.extra.get("tools")).prompt)
 
     return render

@@ -20,6 +20,7 @@ from finetune_exe.atomic import io_faults, output_exists, take_place
 from finetune_exe.data.assemble import assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.duplicates.rows import choose_rows
+from finetune_exe.data.encoded import TOOLS_NOT_WRITTEN, lacks_tools
 from finetune_exe.data.ingest import SourceRows, open_sources
 from finetune_exe.data.intake import LEAKS, Intake, Progress, draw, lost_canaries, take_in
 from finetune_exe.data.launch import Launch, run_jobs
@@ -171,9 +172,13 @@ def _finish(
     require_frozen(plan.data, digests, where=folder)
     splits = {name: split.model_copy(update={"members": digests[name]}) for name, split in manifest.splits.items()}
     padding = () if tokenizer.pad_reason is None else (tokenizer.pad_reason,)
-    notes = (*padding, *sides.notes, *changed_sides(folder, work), *lost_canaries(rows, kept, plan))
+    first = _first_rows(work)
+    unseen = (f"{TOOLS_NOT_WRITTEN.message}; {TOOLS_NOT_WRITTEN.fix}",) if any(
+        lacks_tools(row, tokenizer) for row in first
+    ) else ()  # fmt: skip
+    notes = (*padding, *unseen, *sides.notes, *changed_sides(folder, work), *lost_canaries(rows, kept, plan))
     manifest = manifest.model_copy(update={"split_evidence": sides.evidence, "splits": splits, "notes": notes})
-    parity = compare_engines(_first_rows(work), tokenizer)
+    parity = compare_engines(first, tokenizer)
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)
     manifest.write(work / MANIFEST)
     tell("write", len(kept), len(kept))

@@ -11,6 +11,7 @@ from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.encode import encode_prompt
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.text.tool_calls import template_turns
 
 ROWS = 50
 _ASK, _SAY = Message(role="user", content="How are you?"), Message(role="assistant", content="Well.")
@@ -64,7 +65,7 @@ def template_parity(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path) 
 
 def _prompt_of(theirs: Any, chat: Conversation) -> tuple[int, ...]:
     last = max(index for index, message in enumerate(chat.messages) if message.role == "assistant")
-    turns = [{"role": m.role, "content": m.content, **m.extra} for m in chat.messages[:last]]
+    turns = template_turns(chat.messages[:last])
     return tuple(
         theirs.apply_chat_template(
             turns, tools=chat.extra.get("tools"), add_generation_prompt=True, enable_thinking=False, return_dict=False

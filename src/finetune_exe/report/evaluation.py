@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
 from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
-from finetune_exe.report.boxes import clean, shorten
+from finetune_exe.report.boxes import clean, display_width, shorten
 from finetune_exe.report.measured import measured_blocks
 from finetune_exe.report.numbers import format_measure, format_p
 from finetune_exe.report.page import (
@@ -30,7 +30,7 @@ _VERDICTS = {
 }
 _FINAL = {"ready": "● READY", "not ready": "○ NOT READY", "cannot say": "○ CANNOT SAY"}
 _PROMPT_COLUMNS = 210
-_ANSWER_LINES = 8
+_ANSWER_LINES, _ANSWER_COLUMNS = 8, 420
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
@@ -134,9 +134,14 @@ def _sample(sample: Sample) -> list[Block]:
 
 
 def _answer(text: str) -> str:
-    lines = [shorten(line, _PROMPT_COLUMNS) for line in text.strip().splitlines() if line.strip()]
-    more = len(lines) - _ANSWER_LINES
-    return "\n".join(lines[:_ANSWER_LINES] + ([f"[{more} more lines]"] if more > 0 else [])) or "(empty)"
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    shown: list[str] = []
+    room = _ANSWER_COLUMNS
+    while len(shown) < min(len(lines), _ANSWER_LINES) and room > 0:
+        shown.append(shorten(lines[len(shown)], min(_PROMPT_COLUMNS, room)))
+        room -= display_width(shown[-1])
+    more = len(lines) - len(shown)
+    return "\n".join(shown + ([f"[{more} more lines]"] if more > 0 else [])) or "(empty)"
 
 
 def _readiness(checks: tuple[Check, ...]) -> list[Block]:

@@ -34,6 +34,7 @@ from finetune_exe.text.masks import (
 from finetune_exe.text.placed import Placed
 from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.text.tool_calls import called_names
 
 BATCH_ROWS, BATCH_CHARACTERS = 2048, 4_000_000
 """Most rows handed to the tokenizer at once, and about how many characters. Encodings that are freed in small batches
@@ -93,7 +94,8 @@ def encode(conversation: Conversation, tokenizer: ChatTokenizer, *, max_length: 
 
     Returns:
         The sequences, or why the row cannot be trained on: no_assistant, empty_answer, special_token, too_long,
-        no_template, template_refused, mask_not_proven, double_bos.
+        no_template, template_refused, call_not_written, mask_not_proven,
+        double_bos.
     """
     [encoded] = encode_rows([conversation], tokenizer, max_length=max_length)
     return encoded.fault or encoded.sequences
@@ -298,6 +300,15 @@ def _answer_text(conversation: Conversation, index: int, template: ChatTemplate,
     prompt = template.render(messages[:index], answer_next=True, columns=columns)
     is_last = index == len(messages) - 1
     text = whole if is_last else template.render(messages[: index + 1], answer_next=False, columns=columns)
+    missing = next((name for name in called_names(messages[index]) if name not in text[len(prompt) :]), None)
+    if missing is not None:
+        raise _FaultError(
+            "call_not_written",
+            f"the chat template does not write the call of {missing} in turn {index + 1}: "
+            "an answer without it would be learned",
+            "choose a base model whose chat template writes tool calls, such as Qwen/Qwen3-4B-Instruct-2507, or give a "
+            "template with data.chat_template",
+        )
     if not text.startswith(prompt):
         raise NotProvenError(
             "the template does not continue its own prompt when the answer is added",

@@ -12,13 +12,16 @@ Both close an answer at the special token that follows it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.placed import JoinedTokens, Placed
+from finetune_exe.text.render import ChatTemplate
 from finetune_exe.text.skeleton import CLOSE, OPEN, TRIMS, CharSpan
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.text.tool_calls import is_call_alone, mark_last_name, without_calls
 
 
 class Range(NamedTuple):
@@ -166,21 +169,53 @@ def learned_by_mark(
 def _marked_spans(
     piece: Piece, turns: tuple[Message, ...], conversation: Conversation, tokenizer: ChatTokenizer
 ) -> list[CharSpan]:
-    """Put each answer between marks, render, and find the marks, trying the trims that templates are known to make."""
+    """Put each answer between marks, render, and find the marks, trying the trims that templates are known to make.
+
+    An answer that is nothing but calls has no content to stand between marks, and templates write turns with and
+    without content differently: it ends behind the marked name of the last tool called, and begins where any words
+    would, had the turn said them.
+    """
     assert tokenizer.template is not None
     for trim in TRIMS:
         marked_turns = tuple(
-            replace(message, content=OPEN + trim(message.content) + CLOSE) if index in piece.answers else message
-            for index, message in enumerate(turns)
+            _marked(message, trim) if index in piece.answers else message for index, message in enumerate(turns)
         )
         marked = tokenizer.template.render(marked_turns, answer_next=False, columns=conversation.extra)
         spans, plain = _remove_marks(marked)
         if plain == piece.text and len(spans) == len(piece.answers):
-            return spans
+            return [
+                CharSpan(_beginning(piece.text, turns[: index + 1], conversation, tokenizer.template), span.end)
+                if is_call_alone(turns[index])
+                else span
+                for index, span in zip(sorted(piece.answers), spans, strict=True)
+            ]
     raise NotProvenError(
         "the template changes the answer's text, so its characters cannot be found again",
         "give a template that writes answers as they are with data.chat_template",
     )
+
+
+def _marked(message: Message, trim: Callable[[str], str]) -> Message:
+    if is_call_alone(message):
+        return replace(message, extra=mark_last_name(message.extra, OPEN + CLOSE))
+    return replace(message, content=OPEN + trim(message.content) + CLOSE)
+
+
+def _beginning(text: str, turns: tuple[Message, ...], conversation: Conversation, template: ChatTemplate) -> int:
+    """Find where the last of the turns begins to say something, by words in place of its calls.
+
+    Raises:
+        NotProvenError: The template begins a turn that calls tools in another way than one that speaks.
+    """
+    spoken = replace(turns[-1], content=OPEN + CLOSE, extra=without_calls(turns[-1].extra))
+    said = template.render((*turns[:-1], spoken), answer_next=False, columns=conversation.extra)
+    before, mark, _ = said.partition(OPEN)
+    if not mark or not text.startswith(before):
+        raise NotProvenError(
+            "the template begins a turn that calls tools otherwise than one that speaks, so its beginning is not known",
+            "leave the row out, or give another template with data.chat_template",
+        )
+    return len(before)
 
 
 def _remove_marks(marked: str) -> tuple[list[CharSpan], str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Message
+from finetune_exe.text.tool_calls import template_turns
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -60,7 +61,16 @@ class ChatTemplate:
         Raises:
             TemplateRefusedError: The template raised, as many do on roles out of order, or ran too long.
         """
-        turns = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
+        turns = template_turns(messages)
+        try:
+            return self._write(turns, answer_next=answer_next, columns=columns)
+        except TemplateRefusedError:
+            as_they_are = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
+            if as_they_are == turns:
+                raise
+            return self._write(as_they_are, answer_next=answer_next, columns=columns)
+
+    def _write(self, turns: list[dict[str, Any]], *, answer_next: bool, columns: Mapping[str, Any]) -> str:
         seen = {
             **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
             "enable_thinking": False,

@@ -177,3 +177,12 @@ def test_numbers_are_written_with_their_units() -> None:
     shown = format_interval(Interval(low=10, mid=20, high=30), "tokens_per_second")
     assert shown.replace("\u00a0", " ") == "20 tokens/s (10 to 30)"
     assert (format_p(None), format_p(0.0002), format_p(0.04)) == ("n/a", "<0.001", "0.040")
+
+
+def test_a_rambling_answer_does_not_fill_the_report() -> None:
+    rambling = "\n".join(["the function is called with a single argument, which is the bill " * 4] * 30)
+    answer = Sample(row=0, source="a", prompt="p", reference="r", baseline=rambling, candidate="short")
+    text = render_evaluation(sample.evaluation().model_copy(update={"samples": (answer,)}))
+    shown = text.split("ANSWERS SIDE BY SIDE")[1].split("READINESS")[0]
+    assert len(shown.splitlines()) < 40
+    assert "more lines]" in shown.replace("\n", " ")
