@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from finetune_exe.text.formats.format import Row
     from finetune_exe.text.tokenizer import ChatTokenizer
 
-SHOWN_TOKENS = 100_000
-"""Rows shown without a plan may have so many tokens."""
-
 
 class Files(NamedTuple):
     """Files of rows, and which columns to read where their names do not say it."""
@@ -113,7 +110,7 @@ def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> Non
 
     with view(as_json=as_json) as live:
         tokenizer = _tokenizer(model, live.note)
-        rows = rows_of_files(files.paths, tokenizer, num_rows=num_rows, max_length=SHOWN_TOKENS, columns=files.columns)
+        rows = rows_of_files(files.paths, tokenizer, num_rows=num_rows, columns=files.columns)
     say_tokens(rows, as_json=as_json)
 
 

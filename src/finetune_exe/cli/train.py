@@ -111,9 +111,7 @@ def command(
         here()
         return
     wanted = processes or plan.parallelism.num_gpus
-    way = launch or ("local" if wanted == 1 else "torchrun")
-    if wanted % machines or (machines > 1 and way in ("local", "torchrun")) or (wanted > 1 and way == "local"):
-        raise click.UsageError(f"--launch {way} cannot start {wanted} processes on {machines} machines")
+    way = _way(launch, wanted, machines)
     if way == "local" and not dry_run:
         here()
         return
@@ -132,6 +130,19 @@ def command(
     with view(as_json=as_json) as live:
         status = LAUNCHERS[way].launch(job, live.note)
     context.exit(status)
+
+
+def _way(launch: str | None, processes: int, machines: int) -> str:
+    """Choose how to start, where it was not said.
+
+    Raises:
+        click.UsageError: That way cannot start so many processes on so many machines.
+    """
+    way = launch or ("local" if processes == 1 else "torchrun")
+    here = way in ("local", "torchrun")
+    if processes % machines or (machines > 1 and here) or (processes > 1 and way == "local"):
+        raise click.UsageError(f"--launch {way} cannot start {processes} processes on {machines} machines")
+    return way
 
 
 def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], **options: Any) -> None:

@@ -8,7 +8,7 @@ from finetune_exe.domain.comparison import ForeseenComparison, LengthCorrected, 
 from finetune_exe.domain.evaluation import Comparison
 from finetune_exe.report.boxes import clean, shorten
 from finetune_exe.report.numbers import UNKNOWN, format_measure, format_p
-from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_markdown, render_text
+from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_count, format_percent
 
 VERDICTS = {
@@ -48,11 +48,6 @@ def comparison_contract(result: PairedResult) -> dict[str, Any]:
 def render_comparison(result: PairedResult) -> str:
     """Write a comparison for the terminal."""
     return render_text(_page(result))
-
-
-def render_comparison_markdown(result: PairedResult) -> str:
-    """Write the same as Markdown."""
-    return render_markdown(_page(result))
 
 
 def render_foresight(foreseen: ForeseenComparison) -> str:

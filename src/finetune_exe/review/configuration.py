@@ -157,11 +157,12 @@ def is_own(script: Script) -> bool:
 def _text(path: Path) -> str:
     try:
         most = LARGEST_NOTEBOOK_BYTES if path.suffix.lower() == ".ipynb" else LARGEST_BYTES
-        if path.stat().st_size > most:
-            raise unreadable(f"it is larger than {most >> 20} MiB; a configuration is not", where=str(path))
-        content = path.read_bytes()
+        with path.open("rb") as file:  # of a pipe or a device no size is known before
+            content = file.read(most + 1)
     except OSError as fault:
         raise unreadable(f"it cannot be read: {fault.strerror or fault}", where=str(path)) from fault
+    if len(content) > most:
+        raise unreadable(f"it is larger than {most >> 20} MiB; a configuration is not", where=str(path))
     if b"\0" in content:
         raise unreadable("it is no text: it holds zero bytes", where=str(path))
     try:

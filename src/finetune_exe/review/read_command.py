@@ -115,10 +115,7 @@ def _options(words: Sequence[Word]) -> tuple[Item, tuple[Twice, ...]]:
     twice: list[Twice] = []
     number = 0
     # options before the training program belong to what starts it, such as torchrun
-    first = next(
-        (i for i, word in enumerate(words) if re.search(r"\.py$|^(sft|pt|rlhf|train|dpo|grpo|kto|reward)$", word.text)),
-        0,
-    )
+    first = next((number for number, word in enumerate(words) if _STARTED.search(word.text)), 0)
     words = words[first + 1 :]
     while number < len(words):
         word = words[number]

@@ -18,8 +18,6 @@ PAGE = "report.html"
 """The page inside the folder of a prepared dataset."""
 ROWS_SHOWN = 3
 """Rows shown token by token."""
-SHOWN_TOKENS = 100_000
-"""Rows straight from files may have so many tokens."""
 
 
 def require_new(page: Path, *, overwrite: bool) -> None:
@@ -51,7 +49,7 @@ def write_check_page(
     rows = []
     if tokenizer is not None:
         try:
-            rows = rows_of_files(paths, tokenizer, num_rows=ROWS_SHOWN, max_length=SHOWN_TOKENS, columns=columns)
+            rows = rows_of_files(paths, tokenizer, num_rows=ROWS_SHOWN, columns=columns)
         except FineTuneError:
             rows = []  # what is wrong with the files stands in the report
     write_file(page, check_page(report, rows))

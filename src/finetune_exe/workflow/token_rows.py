@@ -9,6 +9,9 @@ from pathlib import Path
 from finetune_exe.report.token_view import ShownRow, ShownToken
 from finetune_exe.text.tokenizer import ChatTokenizer
 
+MOST_TOKENS = 100_000
+"""Tokens of a row that is shown without a plan, which would say how long rows may be."""
+
 
 def rows_of_dataset(folder: Path, tokenizer: ChatTokenizer, *, num_rows: int) -> list[ShownRow]:
     """Take the first training sequences of a prepared dataset, as training will read them.
@@ -33,7 +36,6 @@ def rows_of_files(
     tokenizer: ChatTokenizer,
     *,
     num_rows: int,
-    max_length: int,
     columns: Mapping[str, str] | None = None,
 ) -> list[ShownRow]:
     """Take the first rows of files that can be trained on, encoded as they would be.
@@ -48,7 +50,7 @@ def rows_of_files(
 
     shown: list[ShownRow] = []
     for row in ingest(open_sources(find_sources(paths), format_name=None, columns=columns), deduplicate=False):
-        made = encode_row(row, tokenizer, max_length=max_length) if isinstance(row, KeptRow) else row
+        made = encode_row(row, tokenizer, max_length=MOST_TOKENS) if isinstance(row, KeptRow) else row
         if isinstance(made, EncodedRow):
             place = made.row.position.place
             shown += (_shown(place, s.tokens, s.learned, tokenizer) for s in made.encoded.sequences)

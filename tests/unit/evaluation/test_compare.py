@@ -21,7 +21,7 @@ from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
 from finetune_exe.evaluation.statistics import compare_means
-from finetune_exe.report.comparison import comparison_contract, render_comparison, render_comparison_markdown
+from finetune_exe.report.comparison import comparison_contract, render_comparison
 
 PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
 
@@ -339,8 +339,6 @@ def test_texts_of_items_cannot_steer_a_terminal_or_a_page(tmp_path: Path) -> Non
     b = results(tmp_path / "b", [0.0, 0.5])
     found = compare_results("a", "b", a, b, Question())
     assert "\x1b" not in render_comparison(found)
-    assert "<b>" not in render_comparison_markdown(found)
-    assert "&lt;b&gt;" in render_comparison_markdown(found)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from finetune_exe.atomic import write_file
 from finetune_exe.domain.values import Hardware
+from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow.run_folder import plain_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +51,35 @@ class Job:
         """Program and arguments of each process, with the Python at hand."""
         return (sys.executable, "-m", "finetune_exe", *self.arguments)
 
+    @property
+    def name(self) -> str:
+        """What a batch system calls the job."""
+        return plain_name(self.run)
+
+    def write(self, script: str, ending: str) -> Path:
+        """Put a launcher's file beside the run's folder, which is not there yet, and give its place.
+
+        Raises:
+            FineTuneError: I01 where it cannot be written.
+        """
+        path = self.run.with_name(f"{self.run.name}.{ending}").absolute()
+        write_file(path, script.encode())
+        return path
+
     def line(self, *program: str) -> str:
         """Write a command for a shell: the program, then the arguments of `fine-tune`."""
         return shlex.join([*program, *self.arguments])
+
+
+def refused(program: str, path: Path, why: str) -> FineTuneError:
+    """Say that a batch system did not take a job."""
+    return FineTuneError(
+        "T23",
+        what=f"{program} did not take the job",
+        where=str(path),
+        why=" ".join(why.split())[:300] or "it gave no reason",
+        fix=f"change {path} to what the system wants and submit it by hand",
+    )
 
 
 class Launcher(Protocol):

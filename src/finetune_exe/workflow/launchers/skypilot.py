@@ -9,11 +9,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from finetune_exe.atomic import write_file
 from finetune_exe.errors import OK, FineTuneError
-from finetune_exe.workflow.launchers.job import Job
-from finetune_exe.workflow.launchers.slurm import refused, script_path
-from finetune_exe.workflow.run_folder import plain_name
+from finetune_exe.workflow.launchers.job import Job, refused
 
 PORT = 29500
 
@@ -35,7 +32,7 @@ class SkyPilot:
             start + job.line("-m", "finetune_exe"),
         ))  # fmt: skip
         task: dict[str, Any] = {
-            "name": plain_name(job.run).lower(),
+            "name": job.name.lower(),
             "num_nodes": job.machines,
             "resources": self._resources(job),
             "workdir": ".",
@@ -62,10 +59,9 @@ class SkyPilot:
                 why="its program `sky` rents the machines",
                 fix='pip install "skypilot[aws]", or gcp, azure, kubernetes...; to see the file only, add --dry-run',
             )
-        path = script_path(job, "sky.yaml")
-        write_file(path, self.script(job).encode())
+        path = job.write(self.script(job), "sky.yaml")
         note(f"sky launch {path}")
-        if subprocess.run(["sky", "launch", str(path.absolute())], check=False).returncode != OK:
+        if subprocess.run(["sky", "launch", str(path)], check=False).returncode != OK:
             raise refused("sky", path, "see what it wrote above")
         return OK
 

@@ -6,12 +6,9 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-from finetune_exe.atomic import write_file
 from finetune_exe.errors import OK, FineTuneError
-from finetune_exe.workflow.launchers.job import Job
-from finetune_exe.workflow.run_folder import plain_name
+from finetune_exe.workflow.launchers.job import Job, refused
 
 SECONDS_TO_SAVE = 120
 """SLURM asks the processes to end so long before the time is over."""
@@ -22,7 +19,7 @@ class Slurm:
 
     def script(self, job: Job) -> str:
         """Write the batch script."""
-        name = plain_name(job.run)
+        name = job.name
         options = [
             f"--job-name={name}",
             f"--nodes={job.machines}",
@@ -59,26 +56,9 @@ class Slurm:
                 why="a job is submitted from a machine that belongs to the cluster",
                 fix="add --dry-run > job.sh, and there: sbatch job.sh",
             )
-        path = script_path(job, "slurm.sh")
-        write_file(path, self.script(job).encode())
-        done = subprocess.run(["sbatch", str(path.absolute())], capture_output=True, text=True, check=False)
+        path = job.write(self.script(job), "slurm.sh")
+        done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, check=False)
         if done.returncode != OK:
             raise refused("sbatch", path, done.stderr or done.stdout)
         note(f"{done.stdout.strip()} ({path})")
         return OK
-
-
-def script_path(job: Job, ending: str) -> Path:
-    """Give the place of a launcher's file: beside the run's folder, which is not there yet."""
-    return job.run.with_name(f"{job.run.name}.{ending}")
-
-
-def refused(program: str, path: Path, why: str) -> FineTuneError:
-    """Say that a batch system did not take a job."""
-    return FineTuneError(
-        "T23",
-        what=f"{program} did not take the job",
-        where=str(path),
-        why=" ".join(why.split())[:300] or "it gave no reason",
-        fix=f"change {path} to what the system wants and submit it by hand",
-    )
