@@ -11,6 +11,7 @@ from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
 from finetune_exe.review.meaning import is_adapted, meant, stands_for
+from finetune_exe.review.tree import Item
 
 _HIGHEST = {"adapter": 2e-3, "full": 3e-4}
 _LOWEST = {"adapter": 1e-5, "full": 1e-7}
@@ -27,10 +28,16 @@ def check_judgements(configuration: Configuration) -> _Found:
         yield from judge(configuration)
 
 
+def _number(item: Item | None) -> int | float | None:
+    """Give the number that a setting holds; None where it holds none."""
+    value = item.scalar if item is not None else None
+    return None if isinstance(value, bool | str | None) else value
+
+
 def _learning_rate(configuration: Configuration) -> _Found:
     item = meant(configuration, "optimizer.learning_rate")
-    rate = item.scalar if item is not None else None
-    if item is None or isinstance(rate, bool | str | None) or _is_not_sft(configuration):
+    rate = _number(item)
+    if item is None or rate is None or _is_not_sft(configuration):
         return
     key = stands_for(configuration, "optimizer.learning_rate")
     form = "adapter" if is_adapted(configuration) else "full"
@@ -95,10 +102,9 @@ def _learns_from_pairs(configuration: Configuration) -> bool:
 
 
 def _epochs(configuration: Configuration) -> _Found:
-    item, steps = meant(configuration, "schedule.epochs"), meant(configuration, "schedule.max_steps")
-    epochs = item.scalar if item is not None else None
-    limited = steps is not None and isinstance(steps.scalar, int) and steps.scalar > 0
-    if item is None or isinstance(epochs, bool | str | None) or epochs < _MANY_EPOCHS or limited:
+    item = meant(configuration, "schedule.epochs")
+    epochs, steps = _number(item), _number(meant(configuration, "schedule.max_steps"))
+    if item is None or epochs is None or epochs < _MANY_EPOCHS or (steps is not None and steps > 0):
         return
     key = stands_for(configuration, "schedule.epochs")
     yield finding(
@@ -116,8 +122,8 @@ def _epochs(configuration: Configuration) -> _Found:
 def _warmup(configuration: Configuration) -> _Found:
     for name in ("warmup_ratio", "args.warmup_ratio", "warmup_steps", "args.warmup_steps"):
         item = configuration.settings.get(name)
-        share = item.scalar if item is not None else None
-        if item is None or isinstance(share, bool | str | None):
+        share = _number(item)
+        if item is None or share is None:
             continue
         if share < 0 or (name.endswith("ratio") and share > 1):
             yield finding(
@@ -145,11 +151,9 @@ def _warmup(configuration: Configuration) -> _Found:
 
 def _warmup_longer_than_run(configuration: Configuration) -> _Found:
     prefix = "args." if configuration.form == "python" else ""
-    warm, steps = configuration.settings.get(f"{prefix}warmup_steps"), meant(configuration, "schedule.max_steps")
-    rising, most = warm.scalar if warm else None, steps.scalar if steps else None
-    if warm is None or isinstance(rising, bool | str | None) or isinstance(most, bool | str | None):
-        return
-    if 0 < most <= rising:
+    warm = configuration.settings.get(f"{prefix}warmup_steps")
+    rising, most = _number(warm), _number(meant(configuration, "schedule.max_steps"))
+    if warm is not None and rising is not None and most is not None and 0 < most <= rising:
         yield finding(
             "warmup",
             "error",
@@ -164,11 +168,11 @@ def _warmup_longer_than_run(configuration: Configuration) -> _Found:
 
 def _scale(configuration: Configuration) -> _Found:
     item, alpha_item = meant(configuration, "method.lora_rank"), meant(configuration, "method.lora_alpha")
-    if item is None:
+    rank, alpha = _number(item), _number(alpha_item)
+    if item is None or not isinstance(rank, int):
         return
-    rank, alpha = item.scalar, alpha_item.scalar if alpha_item else None
     key = stands_for(configuration, "method.lora_rank")
-    if isinstance(rank, int) and not isinstance(rank, bool) and rank < 1:
+    if rank < 1:
         yield finding(
             "adapter",
             "error",
@@ -179,12 +183,7 @@ def _scale(configuration: Configuration) -> _Found:
             fix=f"write {written(configuration.form, key, 16)}",
             source="PEFT LoraConfig",
         )
-    elif (
-        alpha_item is not None
-        and isinstance(rank, int)
-        and isinstance(alpha, int | float)
-        and not isinstance(alpha, bool)
-    ):
+    elif alpha_item is not None and alpha is not None:
         stabilised = (
             configuration.value("use_rslora")
             or configuration.value("peft_use_rslora")
@@ -206,8 +205,8 @@ def _scale(configuration: Configuration) -> _Found:
 
 def _length(configuration: Configuration) -> _Found:
     item, model = meant(configuration, "data.max_length"), meant(configuration, "model.reference")
-    length = item.scalar if item is not None else None
-    if item is None or not isinstance(length, int) or isinstance(length, bool):
+    length = _number(item)
+    if item is None or not isinstance(length, int):
         return
     key = stands_for(configuration, "data.max_length")
     scaled = any(re.search(r"rope|yarn|overrides_of_model_config|shift_attn", name) for name in configuration.settings)
@@ -230,10 +229,10 @@ def _length(configuration: Configuration) -> _Found:
 
 
 def _evaluation_memory(configuration: Configuration) -> _Found:
-    train = meant(configuration, "batch.micro_batch_size")
+    trained = _number(meant(configuration, "batch.micro_batch_size"))
     for name in ("per_device_eval_batch_size", "eval_batch_size", "args.per_device_eval_batch_size"):
         item = configuration.settings.get(name)
-        rows, trained = item.scalar if item else None, train.scalar if train else None
+        rows = _number(item)
         if item is not None and isinstance(rows, int) and isinstance(trained, int) and rows > 2 * trained:
             yield finding(
                 "memory",
@@ -270,12 +269,13 @@ def _half_precision(configuration: Configuration) -> _Found:
 def _saving_beside_evaluating(configuration: Configuration) -> _Found:
     prefix = "args." if configuration.form == "python" else ""
     best = configuration.value(f"{prefix}load_best_model_at_end")
-    save, evaluate = (configuration.settings.get(f"{prefix}{name}") for name in ("save_steps", "eval_steps"))
-    every, looks = save.scalar if save else None, evaluate.scalar if evaluate else None
-    whole = isinstance(every, int) and isinstance(looks, int) and not isinstance(every, bool) and looks > 0
+    save = configuration.settings.get(f"{prefix}save_steps")
+    every, looks = _number(save), _number(configuration.settings.get(f"{prefix}eval_steps"))
+    if save is None or not isinstance(every, int) or not isinstance(looks, int) or looks <= 0:
+        return
     patience = bool(configuration.value("early_stopping_patience")) and configuration.peer.name == "axolotl"
     steps = configuration.value(f"{prefix}save_strategy") in (None, "steps")
-    if save is not None and whole and (best is True or patience) and steps and every % looks:  # type: ignore[operator]
+    if (best is True or patience) and steps and every % looks:
         yield finding(
             "contradiction",
             "error",
@@ -283,7 +283,7 @@ def _saving_beside_evaluating(configuration: Configuration) -> _Found:
             place=save.place,
             what=f"checkpoints every {every} steps, evaluations every {looks}, and the best is to be kept",
             why="the trainer stops: save_steps must be a multiple of eval_steps",
-            fix=f"write {written(configuration.form, 'save_steps', looks * max(1, round(every / looks)))}",  # type: ignore[operator]
+            fix=f"write {written(configuration.form, 'save_steps', looks * max(1, round(every / looks)))}",
             source="transformers TrainingArguments.__post_init__",
         )
 
