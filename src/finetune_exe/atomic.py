@@ -97,6 +97,8 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         work.mkdir()
         try:
             yield work
+            if os.path.lexists(path) and not overwrite:  # somebody else was faster
+                raise output_exists(path)
             take_place(work, path)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import FineTune
 
-from finetune_exe.errors import OK
+from finetune_exe.errors import EXISTS, OK
 
 WORDS = ["alpha", "beta", "gamma", "delta", "apple", "stone", "river", "cloud", "tiger", "lemon"]
 SLOW = ("precision.base_dtype=float32", "method.kind=full", "batch.micro_batch_size=16",
@@ -60,6 +60,7 @@ def test_learning_by_heart_is_seen_and_the_patch_stops_in_time(fine_tune: FineTu
     assert fine_tune("train", path, "--run", "runs/over").status == OK
     assert found(fine_tune, "runs/over")[0] == "overfitting"
     done = fine_tune("debug", "runs/over", "--apply", "mended.yaml")
+    assert fine_tune("debug", "runs/over", "--apply", "mended.yaml").status == EXISTS
     assert done.status == OK, done.err
     assert "expected memory" in done.out
     assert fine_tune("train", "mended.yaml", "--run", "runs/mended").status == OK

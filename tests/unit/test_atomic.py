@@ -106,6 +106,20 @@ def test_a_folder_replaces_whatever_has_its_name_and_no_more(kind: str, tmp_path
     assert (other / "kept").read_text() == "kept"
 
 
+def test_what_somebody_else_put_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+
+    def both() -> None:
+        with new_folder(folder) as mine, new_folder(folder) as theirs:
+            (mine / "a").write_text("mine")
+            (theirs / "a").write_text("theirs")
+
+    with pytest.raises(FineTuneError, match="exists already"):
+        both()
+    assert (folder / "a").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_what_is_written_is_as_open_as_the_user_lets_files_be(tmp_path: Path, careful: None) -> None:
     write_file(tmp_path / "file", b"")
     with new_folder(tmp_path / "folder"):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.cli.surface import json_option, say, write, write_json
+from finetune_exe.atomic import output_exists
+from finetune_exe.cli.surface import json_option, overwrite_option, say, write, write_json
 
 
 @click.command("debug")
@@ -17,6 +18,7 @@ from finetune_exe.cli.surface import json_option, say, write, write_json
 @click.option("--apply", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the mended plan to this file, and what it is expected to take.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Write Markdown for an issue, without names, paths and tokens.")
 @click.option("--probe", is_flag=True, help="Look into a run of ours with its model and data, in about a minute.")
+@overwrite_option
 @json_option
 def command(
     paths: tuple[str, ...],
@@ -25,6 +27,7 @@ def command(
     target: Path | None,
     markdown: bool,
     probe: bool,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Diagnose failed or odd runs of any program.
@@ -45,6 +48,8 @@ def command(
         raise click.UsageError("give a PATH, - for standard input, or --context")
     if sum((patch, target is not None, markdown, as_json)) > 1:
         raise click.UsageError("--patch, --apply, --markdown and --json exclude each other")
+    if target is not None and target.exists() and not overwrite:
+        raise output_exists(target)
     debugged = debug([Path(path) for path in paths], stdin=sys.stdin.buffer, context=sentence, probe=probe)
     if patch:
         write(patch_text(debugged), end="")

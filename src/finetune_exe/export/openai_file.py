@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,20 +124,26 @@ def tiktoken_counter(model: str) -> CountTokens | None:
     return lambda text: len(encoding.encode(text, disallowed_special=()))
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
+    """Read line by line, whatever the size."""
+    offset = 0
     try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
+        with path.open("rb") as file:
+            for raw in file:
+                yield raw.decode("utf-8").removesuffix("\n")
+                offset += len(raw)
+    except OSError as fault:
+        missing = isinstance(fault, FileNotFoundError)
         raise FineTuneError(
-            "D07", what="there is no such file", where=str(path), why="its rows are to be sent",
+            "D07", what="there is no such file" if missing else f"the file cannot be read: {fault.strerror}",
+            where=str(path), why="its rows are to be sent",
             fix="fine-tune dataset --plan plan.yaml --export openai -o data",
         ) from None  # fmt: skip
     except UnicodeDecodeError as fault:
         raise FineTuneError(
-            "D01", what=f"the file is no UTF-8 text: {fault.reason} at byte {fault.start:,}", where=str(path),
+            "D01", what=f"the file is no UTF-8 text: {fault.reason} at byte {offset + fault.start:,}", where=str(path),
             why="the service reads nothing else", fix="fine-tune dataset chatml FILE -o OUT.jsonl writes it anew",
         ) from fault  # fmt: skip
-    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _file_faults(num_rows: int, num_bytes: int) -> list[RuleFault]:

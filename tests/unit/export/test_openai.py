@@ -129,8 +129,13 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FineTuneError, match="FT-D07"):
         check_chat_file(tmp_path / "none.jsonl", model=MODEL)
     (tmp_path / "odd.jsonl").write_bytes(b"\xff\xfe{")
-    with pytest.raises(FineTuneError, match="FT-D01"):
+    with pytest.raises(FineTuneError, match=r"FT-D01.*at byte 0"):
         check_chat_file(tmp_path / "odd.jsonl", model=MODEL)
+    (tmp_path / "late.jsonl").write_bytes(b'{"a": 1}\n{"b": "\xff"}\n')
+    with pytest.raises(FineTuneError, match=r"FT-D01.*at byte 16"):
+        check_chat_file(tmp_path / "late.jsonl", model=MODEL)
+    with pytest.raises(FineTuneError, match=r"FT-D07.*Is a directory"):
+        check_chat_file(tmp_path, model=MODEL)
 
 
 def test_tokens_that_are_counted_follow_the_published_formula(tmp_path: Path) -> None:
