@@ -6,12 +6,12 @@ import re
 
 from finetune_exe.diagnosis.read import quote_secrets
 
-_REPLACED = (
-    (re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]+\b"), "[mail]"),
+_REPLACED = (  # each begins where a run of its characters does, so that no text is gone through again and again
+    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+\b"), "[mail]"),
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?!\.\d)"), "[address]"),
     (re.compile(r"(?i)(?<=/home/)[^/\s:'\"]+|(?<=/Users/)[^/\s:'\"]+|(?<=\\Users\\)[^\\\s:'\"]+"), "[user]"),
     (re.compile(r"(?i)((?:host(?:name)?|node|user(?:name)?)\s*[:=]\s*)[\w.-]+"), r"\1[name]"),
-    (re.compile(r"\b(?:[a-z0-9-]+\.)+(?:internal|local|lan|corp|compute\.amazonaws\.com)\b"), "[host]"),
+    (re.compile(r"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:internal|local|lan|corp|compute\.amazonaws\.com)\b"), "[host]"),
 )
 _PATH = re.compile(r"(?<![\w:/.\]])(?:[A-Za-z]:)?(?:[/\\][\w.@+\[\]-]+){2,}[/\\]?")
 _KEPT_PARTS = 2

@@ -139,7 +139,7 @@ def _text_block(block: Block) -> list[str]:
         case Table(header=header, rows=rows, form=form):
             return (boxes.spec_table if form == "plan" else boxes.aligned_table)(header, rows)
         case Code(text=text, language=language):
-            return [_fence(text) + language, *boxes.clean_lines(text.rstrip("\n")), _fence(text)]
+            return _fenced(text.rstrip("\n"), language)
         case Verbatim(text):
             return ["  " + part for line in boxes.clean_lines(text) for part in boxes.wrap(line, boxes.PAGE_WIDTH - 2)]
         case Commands(commands):
@@ -183,9 +183,9 @@ def _markdown_block(block: Block) -> list[str]:
                 "",
             ]
         case Code(text=text, language=language):
-            return [_fence(text) + language, *boxes.clean_lines(text.rstrip("\n")), _fence(text), ""]
+            return [*_fenced(text.rstrip("\n"), language), ""]
         case Verbatim(text):
-            return [_fence(text) + "text", *boxes.clean_lines(text), _fence(text), ""]
+            return [*_fenced(text, "text"), ""]
         case Commands(commands):
             return _markdown_block(Code(text="\n".join(boxes.clean(line) for line in commands), language="sh"))
         case Field(label, value):
@@ -200,9 +200,11 @@ def _markdown_block(block: Block) -> list[str]:
             assert_never(block)
 
 
-def _fence(text: str) -> str:
-    """Take more backticks than the text has in a row, so that it cannot end its own block."""
-    return "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+def _fenced(text: str, language: str) -> list[str]:
+    """Put a text between more backticks than it has in a row once it is clean, so that it cannot end its own block."""
+    lines = boxes.clean_lines(text)
+    fence = "`" * max(3, *(len(run) + 1 for line in lines for run in re.findall("`+", line)), 0)
+    return [fence + language, *lines, fence]
 
 
 def _escape(text: str) -> str:

@@ -151,6 +151,8 @@ def test_markdown_from_data_is_no_markup() -> None:
 def test_a_fence_in_the_data_cannot_end_the_block_it_stands_in() -> None:
     text = render_dataset_markdown(sample.dataset().model_copy(update={"example": (("```\n# out", False),)}))
     assert "````text\n```\n# out\n````" in text
+    hidden = sample.dataset().model_copy(update={"example": (("``\x1b[0m`\n# out", False),)})
+    assert "````text\n```\n# out\n````" in render_dataset_markdown(hidden)
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,9 @@ def test_hostile_input_ends_in_an_answer(tmp_path: Path, content: bytes) -> None
     text = render_diagnosis(diagnosis)
     assert "\x1b" not in text
     assert diagnosis.findings
+
+
+@pytest.mark.parametrize("part", ["a.", "1.1.", "a-", "a+.", "/a", "a@", "token", "://a:"])
+def test_a_long_text_is_redacted_in_one_pass(part: str) -> None:
+    """A pattern that begins anew within a run takes minutes for so long a text."""
+    assert "[mail]" in redact(f"{part * 20_000} me@example.org")
