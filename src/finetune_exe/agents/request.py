@@ -54,6 +54,8 @@ def read_request(path: Path, *, confirmed: bool) -> Request:
         raise _refused(path, why, 'write JSON such as {"command": "analyze", "words": ["answer mails"]}') from fault
     command, words, options = _parts(content, path)
     arguments = [argument for name, value in options.items() for argument in _option(name, value, path)]
+    if any("\0" in word for word in (*words, *arguments)):
+        raise _refused(path, "it holds a null character, which no command line can", "leave it out")
     if not confirmed:
         asked = [*({command} & {*TRAINING}), *(name for name in options if name in NEEDING)]
         if asked:

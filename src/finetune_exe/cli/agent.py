@@ -131,7 +131,7 @@ def run(context: click.Context, request: Path, confirmed: bool) -> None:
     from finetune_exe.atomic import write_file
     from finetune_exe.cli.main import cli
 
-    said, notes, answer = io.StringIO(), io.StringIO(), request.with_suffix(".answer.json")
+    said, notes, answer = io.StringIO(), io.StringIO(), request.parent / f"{request.stem}.answer.json"
     fault: FineTuneError | click.ClickException | None = None
     try:
         asked = read_request(request, confirmed=confirmed)

@@ -17,8 +17,12 @@ from finetune_exe.workflow.runs import train_plan
 
 
 def is_one_of_several() -> bool:
-    """Say whether the environment makes this process one of several, without loading PyTorch."""
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1
+    """Say whether the environment makes this process one of several, without loading PyTorch.
+
+    What is no number counts as several, for then it is said what is wrong with it where processes meet.
+    """
+    count = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
+    return not count.isdecimal() or int(count) > 1
 
 
 def train_together(

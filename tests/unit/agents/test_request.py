@@ -37,7 +37,10 @@ def ask(folder: Path, content: Any, *, confirmed: bool = False) -> tuple[str, ..
     return (request.command, *request.arguments)
 
 
-@given(st.lists(st.text() | st.sampled_from(HOSTILE), max_size=4), st.text() | st.sampled_from(HOSTILE))
+TYPED = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.sampled_from(HOSTILE)
+
+
+@given(st.lists(TYPED, max_size=4), TYPED)
 def test_words_stay_words_and_values_stay_values(
     tmp_path_factory: pytest.TempPathFactory, words: list[str], value: str
 ) -> None:
@@ -62,7 +65,8 @@ def test_lists_switches_and_numbers(tmp_path: Path) -> None:
         {"command": "debug", "options": {"context=1 --apply": "x"}}, {"command": "debug", "options": {"o": "x"}},
         {"command": "debug", "shell": "x"}, {"command": "debug", "options": {"context": [True]}},
         {"command": "debug", "words": ["x" * 1_000_001]}, '{"command": "debug", "words": ["\\ud800"]}',
-        {"command": "eval", "options": {"judge": "http://localhost/v1"}},
+        {"command": "eval", "options": {"judge": "http://localhost/v1"}}, {"command": "review", "words": ["a\0b"]},
+        {"command": "estimate", "options": {"plan": "a\0b"}},
         {"command": "eval", "options": {"judge": ["http://localhost/v1", "m", "--anything"]}},
     ],
 )  # fmt: skip
@@ -134,7 +138,6 @@ def test_sentences_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "/etc or not",
         "mails; see https://example.org",
         "x" * 9_000,
-        "a\0b",
     ):
         assert ask(tmp_path, {"command": "analyze", "words": [words]})[-1] == words
 
@@ -263,3 +266,9 @@ def test_an_answer_is_whole_in_the_file_that_is_named(folder: Path) -> None:
     assert "Shortened; the whole answer lies in" in output
     assert "error[FT-R01]" in output
     assert (folder / "request.answer.json").read_text().count("\n") == 300
+
+
+def test_a_folder_is_no_request(folder: Path) -> None:
+    done = CliRunner().invoke(command, ["run", ""])
+    assert done.exit_code == 2
+    assert done.output.startswith("error[FT-A03]")
