@@ -22,7 +22,6 @@ from finetune_exe.domain.values import Decision, Interval, Scalar
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.models import find_model
-from finetune_exe.training.resume import resume_command
 from finetune_exe.units import GIB, format_gib
 from finetune_exe.workflow.run_lock import training_process
 
@@ -170,6 +169,8 @@ def _with_run(finding: Finding, run: Path) -> Finding:
         title = f"The run is under way: process {process} trains into it"
         return finding.model_copy(update={"title": title, "cause": "It has not ended yet.", "fix": "Wait for it.",
                                           "proof": "", "questions": ()})  # fmt: skip
+    from finetune_exe.training.resume import resume_command
+
     return finding.model_copy(update={"fix": f"Go on from the last whole checkpoint: {resume_command(run)}"})
 
 
