@@ -72,7 +72,7 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         row = Interval(low=2 * row.low, mid=2 * row.mid, high=2 * row.high)
     rows = sizes.train * plan.schedule.epochs
     if plan.schedule.max_steps is not None:
-        rows = min(rows, plan.schedule.max_steps * plan.batch.effective)
+        rows = min(rows, plan.schedule.max_steps * plan.batch_of_step.effective)
     epochs = rows / max(1, sizes.train)
     passes = 1 + plan.checkpoints.evaluations_per_epoch * epochs
     forward = 2 / operations_per_weight(workload)

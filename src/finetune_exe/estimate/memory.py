@@ -95,5 +95,5 @@ def _num_steps(plan: Plan) -> float:
     """Count the optimizer steps the plan's data makes."""
     if plan.profile is None:
         return _MANY_STEPS
-    steps = split_sizes(plan).train * plan.schedule.epochs / plan.batch.effective
+    steps = split_sizes(plan).train * plan.schedule.epochs / plan.batch_of_step.effective
     return steps if plan.schedule.max_steps is None else min(steps, plan.schedule.max_steps)

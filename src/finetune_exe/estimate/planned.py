@@ -155,13 +155,12 @@ STATE_BYTES: dict[OptimizerName, float] = {"adamw": 8.0, "adamw_8bit": 2.0, "pag
 
 
 def _optimizer(plan: Plan, shape: ModelShape) -> OptimizerKind:
-    """Say what the optimizer holds; kept masters are stepped one after another, with no temporary of them all."""
+    """Say what the optimizer holds; this trainer's kernels are fused, with no temporary of all that is trained."""
     kind = plan.optimizer.kind
-    one_by_one = isinstance(plan.method, Full) and plan.method.masters != "float32"
     narrow = plan.method.lora_rank if isinstance(plan.method, LowRank) else shape.hidden_size
     return OptimizerKind(
         state_bytes=STATE_BYTES.get(kind, 4.0 * (1 / narrow + 1 / shape.hidden_size)),
-        foreach=kind == "adamw" and bool(plan.hardware.gpus) and not one_by_one,
+        foreach=False,
         paged=kind == "paged_adamw_8bit",
     )
 

@@ -18,6 +18,8 @@ from transformers.modeling_utils import AttentionInterface
 
 from finetune_exe.models.layout import Layout, Row, Span, cut
 
+NOT_DONE = ("softcap", "s_aux", "position_bias")
+"""What some layers ask for besides: scores that are capped, that share with a sink, or that are shifted."""
 BLOCK_QUERIES = 256
 """Queries computed at once on a processor: of the keys behind the last of them none is multiplied."""
 
@@ -80,7 +82,13 @@ def row_attention(
 
     Returns:
         What was read, as (B, T, H, D), and no weights.
+
+    Raises:
+        NotImplementedError: Where the layer asks for what is not done here, however little it may change.
     """
+    asked = [name for name in NOT_DONE if rest.get(name) is not None]
+    if asked or rest.get("is_causal") is False:
+        raise NotImplementedError(", ".join(asked) or "attention that is not causal")
     length = query_BHTD.shape[2]
     layout, window = row_layout or Layout((Row(length),)), sliding_window or length
     only_causal = attention_mask is None and key_BKTD.shape[2] == length

@@ -180,14 +180,16 @@ def _data_format(plan: Plan) -> str:
 
 
 def _hyperparameters(plan: Plan) -> Table:
-    batch = plan.batch
+    factors = f"{plan.batch.micro_batch_size} x {plan.batch.gradient_accumulation_steps}"
+    if plan.parallelism.num_gpus > 1:
+        factors += f" x {plan.parallelism.num_gpus} GPUs"
     rank = format_setting(plan.method.lora_rank) if isinstance(plan.method, LowRank) else "none"
     rows = [
         ("learning_rate", format_number(plan.optimizer.learning_rate), _rationale(plan, "optimizer.learning_rate")),
         ("epochs", format_number(plan.schedule.epochs), _rationale(plan, "schedule.epochs")),
         (
             "batch_size",
-            f"{batch.effective} ({batch.micro_batch_size} x {batch.gradient_accumulation_steps})",
+            f"{plan.batch_of_step.effective} ({factors})",
             _rationale(plan, "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
         ),
         (

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from finetune_exe.domain.plan import Checkpoints, Plan, Schedule
+from finetune_exe.domain.plan import Checkpoints, Parallelism, Plan, Schedule
 from finetune_exe.domain.values import Estimate, Hardware, Interval
 from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.planning.hardware import parse_hardware
@@ -55,6 +55,19 @@ def test_a_measured_speed_is_used_as_it_is(plan_of: Callable[..., Plan]) -> None
     assert duration is not None
     assert duration.parts["training"] == pytest.approx(10 * 4 * 225 / 100, abs=0.1)
     assert sum(duration.parts.values()) == pytest.approx(duration.value.mid)
+
+
+def test_steps_of_several_processes_take_the_rows_of_all(plan_of: Callable[..., Plan]) -> None:
+    """At one speed of all together, as many steps with four times the rows take four times as long."""
+    measured = Estimate(
+        value=Interval(low=90, mid=100, high=110), unit="tokens_per_second", reason="probe", source="probe"
+    )
+    found = []
+    for parallelism in (Parallelism(), Parallelism(kind="ddp", num_gpus=4)):
+        duration = estimate_duration(plan_of(schedule=Schedule(max_steps=10), parallelism=parallelism), speed=measured)
+        assert duration is not None
+        found.append(duration.parts["training"])
+    assert found[1] == pytest.approx(4 * found[0])
 
 
 def test_the_rehearsal_is_one_pass_of_the_longest_rows(plan_of: Callable[..., Plan]) -> None:

@@ -200,9 +200,13 @@ def test_rows_that_drop_out_while_they_train_are_kept_apart_too(beginning_once: 
     assert again.nll_N.tolist() != found[0].nll_N.tolist(), "something is dropped"
 
 
-def test_capped_scores_keep_the_models_own_attention() -> None:
+@pytest.mark.parametrize("cap", [3.0, 50.0])
+def test_capped_scores_keep_the_models_own_attention(cap: float) -> None:
+    """Also where the cap is so high, as Gemma 2's is, that it changes nothing of the short row that is tried."""
     torch.manual_seed(0)
     model = gemma2()
+    for layer in model.model.layers:
+        layer.self_attn.attn_logit_softcapping = cap
     usual = model.config._attn_implementation
     assert not use_row_attention(model)
     assert model.config._attn_implementation == usual

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from finetune_exe.domain.plan import Full, Lora, Optimizer
+from finetune_exe.domain.task import TaskSpec
+from finetune_exe.estimate.planned import plan_workload
 from finetune_exe.models.load import load_base
 from finetune_exe.models.methods import training_method
+from finetune_exe.planning.analyze import analyze
+from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.training.optimizers import (
     FROM_BITSANDBYTES,
     OPTIMIZERS,
@@ -79,6 +83,18 @@ def example(shape: tuple[int, ...] = (12, 9)) -> tuple[torch.Tensor, list[torch.
 def test_a_step_is_the_paper_s(kind: str) -> None:
     weight, gradients = example()
     torch.testing.assert_close(moved(kind, weight, gradients), FORMULAS[kind](weight, gradients), rtol=1e-5, atol=1e-6)
+
+
+def test_estimates_know_that_the_kernels_are_fused() -> None:
+    """They write no temporary as large as all that is trained, which the memory estimate would count."""
+    (weight,) = (torch.nn.Parameter(torch.zeros(4)),)
+    optimizer = make_optimizer(Optimizer(), [Group(params=[weight], weight_decay=0.0, lr_ratio=1.0)], Full())
+    assert optimizer.defaults["fused"]
+    plan = analyze(TaskSpec(description="answer", model="llama 3.2 1b", method="full"), profile=None,
+                   hardware=parse_hardware("H100"))  # fmt: skip
+    workload = plan_workload(plan)
+    assert workload is not None
+    assert not workload.optimizer.foreach
 
 
 def test_states_in_8_bit_move_nearly_alike() -> None:
