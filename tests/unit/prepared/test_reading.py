@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.prepared.splits import PreparedRow, write_split
 
 from finetune_exe.errors import IO, FineTuneError
 from finetune_exe.prepared.reading import TRIES, read_by_calls
-from finetune_exe.prepared.store import PreparedRow, SequenceView, SplitData, StoredRow, write_split
+from finetune_exe.prepared.store import SequenceView, SplitData, StoredRow
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.prepared.splits import PreparedRow, write_split
 
 from finetune_exe.domain.dataset import SPLITS, MaskProof, PreparedDataset, Split
 from finetune_exe.errors import FineTuneError
-from finetune_exe.prepared.store import MANIFEST, PreparedRow, SequenceView, StoredRow, load_dataset, write_split
+from finetune_exe.prepared.store import MANIFEST, SequenceView, StoredRow, load_dataset
 
 SEQUENCES = st.lists(st.tuples(st.integers(0, 60_000), st.booleans()), min_size=1, max_size=9)
 ROWS = st.lists(st.lists(SEQUENCES, min_size=1, max_size=3), min_size=1, max_size=6)
