@@ -17,10 +17,12 @@ from finetune_exe.domain.plan import Precision
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import Placed, is_worth_sharing, order_by_beginning, padded_length
+from finetune_exe.models.head import head_is_plain
 from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.packing import Arrangement, packing_inputs
 from finetune_exe.models.ranks import ALONE, Ranks
+from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -166,7 +168,7 @@ class LossFunction:
         self._has_prefix = learned > 0
         plain = isinstance(adapter, LoraConfig) and not (adapter.use_dora or adapter.trainable_token_indices)
         self._casts_needlessly = self.half is not None and plain
-        self._plain_head = self._head_is_plain()
+        self._plain_head = head_is_plain(model, self._autocast())
 
     def __call__(self, rows: Rows) -> RowLosses:
         """Compute the losses of the learned tokens."""
@@ -227,21 +229,6 @@ class LossFunction:
         from peft.helpers import disable_input_dtype_casting
 
         return disable_input_dtype_casting(self.model) if self._casts_needlessly else nullcontext()
-
-    def _head_is_plain(self) -> bool:
-        import torch
-
-        ids = torch.arange(1, 9, device=self.device).unsqueeze(0)
-        head = self._inner.get_output_embeddings()
-        if head is None:
-            return False
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad(), self._autocast():
-            own = self._inner(input_ids=ids, use_cache=False).logits.float()
-            plain = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
-        self.model.train(training)
-        return bool(torch.allclose(own, plain, rtol=0.0, atol=1e-5 * float(own.abs().max())))
 
 
 def batch_of(
@@ -332,14 +319,10 @@ def mean_loss(
 
     Several processes share the batches out; the sums are those of all.
     """
-    import torch
-
     losses.restart()
-    training = losses.model.training
-    losses.model.eval()
     total, count = 0.0, 0.0
     batches, arrangement = plan_reading(split, arrangement, device=losses.device)
-    with torch.no_grad():
+    with reading(losses.model):
         for indices in losses.ranks.share(batches):
             rows = batch_of(split, indices, pad_token_id=pad_token_id, device=losses.device, arrangement=arrangement)
             nll_N = losses(rows).nll_N
@@ -347,6 +330,5 @@ def mean_loss(
             count += len(nll_N)
         for _ in range(losses.ranks.idle_passes(len(batches))):
             losses(idle_rows(losses.device))
-    losses.model.train(training)
     total, count = losses.ranks.totals(total, count)
     return total / count

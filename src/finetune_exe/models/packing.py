@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.layout import Layout, Row
+from finetune_exe.models.reading import reading
 
 if TYPE_CHECKING:
     import torch
@@ -122,13 +123,8 @@ def _rows(model: Any, layout: Layout) -> list[torch.Tensor]:
 
 def _hidden(model: Any, row_T: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Compute the last hidden states of one row, without dropout and gradients."""
-    import torch
-
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with reading(model):
         hidden_BTH = model.get_decoder()(input_ids=row_T.unsqueeze(0), use_cache=False, **inputs).last_hidden_state
-    model.train(training)
     return hidden_BTH[0]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe.models.forward import LossFunction, RowLosses, Rows
+from finetune_exe.models.reading import reading
 
 if TYPE_CHECKING:
     import torch
@@ -44,11 +45,8 @@ class PreferenceLoss:
         import torch
 
         now_P = self._ahead(rows)
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad(), self.model.disable_adapter():
+        with reading(self.model), self.model.disable_adapter():
             before_P = self._ahead(rows)
-        self.model.train(training)
         gain_P = self.beta * (now_P - before_P)
         self._gains.append(gain_P.detach())
         nll_P = -torch.nn.functional.logsigmoid(gain_P)

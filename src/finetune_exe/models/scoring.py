@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from finetune_exe.models.head import head_is_plain
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -175,14 +176,8 @@ class _Scorer:
         peft = isinstance(model, PeftModel)
         inner = model.get_base_model() if peft else model
         learned = peft and model.active_peft_config.is_prompt_learning
-        device, head = next(inner.parameters()).device, inner.get_output_embeddings()
-        plain = False
-        if head is not None:
-            ids = torch.arange(1, 9, device=device).unsqueeze(0)
-            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                own = inner(input_ids=ids, use_cache=False).logits.float()
-                direct = head(inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
-            plain = bool(torch.allclose(own, direct, rtol=1e-4, atol=1e-4 * float(own.abs().max())))
+        device = next(inner.parameters()).device
+        plain = head_is_plain(model, torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16))
         return cls(
             inner=inner, decoder=inner.get_decoder() if plain else None,
             prefix=model.get_prompt if learned else None, bf16=bf16,

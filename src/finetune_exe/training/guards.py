@@ -11,6 +11,7 @@ from typing import NamedTuple
 from finetune_exe.domain.events import SPIKE
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import Rows, batch_of
+from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.memory import is_out_of_memory, release_memory
@@ -138,15 +139,9 @@ class Guards:
 
     def suspects(self, micro_batches: Step) -> tuple[str, ...]:
         """Name the rows whose own loss is not finite; all rows of the step where each for itself is."""
-        import torch
-
-        model = self.setup.model
-        training = model.training
-        model.eval()
-        with torch.no_grad():
+        with reading(self.setup.model):
             bad = [index for part in micro_batches for index in part
                    if not math.isfinite(float(self.setup.losses(self.load([index])).nll_N.sum()))]  # fmt: skip
-        model.train(training)
         return self.name([bad] if bad else micro_batches)
 
     def load(self, indices: Sequence[int]) -> Rows:

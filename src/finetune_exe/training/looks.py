@@ -15,6 +15,7 @@ from finetune_exe.models.forward import mean_loss
 from finetune_exe.models.generate import generate
 from finetune_exe.models.positions import position_limit
 from finetune_exe.models.preference import PreferenceLoss
+from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -82,14 +83,11 @@ class Looks:
 
     def _answer(self, step: int, clock: Callable[[], float]) -> None:
         """Answer the questions greedily, which takes no random number from the training."""
-        model = self.setup.model
-        training = model.training
-        model.eval()
+        prompts = [question.prompt for question in self.questions]
         try:
-            answers = generate(
-                model, [question.prompt for question in self.questions], self.tokenizer, max_new_tokens=ANSWER_TOKENS,
-                dtype=self.plan.precision.base_dtype,
-            )  # fmt: skip
+            with reading(self.setup.model):
+                answers = generate(self.setup.model, prompts, self.tokenizer, max_new_tokens=ANSWER_TOKENS,
+                                   dtype=self.plan.precision.base_dtype)  # fmt: skip
         except (MemoryError, RuntimeError) as fault:
             if not is_out_of_memory(fault):
                 raise
@@ -97,8 +95,6 @@ class Looks:
             release_memory(self.setup.device)
             self.emit(Noticed(seconds=clock(), message="memory is too small to answer rows during this run"))
             return
-        finally:
-            model.train(training)
         samples = tuple(
             Sample(
                 prompt=self._text(question.prompt), answer=answer.text[:_SHOWN_CHARACTERS],

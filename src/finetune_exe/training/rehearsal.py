@@ -18,6 +18,7 @@ from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.estimate.rows import PADDED_TO, padded_length
 from finetune_exe.models.forward import batch_of, plan_reading
 from finetune_exe.models.positions import position_limit, positions_before
+from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
@@ -181,17 +182,13 @@ def _step_and_look(
     setup: Setup, guards: Guards, longest: Sequence[int], validation: SplitData, *, pad: int, max_norm: float | None
 ) -> None:
     """Make one step with the longest rows in every process, and measure the loss of the longest validation rows."""
-    import torch
-
     guards.attempt([list(longest)] * setup.ranks.count, max_norm=max_norm)
     setup.optimizer.step()
     lengths = validation.lengths
     batches, arrangement = plan_reading(validation, setup.arrangement, device=setup.device)
     widest = max(batches, key=lambda part: _area(part, lengths))
-    setup.model.eval()
-    with torch.no_grad():
+    with reading(setup.model):
         setup.losses(batch_of(validation, widest, pad_token_id=pad, device=setup.device, arrangement=arrangement))
-    setup.model.train()
 
 
 def expected_cost(plan: Plan) -> CheckpointCost | None:
