@@ -73,10 +73,11 @@ def advise(
     passes = _number(wished.get("schedule.epochs", epochs.value))
     batch = _of_preset(preset, "batch_size") or advise_batch(num_rows, epochs=passes)
     rows = int(_number(batch.value))
+    optimizer = str(wished.get("optimizer.kind", "adamw"))
     decisions = {
         "method.kind": method,
         "optimizer.learning_rate": _of_preset(preset, "learning_rate")
-        or advise_learning_rate(model, method=kind, optimizer=str(wished.get("optimizer.kind", "adamw"))),
+        or advise_learning_rate(model, method=kind, optimizer=optimizer),
         "schedule.epochs": epochs,
         "batch.micro_batch_size": batch,
         **advise_pace(preset, method=kind),
@@ -91,9 +92,9 @@ def advise(
     if kind == "full":
         decisions |= advise_masters(hardware, base_dtype=wished.get("precision.base_dtype"))
     if wished.get("objective.kind") == "dpo":
-        decisions["optimizer.learning_rate"] = advise_preference_rate()
+        decisions["optimizer.learning_rate"] = advise_preference_rate(optimizer=optimizer)
         decisions["objective.beta"] = _beta()
-    if wished.get("optimizer.kind") == "lion":
+    if optimizer == "lion":
         decisions["optimizer.beta2"] = _beta2_of_lion()
     decisions |= advise_checkpoints(
         epochs=passes,

@@ -55,10 +55,10 @@ def _of_weights(model: BaseModelChoice, *, full: bool) -> Decision:
     )
 
 
-def advise_preference_rate() -> Decision:
+def advise_preference_rate(*, optimizer: str = "adamw") -> Decision:
     """Give the rate of adapters that learn from pairs: far below that of answers."""
     known = rule("dpo")
-    return Decision(
+    advice = Decision(
         value=known["value"],
         reason="pairs need far smaller steps than answers do: larger ones make both answers unlikely",
         source=known.source,
@@ -66,6 +66,7 @@ def advise_preference_rate() -> Decision:
         interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
         would_change="a reward margin that hardly rises (more), or a validation loss that rises (less)",
     )
+    return _with_signs(advice) if optimizer == "lion" else advice
 
 
 def _with_signs(advice: Decision) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,17 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.training import course
 from finetune_exe.workflow.plans import make_plan
 
 SMALL = Hardware(cpu="test", num_cores=1, memory_bytes=8 << 30)
 MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no checkpoint be left out because a busy machine took long to write one."""
+    monkeypatch.setattr(course, "QUICK_SECONDS", math.inf)
 
 
 @pytest.fixture(scope="package")

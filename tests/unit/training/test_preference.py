@@ -17,6 +17,7 @@ from finetune_exe.domain.events import AnyEvent, Evaluated, PairsJudged, StepFin
 from finetune_exe.domain.plan import Lora, Plan, Precision
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import FineTuneError
+from finetune_exe.knowledge.rules import rule
 from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
 from finetune_exe.models.load import load_base, load_model
 from finetune_exe.models.merge import merge_checkpoint
@@ -215,3 +216,6 @@ def test_the_learning_rate_for_pairs_is_advised(pairs_base: Path, plan: Plan) ->
     advised = make_plan(spec, hardware=SMALL, settings=("data.format=preference", "objective.kind=dpo"))
     assert advised.optimizer.learning_rate == 1e-5
     assert advised.decisions["objective.beta"].value == 0.1
+    with_signs = make_plan(spec, hardware=SMALL, settings=("data.format=preference", "objective.kind=dpo",
+                                                           "optimizer.kind=lion"))  # fmt: skip
+    assert with_signs.optimizer.learning_rate == pytest.approx(1e-5 * rule("lion")["learning_rate"])
