@@ -23,7 +23,7 @@ def merged(model: Any) -> Any:
         return model
     if getattr(model.get_base_model(), "quantization_method", None) is not None:
         return model
-    return model.merge_and_unload()
+    return _folded(model)
 
 
 def merge_checkpoint(checkpoint: Path, base: Path, method: Method, *, dtype: Dtype, device: str) -> Any:
@@ -54,8 +54,22 @@ def merge_checkpoint(checkpoint: Path, base: Path, method: Method, *, dtype: Dty
     else:
         model = training_method(method).load(checkpoint, base, method, dtype="float32", device=device)
     if not isinstance(method, Full):
-        model = model.merge_and_unload()
+        model = _folded(model)
     return model.to(torch_dtype(dtype)).eval()
+
+
+def _folded(model: Any) -> Any:
+    """Fold an adapter into the weights; where output matrix and embedding were the same and part, each gets its own."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inner = model.get_base_model()
+    ends = [inner.get_input_embeddings(), inner.get_output_embeddings()]
+    first, last = (end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends)
+    if last is not None and first.weight is last.weight and any(isinstance(end, BaseTunerLayer) for end in ends):
+        last.weight = torch.nn.Parameter(last.weight.detach().clone(), requires_grad=False)
+        inner.config.tie_word_embeddings = False
+    return model.merge_and_unload()
 
 
 def _on_dequantised(checkpoint: Path, base: Path, method: Qlora, *, device: str) -> Any:

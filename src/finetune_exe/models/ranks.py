@@ -133,7 +133,7 @@ class Ranks:
         if self.watch is None:
             yield
             return
-        with self.watch.waiting(label), _lost_ranks():
+        with _lost_ranks(), self.watch.waiting(label):
             yield
 
     def reseed(self, seed: int, step: int) -> None:

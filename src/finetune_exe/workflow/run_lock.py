@@ -88,7 +88,7 @@ def _acquire(path: Path, run: Path) -> int:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
+            if _is_at(path, handle):
                 return handle
         except BlockingIOError:
             holder = _holder(handle) or "another process"
@@ -101,6 +101,14 @@ def _acquire(path: Path, run: Path) -> int:
                 fix="wait for it or stop it; or choose another folder with --run",
             ) from None
         os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Say whether an open file still has its name, which its last holder may have taken away meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(handle: int) -> str | None:

@@ -33,6 +33,8 @@ VARIANTS: dict[str, Method] = {
     "qdora": Qlora(lora_rank=4, use_dora=True, double_quantization=False),
     "tokens": Lora(lora_rank=4, trained_tokens=("<|head|>", "<|/head|>")),
     "qtokens": Qlora(lora_rank=4, trained_tokens=("<|head|>",)),
+    "embedding": Lora(lora_rank=4, target_modules=("embed_tokens", "q_proj")),
+    "head": Lora(lora_rank=4, target_modules=("lm_head", "q_proj")),
     "prefix": Prefix(num_virtual_tokens=5),
     "prompt": Prompt(num_virtual_tokens=5),
     "ia3": Ia3(),

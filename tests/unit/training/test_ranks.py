@@ -196,6 +196,22 @@ def a_step_that_never_ends(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def first_dies(ranks: Ranks) -> str:
+    """Lose the process that keeps what all have written down, while the others compute on their own."""
+    ranks.totals(1.0)
+    if ranks.index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(2.0)
+    ranks.totals(1.0)
+    return "done"
+
+
+def test_the_others_say_so_where_the_first_is_killed_between_two_meetings(tmp_path: Path) -> None:
+    found = results(start(first_dies, tmp_path, count=3, timeout=5.0), tmp_path)
+    assert found[0] is None
+    assert [result["code"] for result in found[1:]] == ["T21", "T21"], found
+
+
 def oversleep(ranks: Ranks) -> str:
     """Come to three meetings; the second process sleeps where the fourth would be."""
     for _ in range(3):
