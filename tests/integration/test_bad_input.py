@@ -479,6 +479,16 @@ def test_a_run_that_has_not_ended_is_told_how_to_go_on(fine_tune: FineTune, tmp_
     assert "fine-tune train 'my run/plan.yaml' --run 'my run' --resume" in error
 
 
+def test_runs_nearby_are_named_where_none_is(fine_tune: FineTune, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "run.json").write_text("{}")
+    (tmp_path / "mine.yaml").write_text("")
+    for wrong in ("runs", "runs/mini", "mine.yaml"):
+        assert "such as runs/mine" in refused(fine_tune("eval", wrong), status=BAD_DATA, code="E01")
+    (tmp_path / "runs" / "mine" / "plan.yaml").write_text("")
+    assert "runs/mine/plan.yaml" in refused(fine_tune("train", "runs/mine"), status=USAGE, code="C01")
+
+
 def test_there_is_nothing_to_evaluate_or_diagnose(fine_tune: FineTune, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     write_tokenizer(tmp_path / "run")

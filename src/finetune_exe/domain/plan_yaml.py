@@ -64,7 +64,9 @@ def read_plan(path: Path) -> Plan:
             what="the plan cannot be read",
             where=str(path),
             why=fault.strerror or str(fault) if isinstance(fault, OSError) else "a plan is a text file in UTF-8",
-            fix="check the path, or write a plan with `fine-tune analyze`",
+            fix=f"give the plan in this folder: {path / 'plan.yaml'}"
+            if (path / "plan.yaml").is_file()
+            else "check the path, or write a plan with `fine-tune analyze`",
         ) from fault
     root = parse_yaml(text, where=str(path))
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import LowRank, Plan
 from finetune_exe.domain.values import Decision, Interval
-from finetune_exe.estimate.rows import expected_rows, test_share
+from finetune_exe.estimate.rows import expected_rows, split_sizes
 from finetune_exe.report.boxes import progress_bar
 from finetune_exe.report.choices import explanation, method_table, model_table
 from finetune_exe.report.numbers import format_interval, format_setting
@@ -255,14 +255,13 @@ def _baseline(plan: Plan) -> str:
 
 
 def _test_set(plan: Plan) -> str:
-    data, profile = plan.data, plan.profile
+    data = plan.data
     if data.test_paths:
         return f"{', '.join(data.test_paths)}; held out until the end"
-    rows = min(profile.num_rows, data.max_rows or profile.num_rows) if profile else None
     grouped = f", whole groups by {data.group_by}" if data.group_by else ""
     if data.detectable_difference is not None:
         size = f"as many rows as find a difference of {data.detectable_difference:g} standard deviations"
     else:
         size = f"{format_percent(data.test_fraction)} of the rows"
-    about = f", about {format_count(round(rows * test_share(data, rows)))}" if rows else ""
+    about = f", about {format_count(split_sizes(plan).test)}" if plan.profile else ""
     return f"{size}{about}{grouped}; held out until the end"

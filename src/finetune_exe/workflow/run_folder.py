@@ -80,12 +80,22 @@ def open_run(path: Path) -> tuple[Plan, TrainingRun]:
             else f"go on with it: {typed('fine-tune', 'train', run.plan, '--run', path, '--resume')}",
         )
     if missing:
+        near = _runs_near(path)
         raise FineTuneError(
             "E01",
-            what="this is no finished run",
-            where=f"{path} (it lacks {' and '.join(missing)})",
+            what="this is no finished run" if path.is_dir() else "there is no folder of a run at this path",
+            where=f"{path} (it lacks {' and '.join(missing)})" if path.is_dir() else str(path),
             why="a run writes its summary last, when training has ended in good order",
-            fix=f"{typed('fine-tune', 'train', 'PLAN', '--run', path)}; to see why a run failed: "
+            fix=f"name the folder of a run, such as {', '.join(near)}"
+            if near
+            else f"{typed('fine-tune', 'train', 'PLAN', '--run', path)}; to see why a run failed: "
             f"{typed('fine-tune', 'debug', path)}",
         )
     return read_plan(run.plan), TrainingRun.read(run.summary)
+
+
+def _runs_near(path: Path) -> list[str]:
+    """List a few finished runs in a folder, beside a path, or where runs of a plan at the path lie."""
+    places = (path, path.parent, path.parent / "runs")
+    found = (summary.parent for place in places for summary in sorted(place.glob("*/run.json")))
+    return list(dict.fromkeys(map(str, found)))[:3]
