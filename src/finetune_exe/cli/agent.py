@@ -53,7 +53,7 @@ def command() -> None:
     """
 
 
-@command.command("install")
+@command.command("install", short_help="Write the skill where agents look for it.")
 @_places
 @click.option("--verify", is_flag=True, help="Only compare; leave with status 3 unless all is there as this version writes it.")  # fmt: skip
 @click.pass_context
@@ -91,7 +91,7 @@ def install(
     _say(folders, _words(_INSTALLED, dry_run=dry_run, overwrite=overwrite), as_json=as_json)
 
 
-@command.command("uninstall")
+@command.command("uninstall", short_help="Remove the skill again.")
 @_places
 def uninstall(
     claude: bool, codex: bool, gemini: bool, cursor: bool, project: bool, dry_run: bool, overwrite: bool, as_json: bool
@@ -111,7 +111,7 @@ def uninstall(
     _say(folders, _words(_REMOVED, dry_run=dry_run, overwrite=overwrite), as_json=as_json)
 
 
-@command.command("run")
+@command.command("run", short_help="Run the command that a JSON file asks for.")
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--confirmed", is_flag=True, help="The user agreed: training, replacing files and files elsewhere are allowed."

@@ -109,3 +109,4 @@ def command(
         write_json(plan=plan)
     else:
         say(show_plan(plan, path, markdown=markdown, explain=explain))
+        click.echo(f"wrote {path}; change what you like in it", err=True)

@@ -69,7 +69,7 @@ def check(context: click.Context, paths: tuple[Path, ...], model: str, epochs: i
         context.exit(GATE)
 
 
-@command.command("start")
+@command.command("start", short_help="Check the rows and say the cost; with --yes, begin.")
 @click.argument("job", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--yes", is_flag=True, help="Send the rows and begin; without it nothing leaves this machine.")
 @endpoint_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 
 import click
 
@@ -29,4 +30,6 @@ def command(name: str | None) -> None:
     elif name in says:
         write(json.dumps(document_schema(name), ensure_ascii=False, indent=2))
     else:
-        raise click.BadParameter(f"{name!r} is none of {', '.join(says)}", param_hint="DOCUMENT")
+        near = get_close_matches(name, says, n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        raise click.BadParameter(f"{name!r} is none of {', '.join(says)}{guess}", param_hint="DOCUMENT")
