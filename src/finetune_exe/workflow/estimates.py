@@ -20,6 +20,7 @@ from finetune_exe.estimate.memory import Resident, resident_memory
 from finetune_exe.estimate.planned import plan_workload
 from finetune_exe.estimate.processor import processor_throughput
 from finetune_exe.estimate.recorded import RecordedRun, read_workload
+from finetune_exe.estimate.rows import expected_rows
 from finetune_exe.estimate.throughput import Refusal, Throughput, throughput
 from finetune_exe.estimate.workload import Workload
 from finetune_exe.units import GIB, MIB, format_gib
@@ -153,7 +154,7 @@ def estimate_configuration(plan: Plan) -> Configuration:
             fix="give a model that is known by name, or a folder with its config.json",
         )
     on_cpu = not plan.hardware.gpus
-    duration = estimate_duration(plan)
+    duration = estimate_duration(plan) if expected_rows(plan) else None
     return Configuration(
         plan=plan,
         workload=workload,

@@ -109,3 +109,9 @@ def test_a_wrong_setting_is_quoted_alone() -> None:
     with pytest.raises(FineTuneError, match="C04") as caught:
         estimate("--model", "gpt2", "--gpu", "A100", "--set", "batch.micro_batch_size=0")
     assert caught.value.where == "--set batch.micro_batch_size=0"
+
+
+def test_a_configuration_without_rows_has_no_duration_and_no_cost() -> None:
+    shown = estimate("--model", "gpt2", "--gpu", "A100").output
+    assert "duration" not in shown
+    assert "cost" not in shown
