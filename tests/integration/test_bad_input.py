@@ -479,6 +479,14 @@ def test_a_run_that_has_not_ended_is_told_how_to_go_on(fine_tune: FineTune, tmp_
     assert "fine-tune train 'my run/plan.yaml' --run 'my run' --resume" in error
 
 
+def test_a_task_that_says_nothing_is_asked_for(fine_tune: FineTune, tmp_path: Path) -> None:
+    for order in (("analyze", " "), ("config", "gpt2", "--task", "")):
+        done = fine_tune(*order)
+        assert done.status == USAGE
+        assert "say in a sentence what the model shall do" in done.err
+    assert contents(tmp_path) == {}
+
+
 def test_runs_nearby_are_named_where_none_is(fine_tune: FineTune, tmp_path: Path) -> None:
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "run.json").write_text("{}")

@@ -12,8 +12,10 @@ from finetune_exe.cli.surface import (
     hardware_options,
     json_option,
     overwrite_option,
+    remark,
     say,
     set_option,
+    task_in_words,
     wished_hardware,
     write_json,
 )
@@ -22,7 +24,7 @@ from finetune_exe.domain.task import TaskSpec
 
 
 @click.command("analyze")
-@click.argument("task")
+@click.argument("task", callback=task_in_words)
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
 @click.option("--rows", "num_rows", type=click.IntRange(min=1), metavar="N", help="Rows that there will be, while there are no data.")  # fmt: skip
 @click.option(
@@ -109,4 +111,4 @@ def command(
         write_json(plan=plan)
     else:
         say(show_plan(plan, path, markdown=markdown, explain=explain))
-        click.echo(f"wrote {path}; change what you like in it", err=True)
+        remark(f"wrote {path}; change what you like in it")

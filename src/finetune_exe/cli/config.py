@@ -14,6 +14,7 @@ from finetune_exe.cli.surface import (
     overwrite_option,
     remark,
     set_option,
+    task_in_words,
     wished_hardware,
     write,
     write_json,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Take everything from this plan.")
 @click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE", help="Take everything from this configuration of another trainer, or training script.")  # fmt: skip
-@click.option("--task", default="follow instructions", show_default=True, help="What the model shall learn, in a sentence.")  # fmt: skip
+@click.option("--task", default="follow instructions", show_default=True, callback=task_in_words, help="What the model shall learn, in a sentence.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from. May be given again.")
 @click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift, torchtune, litgpt, mlx or openai.")  # fmt: skip
 @hardware_options[0]

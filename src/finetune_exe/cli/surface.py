@@ -30,6 +30,13 @@ hardware_options = (
 SCHEMA_VERSION = 1
 
 
+def task_in_words(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a task that says nothing."""
+    if not value.strip():
+        raise click.BadParameter('it is empty: say in a sentence what the model shall do, such as "sort support mails"')
+    return value
+
+
 def say(text: str) -> None:
     """Write words for a person on stdout; whatever they quote, no character of them steers the terminal."""
     write("\n".join(clean_lines(text)))

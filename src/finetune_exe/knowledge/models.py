@@ -87,6 +87,12 @@ _VERSION = re.compile(r"v\d+(\.\d+)?$")
 _MONTH = re.compile(r"\d{4}")
 
 
+_AT_A_SERVICE = re.compile(
+    r"(openai/)?(gpt-?[345](?!\w*-?(neo|j))|chatgpt|o[134]\b)|(anthropic/)?claude|(google/)?gemini", re.IGNORECASE
+)
+"""Names of models that nobody but their maker's service has."""
+
+
 @cache
 def model_facts() -> tuple[ModelFacts, ...]:
     """Read all models; where a short name fits several, the first is meant."""
@@ -105,6 +111,7 @@ def find_model(name: str) -> ModelFacts:
     facts = known_model(name)
     if facts is not None:
         return facts
+    refuse_of_service(name)
     near = nearest_models(name)
     nearest = ", ".join(facts.reference for facts in near)
     hand = "a folder whose config.json has its dimensions"
@@ -118,6 +125,23 @@ def find_model(name: str) -> ModelFacts:
         if near
         else f"give a hub id, a GGUF file, or {hand}; to plan only, name a known model of its size",
     )
+
+
+def refuse_of_service(name: str) -> None:
+    """Refuse the name of a model that only its maker's service has.
+
+    Raises:
+        FineTuneError: M01, with what can be done there.
+    """
+    if _AT_A_SERVICE.match(name):
+        raise FineTuneError(
+            "M01",
+            what=f"the weights of {name!r} are not published",
+            where="the name of the base model",
+            why="only the service that serves such a model can train it",
+            fix="take a model whose weights are; for GPT at OpenAI, plan with one of these and write the job: "
+            "fine-tune config --plan plan.yaml --to openai -o openai.yaml",
+        )
 
 
 def known_model(name: str) -> ModelFacts | None:

@@ -10,7 +10,14 @@ from typing import Any
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
-from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, known_model, models_called
+from finetune_exe.knowledge.models import (
+    EMBEDDED_MODEL,
+    ModelFacts,
+    find_model,
+    known_model,
+    models_called,
+    refuse_of_service,
+)
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
 
 FetchConfig = Callable[[str], Mapping[str, Any] | None]
@@ -50,6 +57,7 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
     if not _HUB_ID.fullmatch(reference):
         facts = find_model(reference)
         return _known(facts, reference=facts.reference)
+    refuse_of_service(reference)
     try:
         facts = find_model(reference)
     except FineTuneError:

@@ -19,6 +19,9 @@ _NEW_FACTS = re.compile(
     r"|(our|my|the company'?s?) (\w+ )?(products?|compan\w+|polic\w+|prices?|catalogue?|faqs?|rules|services|data))",
     re.IGNORECASE,
 )
+_PAIRS = re.compile(
+    r"\b(dpo|direct preference|preference (data|pairs|tuning)|chosen (and|/) rejected)\b", re.IGNORECASE
+)
 _SPEAKS_OF_FACTS: frozenset[TaskType] = frozenset({"qa", "chat", "completion"})
 _ASKED_FOR: frozenset[TaskType] = frozenset(
     {"extraction", "summarization", "rewriting", "translation", "classification"}
@@ -115,6 +118,11 @@ def _about_run(plan: Plan) -> Iterator[str]:
         yield (
             f"A learning rate of {format_number(plan.optimizer.learning_rate)} suits LoRA; "
             f"full training usually wants a tenth of it."
+        )
+    if plan.objective.kind == "sft" and _PAIRS.search(plan.task.description):
+        yield (
+            "This plan learns answers as they stand. To learn from pairs of a better and a worse one: "
+            "--set data.format=preference --set objective.kind=dpo"
         )
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus

@@ -23,11 +23,11 @@ _NUMBERS = {"two": 2, "three": 3, "four": 4, "six": 6, "eight": 8, "sixteen": 16
 _PASSED_OVER = {
     "a", "an", "the", "my", "our", "your", "this", "one", "single", "just", "only", "local", "base", "model", "small",
     "pretrained", "open", "latest", "nvidia", "geforce", "apple", "macbook", "mac", "pro", "air", "studio", "free",
-    "google", "x",
+    "google", "colab", "kaggle", "x",
 }  # fmt: skip
 """Words between a name and the one that says what the name is there for."""
 _TRAIN = r"fine[- ]?tun\w*|tun\w*|(?:pre-?)?train\w*|adapt\w*|teach\w*"
-_DONE_TO = re.compile(rf"{_TRAIN}|use|using|take|taking|make|making|turn|turning|let")
+_DONE_TO = re.compile(rf"{_TRAIN}|q-?lora|use|using|take|taking|make|making|turn|turning|let")
 """Words before a name that make it something to work with whatever follows."""
 _HAD = re.compile(r"with|on|get|got|want|have|has|into|via|through|own|across")
 """Words that do so where the name stands for itself; others, "about", "from", "like", make it a matter."""
@@ -262,6 +262,7 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
          r"\bcpu[- ]only\b|\b(?:without|no|don't have)(?: an?| any)? gpus?\b|\bon (?:a |my |the )?(?:cpu|processor)\b"),
         ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
+        ("method", _method, r"^\s*(?P<method>q-?lora) (?!(?:vs?|versus|or|and|is|for|of|in)\b)"),
         ("num_rows", lambda match: int(_amount(match)),
          rf"{_THERE_ARE}{_COUNT}(?: (?!test|valid|dev|eval)[\w/-]+){{0,3}}? {_ROWS}\b"),
         ("hours", _amount, rf"\b(?:{_TRAIN}|trained|finish(?:ed)?|done|ready) (?:it )?(?:in )?{_MOST} {_SPAN}"),

@@ -101,7 +101,8 @@ def _overview(plan: Plan) -> Box:
 
 
 def _memory(plan: Plan) -> str:
-    remark = "" if plan.hardware.gpus else "RAM, no GPU"
+    used = plan.parallelism.num_gpus
+    remark = "RAM, no GPU" if not plan.hardware.gpus else f"on each of {used} GPUs" if used > 1 else ""
     estimate = plan.estimates.get("memory")
     if estimate is None:
         return "not known: the model's dimensions are not"

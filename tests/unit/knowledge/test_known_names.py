@@ -67,6 +67,13 @@ def test_another_model_of_like_name_is_not_taken_for_it(name: str) -> None:
         find_model(name)
 
 
+@pytest.mark.parametrize("name", ["gpt-4", "GPT-4o-mini", "gpt-3.5-turbo", "openai/gpt-5", "claude-3-opus", "gemini"])
+def test_a_model_of_a_service_is_told_where_it_can_be_trained(name: str) -> None:
+    with pytest.raises(FineTuneError, match=r"weights .* are not published") as caught:
+        find_model(name)
+    assert "--to openai" in caught.value.fix
+
+
 def test_an_unknown_model_is_told_with_the_nearest() -> None:
     with pytest.raises(FineTuneError, match="FT-M01") as caught:
         find_model("lama 3.1 8b")

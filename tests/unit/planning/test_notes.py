@@ -61,6 +61,12 @@ def test_rows_too_few_for_their_labels_are_said() -> None:
     assert [check.passed for check in plan.readiness if check.name == "Enough rows"] == [False]
 
 
+def test_pairs_that_are_spoken_of_are_no_plain_answers() -> None:
+    said = "--set data.format=preference --set objective.kind=dpo"
+    assert any(said in note for note in make_plan(description="dpo on my preference data").notes)
+    assert not any(said in note for note in make_plan(description="find out which phone people prefer").notes)
+
+
 def test_an_unusual_rate_for_full_training_is_said() -> None:
     full = refresh(apply_settings(make_plan(profile=make_profile()), ["method.kind=full"]))
     hot = apply_settings(full, ["optimizer.learning_rate=5e-4"])

@@ -46,12 +46,14 @@ WISHED = [
     ("Continue pretraining Llama 3 70B on legal text with 64 H100s",
      {"model": "meta-llama/Meta-Llama-3-70B-Instruct", "gpu": "64xH100 SXM 80GB"}),
     ("Fine-tune a small model for sentiment on Colab, done in 90 minutes", {"gpu": "T4 16GB", "hours": 1.5}),
+    ("qlora mistral on a colab T4 for json extraction", {"model": "mistral", "method": "qlora", "gpu": "T4 16GB"}),
     ("Distill answers of GPT-4 into Qwen2.5 1.5B", {"model": "Qwen/Qwen2.5-1.5B-Instruct"}),
     ("SQL generation on a 16 GB GPU, a budget of $1,000, training budget 2 days, 2 days training budget",
      {"gpu": "16", "budget_usd": 1000.0, "hours": 48.0}),
 ]  # fmt: skip
 
 ONLY_THE_MATTER = [
+    "QLoRA or LoRA: answer which one a question is about",
     "Classify reviews of the RTX 4090 as positive or negative",
     "Answer questions about Llama 3 8B's licence",
     "Summarise papers about LoRA and QLoRA",
