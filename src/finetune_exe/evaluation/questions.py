@@ -39,7 +39,7 @@ def choose_questions(rows: Sequence[StoredRow], plan: Plan, tokenizer: ChatToken
     found = []
     for row in spread_evenly(len(rows), wanted):
         conversation = from_json(rows[row].conversation)
-        prompt, reference = encode_prompt(conversation, tokenizer), reference_answer(conversation)
+        prompt, reference = encode_prompt(conversation, tokenizer), reference_answer(conversation, tokenizer)
         if prompt is not None and reference is not None:
             found.append((row, prompt, reference, conversation))
     return Questions(

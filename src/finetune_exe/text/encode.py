@@ -135,10 +135,23 @@ def encode_prompt(conversation: Conversation, tokenizer: ChatTokenizer) -> tuple
     return tuple(tokenizer.encode(text).ids)
 
 
-def reference_answer(conversation: Conversation) -> str | None:
-    """Give the answer that `encode_prompt` asks for."""
+def reference_answer(conversation: Conversation, tokenizer: ChatTokenizer) -> str | None:
+    """Give the answer that `encode_prompt` asks for; calls of tools as the template writes them, without its marks."""
     last = _last_answer(conversation)
-    return None if last is None else conversation.messages[last].content.strip()
+    if last is None:
+        return None
+    answer, template = conversation.messages[last], tokenizer.template
+    if template is None or not called_names(answer):
+        return answer.content.strip()
+    turns, columns = conversation.messages[: last + 1], conversation.extra
+    try:
+        prompt = template.render(turns[:-1], answer_next=True, columns=columns)
+        written = template.render(turns, answer_next=False, columns=columns).removeprefix(prompt)
+    except TemplateRefusedError:
+        return None
+    for token in tokenizer.special_tokens:
+        written = written.replace(token, "")
+    return written.strip()
 
 
 def strip_end_markers(conversation: Conversation, tokenizer: ChatTokenizer) -> Conversation:

@@ -188,4 +188,4 @@ def test_prompt_and_reference_are_of_the_last_answer(tokenizers: dict[str, ChatT
         .decode(prompt)
         .endswith("one<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
     )
-    assert reference_answer(conversation) == "two"
+    assert reference_answer(conversation, tokenizers["chatml"]) == "two"

@@ -9,8 +9,9 @@ import pytest
 from tests.tiny import write_tokenizer
 
 from finetune_exe.data.check import check
+from finetune_exe.evaluation.tasks.structured import find_json, read_calls
 from finetune_exe.text.conversation import Conversation, Message, RowFault
-from finetune_exe.text.encode import encode
+from finetune_exe.text.encode import encode, reference_answer
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 HEAD = (
@@ -81,6 +82,16 @@ def test_several_calls_and_calls_beside_words_are_learned_whole(tokenizers: dict
 
 def test_a_template_that_takes_arguments_as_text_gets_them_as_text(tokenizers: dict[str, ChatTokenizer]) -> None:
     assert '"arguments": {"city":"Oslo"}}' in learned(asked('{"city":"Oslo"}'), tokenizers["text"])[0]
+
+
+def test_the_answer_asked_for_is_the_call_as_it_is_written(tokenizers: dict[str, ChatTokenizer]) -> None:
+    row = asked('{"city": "Oslo"}')
+    call = Conversation(kind="chat", messages=row.messages[:2], extra=row.extra)
+    wanted = reference_answer(call, tokenizers["calling"])
+    assert wanted == '<tool_call>\n{"name": "tool_1", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    assert wanted is not None
+    assert [one.name for one in read_calls(find_json(wanted))] == ["tool_1"]
+    assert reference_answer(row, tokenizers["calling"]) == "It is 3 degrees."
 
 
 @pytest.mark.parametrize("content", ["", "Let me look."])
