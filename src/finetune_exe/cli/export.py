@@ -13,7 +13,7 @@ from finetune_exe.cli.surface import json_option, overwrite_option, say, view, w
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--to", "form", type=click.Choice(["merged", "gguf", "adapter"]), default="merged", show_default=True, help="Whole weights for transformers, one file for llama.cpp and Ollama, or the adapter alone.")  # fmt: skip
 @click.option("--type", "number_format", metavar="FORMAT", help="Of the weights: float32, bfloat16, float16; for gguf q8_0 (usual), f16, bf16, f32, q5_1, q5_0, q4_1, q4_0.")  # fmt: skip
-@click.option("-o", "--out", "target", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; RUN/export/FORM otherwise.")  # fmt: skip
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), metavar="FOLDER", help="Where to; RUN/export/FORM otherwise.")  # fmt: skip
 @click.option("--anyway", metavar="REASON", help="Export a model that has not passed; the reason is written into its card.")  # fmt: skip
 @click.option("--data-license", metavar="TEXT", help="Licence of your rows, for the card.")
 @overwrite_option

@@ -240,7 +240,7 @@ class WritingTools:
         if target.exists():
             raise output_exists(target)
         process = self.background.start(
-            "exporting", ["export", f"--to={to}", f"--out={target}", "--json", "--", str(folder)], folder
+            "exporting", ["export", f"--to={to}", f"--output={target}", "--json", "--", str(folder)], folder
         )
         return answer({"done": True, "run": str(folder), "output": str(target), "process": process, "next": _NEXT})
 
