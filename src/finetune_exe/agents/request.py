@@ -19,7 +19,7 @@ NEEDING = ("overwrite", "apply", "harness", "harness-tasks", "endpoint", "judge"
 """Options that need it, too: they write over files, run code of a task, or send rows and a key to an address."""
 PAIRS = ("endpoint", "judge")
 """Options with two values, as in ["http://localhost:8000/v1", "my-model"]."""
-WRITING = ("output", "out", "html")
+WRITING = ("output", "html")
 """Options that name a file to write."""
 _OPTION = re.compile(r"[a-z][a-z-]*[a-z]")
 _LARGEST = 1_000_000

@@ -12,6 +12,6 @@ def unreadable(what: str, *, where: str, place: Place | None = None) -> FineTune
         "C15",
         what=what,
         where=f"{where}:{place.line}:{place.column}" if place else where,
-        why="a review looks at every setting, and these cannot be told apart",
+        why="a review looks at every setting, and here none can be seen",
         fix="give a YAML, JSON, Python or shell file as the training program reads it",
     )
