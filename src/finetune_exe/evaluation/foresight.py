@@ -53,11 +53,11 @@ def foresee(name: str, scores: Sequence[float], clusters: Sequence[Hashable]) ->
     sizes = np.bincount(number_clusters(clusters).index).tolist()
     shared = SHARED if len(sizes) < len(values) else 0.0
     if set(np.unique(values).tolist()) <= {0.0, 1.0}:
-        assumed = [(f"the models differ on {share:.0%} of the items", math.sqrt(share)) for share in DISCORDANT]
+        assumed = [(f"the models differ on {share:.0%} of the items", math.sqrt(share), share) for share in DISCORDANT]
     else:
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         assumed = [
-            (f"the scores correlate by {correlation:g}", deviation * math.sqrt(2 * (1 - correlation)))
+            (f"the scores correlate by {correlation:g}", deviation * math.sqrt(2 * (1 - correlation)), math.inf)
             for correlation in CORRELATIONS
         ]
     return ForeseenComparison(
@@ -66,7 +66,15 @@ def foresee(name: str, scores: Sequence[float], clusters: Sequence[Hashable]) ->
         clusters=len(sizes),
         mean_a=float(np.mean(values)),
         detectable=tuple(
-            Detectable(assumption=words, difference=detectable_difference(sizes, deviation=spread, shared=shared))
-            for words, spread in assumed
+            Detectable(
+                assumption=words,
+                difference=_possible(detectable_difference(sizes, deviation=spread, shared=shared), most=most),
+            )
+            for words, spread, most in assumed
         ),
     )
+
+
+def _possible(difference: float | None, *, most: float) -> float | None:
+    """Give a difference, or None where two models that differ on so few items cannot differ by so much."""
+    return None if difference is None or difference > most else difference

@@ -52,7 +52,7 @@ def render_comparison(result: PairedResult) -> str:
 
 def render_foresight(foreseen: ForeseenComparison) -> str:
     """Write what a comparison on these items could find."""
-    rows = tuple((entry.assumption, format_measure(entry.difference)) for entry in foreseen.detectable)
+    rows = tuple((entry.assumption, _foreseen(entry.difference)) for entry in foreseen.detectable)
     return render_text([
         Title("WHAT A COMPARISON COULD FIND", (
             Field("Items", f"{format_count(foreseen.n)} in {format_count(foreseen.clusters)} clusters"),
@@ -61,6 +61,10 @@ def render_foresight(foreseen: ForeseenComparison) -> str:
         Table(header=("If", "Smallest difference found"), rows=rows),
         Words("Found four times in five, at a level of 5 %. A smaller true difference will mostly end in: cannot say."),
     ])  # fmt: skip
+
+
+def _foreseen(difference: float | None) -> str:
+    return "none: too few items" if difference is None else format_measure(difference)
 
 
 def _page(result: PairedResult) -> list[Block]:

@@ -21,7 +21,7 @@ from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
 from finetune_exe.evaluation.statistics import compare_means
-from finetune_exe.report.comparison import comparison_contract, render_comparison
+from finetune_exe.report.comparison import comparison_contract, render_comparison, render_foresight
 
 PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
 
@@ -214,9 +214,15 @@ def test_clusters_make_the_detectable_difference_larger() -> None:
     assert grouped.clusters == 20
     for one, many in zip(alone.detectable, grouped.detectable, strict=True):
         assert one.difference is not None
-        assert many.difference is not None
-        assert many.difference > 1.5 * one.difference
+        assert many.difference is None or many.difference > 1.5 * one.difference
+    assert [entry.difference is None for entry in grouped.detectable] == [True, False, False]
     assert foresee("a", [1.0], ["x"]).detectable[0].difference is None
+    few = foresee("a", [1.0, 0.0, 1.0], ["x", "y", "z"])
+    assert [entry.difference for entry in few.detectable] == [None, None, None]
+    assert render_foresight(few).count("none: too few items") == 3
+    some = foresee("a", [0.0, 1.0] * 30, list(range(60))).detectable
+    assert all(entry.difference is None or entry.difference <= share
+               for entry, share in zip(some, (0.1, 0.2, 0.3), strict=True))  # fmt: skip
 
 
 # --- files ---
