@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from finetune_exe.evaluation import signs, student_t
 from finetune_exe.evaluation.signs import flip_signs
-from finetune_exe.evaluation.spread import choose_kind, standard_error
+from finetune_exe.evaluation.spread import choose_kind, counted_parts, standard_error
 
 Numbers = NDArray[np.float64]
 COUNTS = (4, 5, 6, 8, 10, 15, 20, 30, 100)
@@ -129,18 +129,16 @@ class Rates:
 
 def p_values(differences: Numbers, index: Numbers) -> tuple[float, float, float]:
     """Give the p value of the program, that of the plain t test, and the sign of the difference."""
-    ones = np.ones(len(differences))
     sums, weights = np.bincount(index, weights=differences), np.bincount(index).astype(np.float64)
+    parts = counted_parts(weights)
     error = standard_error(sums, weights)
     if error == 0:
         return 1.0, 1.0, 0.0
     plain = student_t.two_sided_p(float(sums.sum() / weights.sum()) / error, df=len(sums) - 1)
-    kind = choose_kind(sums, weights)
-    if kind == "t":
-        return plain, plain, float(np.sign(sums.sum()))
-    means = kind == "few cluster means"
-    p = flip_signs(differences, ones, index, alike=means).p_value(0.0)
-    return p, plain, float(np.sign((sums / weights).sum() if means else sums.sum()))
+    side = float(np.sign((parts * sums).sum()))
+    if choose_kind(parts * sums, parts * weights) == "t":
+        return plain, plain, side
+    return flip_signs(differences, np.ones(len(differences)), index, parts).p_value(0.0), plain, side
 
 
 def measure(work: tuple[Cell, int, int]) -> Rates:

@@ -10,6 +10,18 @@ from finetune_exe.domain.values import Check
 Verdict = Literal["improved", "non_inferior", "regressed", "inconclusive"]
 
 
+class WeighedDown(Value):
+    """Clusters so large that they would decide alone, and for how much the test counts them."""
+
+    clusters: tuple[str, ...]
+    held: float
+    """Share of all items, or of all tokens or bytes, that is theirs."""
+    counted: float
+    """Share that test and interval count them for."""
+    difference: float
+    """The difference, so counted."""
+
+
 class Comparison(Value):
     """A paired comparison of two models on the same items."""
 
@@ -37,6 +49,8 @@ class Comparison(Value):
     """difference / baseline, where that says more."""
     relative_ci_low: float | None = None
     relative_ci_high: float | None = None
+    weighed_down: WeighedDown | None = None
+    """None where each cluster counts for what it holds."""
 
 
 class Sample(Value):

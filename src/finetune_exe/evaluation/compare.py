@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from finetune_exe.domain.comparison import LengthCorrected, PairedItem, PairedResult, PartComparison
 from finetune_exe.domain.evaluation import Comparison, Verdict
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.cautions import cautions, cautions_of_parts
 from finetune_exe.evaluation.corpus import CORPUS_METRICS, FEWEST_CLUSTERS, CorpusMetric, compare_corpora
-from finetune_exe.evaluation.known_errors import chance_note
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult
@@ -61,6 +61,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
     left_out = len(a) - len(pairs), len(b) - len(pairs)
+    suites = _parts(pairs, question, margin, lambda pair: pair.a.suite or pair.b.suite)
     slices = _slices(pairs, question, margin)
     return PairedResult(
         a=name_a,
@@ -69,13 +70,13 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         margin_reason=reason,
         only_in_a=left_out[0],
         only_in_b=left_out[1],
-        suites=_parts(pairs, question, margin, lambda pair: pair.a.suite or pair.b.suite),
+        suites=suites,
         slices=slices,
         length=_length(pairs, question),
         items_needed=_items_needed(overall),
         worst=_extremes(pairs, question, losses=True),
         best=_extremes(pairs, question, losses=False),
-        notes=(*_notes(overall, left_out), *_unsliced(question, slices)),
+        notes=(*_notes(overall, left_out), *cautions_of_parts((*suites, *slices)), *_unsliced(question, slices)),
     )
 
 
@@ -277,8 +278,5 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
             "which so few cannot show; divide the items more finely, or add clusters"
         )
     else:
-        if "of cluster means" in comparison.test:
-            notes.append("with so few clusters of unequal size, test and interval are of the mean of the cluster means")
-        known = chance_note(comparison)
-        notes += [known] if known else []
+        notes += cautions(comparison)
     return notes

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from finetune_exe.domain.evaluation import Comparison
 from finetune_exe.evaluation import student_t
-from finetune_exe.evaluation.spread import POWER, number_clusters
-from finetune_exe.evaluation.statistics import judge
+from finetune_exe.evaluation.spread import POWER, Spread, counted_parts, number_clusters, weighed_clusters
+from finetune_exe.evaluation.statistics import judge, weighed_down
 
 if TYPE_CHECKING:
     from numpy import float64, int64
@@ -68,48 +68,69 @@ def compare_corpora(
         for answers in (baseline, candidate)
     ])  # fmt: skip
     before, after = (float(score) for score in corpus_scores(metric, counts_2CK.sum(axis=1)))
-    difference = after - before
-    low = high = p_value = error = detectable = None
-    if grouped.count >= FEWEST_CLUSTERS:
-        rng = np.random.default_rng(20_040)
-        drawn_DC = _multiplicities(rng, grouped.count, draws)
-        ends_2D = [corpus_scores(metric, drawn_DC @ counts_CK) for counts_CK in counts_2CK]
-        shifts_D = ends_2D[1] - ends_2D[0]
-        alpha = 1 - confidence_level
-        few = math.sqrt(grouped.count / (grouped.count - 1))
-        critical = student_t.quantile(1 - alpha / 2, df=grouped.count - 1)
-        stretch = few * critical / NormalDist().inv_cdf(1 - alpha / 2)
-        ends = np.quantile(shifts_D, [alpha / 2, 1 - alpha / 2])
-        low, high = (difference + stretch * (float(end) - difference) for end in ends)
-        error = few * float(np.std(shifts_D, ddof=1))
-        swapped_DC = rng.integers(0, 2, (draws, grouped.count)).astype(np.float64)
-        total_K, gain_CK = counts_2CK.sum(axis=1), counts_2CK[1] - counts_2CK[0]
-        moved_DK = swapped_DC @ gain_CK
-        swapped_2D = [corpus_scores(metric, total_K[0] + moved_DK), corpus_scores(metric, total_K[1] - moved_DK)]
-        chance_D = np.abs(swapped_2D[1] - swapped_2D[0])
-        p_value = (1 + int(np.sum(chance_D >= abs(difference) - 1e-12))) / (draws + 1)
-        detectable = (critical + student_t.quantile(POWER, df=grouped.count - 1)) * error
-        if error == 0:
-            low = high = p_value = detectable = None
+    difference = centre = after - before
+    parts_C = counted_parts(np.bincount(grouped.index).astype(np.float64))
+    if parts_C.min() < 1:
+        counts_2CK = parts_C[:, None] * counts_2CK
+        centre = float(np.diff(corpus_scores(metric, counts_2CK.sum(axis=1)))[0])
+    spread = _resample(metric, counts_2CK, centre, alpha=1 - confidence_level, draws=draws)
     return Comparison(
         metric=metric,
         higher_is_better=True,
         baseline=before,
         candidate=after,
         difference=difference,
-        standard_error=error,
-        ci_low=low,
-        ci_high=high,
-        p_value=p_value,
+        standard_error=spread.standard_error,
+        ci_low=spread.low,
+        ci_high=spread.high,
+        p_value=spread.p_value,
         test=f"clusters drawn again ({draws} times) and exchanged",
         n=len(references),
         clusters=grouped.count,
-        minimum_detectable_difference=detectable,
+        minimum_detectable_difference=spread.detectable,
         verdict=judge(
-            difference, low, high, p_value=p_value, margin=margin, level=1 - confidence_level, clusters=grouped.count
+            difference,
+            spread.low,
+            spread.high,
+            p_value=spread.p_value,
+            margin=margin,
+            level=1 - confidence_level,
+            clusters=grouped.count,
         ),
         margin=margin,
+        weighed_down=weighed_down(
+            weighed_clusters(np.arange(grouped.count), parts_C * np.bincount(grouped.index), parts_C, centre), clusters
+        ),
     )
+
+
+def _resample(metric: CorpusMetric, counts_2CK: Numbers, centre: float, *, alpha: float, draws: int) -> Spread:
+    """Draw C clusters again and again for the interval, and exchange answers of whole clusters for the p value."""
+    import numpy as np
+
+    count = counts_2CK.shape[1]
+    if count < FEWEST_CLUSTERS:
+        return Spread(standard_error=None, low=None, high=None, p_value=None, detectable=None)
+    rng = np.random.default_rng(20_040)
+    drawn_DC = _multiplicities(rng, count, draws)
+    ends_2D = [corpus_scores(metric, drawn_DC @ counts_CK) for counts_CK in counts_2CK]
+    shifts_D = ends_2D[1] - ends_2D[0]
+    few = math.sqrt(count / (count - 1))
+    error = few * float(np.std(shifts_D, ddof=1))
+    if error == 0:
+        return Spread(standard_error=error, low=None, high=None, p_value=None, detectable=None)
+    critical = student_t.quantile(1 - alpha / 2, df=count - 1)
+    stretch = few * critical / NormalDist().inv_cdf(1 - alpha / 2)
+    low, high = (centre + stretch * (float(end) - centre) for end in np.quantile(shifts_D, [alpha / 2, 1 - alpha / 2]))
+    swapped_DC = rng.integers(0, 2, (draws, count)).astype(np.float64)
+    total_2K, gain_CK = counts_2CK.sum(axis=1), counts_2CK[1] - counts_2CK[0]
+    moved_DK = swapped_DC @ gain_CK
+    chance_D = np.abs(corpus_scores(metric, total_2K[1] - moved_DK) - corpus_scores(metric, total_2K[0] + moved_DK))
+    return Spread(
+        standard_error=error, low=low, high=high,
+        p_value=(1 + int(np.sum(chance_D >= abs(centre) - 1e-12))) / (draws + 1),
+        detectable=(critical + student_t.quantile(POWER, df=count - 1)) * error,
+    )  # fmt: skip
 
 
 def item_counts(metric: CorpusMetric, answers: Sequence[str], references: Sequence[str]) -> Numbers:

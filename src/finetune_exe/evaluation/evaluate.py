@@ -15,6 +15,7 @@ from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_folder, digest_of
+from finetune_exe.evaluation.cautions import cautions, cautions_of_parts
 from finetune_exe.evaluation.choosing import label_choices, pair_choices, ranking, sureness
 from finetune_exe.evaluation.comparisons import (
     answer_comparisons,
@@ -27,7 +28,6 @@ from finetune_exe.evaluation.comparisons import (
 from finetune_exe.evaluation.figures import collapse_of, generation_of, memorisation_of, perplexities_of, samples_of
 from finetune_exe.evaluation.forgetting import forgetting_card
 from finetune_exe.evaluation.item_files import write_items
-from finetune_exe.evaluation.known_errors import chance_note
 from finetune_exe.evaluation.measure import Asked, LazyModel, Measured, measure
 from finetune_exe.evaluation.questions import Questions, choose_questions
 from finetune_exe.evaluation.readiness import Evidence, assess
@@ -115,7 +115,7 @@ def evaluate(
         seconds=time.monotonic() - started,
         perplexities=perplexities_of(plan, split.lengths, rows, before.likelihoods, after.likelihoods),
         task_comparisons=found.task,
-        comparison_notes=found.notes,
+        comparison_notes=(*found.notes, *cautions_of_parts(results)),
         task_figures=found.figures,
         task_notes=() if found.scores is None else tuple(f"tuned: {note}" for note in found.scores[1].notes),
         suites=results,
@@ -150,7 +150,7 @@ class _Compared(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Say each thing once."""
-        return tuple(dict.fromkeys(filter(None, map(chance_note, (*self.comparisons, *self.task)))))
+        return tuple(dict.fromkeys(note for found in (*self.comparisons, *self.task) for note in cautions(found)))
 
 
 def _compare(asked: Asked, questions: Questions, before: Measured, after: Measured, clusters: list[str]) -> _Compared:

@@ -117,14 +117,14 @@ class SignedClusters:
         return np.asarray(third_F * carried_F / np.maximum(variance_F, second_F) ** 1.5)
 
 
-def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, *, alike: bool = False) -> SignedClusters:
+def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, parts_C: Numbers) -> SignedClusters:
     """Sum over clusters under every pattern of signs, or many at random.
 
     Args:
         differences: What each item adds to the numerator of the estimate.
         weights: What each adds to the denominator.
         cluster_of: Cluster of each item, numbered from 0 without gaps; each of some weight.
-        alike: Let every cluster count the same, whatever its weight.
+        parts_C: Which part of each cluster counts.
     """
     import numpy as np
 
@@ -132,17 +132,15 @@ def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, *, al
         return np.bincount(cluster_of, weights=values).astype(np.float64)
 
     counts_C = by_cluster(np.ones(len(differences)))
-    share_C: Numbers = 1 / by_cluster(weights) if alike else np.ones(len(counts_C))
-    share_C = share_C * float(len(counts_C) / np.sum(share_C))
     unit = float(np.abs(differences).max()) or 1.0
-    d, w = differences / unit * share_C[cluster_of], weights * share_C[cluster_of]
+    d, w = differences / unit * parts_C[cluster_of], weights * parts_C[cluster_of]
     D, W = by_cluster(d), by_cluster(w)
     columns = [D, W, D * W, W * W, *map(by_cluster, (d * w, w * w, d**3, d * d * w, d * w * w, w**3))]
     return SignedClusters(
         flipped_FM=_flipped(np.stack(columns, axis=1)),
         squares=float(np.sum(d * d)),
         cluster_squares=float(np.sum(D * D)),
-        sizes=Sizes(*(float(np.sum(share_C**a * counts_C**n)) for a, n in ((2, 1), (3, 1), (2, 2), (3, 3)))),
+        sizes=Sizes(*(float(np.sum(parts_C**a * counts_C**n)) for a, n in ((2, 1), (3, 1), (2, 2), (3, 3)))),
         clusters=len(counts_C),
         unit=unit,
     )

@@ -1,23 +1,24 @@
 """How well a mean difference is known when items come in clusters: error, interval, p value, smallest difference.
 
-Chosen by the sizes of the clusters and by how many of them differ at all, never by who is ahead:
+Each cluster counts by what it holds, but none for more than a third of the sum of squares of what clusters count: one
+that holds most of the items would else decide alone, and of one cluster no spread can be seen. The test is chosen by
+what clusters count and by how many of them differ at all, never by who is ahead:
 
-- many clusters of like size: Student's t of the cluster-corrected standard error, clusters less one degrees of freedom;
-- fewer, unequal ones, or few that differ: a t corrected for skewness, ranked among those of flipped signs (`signs`);
-- fewer than seven: Student's t of the corrected statistic, which must also be the largest of all signs. Clusters of
-  unlike size then count the same, which keeps the level however the variances of their means differ.
+- many clusters: Student's t of the cluster-corrected standard error, clusters less one degrees of freedom;
+- fewer, or few that differ: a t corrected for skewness, ranked among those of flipped signs (`signs`);
+- fewer than seven: Student's t of the corrected statistic, which must also be the largest of all signs.
 
 An interval holds the differences that the test does not refuse.
 
-Source: Bell and McCaffrey, Survey Methodology 28 (2002) for the standard error (CR2); Ibragimov and Muller,
-Journal of Business and Economic Statistics 28 (2010) for the t of cluster means; error rates in benchmarks/verdicts.md.
+Source: Bell and McCaffrey, Survey Methodology 28 (2002) for the standard error (CR2); error rates in
+benchmarks/verdicts.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from finetune_exe.evaluation import student_t
@@ -32,18 +33,16 @@ if TYPE_CHECKING:
 
 POWER = 0.8
 """Share of true differences of the minimum detectable size that the test would find."""
-ALIKE = 1.1
-"""Clusters are of like size where the mean square of their weights is at most so many squares of the mean."""
+LARGEST_PART = 1 / 3
+"""Of the sum of squares of what clusters count: what one may bring at most."""
 MANY_CLUSTERS = 200
-"""Effective clusters from which on neither skewness nor unlike sizes harm the t test, if none is large."""
-LARGE_SHARE = 0.05
-"""Share of all weight that makes a cluster large."""
+"""Effective clusters from which on neither skewness nor unlike sizes harm the t test."""
 FEW_DIFFER = 40
 """Clusters that differ, below which the t test is replaced where most do not differ."""
 
 _FARTHEST, _HALVINGS = 1e6, 14
 
-Kind = Literal["t", "sign flips", "few clusters", "few cluster means"]
+Kind = Literal["t", "sign flips", "few clusters"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,19 @@ class Clusters:
 
     index: Counts
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Clusters that count for less than they hold, because they would decide alone."""
+
+    clusters: tuple[int, ...]
+    held: float
+    """Share of all weight that is theirs."""
+    counted: float
+    """Share they count for."""
+    estimate: float
+    """The mean, so counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,8 @@ class Spread:
     p_value: float | None
     detectable: float | None
     kind: Kind = "t"
+    weighed: Weighed | None = None
+    """None where each cluster counts for what it holds."""
 
 
 def number_clusters(names: Sequence[Hashable]) -> Clusters:
@@ -96,25 +110,60 @@ def measure_spread(
     estimate = float(np.sum(differences)) / float(np.sum(weights))
     if float(np.abs(differences - estimate * weights).max()) <= 1e-12 * max(scale, abs(estimate)):
         return Spread(standard_error=0.0, low=None, high=None, p_value=None, detectable=None)
-    sums_C: Numbers = np.bincount(clusters.index, weights=differences, minlength=clusters.count).astype(np.float64)
-    weights_C: Numbers = np.bincount(clusters.index, weights=weights, minlength=clusters.count).astype(np.float64)
-    held = weights_C > 0
-    sums_C, weights_C = sums_C[held], weights_C[held]
-    if len(sums_C) < 2:
+    weighty = np.bincount(clusters.index, weights=weights, minlength=clusters.count)[clusters.index] > 0
+    names, cluster_of = np.unique(clusters.index[weighty], return_inverse=True)
+    if len(names) < 2:
         return nothing
-    error = standard_error(sums_C, weights_C)
+    differences, weights = differences[weighty], weights[weighty]
+    parts_C = counted_parts(np.bincount(cluster_of, weights=weights).astype(np.float64))
+    sums_C, counts_C = (parts_C * np.bincount(cluster_of, weights=values) for values in (differences, weights))
+    error, centre = standard_error(sums_C, counts_C), float(np.sum(sums_C) / np.sum(counts_C))
     if error == 0:
         return Spread(standard_error=0.0, low=None, high=None, p_value=None, detectable=None)
-    alpha, kind = 1 - confidence_level, choose_kind(sums_C, weights_C)
+    alpha, df, kind = 1 - confidence_level, len(names) - 1, choose_kind(sums_C, counts_C)
     if kind == "t":
-        return _by_t(estimate, error, len(sums_C) - 1, alpha=alpha)
-    counted = held[clusters.index]
-    signed = flip_signs(
-        differences[counted], weights[counted], (np.cumsum(held) - 1)[clusters.index[counted]],
-        alike=kind == "few cluster means",
-    )  # fmt: skip
-    centre = float(np.mean(sums_C / weights_C)) if kind == "few cluster means" else estimate
-    return _by_test(signed.p_value, centre, error, len(sums_C) - 1, alpha=alpha, kind=kind)
+        found = _by_t(centre, error, df, alpha=alpha)
+    else:
+        p_value = flip_signs(differences, weights, cluster_of, parts_C).p_value
+        found = _by_test(p_value, centre, error, df, alpha=alpha)
+    return replace(found, kind=kind, weighed=weighed_clusters(names, counts_C, parts_C, centre))
+
+
+def counted_parts(weights_C: Numbers) -> Numbers:
+    """Say which part of each cluster counts: all of it, or so much that none brings more than `LARGEST_PART`.
+
+    At most two of four or more clusters are so large; two or three clusters all count the same.
+    """
+    import numpy as np
+
+    falling_C = np.sort(weights_C)[::-1]
+    for large in range(min(3, len(weights_C))):
+        most = math.sqrt(float(np.sum(falling_C[large:] ** 2)) * LARGEST_PART / (1 - large * LARGEST_PART))
+        if falling_C[large] <= most * (1 + 1e-9):
+            break
+    parts_C = np.minimum(1.0, most / weights_C) if large else np.ones(len(weights_C))
+    return np.asarray(parts_C / parts_C.max())
+
+
+def weighed_clusters(names: Counts, counts_C: Numbers, parts_C: Numbers, estimate: float) -> Weighed | None:
+    """Find the clusters that do not count for all they hold.
+
+    Args:
+        names: Number of each cluster.
+        counts_C: What each counts.
+        parts_C: Which part of what it holds that is.
+        estimate: The mean, so counted.
+    """
+    large_C = parts_C < 1
+    if not large_C.any():
+        return None
+    held_C = counts_C / parts_C
+    return Weighed(
+        clusters=tuple(names[large_C].tolist()),
+        held=float(held_C[large_C].sum() / held_C.sum()),
+        counted=float(counts_C[large_C].sum() / counts_C.sum()),
+        estimate=estimate,
+    )
 
 
 def standard_error(sums_C: Numbers, weights_C: Numbers) -> float:
@@ -129,17 +178,16 @@ def standard_error(sums_C: Numbers, weights_C: Numbers) -> float:
     return math.sqrt(float(np.sum(deviations_C**2 / (1 - weights_C / total)))) / total
 
 
-def choose_kind(sums_C: Numbers, weights_C: Numbers) -> Kind:
-    """Choose the test by the sizes of the clusters and by how many differ at all."""
+def choose_kind(sums_C: Numbers, counts_C: Numbers) -> Kind:
+    """Choose the test by what the clusters count and by how many differ at all."""
     import numpy as np
 
-    count, total = len(weights_C), float(np.sum(weights_C))
-    unlike = count * float(np.sum(weights_C**2)) / total**2
+    count = len(counts_C)
     if count < FEWEST_TO_FLIP:
-        return "few clusters" if unlike <= ALIKE else "few cluster means"
-    many = count / unlike >= MANY_CLUSTERS and float(weights_C.max()) / total <= LARGE_SHARE
+        return "few clusters"
     differing = int(np.count_nonzero(sums_C))
     sparse = differing < FEW_DIFFER and differing < 0.7 * count
+    many = float(np.sum(counts_C)) ** 2 >= MANY_CLUSTERS * float(np.sum(counts_C**2))
     return "t" if many and not sparse else "sign flips"
 
 
@@ -154,9 +202,7 @@ def _by_t(centre: float, error: float, df: int, *, alpha: float) -> Spread:
     )
 
 
-def _by_test(
-    p_value: Callable[[float], float], centre: float, error: float, df: int, *, alpha: float, kind: Kind
-) -> Spread:
+def _by_test(p_value: Callable[[float], float], centre: float, error: float, df: int, *, alpha: float) -> Spread:
     low, high = (_farthest(p_value, centre, step, alpha=alpha) for step in (-error, error))
     known = low is not None and high is not None
     widening = 1 + student_t.quantile(POWER, df=df) / student_t.quantile(1 - alpha / 2, df=df)
@@ -166,7 +212,6 @@ def _by_test(
         high=high if known else None,
         p_value=p_value(0.0),
         detectable=(high - low) / 2 * widening if low is not None and high is not None else None,
-        kind=kind,
     )
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
-from finetune_exe.domain.evaluation import Comparison, Verdict
+from finetune_exe.domain.evaluation import Comparison, Verdict, WeighedDown
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import mcnemar
-from finetune_exe.evaluation.spread import POWER, Clusters, Spread, measure_spread, number_clusters
+from finetune_exe.evaluation.spread import POWER, Clusters, Spread, Weighed, measure_spread, number_clusters
 
 if TYPE_CHECKING:
     from finetune_exe.evaluation.spread import Numbers
@@ -98,6 +98,26 @@ def compare_means(
             clusters=grouped.count,
         ),
         margin=margin,
+        weighed_down=weighed_down(spread.weighed, clusters),
+    )
+
+
+def weighed_down(weighed: Weighed | None, clusters: Sequence[Hashable], *, unit: float = 1.0) -> WeighedDown | None:
+    """Name the clusters that count for less than they hold.
+
+    Args:
+        weighed: What is known of them by number; None where there are none.
+        clusters: The cluster of each item, by name.
+        unit: Of the difference, in those it was estimated in.
+    """
+    if weighed is None:
+        return None
+    names = list(dict.fromkeys(clusters))
+    return WeighedDown(
+        clusters=tuple(str(names[number]) for number in weighed.clusters),
+        held=weighed.held,
+        counted=weighed.counted,
+        difference=weighed.estimate / unit,
     )
 
 
@@ -197,8 +217,8 @@ def compare_ratios(
     scale = float(max(np.abs(before).max(), np.abs(after).max()))
     level = confidence_level
     spread = measure_spread(after - before, sizes, grouped, confidence_level=level, scale=scale)
-    shared = _Ratio(metric=metric, n=len(sizes), clusters=grouped.count, margin=margin, spread=spread, delta=delta,
-                    level=1 - level)  # fmt: skip
+    shared = _Ratio(metric=metric, cluster_of=clusters, clusters=grouped.count, margin=margin, spread=spread,
+                    delta=delta, level=1 - level)  # fmt: skip
     if transform == "bits_per_byte":
         return _bits(shared, mean_before, mean_after)
     worst = max(mean_before, mean_after)
@@ -219,12 +239,17 @@ class _Ratio:
     """What both transforms of a ratio comparison share; `delta` and `spread` in nats per weight."""
 
     metric: str
-    n: int
+    cluster_of: Sequence[Hashable]
     clusters: int
     margin: float
     spread: Spread
     delta: float
     level: float
+
+    @property
+    def n(self) -> int:
+        """Count the items."""
+        return len(self.cluster_of)
 
 
 def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
@@ -251,6 +276,7 @@ def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
             p_value=spread.p_value, margin=ratio.margin, level=ratio.level, clusters=ratio.clusters,
         ),
         margin=ratio.margin,
+        weighed_down=weighed_down(spread.weighed, ratio.cluster_of, unit=bit),
     )  # fmt: skip
 
 
@@ -280,6 +306,7 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
         relative=math.expm1(ratio.delta),
         relative_ci_low=None if spread.low is None else math.expm1(spread.low),
         relative_ci_high=None if spread.high is None else math.expm1(spread.high),
+        weighed_down=weighed_down(own_scale.weighed, ratio.cluster_of),
     )  # fmt: skip
 
 
@@ -322,8 +349,6 @@ def _test_name(kind: str, spread: Spread, n: int, num_clusters: int) -> str:
             return "signs flipped" if n == num_clusters else "signs of whole clusters flipped"
         case "few clusters":
             return f"{kind}, corrected for skewness, {num_clusters - 1} degrees of freedom"
-        case "few cluster means":
-            return f"{kind} of cluster means, each counting once, corrected for skewness"
         case "t" if n == num_clusters:
             return kind
         case _:

@@ -307,6 +307,33 @@ def test_few_clusters_come_with_the_measured_error_rate(tmp_path: Path) -> None:
     assert "of 100" not in notes(3)
 
 
+def test_a_cluster_that_would_decide_alone_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    cluster = ["the long manual"] * 72 + [f"page {i % 9}" for i in range(72)]
+    texts = {"reference": ["a b c d"] * 144, "suite": (["long"] * 72 + ["short"] * 72)}
+    both = [
+        results(
+            tmp_path / name, rng.random(144).tolist(), cluster=cluster,
+            answer=[" ".join(rng.permutation(list("abcd"))) for _ in range(144)], **texts,
+        )
+        for name in "ab"
+    ]  # fmt: skip
+    for metric in (None, "chrf"):
+        found = compare_results("a", "b", *both, Question(corpus=metric))
+        [note] = [note for note in found.notes if "decide alone" in note]
+        assert "'the long manual' holds 50%" in note
+        large = found.comparison.weighed_down
+        assert large is not None
+        assert large.counted == pytest.approx(math.sqrt(9 * 64 / 2) / (math.sqrt(9 * 64 / 2) + 72))
+        assert found.comparison.ci_low is not None
+        assert found.comparison.ci_high is not None
+        assert found.comparison.ci_low < large.difference < found.comparison.ci_high
+    alike = [
+        results(tmp_path / name, rng.random(40).tolist(), cluster=[f"c{i % 10}" for i in range(40)]) for name in "ab"
+    ]
+    assert not any("decide alone" in note for note in compare_results("a", "b", *alike, Question()).notes)
+
+
 def test_corpora_in_too_few_clusters_are_told_from_such_as_do_not_differ(tmp_path: Path) -> None:
     texts = {"answer": [f"w{i} a b" for i in range(6)], "reference": [f"w{i} a c" for i in range(6)]}
     a = results(tmp_path / "a", [0.0] * 6, cluster=["p", "q", "r"] * 2, **texts)

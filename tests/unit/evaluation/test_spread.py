@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from finetune_exe.evaluation import signs
 from finetune_exe.evaluation.signs import flip_signs
-from finetune_exe.evaluation.spread import choose_kind, measure_spread, number_clusters, standard_error
+from finetune_exe.evaluation.spread import choose_kind, counted_parts, measure_spread, number_clusters, standard_error
 
 DESIGNS = {
     "three alike": [10] * 3,
@@ -43,14 +43,12 @@ def gains(sizes: list[int], *, shared: float, kind: str, rng: np.random.Generato
 def rejected(sizes: list[int], *, shared: float, kind: str, repeats: int = 600) -> float:
     """Share of runs without a difference in which one is found."""
     rng, index = np.random.default_rng(sum(sizes)), np.repeat(np.arange(len(sizes)), sizes)
-    hits = 0
+    hits, parts = 0, counted_parts(np.array(sizes, dtype=np.float64))
     for _ in range(repeats):
         values = gains(sizes, shared=shared, kind=kind, rng=rng)
-        sums, weights = np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
-        if not sums.any():
+        if not np.bincount(index, weights=values).any():
             continue
-        alike = choose_kind(sums, weights) == "few cluster means"
-        hits += flip_signs(values, np.ones(len(index)), index, alike=alike).p_value(0.0) < 0.05
+        hits += flip_signs(values, np.ones(len(index)), index, parts).p_value(0.0) < 0.05
     return hits / repeats
 
 
@@ -88,7 +86,7 @@ def test_the_statistic_is_halls_cubic_of_the_t_of_items_that_stand_alone(values:
     gains_, n = np.array(values), len(values)
     if np.std(gains_) < 0.01:
         return
-    one = flip_signs(gains_, np.ones(n), np.arange(n)).statistics(assumed)[0]
+    one = flip_signs(gains_, np.ones(n), np.arange(n), np.ones(n)).statistics(assumed)[0]
     deviations = gains_ - gains_.mean()
     t = (gains_.mean() - assumed) / (np.std(gains_, ddof=1) / math.sqrt(n))
     skew = float(np.mean(deviations**3)) / float(np.var(gains_, ddof=1)) ** 1.5 / math.sqrt(n)
@@ -100,9 +98,46 @@ def test_the_skewness_of_items_is_carried_to_clusters_that_share_nothing_and_all
     rng = np.random.default_rng(8)
     for shared, expected in ((0.0, 2 / math.sqrt(8 * 2000)), (1.0, 2 / math.sqrt(2000))):
         values = gains([8] * 2000, shared=shared, kind="skewed", rng=rng)
-        signed = flip_signs(values, np.ones(len(values)), np.repeat(np.arange(2000), 8))
+        signed = flip_signs(values, np.ones(len(values)), np.repeat(np.arange(2000), 8), np.ones(2000))
         shift = float(values.mean())
         assert 6 * signed.statistics(shift)[0] == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize("sizes", [[792] + [8] * 99, [400] * 2 + [8] * 98], ids=["one", "two"])
+def test_clusters_that_hold_half_of_all_do_not_decide_alone(sizes: list[int]) -> None:
+    """Counted for all they hold, they make 10 to 15 % of comparisons without a difference find one."""
+    assert rejected(sizes, shared=0.6, kind="skewed") <= 0.075
+    assert rejected(sizes, shared=0.2, kind="skewed") <= 0.075
+
+
+@given(st.lists(st.floats(0.5, 1e4), min_size=2, max_size=40))
+def test_no_cluster_counts_for_more_than_a_third_of_the_squares(weights: list[float]) -> None:
+    held = np.array(weights)
+    parts = counted_parts(held)
+    counts = held * parts
+    assert counts.max() ** 2 <= np.sum(counts**2) / min(3, len(weights)) * (1 + 1e-6)
+    assert np.all(np.diff(counts[np.argsort(held)]) >= -1e-9 * held.max()), "a larger cluster counts for no less"
+    if held.max() ** 2 <= np.sum(held**2) / 3:
+        assert np.all(parts == 1)
+    if len(weights) > 3:
+        assert np.count_nonzero(parts < 1) <= 2
+
+
+def test_a_cluster_that_weighs_most_is_named_with_the_mean_so_counted() -> None:
+    """Of one with 90 items and nine with 10: a square is a third of all where it is half of 900."""
+    rng, index = np.random.default_rng(4), np.repeat(np.arange(10), [90] + [10] * 9)
+    values = rng.normal(0, 1, len(index)) + (index == 0)
+    found = measure_spread(values, np.ones(len(index)), number_clusters(index.tolist()), confidence_level=0.95, scale=1)
+    assert found.weighed is not None
+    assert found.weighed.clusters == (0,)
+    assert found.weighed.held == pytest.approx(0.5)
+    items = math.sqrt(450)
+    assert found.weighed.counted == pytest.approx(items / (items + 90))
+    mean = (items * values[:90].mean() + values[90:].sum()) / (items + 90)
+    assert found.weighed.estimate == pytest.approx(mean)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < mean < found.high
 
 
 def test_a_huge_cluster_would_fool_the_usual_correction() -> None:

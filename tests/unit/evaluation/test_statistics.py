@@ -43,7 +43,7 @@ def simulate(rng: np.random.Generator, *, icc: float, effect: float) -> np.ndarr
 
 def p_of(gains: np.ndarray, index: np.ndarray) -> float:
     """Give the p value alone: an interval takes some thirty of them."""
-    return flip_signs(gains, np.ones(len(gains)), index).p_value(0.0)
+    return flip_signs(gains, np.ones(len(gains)), index, np.ones(int(index.max()) + 1)).p_value(0.0)
 
 
 @pytest.fixture

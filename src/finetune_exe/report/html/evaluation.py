@@ -38,7 +38,8 @@ def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
     comparisons = (*evaluation.comparisons, *evaluation.task_comparisons)
     sections = [section("Verdict", _overview(evaluation))]
     if comparisons:
-        sections.append(section("Base against tuned", interval_figure(comparisons), _comparisons(comparisons)))
+        notes = [element("p", data_text(note, 600)) for note in evaluation.comparison_notes]
+        sections.append(section("Base against tuned", interval_figure(comparisons), _comparisons(comparisons), *notes))
     sections += _measured(evaluation, detail)
     if evaluation.samples and detail.samples:
         sections.append(section("Answers side by side", *_samples(evaluation, detail)))

@@ -1,10 +1,12 @@
-"""How often comparisons on few clusters find a difference where there is none, as measured."""
+"""What to know of a comparison's clusters before it is believed: how few they are, and which weigh most."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from finetune_exe.domain.evaluation import Comparison
+from finetune_exe.domain.comparison import PartComparison
+from finetune_exe.domain.evaluation import Comparison, SuiteResult
 from finetune_exe.evaluation.corpus import CORPUS_METRICS
 
 
@@ -39,6 +41,31 @@ def error_rates(clusters: int) -> ErrorRates | None:
     if clusters >= ENOUGH:
         return None
     return next((rates for rates in reversed(_MEASURED) if clusters >= rates.fewest), None)
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """Say what there is to say."""
+    return [note for note in (weight_note(comparison), chance_note(comparison)) if note is not None]
+
+
+def cautions_of_parts(parts: Iterable[PartComparison | SuiteResult]) -> list[str]:
+    """Say of each suite or slice which of its clusters weigh most."""
+    noted = ((part.name, weight_note(part.comparison)) for part in parts)
+    return [f"{name}: {note}" for name, note in noted if note is not None]
+
+
+def weight_note(comparison: Comparison) -> str | None:
+    """Say which clusters hold so much that they count for less; None where none does."""
+    large = comparison.weighed_down
+    if large is None:
+        return None
+    names = " and ".join(map(repr, large.clusters))
+    one = len(large.clusters) == 1
+    return (
+        f"cluster{'' if one else 's'} {names} hold{'s' if one else ''} {large.held:.0%} of all that was measured and "
+        f"would decide alone: test and interval count {'it' if one else 'them'} for {large.counted:.0%}, which makes "
+        f"the difference {large.difference:+.4g}"
+    )
 
 
 def chance_note(comparison: Comparison) -> str | None:
