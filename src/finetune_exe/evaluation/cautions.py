@@ -32,6 +32,8 @@ _MEASURED = (
     ErrorRates(20, 3, 7, 13),
 )
 """Source: benchmarks/verdicts.py, 27 November 2026: means over designs, the worst of lost clusters, rounded up."""
+NEARLY_ALL = 0.9
+"""A cluster that counts for more of what it holds is not worth a word."""
 ENOUGH = 30
 """Clusters from which on nothing is said."""
 
@@ -55,9 +57,9 @@ def cautions_of_parts(parts: Iterable[PartComparison | SuiteResult]) -> list[str
 
 
 def weight_note(comparison: Comparison) -> str | None:
-    """Say which clusters hold so much that they count for less; None where none does."""
+    """Say which clusters hold so much that they count for much less; None where none does."""
     large = comparison.weighed_down
-    if large is None:
+    if large is None or large.counted > NEARLY_ALL * large.held:
         return None
     names = " and ".join(map(repr, large.clusters))
     one = len(large.clusters) == 1

@@ -58,6 +58,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         FineTuneError: E03 where the files share no item, or disagree about what an item belongs to.
     """
     pairs = _pair(name_a, name_b, a, b)
+    scored_by = _score_name(name_a, name_b, pairs[0], question)
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
     left_out = len(a) - len(pairs), len(b) - len(pairs)
@@ -76,7 +77,12 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         items_needed=_items_needed(overall),
         worst=_extremes(pairs, question, losses=True),
         best=_extremes(pairs, question, losses=False),
-        notes=(*_notes(overall, left_out), *cautions_of_parts((*suites, *slices)), *_unsliced(question, slices)),
+        notes=(
+            *scored_by,
+            *_notes(overall, left_out),
+            *cautions_of_parts((*suites, *slices)),
+            *_unsliced(question, slices),
+        ),
     )
 
 
@@ -102,6 +108,22 @@ def _pair(name_a: str, name_b: str, a: Results, b: Results) -> list[Pair]:
             fix="give each item the same cluster in both files, or leave it out of one of them",
         )
     return [Pair(a=a[item], b=b[item], cluster=a[item].cluster or b[item].cluster or f"item {item}") for item in shared]
+
+
+def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> list[str]:
+    """Say which field was taken for the score, where that is a guess; the same in both files."""
+    names = pair.a.score_name, pair.b.score_name
+    if question.corpus is not None or names == ("score", "score"):
+        return []
+    if names[0] != names[1]:
+        raise FineTuneError(
+            "E03",
+            what=f"the files are scored by different fields, {names[0]!r} and {names[1]!r}",
+            where=f"{name_a} and {name_b}",
+            why="two metrics cannot be compared with each other",
+            fix="name one that both have: --score KEY",
+        )
+    return [f"the score is the field {names[0]!r}"]
 
 
 def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:

@@ -1,19 +1,34 @@
-"""Files of per-item results: one JSON object a line, with the item, its score and what else is known of it."""
+"""Files of per-item results: the item, its score and what else is known of it."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.result_layouts import Cell, Row, rows_of, unpack
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
+ITEM_NAMES = (
+    "item",
+    "id",
+    "item_id",
+    "doc_id",
+    "task_id",
+    "question_id",
+    "sample_id",
+    "example_id",
+    "prompt_id",
+    "uid",
+)
+SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "exact_match", "em", "f1")
+"""What items and scores are mostly called, ours first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +39,15 @@ class Keys:
     score: str = "score"
     cluster: str = "cluster"
 
+    def found_in(self, row: Mapping[str, Any]) -> Keys:
+        """Take the usual names that a row has where it has none of ours and no other was asked for."""
+        metrics = [name for name in row.get("metrics") or () if isinstance(name, str)]
+        item, score = (
+            next((name for name in usual if name in row), asked) if asked == usual[0] else asked
+            for asked, usual in ((self.item, ITEM_NAMES), (self.score, ("score", *metrics, *SCORE_NAMES)))
+        )
+        return replace(self, item=item, score=score)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
@@ -32,6 +56,8 @@ class ItemResult:
     item: str
     score: float | None
     """None where the file is read for its texts."""
+    score_name: str
+    """Field it stood in."""
     line: int
     cluster: str | None
     suite: str | None
@@ -54,7 +80,7 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
         FineTuneError: D07 where it does not exist, E03 where it holds nothing, E04 for all lines that cannot be used.
     """
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        content = unpack(path.read_bytes()).decode("utf-8-sig")
     except OSError as fault:
         raise FineTuneError(
             "D07",
@@ -68,17 +94,16 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
         raise _bad(path, [(line, "it is not UTF-8")]) from fault
     found: dict[str, ItemResult] = {}
     faults: list[tuple[int, str]] = []
-    for number, text in enumerate(content.split("\n"), start=1):
-        if not text.strip():
-            continue
+    for row in rows_of(content, path.name):
+        keys = keys.found_in(row.content)
         try:
-            result = _read_line(text, number, keys, scored=scored)
+            result = _read_row(row, keys, scored=scored)
         except ValueError as fault:
-            faults.append((number, str(fault)))
+            faults.append((row.line, str(fault)))
             continue
         first = found.setdefault(result.item, result)
         if first is not result:
-            faults.append((number, f"item {result.item!r} stands at line {first.line} already"))
+            faults.append((row.line, f"item {result.item!r} stands at line {first.line} already"))
     if faults:
         raise _bad(path, faults)
     if not found:
@@ -92,15 +117,10 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
     return found
 
 
-def _read_line(line: str, number: int, keys: Keys, *, scored: bool) -> ItemResult:
-    try:
-        row = json.loads(line, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except json.JSONDecodeError as fault:
-        raise ValueError(f"it is no JSON: {fault.msg} at column {fault.colno}") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"it is a {type(row).__name__}, not an object")
+def _read_row(read: Row, keys: Keys, *, scored: bool) -> ItemResult:
+    if read.fault is not None:
+        raise ValueError(read.fault)
+    row = read.content
     item = _field(row, keys.item)
     if not isinstance(item, str | int) or isinstance(item, bool):
         raise ValueError(f"{keys.item!r} is {item!r}, neither a text nor a whole number")
@@ -114,7 +134,8 @@ def _read_line(line: str, number: int, keys: Keys, *, scored: bool) -> ItemResul
     return ItemResult(
         item=str(item),
         score=_score(_field(row, keys.score), keys.score) if scored else None,
-        line=number,
+        score_name=keys.score,
+        line=read.line,
         cluster=None if cluster is None else str(cluster),
         suite=suite if isinstance(suite, str) else None,
         length=_length(row.get("length")),
@@ -126,12 +147,16 @@ def _read_line(line: str, number: int, keys: Keys, *, scored: bool) -> ItemResul
 def _field(row: Mapping[str, Any], key: str) -> Any:
     if key in row:
         return row[key]
+    if key == SCORE_NAMES[0] and {"answer", "reference"} <= row.keys():
+        raise ValueError(f"it has no {key!r}, only texts: --metric chrf or --metric bleu compares them")
     near = get_close_matches(key, [str(name) for name in row], n=1, cutoff=0.5)
     hint = f"; it has {near[0]!r}" if near else f"; it has {', '.join(map(repr, list(row)[:6])) or 'nothing'}"
     raise ValueError(f"it has no {key!r}{hint}")
 
 
 def _score(value: Any, key: str) -> float:
+    if isinstance(value, Cell):
+        value = value.value()
     if isinstance(value, bool):
         return float(value)
     if not isinstance(value, int | float):
@@ -147,11 +172,9 @@ def _score(value: Any, key: str) -> float:
 
 def _length(value: Any) -> float | None:
     """Take a length only where it is one; nothing depends on it but the correction for length."""
+    if isinstance(value, Cell):
+        value = value.value()
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e15 else None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number")
 
 
 def _bad(path: Path, faults: list[tuple[int, str]]) -> FineTuneError:

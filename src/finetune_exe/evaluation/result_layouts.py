@@ -1,0 +1,169 @@
+"""The layouts that per-item results come in, each turned into rows: JSON lines, JSON, CSV and TSV, packed or not.
+
+Read are
+
+- one JSON object a line;
+- one JSON document: a list of objects, an object that holds one such list beside other things, or a number for each
+  item (`{"q1": 1, "q2": 0}`);
+- tables, with the names of the fields in their first line;
+- the samples of lm-evaluation-harness: items by `doc_id`, the first of their `metrics`, one suite for each filter;
+- the results of EvalPlus: for each task, the share of solutions that pass.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BytesIO, StringIO
+from typing import Any, NamedTuple, NoReturn
+
+_MOST_BYTES = 1 << 30
+"""Of an unpacked file."""
+_GZIP = b"\x1f\x8b"
+
+
+class Cell(str):
+    """Text of a table: a number only where one is asked for, since `12e5` may be a name."""
+
+    __slots__ = ()
+
+    def value(self) -> float | bool | str:
+        """Give the number or the truth value that it spells, else its text."""
+        truth = {"true": True, "false": False}.get(self.strip().lower())
+        if truth is not None:
+            return truth
+        try:
+            return float(self)
+        except ValueError:
+            return str(self)
+
+
+class Row(NamedTuple):
+    """One result as it stands in the file."""
+
+    line: int
+    """Of the file, from 1; in one JSON document, the place of the row."""
+    content: dict[str, Any]
+    fault: str | None = None
+    """Why there is no content."""
+
+
+def unpack(content: bytes) -> bytes:
+    """Unpack what gzip packed.
+
+    Raises:
+        OSError: Where it is damaged, or grows past a gigabyte.
+    """
+    if not content.startswith(_GZIP):
+        return content
+    try:
+        with gzip.open(BytesIO(content)) as file:
+            unpacked = file.read(_MOST_BYTES + 1)
+    except (EOFError, zlib.error) as fault:
+        raise OSError(0, "the packed file is damaged") from fault
+    if len(unpacked) > _MOST_BYTES:
+        raise OSError(0, "it unpacks to more than a gigabyte")
+    return unpacked
+
+
+def rows_of(text: str, name: str) -> Iterator[Row]:
+    """Give the rows of a file.
+
+    Args:
+        text: All of it.
+        name: Of the file; its ending tells a table.
+    """
+    name = name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        return _table(text, "\t" if name.endswith(".tsv") else ",")
+    rows = _document(text)
+    return _lines(text) if rows is None else iter(rows)
+
+
+def _table(text: str, delimiter: str) -> Iterator[Row]:
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            fault = "it has more cells than the first line has names" if None in cells else None
+            yield Row(
+                reader.line_num, {key: Cell(value) if value else None for key, value in cells.items() if key}, fault
+            )
+    except csv.Error as fault:
+        yield Row(reader.line_num, {}, f"it is no line of a table: {fault}")
+
+
+def _document(text: str) -> list[Row] | None:
+    """Read one JSON document that holds the rows; None where each line is a row of its own."""
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        document = json.loads(text, parse_constant=float)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(document, dict):
+        document = _inner(document)
+    elif not any(isinstance(row, dict) for row in document):
+        return None
+    return None if document is None else [_row(place, row) for place, row in enumerate(document, start=1)]
+
+
+def _inner(document: Mapping[str, Any]) -> list[Any] | None:
+    """Find the rows that an object holds; None where it is a row itself."""
+    tasks = document.get("eval")
+    if isinstance(tasks, dict) and tasks and all(map(_are_solutions, tasks.values())):
+        return [{"item": task, "score": _share_passed(solutions)} for task, solutions in tasks.items()]
+    lists = [value for value in document.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(lists) == 1 and "doc_id" not in document and "item" not in document:
+        return lists[0]
+    if len(document) > 1 and all(isinstance(value, int | float) for value in document.values()):
+        return None if "score" in document else [{"item": item, "score": value} for item, value in document.items()]
+    return None
+
+
+def _are_solutions(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "base_status" in v for v in value)
+
+
+def _share_passed(solutions: list[dict[str, Any]]) -> float:
+    """Judge solutions by the harder tests where all were run."""
+    status = "plus_status" if all(solution.get("plus_status") for solution in solutions) else "base_status"
+    return sum(solution[status] == "pass" for solution in solutions) / len(solutions)
+
+
+def _lines(text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _row(number, json.loads(line, parse_constant=_refuse_constant))
+        except RecursionError:
+            yield Row(number, {}, "it is nested too deeply")
+        except json.JSONDecodeError as fault:
+            yield Row(number, {}, f"it is no JSON: {fault.msg} at column {fault.colno}")
+        except ValueError as fault:
+            yield Row(number, {}, str(fault))
+
+
+def _row(number: int, row: Any) -> Row:
+    if not isinstance(row, dict):
+        return Row(number, {}, f"it is a {type(row).__name__}, not an object")
+    return Row(number, _of_harness(row) if {"doc_id", "metrics", "filtered_resps"} <= row.keys() else row)
+
+
+def _of_harness(row: dict[str, Any]) -> dict[str, Any]:
+    """Name the fields of a sample of lm-evaluation-harness as ours; those of the document can be sliced by."""
+    filter_, answers = row.get("filter"), row["filtered_resps"]
+    document = row["doc"] if isinstance(row.get("doc"), dict) else {}
+    named: dict[str, Any] = {"item": row["doc_id"]}
+    if filter_ not in (None, "none"):
+        named = {"item": f"{filter_}/{row['doc_id']}", "suite": filter_, "cluster": row["doc_id"]}
+    if isinstance(answers, list) and len(answers) == 1:
+        named["answer"] = answers[0]
+    return {**document, **row, "reference": row.get("target"), **named}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number")
