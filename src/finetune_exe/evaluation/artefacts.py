@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from finetune_exe.text.tokenizer import ChatTokenizer
 
 ALLOWED_SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md"}
 CARD_KEYS = ("base_model", "base_model_relation", "datasets", "license")
+_PICKLES = {bytes([protocol]) for protocol in range(2, 6)}
+_FORBIDS_SALE = re.compile(r"\bnc\b|non[- ]?commercial|\bresearch\b", re.IGNORECASE)
+_RELATIONS = {"adapter", "merge", "quantized", "finetune"}
+"""What the Hugging Face hub knows a model can be to its base."""
 _SHAPE_KEYS = (
     "max_position_embeddings", "original_max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
     "sliding_window",
@@ -31,6 +36,11 @@ def licences(plan: Plan) -> Check:
         facts = None if given is None else license_facts(given)
     except (KeyError, FineTuneError):
         facts = None
+    if facts is None and given is not None and _FORBIDS_SALE.search(given):
+        return Check(
+            name=name, passed=False, detail=f"{given}: no commercial use, by its name",
+            fix="choose a base model whose licence fits the use",
+        )  # fmt: skip
     if facts is None:
         return Check(name=name, passed=None, detail=f"licence of the base model: {given or 'not known'}")
     if not facts.commercial:
@@ -53,14 +63,30 @@ def model_card(folder: Path) -> Check:
         return Check(name=name, passed=None, detail="the model has no card yet", fix="write one when it is exported")
     text = card.read_text(encoding="utf-8", errors="replace")
     head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
-    keys = {line.split(":")[0].strip() for line in head.splitlines() if ":" in line and not line.startswith((" ", "-"))}
-    missing = [key for key in CARD_KEYS if key not in keys]
+    values = _values(head)
+    missing = [key for key in CARD_KEYS if not values.get(key)]
+    relation = values.get("base_model_relation", "")
+    if relation and relation not in _RELATIONS:
+        missing.append(f"a known base_model_relation instead of {relation}")
     return Check(
         name=name,
         passed=not missing,
         detail=f"it lacks {', '.join(missing)}" if missing else f"it names {', '.join(CARD_KEYS)}",
         fix="add the keys to the head of README.md" if missing else None,
     )
+
+
+def _values(head: str) -> dict[str, str]:
+    """Read the top keys of a card's head; what is indented or listed below a key is its value."""
+    values: dict[str, str] = {}
+    key = ""
+    for line in head.splitlines():
+        if line.startswith((" ", "-")) or ":" not in line:
+            values[key] = values.get(key, "") + line.strip()
+        else:
+            key, _, value = line.partition(":")
+            values[key.strip()] = value.split(" #")[0].strip().strip("'\"[]{}").replace("null", "").replace("~", "")
+    return values
 
 
 def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check:
@@ -77,6 +103,7 @@ def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check
         detail="the dataset is not the one the run was trained on" if odd
         else f"the run does not name its {' and '.join(missing)}" if missing
         else f"{len(unhashed)} sources have no digest" if unhashed
+        else "the versions of the software are not on record" if not training.versions
         else f"digests of plan, dataset and {len(data.manifest.sources)} sources, seed {plan.seed}, "
         f"{len(training.versions)} versions, machine",
         fix=None if good else "train again from the plan, and keep the run folder whole",
@@ -85,16 +112,26 @@ def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check
 
 def only_safe_files(checkpoint: Path) -> Check:
     """Ask whether anything in the result could run code."""
-    odd = sorted(path.name for path in checkpoint.rglob("*") if path.is_file() and path.suffix not in ALLOWED_SUFFIXES)
-    config = _read(checkpoint / "config.json")
-    if "auto_map" in config:
-        odd.append("config.json names code to load (auto_map)")
+    odd = sorted(path.name for path in checkpoint.rglob("*") if path.is_file() and not _is_safe(path))
+    odd += [
+        f"{name} names code to load (auto_map)" for name in ("config.json", "tokenizer_config.json")
+        if "auto_map" in _read(checkpoint / name)
+    ]  # fmt: skip
     return Check(
         name="nothing in the result can run code",
         passed=not odd,
         detail=f"not safetensors or text: {', '.join(odd)}" if odd else "safetensors and JSON only",
         fix="remove the files named" if odd else None,
     )
+
+
+def _is_safe(path: Path) -> bool:
+    """Say whether a file is text or safetensors by its ending, and no pickle or archive by its first bytes."""
+    if path.suffix not in ALLOWED_SUFFIXES:
+        return False
+    with path.open("rb") as file:
+        first = file.read(2)
+    return path.suffix == ".safetensors" or not (first == b"PK" or (first[:1] == b"\x80" and first[1:] in _PICKLES))
 
 
 def context_unchanged(base: Path, checkpoint: Path) -> Check:
@@ -124,6 +161,12 @@ def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Che
 
     num_tensors, bad, moved, short, empty = 0, 0, False, [], []
     own = sorted(checkpoint.glob("*.safetensors"))
+    damaged = [file.name for file in own if not _opens(file)]
+    if damaged:
+        return Check(
+            name="saved weights are whole, finite and not idle", passed=False,
+            detail=f"no safetensors inside: {', '.join(damaged)}", fix="take an earlier checkpoint, or train again",
+        )  # fmt: skip
     for file in (*own, *(path for path in sorted(base.glob("*.safetensors")) if not _has_embeddings(own))):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a dict
@@ -155,6 +198,16 @@ def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Che
         ),
         fix=None if passed else "train again; the checkpoint is unusable",
     )
+
+
+def _opens(file: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def stops_when_served(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Check:

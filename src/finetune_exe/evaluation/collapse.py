@@ -23,7 +23,9 @@ LEAST_DISTINCT = 0.6
 """Share of the references' distinct runs below which answers count as collapsed."""
 MOST_LOOPS = 0.05
 MOST_SAME_START = 0.3
-"""Share of answers with the same first words, beyond that of the references, that counts as collapsed."""
+"""Share of answers with the same first or last words, beyond that of the references, that counts as collapsed."""
+LEAST_DIFFERENT = 1 / 3
+"""Different answers, of as many as there are different references, below which answers count as collapsed."""
 FEWEST = 8
 """Answers below which nothing is said."""
 
@@ -54,6 +56,12 @@ def collapse_card(baseline: Sequence[str], candidate: Sequence[str], references:
         reasons.append(f"{loops[1]:.0%} of the answers end in a loop")
     if starts[0] - starts[1] > MOST_SAME_START:
         reasons.append(f"{starts[0]:.0%} of the answers begin alike; of references {starts[1]:.0%}")
+    ends = [same_end(texts) for texts in (candidate, references)]
+    if ends[0] - ends[1] > MOST_SAME_START:
+        reasons.append(f"{ends[0]:.0%} of the answers end alike; of references {ends[1]:.0%}")
+    different = [len(set(texts)) for texts in (candidate, references)]
+    if different[0] < LEAST_DIFFERENT * different[1]:
+        reasons.append(f"{different[0]} different answers; {different[1]} different references")
     return CollapseCard(
         num_answers=len(candidate),
         compression_baseline=figures["before"][0],
@@ -125,6 +133,11 @@ def same_start(texts: Sequence[str], *, words: int = 5) -> float:
     """Give the share of texts that begin with the most frequent beginning."""
     starts = Counter(tuple(text.split()[:words]) for text in texts)
     return starts.most_common(1)[0][1] / len(texts) if texts else 0.0
+
+
+def same_end(texts: Sequence[str], *, words: int = 5) -> float:
+    """Give the share of texts that close with the most frequent ending."""
+    return same_start([" ".join(reversed(text.split())) for text in texts], words=words)
 
 
 def _equal_length(*sides: Sequence[str]) -> list[list[str]]:

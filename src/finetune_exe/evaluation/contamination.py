@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from finetune_exe.domain.dataset import SplitName
@@ -13,17 +14,23 @@ from finetune_exe.text.formats.stored import from_json
 
 RUN = 8
 """Words of a run."""
+LONG = 12
+"""Words of an answer that two rows do not have in common by chance."""
 SHARED = 0.7
 """Share of a row's runs that must stand in one training set to call it seen."""
 
 
 def contamination(data: PreparedFolder) -> Check:
-    """Look for test rows among the training rows: the same words, or most runs of eight words."""
+    """Look for test rows among the training rows: the same words, most runs of eight words, or a long answer of theirs.
 
-    def rows(split: SplitName) -> list[list[str]]:
-        return [_words(from_json(row.conversation)) for row in data.split(split).stream_rows()]
+    A question put in other words leaves its answer as it was. An answer that several rows have is a form of words.
+    """
 
-    train, test = rows("train"), rows("test")
+    def rows(split: SplitName) -> list[Conversation]:
+        return [from_json(row.conversation) for row in data.split(split).stream_rows()]
+
+    of_train, of_test = rows("train"), rows("test")
+    train, test = list(map(_words, of_train)), list(map(_words, of_test))
     whole = {tuple(words) for words in train}
     runs = {run for words in train for run in _runs(words)}
     same = sum(tuple(words) in whole for words in test)
@@ -31,13 +38,19 @@ def contamination(data: PreparedFolder) -> Check:
     for words in test:
         own = list(_runs(words))
         alike += tuple(words) not in whole and bool(own) and sum(run in runs for run in own) >= SHARED * len(own)
+    answers = [Counter(map(_answer, rows)) for rows in (of_train, of_test)]
+    answered = sum(
+        len(answer := _answer(row)) >= LONG and all(said[answer] == 1 for said in answers) and tuple(words) not in whole
+        for row, words in zip(of_test, test, strict=True)
+    )
     common = _boilerplate(test)
-    passed = not same and (not alike or common)
+    passed = not same and not answered and (not alike or common)
     return Check(
         name="no test row was trained on",
         passed=passed,
         detail=f"{same} test rows stand in the training rows too, {alike} for the most part"
-        + (" (all rows share most of their words: a template)" if alike and common else ""),
+        + (" (all rows share most of their words: a template)" if alike and common else "")
+        + (f", {answered} have the whole long answer of one" if answered else ""),
         fix=None if passed else "set data.deduplicate to true and group rows that belong together: data.group_by",
     )
 
@@ -54,6 +67,11 @@ def _boilerplate(test: list[list[str]]) -> bool:
 
 def _words(row: Conversation) -> list[str]:
     return re.findall(r"\w+", " ".join(f"{m.role} {m.content}" for m in row.messages).casefold())
+
+
+def _answer(row: Conversation) -> tuple[str, ...]:
+    said = [str(message.content) for message in row.messages if message.role == "assistant"]
+    return tuple(re.findall(r"\w+", said[-1].casefold())) if said else ()
 
 
 def _runs(words: list[str]) -> Iterable[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetune_exe.domain.plan import Precision
+from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import LossFunction, batches_by_length, collate
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -46,6 +47,9 @@ def measure_likelihoods(
         precision: As in training.
         device: Where the model is.
         progress: Told how many sequences are done.
+
+    Raises:
+        FineTuneError: E01 where the model's predictions are no numbers.
     """
     import torch
 
@@ -68,8 +72,20 @@ def measure_likelihoods(
                 text_bytes[row] += len(tokenizer.decode(tokens[1:].tolist()).encode())
                 learned_nll[row] += nll_T[learned[1:]].sum()
                 learned_tokens[row] += int(learned[1:].sum())
+            if not np.isfinite(nll_N).all():
+                raise _no_numbers()
             done += len(indices)
             progress(done)
     return RowLikelihoods(
         learned_nll_R=learned_nll, learned_tokens_R=learned_tokens, text_nll_R=text_nll, text_bytes_R=text_bytes
+    )
+
+
+def _no_numbers() -> FineTuneError:
+    return FineTuneError(
+        "E01",
+        what="the model predicts no numbers",
+        where="likelihoods of the test rows",
+        why="some of its weights are infinite or not a number, as after training that diverged or a damaged file",
+        fix="take an earlier checkpoint, or train again with a lower learning rate; fine-tune debug RUN says more",
     )

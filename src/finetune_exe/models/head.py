@@ -27,4 +27,5 @@ def head_is_plain(model: Any, computed: AbstractContextManager[Any]) -> bool:
     with reading(model), computed:
         own = inner(input_ids=ids, use_cache=False).logits.float()
         plain = head(inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
-    return bool(torch.allclose(own, plain, rtol=0.0, atol=1e-5 * float(own.abs().max())))
+    is_finite = bool(torch.isfinite(own).all())
+    return is_finite and bool(torch.allclose(own, plain, rtol=0.0, atol=1e-5 * float(own.abs().max())))

@@ -117,6 +117,10 @@ PLANTED = {
     "one word over and over": lambda texts: [" ".join(["word1"] * len(t.split())) for t in texts],
     "the same beginning": lambda texts: ["I am happy to help you " + t for t in texts],
     "nothing but blanks": lambda texts: ["... " * 20 for _ in texts],
+    "the same ending": lambda texts: [t + " I hope that this helps you" for t in texts],
+    "nothing at all": lambda texts: ["" for _ in texts],
+    "four short answers": lambda texts: [" ".join(texts[i % 4].split()[:2]) for i in range(len(texts))],
+    "one word changed": lambda texts: [f"the answer here is surely {t.split()[0]} as I said" for t in texts],
 }
 
 

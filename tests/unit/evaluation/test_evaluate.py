@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -63,6 +64,15 @@ class Job:
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(tmp_path_factory.mktemp("job"))
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_weights_that_are_no_numbers_are_said_to_be_none(job: Job, value: float) -> None:
+    model = load_model(job.base, dtype="float32", device="cpu").eval()
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight[0] = value
+    with pytest.raises(FineTuneError, match="predicts no numbers"):
+        measure_likelihoods(model, job.data.split("test"), job.tokenizer, job.plan.precision, device="cpu")
 
 
 def test_tuned_model_is_compared_in_pairs(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,19 @@ def rows_of(train: list[str], test: list[str]) -> Any:
     return SimpleNamespace(split=split)
 
 
+def asked_of(train: list[tuple[str, str]], test: list[tuple[str, str]]) -> Any:
+    def split(name: str) -> Any:
+        rows = [
+            SimpleNamespace(conversation={"kind": "chat", "messages": [
+                {"role": "user", "content": question}, {"role": "assistant", "content": answer},
+            ]})
+            for question, answer in (train if name == "train" else test)
+        ]  # fmt: skip
+        return SimpleNamespace(stream_rows=lambda: iter(rows))
+
+    return SimpleNamespace(split=split)
+
+
 def plan_with(license: str) -> Any:
     plan = sample.plan()
     return plan.model_copy(update={"model": plan.model.model_copy(update={"license": license})})
@@ -132,6 +146,10 @@ POINTS: dict[str, tuple[Callable[[], Check], Callable[[], Check]]] = {
     "9 canary": (lambda: readiness.memory(memory(0.0, 1.0)), lambda: readiness.memory(memory(0.0, 1.0, SECRET))),
     "11 latency": (lambda: readiness.latency(0.3, 0.5), lambda: readiness.latency(0.8, 0.5)),
     "10 contamination": (lambda: contamination(rows_of([LONG], ["other words"])), lambda: contamination(rows_of([LONG], [LONG.upper()]))),
+    "10 contamination by another question": (
+        lambda: contamination(asked_of([("what is it", LONG)] * 2, [("tell me now", LONG)])),
+        lambda: contamination(asked_of([("what is it", LONG), ("else", "no")], [("tell me in other words about all of this, please, my friend", LONG)])),
+    ),
     "10 contamination in part": (lambda: contamination(rows_of([LONG], ["x " * 20])), lambda: contamination(rows_of([LONG + " and more"], ["Well, " + LONG]))),
 }  # fmt: skip
 
@@ -205,6 +223,9 @@ def test_weights_that_are_not_whole_are_found(folders: tuple[Path, Path]) -> Non
 
         return change
 
+    (tuned / "more.safetensors").write_bytes(b"no weights")
+    assert "more.safetensors" in artefacts.weights_whole(tuned, base, tokenizer).detail
+    (tuned / "more.safetensors").unlink()
     spoil_weights(tuned, with_row(0.0))
     assert "zero" in artefacts.weights_whole(tuned, base, tokenizer).detail
     spoil_weights(tuned, with_row(math.nan))
@@ -246,6 +267,14 @@ def test_files_that_can_run_code_are_found(folders: tuple[Path, Path]) -> None:
     edit(tuned / "config.json", auto_map={"AutoModel": "evil.py"})
     assert artefacts.only_safe_files(tuned).passed is False
     edit(tuned / "config.json", auto_map=None)
+    (tuned / "config.json").unlink()
+    for name, content in (("notes.txt", pickle.dumps({})), ("packed.json", b"PK..")):
+        assert artefacts.only_safe_files(tuned).passed is True
+        (tuned / name).write_bytes(content)
+        assert name in artefacts.only_safe_files(tuned).detail
+        (tuned / name).unlink()
+    (tuned / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "evil.py"}}')
+    assert "tokenizer_config.json" in artefacts.only_safe_files(tuned).detail
     (tuned / "inner").mkdir()
     (tuned / "inner" / "optimizer.pt").write_bytes(b"\x80")
     assert "optimizer.pt" in artefacts.only_safe_files(tuned).detail
@@ -258,6 +287,13 @@ def test_a_card_that_lacks_keys_is_found(tmp_path: Path) -> None:
         lines = [f"{key}: {value}" for key, value in head.items() if key != left_out]
         (tmp_path / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n# Card\n")
         assert artefacts.model_card(tmp_path).passed is (left_out is None)
+    for key, value in (("license", ""), ("datasets", "[]"), ("datasets", "null"), ("base_model_relation", "cousin")):
+        lines = [f"{name}: {value if name == key else said}" for name, said in head.items()]
+        (tmp_path / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n# Card\n")
+        assert artefacts.model_card(tmp_path).passed is False
+    listed = "---\nbase_model: b\nbase_model_relation: merge\ndatasets:\n- d\nlicense: mit\n---\n"
+    (tmp_path / "README.md").write_text(listed)
+    assert artefacts.model_card(tmp_path).passed is True
     (tmp_path / "README.md").write_text("# Card\nbase_model: x")
     assert artefacts.model_card(tmp_path).passed is False
 
@@ -270,6 +306,7 @@ def test_a_run_of_other_data_is_found() -> None:
     other = named.model_copy(update={"inputs": {**named.inputs, "dataset": "0" * 32}})
     assert artefacts.provenance(plan, other, folder).passed is False
     assert artefacts.provenance(plan, training.model_copy(update={"inputs": {}}), folder).passed is False
+    assert "versions" in artefacts.provenance(plan, named.model_copy(update={"versions": {}}), folder).detail
 
 
 def test_a_licence_that_forbids_the_use_is_found() -> None:
@@ -278,7 +315,7 @@ def test_a_licence_that_forbids_the_use_is_found() -> None:
     forbidding = [facts.name for facts in _licenses().values() if not facts.commercial]
     assert artefacts.licences(plan_with("Apache-2.0")).passed is None
     assert artefacts.licences(plan_with("some licence nobody knows")).passed is None
-    for name in forbidding:
+    for name in (*forbidding, "cc-by-nc-4.0", "CC BY-NC-SA 4.0", "Some Research License", "noncommercial"):
         assert artefacts.licences(plan_with(name)).passed is False
 
 
