@@ -164,8 +164,11 @@ def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | R
         foreign = {opening.detection.format.name, other.name} == {"chatml", "sharegpt"}
         notes = (*notes, "sharegpt_schema_in_messages_file" if foreign and other.name == "sharegpt" else "schema_mixed")
         read = again
-    if opening.usual_keys is not None and not opening.usual_keys.issuperset(read.extra):
-        notes = (*notes, "unknown_key")
+    if opening.usual_keys is not None:
+        if not opening.usual_keys.issuperset(read.extra):
+            notes = (*notes, "unknown_key")
+        if not opening.usual_keys.issuperset(read.origin.get("columns", {}).values()) and "schema_mixed" not in notes:
+            notes = (*notes, "schema_mixed")
     return replace(read, notes=(*notes, *read.notes)) if notes else read
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from finetune_exe.text.conversation import Conversation
 
@@ -13,6 +13,7 @@ LABEL_COLUMNS = frozenset({
 """Names of answer columns that hold a label."""
 Layout = Literal["text", "columns", "turns", "preference", "classification"]
 """One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
+LAYOUTS: frozenset[Layout] = frozenset(get_args(Layout))
 
 
 def layout_of(conversation: Conversation) -> Layout:

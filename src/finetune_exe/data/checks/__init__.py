@@ -6,10 +6,16 @@ from finetune_exe.data.checks import (
     boilerplate,
     characters,
     conflicts,
+    drafts,
     emptiness,
+    error_texts,
+    escapes,
+    forms,
+    generator_marks,
     gibberish,
     html_residue,
     json_in_string,
+    label_in_text,
     labels,
     languages,
     lengths,
@@ -24,15 +30,21 @@ from finetune_exe.data.checks import (
     repetition,
     roles,
     secret,
+    source_residue,
     special_tokens,
+    sums,
+    tool_schema,
     tools,
     truncation,
+    word_order,
 )
 from finetune_exe.data.checks.check import Check, DataCheck, RowCheck
+from finetune_exe.data.layout import LAYOUTS, Layout
 
 CHECKS: tuple[Check, ...] = (
     *roles.CHECKS,
     *tools.CHECKS,
+    *tool_schema.CHECKS,
     *emptiness.CHECKS,
     *preference.CHECKS,
     *prompt_echo.CHECKS,
@@ -40,21 +52,34 @@ CHECKS: tuple[Check, ...] = (
     *mojibake.CHECKS,
     *special_tokens.CHECKS,
     *html_residue.CHECKS,
+    *source_residue.CHECKS,
     *json_in_string.CHECKS,
+    *escapes.CHECKS,
     *placeholders.CHECKS,
+    *drafts.CHECKS,
     *repetition.CHECKS,
     *gibberish.CHECKS,
+    *word_order.CHECKS,
     *refusals.CHECKS,
+    *generator_marks.CHECKS,
+    *error_texts.CHECKS,
     *boilerplate.CHECKS,
     *pii.CHECKS,
     *secret.CHECKS,
     *truncation.CHECKS,
+    *forms.CHECKS,
+    *sums.CHECKS,
     *languages.CHECKS,
     *lengths.CHECKS,
     *repeats.CHECKS,
     *conflicts.CHECKS,
     *labels.CHECKS,
+    *label_in_text.CHECKS,
     *prompt_in_text.CHECKS,
 )
 ROW_CHECKS: tuple[RowCheck, ...] = tuple(check for check in CHECKS if isinstance(check, RowCheck))
+ROW_CHECKS_OF: dict[Layout, tuple[RowCheck, ...]] = {
+    layout: tuple(check for check in ROW_CHECKS if layout in check.layouts) for layout in LAYOUTS
+}
+"""Those that a row of a layout may fail."""
 DATA_CHECKS: tuple[DataCheck, ...] = tuple(check for check in CHECKS if isinstance(check, DataCheck))

@@ -65,6 +65,7 @@ CHECKS = (
         message="notices and menus of a web page stand in the text",
         fix="cut those lines",
         find=_find,
+        layouts=frozenset({"text"}),
         example=text(
             "It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."
         ),

@@ -9,8 +9,9 @@ from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
-"""All but tab, line feed, form feed, carriage return and next line, which lay out text."""
+_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+"""All but tab, line feed, form feed, carriage return and next line, which lay out text; and what Unicode says is no
+character."""
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """A command that colours a terminal or moves its cursor."""
 _INVISIBLE = re.compile(
@@ -47,6 +48,7 @@ _MIXED_WORD = re.compile(
     rf"(?:(?<![\u0370-\u04ff])[A-Za-z]{{2,}}[{_LOOKALIKE}]+[A-Za-z]"
     rf"|(?<![A-Za-z\u0370-\u04ff])[A-Za-z]+[{_LOOKALIKE}]+[A-Za-z]{{2,}}"
     rf"|(?<![A-Za-z\u0370-\u04ff])[{_LOOKALIKE}][A-Za-z]{{3,}}"
+    rf"|(?<![A-Za-z\u0370-\u04ff])[A-Z](?:[{_LOOKALIKE}][A-Za-z]){{2,}}"
     rf"|(?<![\u0370-\u04ff])[A-Za-z]{{3,}}[{_LOOKALIKE}](?![A-Za-z\u0370-\u04ff])"
     rf"|(?<![\u0370-\u058f])(?:[A-Za-z]{{2,}}[{_GREEK}]+[A-Za-z]|[A-Za-z]+[{_GREEK}]+[A-Za-z]{{2,}}"
     rf"|[{_GREEK}][a-z]{{3,}}))"
@@ -60,6 +62,14 @@ _STYLED = re.compile("[\U0001d400-\U0001d7cb]{4}|(?<![\uff21-\uff5a])[\uff21-\uf
 """Letters of formulas, or of the width of Chinese characters, that spell a word."""
 _STYLED_WORD = re.compile("[\U0001d400-\U0001d7cb]{4,}|[\uff21-\uff3a\uff41-\uff5a]{3,}")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+_LOST = re.compile(r"(?<![\w/.=&?-])(?:[^\W\d_]+\?[a-z]{1,}|[^\W\d_]{1,2}\?[^\W\d_]{2,})(?:\?[^\W\d_]+)*(?![\w=/&])")
+"""A word with a question mark in it, as it stands for a letter that an encoding does not have."""
+_MIN_LOST = 3
+_STACKED = re.compile("[\u0300-\u036f]{3}")
+_ZALGO = re.compile("[A-Za-z][\u0300-\u036f]{3}")
+"""A letter with more marks on it than any language writes."""
 
 
 def without_control(text: str) -> str:
@@ -111,6 +121,8 @@ def _invisible(row: RowView) -> str | None:
             return f"{script} letters in a Latin word: {found[0]}"
         if (found := _MIXED_CYRILLIC.search(text)) is not None:
             return f"a Latin letter in a Cyrillic word: {found[0]}"
+    if _STACKED.search(foreign) is not None and (zalgo := _ZALGO.search(text)) is not None:
+        return f"marks heaped on letters: {shorten(text, zalgo.start())}"
     found = _STYLED.search(foreign)
     if found is None or (found[0] > "\ue000" and found[0] < "\uffff" and _EAST_ASIAN.search(foreign)):
         return None
@@ -119,7 +131,13 @@ def _invisible(row: RowView) -> str | None:
 
 
 def _replacement(row: RowView) -> str | None:
-    return shorten(row.text, row.text.find("\ufffd")) if "\ufffd" in row.foreign else None
+    if "\ufffd" in row.foreign:
+        return shorten(row.text, row.text.find("\ufffd"))
+    num_signs = row.signs.count("?")
+    if num_signs < _MIN_LOST or 2 * row.text.count("? ") >= num_signs:
+        return None
+    lost = list(_LOST.finditer(row.text))
+    return shorten(row.text, lost[0].start()) if len(lost) >= _MIN_LOST and 2 * len(lost) > num_signs else None
 
 
 CHECKS = (

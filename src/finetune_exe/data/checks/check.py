@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.layout import LAYOUTS, Layout
 from finetune_exe.text.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class RowCheck:
     fix: str
     find: Callable[[RowView], str | None]
     """Gives what shows the fault, to quote (it may be empty), or None for a row without it."""
+    layouts: frozenset[Layout] = LAYOUTS
+    """Rows of another layout cannot have the fault."""
     usual: float | None = None
     """Share of the rows above which it is no slip but the way this data is: the finding is info then."""
     example: Conversation

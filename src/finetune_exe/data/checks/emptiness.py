@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked, call, labelled, text, turns
 from finetune_exe.data.checks.row import RowView
@@ -11,8 +13,28 @@ BLANK = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 """Characters that show nothing, though Python does not count them as white space."""
 
 
+_THOUGHT = ("</think>", "</thinking>", "</thought>", "</reasoning>")
 _NO_LABEL = frozenset({"nan", "null", "#n/a", "<na>", "undefined"})
 """What programs write for a value that is missing."""
+
+
+_NO_VALUE = frozenset({
+    "nan", "null", "nil", "undefined", "<na>", "nat", "[object object]", "#n/a", "#ref!", "#value!", "#name?",
+    "#div/0!", "#null!", "#num!",
+})  # fmt: skip
+"""What programs write in place of a value that they do not have."""
+_NO_QUESTION = _NO_VALUE | {"none", "n/a", "na", "-", "--", ".", "..", "...", "\u2026", "_", "tbd", "todo"}
+_NO_VALUE_CHARACTERS = max(map(len, _NO_QUESTION))
+_ASKS_VALUE = re.compile(
+    r"\b(?:null|nan|nil|undefined|values?|print\w*|returns?|output|code|javascript|python|sql|excel|pandas|formula|type)\b",
+    re.IGNORECASE,
+)
+_SLOT = re.compile(
+    r"(?:^|\n)[ \t#*]*(?:(?:Article|Text|Input|Context|Passage|Document|Paragraph|Snippet)[ \t*]*:[ \t*]*"
+    r"|[A-Z][a-z]+[ \t*]*:[ \t*]*(?:None|[Nn]a[Nn]|[Nn]ull|N/A|undefined|\[object Object\]))\s*\Z"
+)
+"""The last line of a question: a name, and nothing or no value where the text that it names should be."""
+_SLOT_CHARACTERS = 60
 
 
 def is_blank(content: str) -> bool:
@@ -53,12 +75,42 @@ def _empty_label(row: RowView) -> str | None:
     return shorten(row.prompt) if is_blank(row.answer) or row.answer.strip().casefold() in _NO_LABEL else None
 
 
+def _only_thinking(row: RowView) -> str | None:
+    """Find answers that end with their thinking."""
+    if row.layout != "text" and ">" in row.signs:
+        for answer in row.answers:
+            if answer.rstrip().endswith(_THOUGHT):
+                return shorten(answer)
+    return None
+
+
+def _no_value(row: RowView) -> str | None:
+    """Find what a program wrote for a value it did not have: as answer, as question, or as the text asked about."""
+    if row.layout in ("text", "classification"):
+        return None
+    for answer in row.answers:
+        if len(answer) <= _NO_VALUE_CHARACTERS and answer.strip().casefold() in _NO_VALUE:
+            return None if _ASKS_VALUE.search(row.prompt) is not None else shorten(answer)
+    prompt = row.prompt
+    if len(prompt) <= _NO_VALUE_CHARACTERS and prompt.strip().casefold() in _NO_QUESTION:
+        return shorten(prompt)
+    if (
+        ":" in prompt[-_NO_VALUE_CHARACTERS - 2 :]
+        and (slot := _SLOT.search(prompt, max(0, len(prompt) - _SLOT_CHARACTERS))) is not None
+    ):
+        return shorten(prompt, slot.start()) if slot.start() else None
+    return None
+
+
 def _empty_prompt(row: RowView) -> str | None:
     if row.layout in ("text", "classification"):
         return None
     for message in row.messages:
         if message.role == "user" and is_blank(message.content) and not message.extra:
             return shorten(row.answer)
+    origin = row.conversation.origin
+    if origin.get("prompt_length") == 0 and "input" in origin.get("columns", ()):
+        return shorten(row.prompt)
     return None
 
 
@@ -69,6 +121,7 @@ CHECKS = (
         message="an assistant turn is empty",
         fix="write the answer, or drop the row",
         find=_empty_assistant,
+        layouts=frozenset({"turns"}),
         example=turns(("user", "Hello"), ("assistant", " \n")),
         counterexample=turns(
             ("user", "Weather?"), call("{}"), Message(role="tool", content="4 C"), ("assistant", "Cold.")
@@ -80,6 +133,7 @@ CHECKS = (
         message="the answer is empty",
         fix="write the answer, or drop the row",
         find=_empty_output,
+        layouts=frozenset({"columns", "preference"}),
         example=asked("Name a fruit.", ""),
         counterexample=asked("Name a fruit.", "Fig"),
     ),
@@ -89,8 +143,28 @@ CHECKS = (
         message="the answer is nothing but white space",
         fix="write the answer, or drop the row",
         find=_whitespace_output,
+        layouts=frozenset({"columns", "preference"}),
         example=asked("Name a fruit.", " \n\t"),
         counterexample=asked("Name a fruit.", " Fig"),
+    ),
+    RowCheck(
+        code="only_thinking",
+        severity="error",
+        message="the answer ends with its thinking: nothing is answered",
+        fix="write the answer behind the thinking, or drop the row",
+        find=_only_thinking,
+        example=asked("Name a fruit.", "<think>\nThey want a fruit.\n</think>\n"),
+        counterexample=asked("Name a fruit.", "<think>\nThey want a fruit.\n</think>\nFig"),
+    ),
+    RowCheck(
+        code="missing_value",
+        severity="warning",
+        message="a program wrote that it had no value where a text should be, or the text asked about is not there",
+        fix="take the text from its source again, or drop the row",
+        find=_no_value,
+        usual=0.3,
+        example=asked("Name a fruit.", "NaN"),
+        counterexample=asked("What does Number('fig') return in JavaScript?", "NaN"),
     ),
     RowCheck(
         code="empty_text",
@@ -98,6 +172,7 @@ CHECKS = (
         message="the text is empty",
         fix="drop the row",
         find=_empty_text,
+        layouts=frozenset({"text", "classification"}),
         example=text("\n"),
         counterexample=text("."),
     ),
@@ -107,6 +182,7 @@ CHECKS = (
         message="the label is empty",
         fix="write the label, or drop the row",
         find=_empty_label,
+        layouts=frozenset({"classification"}),
         example=labelled("My card is lost.", ""),
         counterexample=labelled("My card is lost.", "none"),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from enum import IntEnum
 
@@ -19,6 +20,8 @@ class OpenEnd(IntEnum):
     a block of code."""
 
 
+_MIN_PIECES, _PHRASE_WORDS = 4, 7
+_BETWEEN_WORDS = re.compile(r"[,;|]")
 _FEW_WORDS, _MIN_WORDS, _MANY_WORDS = 3, 5, 12
 _CANNOT_END = frozenset({
     "un", "should", "from", "avec", "very", "were", "on", "my", "as", "an", "into", "nor", "our", "its", "voor",
@@ -89,6 +92,9 @@ _HEADING = re.compile(
 """A heading with nothing below it."""
 _DOTS = re.compile(r"(?:\.\.\.+|\u2026)\Z")
 _SO_ON = re.compile(r"\b(?:etc|so (?:on|forth)|usw|ecc)\Z", re.IGNORECASE)
+_JSON = re.compile(r"(?:^|\n)[ \t]*([{\[][ \t\n]*[{\"])")
+_JSON_END = 12
+"""Characters at the end of a text in which JSON that breaks off stops making sense: in a number or a word."""
 _WIDE_STOP = re.compile("[\u3002\uff01\uff1f]")
 _WIDE_COMMAS = "\uff0c\u3001\uff1b\u060c"
 _WIDE, _HANGUL = "\u2e80", "\uac00"
@@ -105,6 +111,8 @@ def open_end(answer: str) -> OpenEnd:
     if "```" in text and len(_FENCE.findall(text)) % 2 == 1:
         return OpenEnd.BROKEN
     last = text[-1]
+    if last not in "}].!?`" and (text[0] in "{[" or "\n{" in text or "\n[" in text) and _is_cut_json(text):
+        return OpenEnd.BROKEN
     if _may_be_marked(text, last) and (end := _marked_end(text, last)) is not None:
         return end
     if not (last.isalpha() or last in ",-\u2013\u2014"):
@@ -127,6 +135,25 @@ def open_end(answer: str) -> OpenEnd:
     if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
         return OpenEnd.NO_PROSE
     return _how_open(text, line, last)
+
+
+def _is_cut_json(text: str) -> bool:
+    """Whether a text ends within an object or a list of JSON that began with a line."""
+    begun = _JSON.search(text)
+    if begun is None:
+        return False
+    try:
+        json.loads(text[begun.start(1) :])
+    except json.JSONDecodeError as error:
+        said = text[begun.start(1) :]
+        return (
+            error.pos >= len(said) - 1
+            or error.msg.startswith("Unterminated")
+            or (error.pos >= len(said) - _JSON_END and "delimiter" in error.msg)
+        )
+    except RecursionError:
+        return False
+    return False
 
 
 def _may_be_marked(text: str, last: str) -> bool:
@@ -198,6 +225,12 @@ def _wide_end(text: str) -> OpenEnd:
 _STOP = re.compile(r"[.!?] ")
 
 
+def _is_word_list(line: str) -> bool:
+    """Whether a line is words or short phrases with marks between them, and no sentence."""
+    pieces = [len(piece.split()) for piece in _BETWEEN_WORDS.split(line)]
+    return len(pieces) >= _MIN_PIECES and max(pieces) <= _PHRASE_WORDS and sum(pieces) <= _MIN_PIECES * len(pieces)
+
+
 def _is_title(words: list[str]) -> bool:
     """Whether most words begin with a capital, as in English titles and in lists of names."""
     long = [word for word in words if len(word) > 3]
@@ -241,4 +274,6 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
         return OpenEnd.BROKEN
     if several and (word in _CANNOT_END or unclosed):
         return OpenEnd.BROKEN
+    if _is_word_list(line):
+        return OpenEnd.NO_PROSE
     return OpenEnd.OPEN if several or len(line.split()) >= _MIN_WORDS else OpenEnd.NO_PROSE

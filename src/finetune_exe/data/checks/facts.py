@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.checks.ending import OpenEnd, open_end
+from finetune_exe.data.checks.forms import NO_FORM, Form, form_of
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
@@ -49,6 +50,12 @@ _NO_WORD = frozenset({"none", "okay", "ok.", "done", "same", "test", "todo", "sk
 """Words that answer nothing where a text is asked for."""
 _TO_DO = re.compile(r"(?:TODO|TBD|FIXME)\b")
 _TO_DO_CHARACTERS = 40
+_ASKS_SIGN = re.compile(
+    r"\b(?:emo(?:ji|tic)\w*|symbols?|signs?|punctuation|marks?|ur[il]s?|links?|address|website|ids?|uuids?|paths?|files?|operators?"
+    r"|characters?|smileys?|which|where)\b",
+    re.IGNORECASE,
+)
+_IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|https?://\S+|(?:/[\w.-]+){3,}")
 _NO_ANSWER_CHARACTERS = max(map(len, _NO_ANSWER))
 _ONE_WORD_WANTED = re.compile(
     r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
@@ -78,8 +85,8 @@ class RowFacts(NamedTuple):
     """What the label is for; empty without one."""
     language: str | None
     """Language of the last answer; None where it cannot be told."""
-    names_language: bool
-    """Whether the prompt speaks of languages or of translating."""
+    form: Form
+    """How the answer begins and ends; none for a text or a label."""
     edges: tuple[int, ...]
     """For a text: hashes of the lines at its edges, 0 for a short one."""
     tags: tuple[str, str] | None
@@ -95,7 +102,7 @@ def measure(row: RowView) -> RowFacts:
     label = answer if single and len(stripped) > 0 and len(answer) <= LABEL_CHARACTERS else None
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
-    language = answer_language(answer) if prose else None
+    language = answer_language(answer if prose else row.prompt)
     return RowFacts(
         characters=len(row.text),
         answer_words=words,
@@ -106,7 +113,7 @@ def measure(row: RowView) -> RowFacts:
         label=label,
         labelled_text=row.prompt[:LABELLED_TEXT_CHARACTERS] if label is not None else "",
         language=language,
-        names_language=language is not None and row.layout != "text" and names_language(_context(row)),
+        form=form_of(stripped) if answered else NO_FORM,
         edges=_edges(row.text) if row.layout == "text" else (),
         tags=_tags(row.text) if row.layout == "text" else None,
     )
@@ -116,6 +123,8 @@ def _is_short(row: RowView, answer: str, words: int) -> bool:
     """Whether an answer is one short word though more is asked for, or only says that it is missing."""
     if words == 1 and (len(answer) <= 3 or answer.casefold() in _NO_WORD) and not answer.isdigit() and _wants_more(row):
         return True
+    if _says_nothing(answer) and row.layout in ("columns", "turns") and _ASKS_SIGN.search(row.prompt) is None:
+        return True
     if len(answer) <= _TO_DO_CHARACTERS and row.layout in ("columns", "turns") and _TO_DO.match(answer) is not None:
         return True
     return (
@@ -124,6 +133,13 @@ def _is_short(row: RowView, answer: str, words: int) -> bool:
         and row.layout in ("columns", "turns")
         and answer.casefold() in _NO_ANSWER
     )
+
+
+def _says_nothing(answer: str) -> bool:
+    """Whether an answer has no letter and no digit, or is an address or an identifier and nothing else."""
+    if not answer or " " in answer:
+        return bool(answer) and not any(map(str.isalnum, answer))
+    return not any(map(str.isalnum, answer)) or _IDENTIFIER.fullmatch(answer) is not None
 
 
 def _wants_more(row: RowView) -> bool:
@@ -162,6 +178,18 @@ def _tags(text: str) -> tuple[str, str] | None:
     return (tags[0], tags[-1]) if tags and tags[0] != tags[-1] else None
 
 
+def _named_languages(rows: Sequence[RowFacts], views: Sequence[RowView]) -> list[bool]:
+    """Say for answers in another language than most others whether their prompt speaks of it or of translating."""
+    usual = Counter(row.language for row in rows if row.language is not None).most_common(1)
+    return [
+        row.language is not None
+        and row.language != usual[0][0]
+        and view.layout != "text"
+        and names_language(_context(view), row.language)
+        for row, view in zip(rows, views, strict=True)
+    ]
+
+
 @dataclass(slots=True)
 class Facts:
     """The facts of all rows that can be read, column by column."""
@@ -178,6 +206,13 @@ class Facts:
     labelled_texts: list[str]
     languages: list[str | None]
     names_language: NDArray[np.bool_]
+    """Whether the prompt of an answer in another language than most rows read with it speaks of languages."""
+    firsts: NDArray[np.int64]
+    """Of the form of each answer, the hash of its first word."""
+    lasts: NDArray[np.int64]
+    """The same of its last line."""
+    structures: NDArray[np.int8]
+    """The same, whether it is data."""
     edges: NDArray[np.int64]
     """A row of `EDGE_LINES` hashes for each row."""
     tags: Counter[tuple[str, str]]
@@ -223,7 +258,10 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         labels=[row.label for row in rows],
         labelled_texts=[row.labelled_text for row in rows],
         languages=[row.language for row in rows],
-        names_language=np.array([row.names_language for row in rows], np.bool_),
+        names_language=np.array(_named_languages(rows, views), np.bool_),
+        firsts=np.array([row.form.first for row in rows], np.int64),
+        lasts=np.array([row.form.last for row in rows], np.int64),
+        structures=np.array([row.form.structure for row in rows], np.int8),
         edges=edges,
         tags=Counter(row.tags for row in rows if row.tags is not None),
         layouts=frozenset(view.layout for view in views),
@@ -251,6 +289,9 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         labelled_texts=[text for part in parts for text in part.labelled_texts],
         languages=[language for part in parts for language in part.languages],
         names_language=np.concatenate([part.names_language for part in parts]),
+        firsts=np.concatenate([part.firsts for part in parts]),
+        lasts=np.concatenate([part.lasts for part in parts]),
+        structures=np.concatenate([part.structures for part in parts]),
         edges=np.concatenate([part.edges for part in parts]),
         tags=sum((part.tags for part in parts), Counter()),
         layouts=frozenset().union(*(part.layouts for part in parts)),

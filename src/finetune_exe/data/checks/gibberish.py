@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import string
+from itertools import pairwise
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import text
 from finetune_exe.data.checks.row import RowView, signs_of
 
 _MIN_CHARACTERS = 60
+_KEYS = ("qwertzuiop", "qwertyuiop", "asdfghjkl", "yxcvbnm", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")
+_MASHED = ("sdf", "ghj", "jkl", "qwer", "xcv")
+"""Letters side by side on a keyboard that no word has side by side."""
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _MIN_SHARE = 0.5
 """Share of the text that such words must fill."""
@@ -61,21 +65,46 @@ _MIXED = re.compile(
 _ASKS = re.compile(
     r"\b(?:hex\w*|binary|bytes?|bits?|(?:en|de)cod\w+|escap\w+|cipher\w*|hash\w*|dump|ascii|unicode|base ?64"
     r"|percent|url"
-    r"|passwords?|keys?|tokens?|random|ids?|uuids?|serials?|dna)\b",
+    r"|passwords?|keys?|tokens?|random|ids?|uuids?|serials?|dna|revers\w+|backwards?|spell\w*|anagrams?|without spaces"
+    r"|letters?|characters?|power|factorial|digits?)\b",
     re.IGNORECASE,
 )
 """What such an answer may be asked for by."""
+_MIN_LETTERS, _MIN_ALPHABET, _MIN_COMMON = 24, 10, 2
+_JOINED = re.compile("[A-Za-z,.'!?;:\"()\u2018\u2019\u201c\u201d-]{70,}")
+"""Letters and marks without a space, and no sign of an address or a program among them."""
 _SPOKEN = (string.ascii_letters + string.digits + string.whitespace).encode()
 
 
 def _find(row: RowView) -> str | None:
     for answer in row.answers:
+        if len(answer) < _MIN_CHARACTERS and _is_mashed(answer):
+            return shorten(answer)
         if (
             len(answer) >= _MIN_CHARACTERS
             and (found := _noise(answer, row, signed=_is_signed(answer, row))) is not None
         ):
             return found
     return None
+
+
+def _is_mashed(answer: str) -> bool:
+    """Whether every word of a short text runs along a row of keys."""
+    if not any(map(answer.lower().__contains__, _MASHED)):
+        return False
+    words = [word for word in answer.lower().split() if word.isalpha()]
+    along = [word for word in words if len(word) > 3 and _runs_along_keys(word)]
+    return bool(along) and 2 * sum(map(len, along)) > sum(map(len, words))
+
+
+def _runs_along_keys(word: str) -> bool:
+    return any(
+        all(
+            one in keys and other in keys and abs(keys.index(one) - keys.index(other)) <= 1
+            for one, other in pairwise(word)
+        )
+        for keys in _KEYS
+    )
 
 
 def _is_signed(answer: str, row: RowView) -> bool:
@@ -94,15 +123,61 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
         unspoken = answer.encode().translate(None, _SPOKEN)
         if len(unspoken) >= _SIGNS_SHARE * len(answer) and len(set(unspoken)) >= _SIGNS_DISTINCT:
             return shorten(answer)
-        if _is_encoded(answer) and (row.layout == "text" or _ASKS.search(row.prompt) is None):
+        if _is_encoded(answer) and not _is_asked_for(row):
             return shorten(answer)
+    if 5 * spaces > 2 * len(answer):
+        return shorten(answer) if _is_spaced_out(answer) and not _is_asked_for(row) else None
+    if signed and answer.isascii() and _spells_text(answer) and not _is_asked_for(row):
+        return shorten(answer)
+    if spaces * 30 < len(answer) and _runs_together(answer) and not _is_asked_for(row):
+        return shorten(answer)
     if any(map(answer.__contains__, _COMMON)) or spaces * 3 > len(answer) or not answer.isascii():
         return None
+    if _is_reversed(answer) and not _is_asked_for(row):
+        return shorten(answer)
     words = _WORD.findall(answer[:2000])
     if len(words) < _MIN_WORDS:
         return None
     odd = sum(_RARE_PAIR.search(word.lower()) is not None for word in words)
     return shorten(answer) if odd >= _ODD_SHARE * len(words) else None
+
+
+def _is_asked_for(row: RowView) -> bool:
+    return row.layout != "text" and _ASKS.search(row.prompt) is not None
+
+
+def _is_spaced_out(answer: str) -> bool:
+    """Whether letters stand one by one with spaces between, and say more than a few words."""
+    words = answer.split()
+    single = [word for word in words if len(word) == 1 and word.isalpha()]
+    return len(single) >= _MIN_LETTERS and 5 * len(single) > 4 * len(words) and len(set(single)) >= _MIN_ALPHABET
+
+
+def _spells_text(answer: str) -> bool:
+    """Whether numbers are the codes of a text, written in decimal."""
+    numbers = [
+        int(word) for word in _BETWEEN_BYTES.split(answer.strip("[]() \n")) if len(word) <= 3 and word.isdecimal()
+    ]
+    if len(numbers) < _MIN_HEX or 4 * len(numbers) > len(answer) + 3:
+        return False
+    said = bytes(number for number in numbers if number < 128).decode()
+    letters = sum(map(str.isalpha, said))
+    return len(said) > 0.95 * len(numbers) and 4 * letters > 3 * len(said) - 4 * said.count(" ") and " " in said
+
+
+def _is_reversed(answer: str) -> bool:
+    """Whether common words show when a text is read from its end."""
+    backwards = answer[::-1]
+    return sum(map(backwards.__contains__, _COMMON)) >= _MIN_COMMON
+
+
+def _runs_together(answer: str) -> bool:
+    """Whether a text has lost the spaces between its words."""
+    joined = _JOINED.search(answer)
+    if joined is None or len(joined[0]) * 2 < len(answer):
+        return False
+    vowels = sum(map(joined[0].lower().count, "aeiou"))
+    return len(set(joined[0].lower())) >= _MIN_ALPHABET and 4 * vowels > len(joined[0]) and 2 * vowels < len(joined[0])
 
 
 def _long_words(answer: str) -> str | None:
@@ -113,7 +188,12 @@ def _long_words(answer: str) -> str | None:
     if len(joined) >= _MIN_SHARE * len(answer) and len(set(joined)) >= _MIN_DISTINCT and mixed:
         return shorten(filled[0])
     hexed = _HEX.search(joined)
-    if hexed is not None and len(set(hexed[0])) >= _HEX_DISTINCT and 2 * len(joined) >= len(answer):
+    if (
+        hexed is not None
+        and not hexed[0].isdecimal()
+        and len(set(hexed[0])) >= _HEX_DISTINCT
+        and 2 * len(joined) >= len(answer)
+    ):
         return shorten(hexed[0])
     return None
 

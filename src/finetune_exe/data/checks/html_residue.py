@@ -23,9 +23,9 @@ _BLOCK = re.compile(
 )
 """A tag that a question has only where it was copied with its page."""
 _SECTION = re.compile(
-    r"<!--[^<>]{0,200}-->"
+    r"<!--(?:[^<>]{0,200}|\[if [^\]]{1,40}\]>.{0,400}?)-->"
     r"|<!\[CDATA\[|</?(?:code|pre)>|<(?:a href|img src|img alt|div class|div id|span class|span style)=",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 _FORMATTING = re.compile(
     r"</?(?:b|i|u|em|strong|sup|sub|a|label|p|header|form|section|article|button|figure|ref|cite|small|big|del|ins)>",
@@ -38,12 +38,18 @@ _NAMES = "|".join(
 )
 """Letters with accents, dashes, quotation marks and signs; mathematics has names that variables have too."""
 _ENTITY = re.compile(rf"&(?!not;|image;|real;)(?:{_NAMES}|#\d{{2,5}}|#x[0-9a-fA-F]{{2,5}});")
+_BOARD = re.compile(
+    r"\[(b|i|u|s|url|img|quote|color|colour|size|code|list|center|left|right|font|spoiler|youtube|email|table|td|tr|sub|sup"
+    r"|strike|highlight)(?:=[^\]\n]{1,120}|(?: \w+=[^\]\n]{1,60})+)?\](?=.*?\[/\1\])",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A tag of a bulletin board (BBCode) that is closed again."""
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
     r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue"
     r"|angular|jquery|php|jsx?"
     r"|django|flask|bootstrap|dom|front-?end|scrap(?:e|er|ing)|beautifulsoup|xpath|asp|jsp|wiki(?:text)?|bbcode"
-    r"|rss|latex"
+    r"|rss|latex|phpbb|forum|bulletin"
     r"|ssml|browser|hyperlink|component|email format)\b",
     re.IGNORECASE,
 )
@@ -68,6 +74,8 @@ def _plain(text: str) -> str:
 
 
 def _find(row: RowView) -> str | None:
+    if "[/" in row.signs and (board := _on_board(row)) is not None:
+        return board
     if "<" not in row.signs and "&" not in row.signs:
         return None
     for answer in row.answers:
@@ -77,6 +85,17 @@ def _find(row: RowView) -> str | None:
         markup = _asked_in_markup(message.content) if message.role == "user" else None
         if markup is not None and not _is_about_markup(row):
             return shorten(message.content, markup.start())
+    return None
+
+
+def _on_board(row: RowView) -> str | None:
+    if _is_about_markup(row):
+        return None
+    for message in row.messages:
+        plain = _FENCED.sub(" ", message.content) if "`" in message.content else message.content
+        found = _BOARD.search(plain) if "[/" in plain else None
+        if found is not None:
+            return shorten(plain, found.start())
     return None
 
 
@@ -113,7 +132,7 @@ CHECKS = (
     RowCheck(
         code="html_residue",
         severity="warning",
-        message="tags or entities of a web page stand in the text",
+        message="tags or entities of a web page or a bulletin board stand in the text",
         fix="take the text out of the markup: html.unescape for entities, an HTML parser for tags",
         find=_find,
         usual=0.3,

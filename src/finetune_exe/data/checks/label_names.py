@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Collection
 
 from finetune_exe.data.checks.facts import Facts
 
@@ -14,6 +15,7 @@ MIN_LABELLED = 0.9
 """Share of the rows that must have a label."""
 
 
+_WORDS = re.compile(r"\w+")
 _QUOTES = frozenset("\"'`*\u201c\u201d")
 _CALLED = re.compile(r"^(?:label|category|class|intent|answer) ?: (?=\w)")
 """What a label says before itself."""
@@ -38,6 +40,22 @@ def canonical(label: str) -> str:
         plain = plain.strip("\"'`*\u201c\u201d ")
     plain = _CALLED.sub("", plain)
     return re.sub(r"[\s_.,;:!/-]+", " ", plain).strip() or label.strip()
+
+
+def labels_in(text: str, known: Collection[str]) -> list[str]:
+    """Give the known labels that a text holds as whole words, each once, longer ones before those inside them.
+
+    Args:
+        text: A label in its canonical form, or a sentence with one.
+        known: Canonical labels.
+    """
+    held, rest = [], f" {' '.join(_WORDS.findall(text))} "
+    for label in sorted(known, key=len, reverse=True):
+        said = f" {' '.join(_WORDS.findall(label))} "
+        if said.strip() and said in rest:
+            held.append(label)
+            rest = rest.replace(said, "  ")
+    return held
 
 
 def is_typo(label: str, other: str) -> bool:

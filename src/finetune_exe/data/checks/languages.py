@@ -8,15 +8,11 @@ from collections.abc import Iterator
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.checks.tongue import alike
 
 _MIN_SHARE = 0.8
 """Share of the answers whose language can be told that must be in the main one."""
-_MIN_ROWS = 20
-_ALIKE = (
-    {"da", "no", "nb", "nn", "sv"}, {"hr", "sr", "bs", "sl"}, {"id", "ms", "jv"}, {"cs", "sk"},
-    {"pt", "gl", "es", "ca"}, {"ru", "uk", "bg", "be"}, {"ar", "fa", "ur"}, {"nl", "af"}, {"et", "fi"},
-)  # fmt: skip
-"""Languages too close to be told apart in a short text."""
+_MIN_ROWS = 6
 
 
 def _wrong_language(facts: Facts) -> Iterator[Hit]:
@@ -27,9 +23,9 @@ def _wrong_language(facts: Facts) -> Iterator[Hit]:
     main, count = max(((language, count) for language, count in counts.items() if language), key=lambda pair: pair[1])
     if count < _MIN_SHARE * known:
         return
-    alike = {main}.union(*(group for group in _ALIKE if main in group))
+    usual = alike(main)
     for place, language in enumerate(facts.languages):
-        if language is not None and language not in alike and not facts.names_language[place]:
+        if language is not None and language not in usual and not facts.names_language[place]:
             yield Hit(int(facts.index[place]), f"{language}, not {main}")
 
 

@@ -14,9 +14,11 @@ _PHONE = re.compile(
 _NATIONAL = re.compile(
     r"(?<![A-Za-z0-9_.+/=#-])(?:0[1-79](?:[ .]\d\d){4}|\([1-9]\d\) ?9\d{4}-\d{4}|0[789]0-\d{4}-\d{4}"
     r"|8[ -]?\(?[3489]\d\d\)?[ -]\d{3}-\d\d-\d\d|08[1-9]\d-\d{4}-\d{3,5}|1[3-9]\d-\d{4}-\d{4}"
-    r"|01[016-9]-\d{3,4}-\d{4})(?![A-Za-z0-9_-]|\.\d)"
+    r"|01[016-9]-\d{3,4}-\d{4}|01(?:5\d{2}|[67]\d)[ /-]\d{7,8}"
+    r"|07\d{3} \d{6}|07\d{3} \d{3} \d{3}|04\d{2} \d{3} \d{3})(?![A-Za-z0-9_-]|\.\d)"
 )
-"""France, Brazil, Japan, Russia, Indonesia, China: written as nothing else is."""
+"""France, Brazil, Japan, Russia, Indonesia, China, mobile ones of Germany, Britain, Australia: written as nothing else
+is."""
 _TERMS = re.compile(r"\d+")
 _CALLED = re.compile(
     r"(?:\b(?:tel(?:e(?:phone|fono?|fone)|\u00e9fono)?|phone|mobile|mobil"

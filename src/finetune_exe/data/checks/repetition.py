@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
-from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.example import asked, turns
 from finetune_exe.data.checks.row import RowView
+from finetune_exe.text.conversation import Role
 
 _PROBE = 20
 """Characters of a place that are looked for again."""
@@ -22,6 +23,8 @@ _ENDS = " \n.,:;!?)0123456789\u3002\uff01\uff1f"
 _COUNTER = re.compile(r"(?:(?<=\s)|^)[#(]?\d{1,4}[.,):\uff1a\u3001-]?(?=\s|[^\W\d])|(?<![\d.])\d{1,4}[.):\u3001](?!\d)")
 """A number that counts."""
 _MARK = re.compile(r"[^\w\s]+")
+_MIN_TURNS = 3
+"""How often a question and its answer must come."""
 _MIN_WORDS, _MIN_LETTERS, _MIN_WIDE = 2, 6, 4
 """Letters of a unit that is said, and no sign of a formula."""
 
@@ -95,7 +98,34 @@ def _find(row: RowView) -> str | None:
     return None
 
 
+def _repeated_turns(row: RowView) -> str | None:
+    """Find a question and its answer that come several times, one pair right after the other."""
+    messages = row.messages
+    if len(messages) < 2 * _MIN_TURNS:
+        return None
+    said = [(message.role, message.content) for message in messages]
+    run = 0
+    for number in range(2, len(said)):
+        same = said[number] == said[number - 2] and said[number][0] in ("user", "assistant")
+        run = run + 1 if same and said[number][1].strip() else 0
+        if run >= 2 * (_MIN_TURNS - 1):
+            return shorten(said[number][1])
+    return None
+
+
+_THANKED: tuple[tuple[Role, str], ...] = (("user", "thanks"), ("assistant", "You are welcome!"))
+
 CHECKS = (
+    RowCheck(
+        code="repeated_turns",
+        severity="warning",
+        message="the same question and answer come again and again in one conversation",
+        fix="keep one of them",
+        find=_repeated_turns,
+        layouts=frozenset({"turns"}),
+        example=turns(*_THANKED, *_THANKED, *_THANKED, *_THANKED),
+        counterexample=turns(*_THANKED, *_THANKED),
+    ),
     RowCheck(
         code="repetition_loop",
         severity="warning",

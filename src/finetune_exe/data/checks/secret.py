@@ -28,6 +28,8 @@ _SHORT_SIGNED = tuple(
     if len(signs) < 2
 )
 """Marks with one sign or none: the sign is looked for first."""
+_RANDOM_SIGNS = re.compile("[-_A-Z0-9]{6}")
+"""What is left of the random letters and digits of a key."""
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
@@ -70,14 +72,15 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _NOT_SECRET = re.compile(
-    r"[<>(){}\[\]$*\u2026]|\.\.\.|your|example|sample|placeholder|change_?me|xxx|123456|abcdef|redact|dummy"
+    r"[<>(){}\[\]*\u2026]|^\$|\$(?:[{(]|(?-i:[A-Z]))|\$$|\.\.\.|your|example|sample|placeholder|change_?me|xxx|123456|abcdef|redact|dummy"
     r"|secret|passw|pass\d*$|token|insert|"
     r"^https?:|^[a-z]+(?:[._-][a-z]+)+$|^[a-z_]+$|^[\w-]+\.[\w.-]+$|^\W+$|^[0-9a-f]{8}-|^[\d.:/-]+$",
     re.IGNORECASE,
 )
 _COMMAND = re.compile(
     r"\b(?:sshpass -p ?|mysql\b[^\n|;]{0,60} -p|(?:curl|wget)\b[^\n|;]{0,80} (?:-u|--user) ?=?[^\s:]{1,40}:"
-    r"|docker login\b[^\n|;]{0,80} (?:-p|--password) ?=?)[\"']?([^\s\"'`,;@]{8,100})"
+    r"|docker login\b[^\n|;]{0,80} (?:-p|--password) ?=?"
+    r"|machine [^\s<>]+\s+login [^\s<>]+\s+password )[\"']?([^\s\"'`,;@]{8,100})"
 )
 """A command that takes a password among its words."""
 _OPTIONS = (" -p", " -u", " --")
@@ -107,7 +110,9 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 def _find(row: RowView) -> str | None:
     text, signs = row.text, row.signs
-    begun = [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
+    begun = []
+    if _RANDOM_SIGNS.search(signs) is not None:
+        begun += [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
     if _LONG_SIGNS.search(signs) is not None:
         begun += [mark for mark in _LONG_SIGNED if mark in text]
     if begun and (found := _key(text, begun)) is not None:
@@ -188,6 +193,8 @@ def _said(row: RowView, text: str) -> str | None:
     named = "ssw" in text or "sandi " in text
     if not named and (row.is_ascii or not any(map(row.foreign.__contains__, _SAID_FOREIGN))):
         return None
+    if named and " login " in text and (found := _in_command(row, text)) is not None:
+        return found
     for phrase in _SAID:
         place = text.find(phrase)
         if place < 0:

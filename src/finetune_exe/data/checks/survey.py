@@ -13,7 +13,7 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from finetune_exe.data.checks import ROW_CHECKS
+from finetune_exe.data.checks import ROW_CHECKS_OF
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts, tabulate
 from finetune_exe.data.checks.row import RowView
@@ -79,7 +79,7 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
             notes[code].append(index)
         view = RowView(conversation)
         sound = True
-        for check in ROW_CHECKS:
+        for check in ROW_CHECKS_OF[view.layout]:
             extract = check.find(view)
             if extract is not None:
                 hits[check.code].append(Hit(index, extract))

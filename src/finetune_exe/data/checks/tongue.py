@@ -26,17 +26,27 @@ _NO_MARKS = dict.fromkeys(map(ord, _MARKS), " ")
 _NO_MARKS_ASCII = bytes.maketrans(_MARKS.encode() + b"\x1c\x1d\x1e\x1f", b" " * (len(_MARKS) + 4))
 """The same for bytes, whose `split` leaves out some of what white space is in a text."""
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_NAMES = frozenset({
-    "english", "german", "french", "spanish", "italian", "portuguese", "dutch", "swedish", "danish",
-    "norwegian", "finnish", "polish", "czech", "romanian", "hungarian", "turkish", "indonesian", "swahili",
-    "vietnamese", "catalan", "estonian", "croatian", "russian", "ukrainian", "chinese", "mandarin", "japanese",
-    "korean", "arabic", "hebrew", "greek", "hindi", "bengali", "thai", "urdu", "persian", "farsi", "latin",
-    "haitian", "quechua", "tamil", "irish", "welsh", "basque", "gujarati", "marathi", "punjabi", "kannada",
-    "telugu", "malay", "filipino", "tagalog", "afrikaans", "icelandic", "bulgarian", "serbian", "slovak",
-    "slovene", "albanian", "armenian", "georgian", "deutsch", "englisch", "anglais", "ingles", "ingl\u00e9s",
-    "inglese", "locale", "idioma", "lingua", "langue", "bahasa", "sprache",
-})  # fmt: skip
-"""Words of a prompt after which an answer in another language is no surprise."""
+_NAMES = {
+    "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
+    "dutch": "nl", "swedish": "sv", "danish": "da", "norwegian": "no", "finnish": "fi", "polish": "pl", "czech": "cs",
+    "romanian": "ro", "hungarian": "hu", "turkish": "tr", "indonesian": "id", "swahili": "sw", "vietnamese": "vi",
+    "catalan": "ca", "estonian": "et", "croatian": "hr", "russian": "ru", "ukrainian": "uk", "chinese": "zh",
+    "mandarin": "zh", "cantonese": "zh", "japanese": "ja", "korean": "ko", "arabic": "ar", "hebrew": "he",
+    "greek": "el", "hindi": "hi", "bengali": "bn", "thai": "th", "urdu": "ur", "persian": "fa", "farsi": "fa", "haitian": "ht", "quechua": "qu",
+    "tamil": "ta", "irish": "ga", "welsh": "cy", "basque": "eu", "gujarati": "gu", "marathi": "mr", "punjabi": "pa",
+    "kannada": "kn", "telugu": "te", "malay": "ms", "filipino": "tl", "tagalog": "tl", "afrikaans": "af",
+    "icelandic": "is", "bulgarian": "bg", "serbian": "sr", "slovak": "sk", "slovene": "sl", "albanian": "sq",
+    "armenian": "hy", "georgian": "ka", "deutsch": "de", "englisch": "en", "anglais": "en", "ingles": "en",
+    "ingl\u00e9s": "en", "inglese": "en", "latin": "", "locale": "", "idioma": "", "lingua": "", "langue": "",
+    "bahasa": "", "sprache": "",
+}  # fmt: skip
+"""Words of a prompt after which an answer in that language is no surprise; with an empty code, one in any language."""
+ALIKE = (
+    {"da", "no", "nb", "nn", "sv"}, {"hr", "sr", "bs", "sl"}, {"id", "ms", "jv"}, {"cs", "sk"},
+    {"pt", "gl", "es", "ca"}, {"ru", "uk", "bg", "be"}, {"ar", "fa", "ur"}, {"nl", "af"}, {"et", "fi"},
+    {"fr", "ht"}, {"hi", "mr", "ne"}, {"tl", "id"},
+)  # fmt: skip
+"""Languages too close to be told apart in a short text."""
 _PARTS = (
     "translat", "language", "\u00fcbersetz", "traduc", "traduz", "tradui", "fran\u00e7ais", "espa\u00f1ol",
     "terjemah", "vertal", "\u00e7evir",
@@ -44,7 +54,7 @@ _PARTS = (
     "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
 )  # fmt: skip
 _ASCII_PARTS = tuple(filter(str.isascii, _PARTS))
-_ASCII_NAMES = frozenset(name.encode() for name in _NAMES if name.isascii())
+_ASCII_NAMES = {name.encode(): code for name, code in _NAMES.items() if name.isascii()}
 _BEGINNING = 120
 """Characters in which an English text nearly always has words enough that only English has."""
 
@@ -90,15 +100,30 @@ def _is_list_of_names(text: str) -> bool:
     return 2 * sum(word[0].isupper() for word in words) > len(words)
 
 
-def names_language(prompt: str) -> bool:
-    """Whether a prompt speaks of languages, so that an answer in another one may be what it asks for."""
+def names_language(prompt: str, language: str) -> bool:
+    """Whether a prompt speaks of translating, or of a language that may be the one of its answer.
+
+    Args:
+        prompt: What was asked.
+        language: What its answer seems to be written in.
+    """
     lowered = prompt.lower()
+    if any(map(lowered.__contains__, _ASCII_PARTS if lowered.isascii() else _PARTS)):
+        return True
     if lowered.isascii():
         words = lowered.encode().translate(_NO_MARKS_ASCII).split()
-        return not _ASCII_NAMES.isdisjoint(words) or any(map(lowered.__contains__, _ASCII_PARTS))
-    if any(map(lowered.__contains__, _PARTS)):
-        return True
-    return not _NAMES.isdisjoint(lowered.translate(_NO_MARKS).split())
+        if _ASCII_NAMES.keys().isdisjoint(words):
+            return False
+        named = [_ASCII_NAMES[word] for word in words if word in _ASCII_NAMES]
+    else:
+        named = [_NAMES[word] for word in lowered.translate(_NO_MARKS).split() if word in _NAMES]
+    return any(not code or code in alike(language) for code in named)
+
+
+@cache
+def alike(language: str) -> frozenset[str]:
+    """Give the languages that may be taken for one, itself among them."""
+    return frozenset({language}.union(*(group for group in ALIKE if language in group)))
 
 
 @cache

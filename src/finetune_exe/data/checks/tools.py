@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from finetune_exe.data.checks.check import RowCheck, shorten
@@ -42,6 +43,20 @@ def _arguments_not_json(row: RowView) -> str | None:
                 if isinstance(arguments, str) and arguments.strip() and not _is_object(arguments):
                     return shorten(arguments)
     return None
+
+
+def called_functions(row: RowView) -> Iterator[dict[str, Any]]:
+    """Give every call of a row as an object with a name and arguments, wherever its layout keeps them."""
+    for message, said in zip(row.messages, _said_roles(row), strict=False):
+        if said in _CALLING_ROLES:
+            try:
+                value = json.loads(message.content)
+            except (ValueError, RecursionError):
+                continue
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict))
+        elif message.extra:
+            functions = (one.get("function", one) for one in _calls(message) if isinstance(one, dict))
+            yield from (function for function in functions if isinstance(function, dict))
 
 
 def _is_object(content: str) -> bool:
@@ -115,6 +130,7 @@ CHECKS = (
         message="the arguments of a tool call are no JSON",
         fix="write the arguments as a JSON object",
         find=_arguments_not_json,
+        layouts=frozenset({"turns"}),
         example=turns(("user", "Weather?"), call("{city: Oslo}"), _RESULT, ("assistant", "4 C.")),
         counterexample=_WHOLE,
     ),
@@ -124,6 +140,7 @@ CHECKS = (
         message="a tool is called and no result follows",
         fix="add the tool's turn, or cut the call where the call itself is not what is to be learned",
         find=_call_without_result,
+        layouts=frozenset({"turns"}),
         usual=0.1,
         example=turns(("user", "Weather?"), call('{"city": "Oslo"}')),
         counterexample=_WHOLE,
@@ -134,6 +151,7 @@ CHECKS = (
         message="a tool answers though nobody called it",
         fix="add the call, or drop the tool's turn",
         find=_result_without_call,
+        layouts=frozenset({"turns"}),
         example=turns(("user", "Weather?"), _RESULT, ("assistant", "It is 4 C.")),
         counterexample=_WHOLE,
     ),

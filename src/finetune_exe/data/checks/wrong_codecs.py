@@ -7,7 +7,7 @@ import re
 _PAIR_LEADS = re.compile("[\u251c\u253c\u2568\u2564\u221a]|\u201a\u00c4|\u00e2\u20ac")
 _SCRIPT_LEADS = re.compile("[\u05f3\u0637\u0638\u0e40]")
 _HAN_LEADS = re.compile("[\u4e00-\u9fff]")
-_HIGH_LEADS = re.compile("[\u00c0-\u00ff][\u00d9-\u00ff]{3}")
+_HIGH_LEADS = re.compile("[\u00c0-\u00ff]{3}")
 _RARE_LEADS = re.compile("[\u0080-\u00ff\u0152-\u0192\u0400-\u045f\u0490\u0491\u2013-\u2122\u2500-\u25a0]{12}")
 _BETWEEN = re.compile(
     "[a-z][\u00b8\u2030\u02c6\u00f7\u207f\u03a3\u0398\u2580\u201a\u201e\u201d\u0178][a-z]"
@@ -18,12 +18,6 @@ _MIN_BETWEEN = 2
 _BETWEEN_LEADS = re.compile(
     "[\u00b8\u2030\u02c6\u00f7\u207f\u03a3\u0398\u2580\u201a\u201e\u0178\u0160\u017d\u00c0-\u00d6\u00d8-\u00de]"
 )
-_LEAD = re.compile(
-    "|".join(
-        lead.pattern for lead in (_BETWEEN_LEADS, _PAIR_LEADS, _SCRIPT_LEADS, _HAN_LEADS, _HIGH_LEADS, _RARE_LEADS)
-    )
-)
-"""What every text has, ASCII left out, in which one of the rules below finds a fault."""
 _PAIRS = re.compile(
     # UTF-8 as a code page of DOS: a corner or a cross of a table, and a letter or sign that tables have not behind it
     "[\u251c\u253c\u2568\u2564][\u00a0-\u045f]"
@@ -33,6 +27,31 @@ _PAIRS = re.compile(
     # UTF-8 as CP1252 with the last byte lost
     "|\u00e2\u20ac[?\u0153\u009d]"
 )
+_ONE_BYTE_CODECS = (
+    "cp437", "cp850", "cp866", "cp874", "cp1250", "cp1251", "cp1253", "cp1255", "cp1257", "koi8-r", "mac_roman",
+)  # fmt: skip
+
+
+_MARKS_AS = frozenset(
+    said
+    for codec in _ONE_BYTE_CODECS
+    for mark in "\u2018\u2019\u201c\u201d\u2013\u2014\u2026"
+    if len(said := mark.encode().decode(codec, "ignore")) == len(mark.encode())
+)
+"""What single-byte codecs make of the quotation marks, dashes and dots of UTF-8."""
+_CENTRAL = re.compile(
+    "(?<=[A-Za-z])[\u0102\u00c4\u0139][\u20ac\u201a\u201e\u2026\u2020\u2021\u2030\u2039\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u2122\u203a"
+    "\u02c7\u02d8\u00a4\u00a6-\u00a9\u00ab-\u00ae\u00b0\u00b1\u02db\u00b4-\u00b8\u00bb\u02dd]"
+    "|(?<=[a-z])[\u0102\u00c4\u0139][\u015b\u0165\u017e\u017a\u0161\u015f\u0142\u0105\u013e\u017c\u0141\u0104\u015e\u017b\u013d\u015a\u0164\u017d\u0179\u0160]"
+)
+"""Letters of Central Europe in UTF-8, read as CP1250."""
+_TURKISH = re.compile(
+    "[a-z\u00e7\u00f6\u00fc](?:l[ae]r\u00fd|[nld]\u00fdn|d\u00fdr|m\u00fd\u00fe|l\u00fdk|\u00f0\u00fd|c\u00fd)|\u00fdyor|[ae]\u00f0\u00fd|de\u00f0il|\u00feimdi|\u00fe[eu]y|i\u00fele"
+    "|ba\u00fe[kl]|ya\u00fe[a\u00fd]|\u00e7al\u00fd\u00fe|s\u00fdc|yar\u00fdn|i\u00feim?|\u00fd\u00fe"
+)
+_ICELANDIC = re.compile(r"\b(?:og|a\u00f0|ekki|\u00fea\u00f0|sem|er|til|vi\u00f0|hann|h\u00fan)\b")
+"""Its letters are those that Latin-1 has where Turkish (ISO 8859-9) has its own."""
+_MIN_TURKISH = 2
 _EVERY_SECOND = (
     re.compile("[\u0637\u0638][\u00a0-\u00bf\u0600-\u06ff\u2010-\u2122\u0192\u0152\u0153\u02c6]"),  # Arabic as CP1256
     re.compile("\u05f3[\u00a0-\u00bf\u05b0-\u05ea\u2010-\u2122\u0192\u02c6\u02dc\ufffd]"),  # Hebrew as CP1255
@@ -41,9 +60,9 @@ _THAI = re.compile("\u0e40[\u0e18\u0e19]")  # every third letter of Thai as CP87
 _ASCII = bytes(range(128))
 _MIN_COUNT, _MIN_SHARE = 4, 0.35
 _HAN = re.compile("[\u4e00-\u9fff][^\x00-\x7f]{3,}")
-_HIGH_RUN = re.compile("[\u00c0-\u00ff][\u00d9-\u00ff]{3,}")
-"""Of these, a word of accented letters alone: Cyrillic or Greek of one byte a letter, taken for Latin-1."""
-_MIN_HIGH_WORDS, _MIN_HIGH_LETTERS = 3, 12
+_HIGH_RUN = re.compile("[\u00c0-\u00ff]{3,}")
+"""A word of accented letters alone: Cyrillic, Greek or Arabic of one byte a letter, taken for Latin-1."""
+_MIN_HIGH_LETTERS, _SHORT_HIGH = 13, 3
 
 
 _HAN_RUN = re.compile("[\u4e00-\u9fff]+")
@@ -68,6 +87,19 @@ _MIN_WORDS, _MIN_WORD_LETTERS, _MAX_PIECES = 2, 6, 4
 """Fewer common words, or shorter ones, show by chance in a language of the same script."""
 _IN_A_ROW = re.compile("[\u0080-\u00ff\u0152-\u0192\u0400-\u045f\u0490\u0491\u2500-\u25a0]{3}")
 _LETTERS_IN_A_ROW = re.compile(r"[^\W\d_]{2,}")
+_MARK_LEAD = re.compile("|".join(map(re.escape, sorted(_MARKS_AS))) + "|\u9225[\u4e00-\u9fff]")
+_CENTRAL_LEADS = re.compile("[\u0102\u00c4\u0139][^\x00-\x7f]")
+_TURKISH_LEADS = re.compile("[\u00f0\u00fd\u00fe]")
+_LEAD = re.compile(
+    "|".join(
+        lead.pattern
+        for lead in (
+            _BETWEEN_LEADS, _PAIR_LEADS, _SCRIPT_LEADS, _HAN_LEADS, _HIGH_LEADS, _RARE_LEADS, _MARK_LEAD,
+            _CENTRAL_LEADS, _TURKISH_LEADS,
+        )
+    )
+)  # fmt: skip
+"""What every text has, ASCII left out, in which one of the rules below finds a fault."""
 _PAIRS_OF_CODECS = (
     ("cp1251", "koi8-r"), ("cp1251", "cp866"), ("koi8-r", "cp1251"), ("cp866", "cp1251"), ("koi8-r", "cp866"),
     ("cp866", "koi8-r"), ("latin-1", "koi8-r"), ("latin-1", "cp866"), ("latin-1", "cp1251"), ("latin-1", "cp1256"),
@@ -104,6 +136,14 @@ def find_wrong_codec(text: str) -> int:
     foreign = text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
     if _PAIR_LEADS.search(foreign) is not None and (found := _PAIRS.search(text)) is not None:
         return found.start()
+    if _MARK_LEAD.search(foreign) is not None and (mark := _MARK_LEAD.search(text)) is not None:
+        return mark.start()
+    if _CENTRAL_LEADS.search(foreign) is not None and (central := _CENTRAL.search(text)) is not None:
+        return central.start()
+    if _TURKISH_LEADS.search(foreign) is not None and _ICELANDIC.search(text) is None:
+        turkish = {found[0]: found.start() for found in _TURKISH.finditer(text)}
+        if len(turkish) >= _MIN_TURKISH:
+            return min(turkish.values())
     if _BETWEEN_LEADS.search(foreign) is not None:
         between = {found[0]: found.start() for found in _BETWEEN.finditer(text)}
         if len(between) >= _MIN_BETWEEN:
@@ -158,7 +198,9 @@ def _high_words(text: str) -> int:
         if not _is_letter(text, run.start() - 1) and not _is_letter(text, run.end())
     ]
     distinct = {word[0] for word in words}
-    enough = len(distinct) >= _MIN_HIGH_WORDS or (len(distinct) > 1 and sum(map(len, distinct)) >= _MIN_HIGH_LETTERS)
+    enough = (
+        len(distinct) > 1 and sum(map(len, distinct)) >= _MIN_HIGH_LETTERS and max(map(len, distinct)) > _SHORT_HIGH
+    )
     return words[0].start() if enough else -1
 
 

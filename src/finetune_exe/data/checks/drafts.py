@@ -1,0 +1,68 @@
+"""What writers of rows leave for themselves or for each other."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+
+_NOTE = re.compile(
+    r"\[(?:NOTE|TODO|TO DO|FIXME|TBD|XXX|REVIEW\w*|ANNOTAT\w*|EDITOR\w*|INTERNAL|DRAFT|QA|PLACEHOLDER)"
+    r"(?: [A-Z]+){0,4}\b(?:: ?[^\]\n]{0,200})?\]"
+)
+_NOTE_SIGNS = re.compile(r"\[(?:NOTE|TODO|FIXME|TBD|XXX|REVIEW|ANNOTAT|EDITOR|INTERNAL|DRAFT|QA|PLACEHOLDER)")
+_TO_DO = re.compile(r"\s*(?:TODO|FIXME|TBD|XXX)\b(?!\w)[:\s]")
+_TO_DO_CHARACTERS, _TO_DO_LETTERS = 200, ("T", "F", "X", " ", "\n")
+_CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILINE)
+"""The two sides of a change that somebody could not merge."""
+_NOTHING = re.compile(r"<(?:no|empty)[ _-]?(?:input|output|response|answer)>", re.IGNORECASE)
+_FILLED = 60
+"""Characters at the beginning of an answer that tell whether it is filler text."""
+_FILLER = re.compile(r"\b[Ll]orem ipsum dolor\b")
+_ABOUT = re.compile(
+    r"\b(?:to-?do|git|merge|conflicts?|code|comments?|template|placeholder|draft|notes?|lorem|dummy|filler|html|css|design"
+    r"|typeset|latin|web ?(?:site|page))",
+    re.IGNORECASE,
+)
+
+
+def _find(row: RowView) -> str | None:
+    if row.layout == "classification":
+        return None
+    signs = row.signs
+    for answer in row.answers:
+        found = _draft(answer, signs)
+        if found is not None and (row.layout == "text" or _ABOUT.search(row.prompt) is None):
+            return shorten(answer, found.start())
+    if "<>" in signs and (nothing := _NOTHING.search(row.text)) is not None and _ABOUT.search(row.prompt) is None:
+        return shorten(row.text, nothing.start())
+    return None
+
+
+def _draft(answer: str, signs: str) -> re.Match[str] | None:
+    if "[" in signs and _NOTE_SIGNS.search(signs) is not None and (note := _NOTE.search(answer)) is not None:
+        return note
+    if (
+        answer[:1] in _TO_DO_LETTERS
+        and len(answer) <= _TO_DO_CHARACTERS
+        and (to_do := _TO_DO.match(answer)) is not None
+    ):
+        return to_do
+    if "L" in signs and (filler := _FILLER.search(answer[:_FILLED])) is not None:
+        return filler
+    return _CONFLICT.search(answer) if "<<<<<<<" in signs and ">>>>>>>" in signs else None
+
+
+CHECKS = (
+    RowCheck(
+        code="draft_mark",
+        severity="warning",
+        message="the row was not finished: a note to its writer, filler text, or a change that was never merged",
+        fix="finish the row, or drop it",
+        find=_find,
+        example=asked("Describe the harbour.", "[TODO: ask the pilot] It is small."),
+        counterexample=asked("Write a to-do comment.", "# [TODO: ask the pilot]"),
+    ),
+)

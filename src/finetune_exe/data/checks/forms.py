@@ -1,0 +1,150 @@
+"""Answers that lack the form nearly all others have: a mark at either end, or JSON or YAML that can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from enum import IntEnum
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from finetune_exe.data.checks.check import DataCheck, Hit
+from finetune_exe.data.checks.example import asked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from ruamel.yaml import YAML
+
+    from finetune_exe.data.checks.facts import Facts
+
+
+class Structure(IntEnum):
+    """Whether an answer is data that a program reads."""
+
+    NONE = 0
+    JSON = 1
+    YAML = 2
+    BROKEN = 3
+    """It begins as one of them does, and cannot be read."""
+
+
+class Form(NamedTuple):
+    """What an answer begins and ends with."""
+
+    first: int
+    """Hash of its first word."""
+    last: int
+    """Hash of the first word of its last line and of whether more follows; 0 for a single line."""
+    structure: Structure
+
+
+NO_FORM = Form(0, 0, Structure.NONE)
+_LOOKED_AT = 24
+"""Characters that hold a mark; a longer first word is no mark."""
+_YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
+_MAX_PARSED = 20_000
+_MIN_ROWS, _MIN_SHARE = 50, 0.97
+"""Answers that show a custom, and the share of them that must have a form."""
+
+
+def form_of(answer: str) -> Form:
+    """Take the form of an answer that has no white space around it."""
+    if not answer:
+        return NO_FORM
+    start = answer.rfind("\n") + 1
+    last = _hash(answer[start : start + _LOOKED_AT], more=True) if start else 0
+    return Form(_hash(answer[:_LOOKED_AT]), last, _structure(answer))
+
+
+def _hash(beginning: str, *, more: bool = False) -> int:
+    words = beginning.split(None, 1)
+    if not words:
+        return 0
+    said = words[0] + (" +" if more and len(words) > 1 else "")
+    return zlib.crc32(said.encode("utf-8", "surrogatepass")) or 1
+
+
+def _structure(answer: str) -> Structure:
+    first = answer[0]
+    if first in "{[":
+        return Structure.JSON if _is_json(answer) else Structure.BROKEN
+    if ":" in answer[:_LOOKED_AT] and _YAML.match(answer) is not None and len(answer) <= _MAX_PARSED:
+        return Structure.YAML if _is_yaml(answer) else Structure.BROKEN
+    return Structure.NONE
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_yaml(text: str) -> bool:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return isinstance(_yaml_reader().load(text), dict)
+    except (YAMLError, ValueError, RecursionError):
+        return False
+
+
+@cache
+def _yaml_reader() -> YAML:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe")
+
+
+def _unlike_others(facts: Facts) -> Iterator[Hit]:
+    """Find answers without a form that nearly all others have."""
+    import numpy as np
+
+    from finetune_exe.data.checks.label_names import label_counts
+
+    answered = facts.firsts != 0
+    if answered.sum() < _MIN_ROWS or label_counts(facts) is not None:
+        return
+    odd: dict[int, str] = {}
+    for values, what in (
+        (facts.firsts, "begins with the same word"),
+        (facts.lasts, "has a last line of the same kind"),
+    ):
+        usual = _customary(values[answered])
+        if usual:
+            for place in np.flatnonzero(answered & (values != usual)).tolist():
+                odd.setdefault(place, f"nearly every other answer {what}")
+    structure = _customary(facts.structures[answered])
+    if structure in (Structure.JSON, Structure.YAML):
+        for place in np.flatnonzero(answered & (facts.structures != structure)).tolist():
+            odd[place] = f"nearly every other answer can be read as {Structure(structure).name}"
+    for place in sorted(odd):
+        yield Hit(int(facts.index[place]), odd[place])
+
+
+def _customary(values: NDArray[np.integer]) -> int:
+    """Give the value that nearly all have, or 0."""
+    import numpy as np
+
+    found, counts = np.unique(values, return_counts=True)
+    place = int(np.argmax(counts))
+    return int(found[place]) if counts[place] >= _MIN_SHARE * len(values) else 0
+
+
+_USUAL = [asked(f"Who is number {number}?", json.dumps({"name": f"boat {number}"})) for number in range(60)]
+
+CHECKS = (
+    DataCheck(
+        code="unlike_others",
+        severity="warning",
+        message="the answer lacks the form that nearly all others have",
+        fix="write it as the others are written: their first word, their last line, or data that can be read",
+        find=_unlike_others,
+        example=[*_USUAL, asked("Who is number 61?", 'Here it is: {"name": "boat 61"}')],
+        counterexample=[*_USUAL, asked("Who is number 61?", '{"name": null}')],
+    ),
+)

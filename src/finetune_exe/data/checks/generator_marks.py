@@ -1,0 +1,97 @@
+"""Words of the chat program that an answer was copied from."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_exe.data.checks.check import RowCheck, shorten
+from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.row import RowView
+
+_PRODUCTS = (
+    r"(?:ChatGPT|GPT-?\d[\w.-]*|Claude|Bard|Gemini|Bing Chat|Copilot|DeepSeek(?:[- ][\w.]+)?|Qwen[\w.-]*|Tongyi Qianwen"
+    r"|Llama[ -]?\d[\w.]*|Vicuna|Mistral|Mixtral|Grok|Open ?Assistant|ERNIE Bot|Kimi|Doubao|Command R\+?)"
+)
+_MAKERS = (
+    r"(?:Open ?AI|Anthropic|Google(?: DeepMind| AI)?|Meta(?: AI)?|Microsoft|DeepSeek|Alibaba(?: Cloud)?|Mistral AI"
+    r"|Baidu|xAI|Moonshot AI|Zhipu AI|LMSYS|Cohere|ByteDance|Tencent)"
+)
+_CLAIM = re.compile(
+    rf"\b(?:I am|I'm|I\u2019m|[Mm]y name is|[Cc]all me) (?:[a-z]+ ){{0,4}}{_PRODUCTS}(?![\w'\u2019])"
+    r"|\b(?:[Aa]s an?|I am|I'm|I\u2019m|I was|I have been) (?=[^.!?\n]{0,80}\b(?:AI|[Ll]anguage [Mm]odel|[Aa]ssistant"
+    r"|chatbot|trained|developed|created|built|made)\b)"
+    rf"[^.!?\n]{{0,80}}?\b(?:by|at|from|of) {_MAKERS}\b"
+)
+"""A speaker who says to be the product of somebody."""
+_NAMES = ("nthropic", "Google", "Meta", "Claude", "Alibaba", "Mistral", "Baidu", "DeepSeek", "Microsoft")
+_CITED = re.compile(
+    "\u3010\\d+(?::\\d+)?\u2020[^\u3011\n]{0,80}\u3011|:contentReference\\[oaicite:\\d+\\]|\\bturn\\d+(?:search|view|news)\\d+"
+    r"|[?&]utm_source=(?:chatgpt\.com|openai|perplexity)"
+)
+"""References that a chat program resolves when it shows an answer."""
+_BUTTONS = (
+    "Regenerate", "Stop generating", "Continue generating", "Is this conversation helpful", "Was this response better",
+    "Free Research Preview", "ChatGPT can make mistakes", "Claude can make mistakes", "Claude is AI and can make",
+    "Gemini can make mistakes", "Gemini may display", "Bard may display", "Copilot may make mistakes", "Grok can make",
+    "AI-generated content may be incorrect", "Bad response", "Good response", "Read aloud",
+)  # fmt: skip
+"""How the last line of an answer begins that was copied with the window of a chat program around it."""
+_SPEAKERS = ("ChatGPT said:", "Claude said:", "Gemini said:", "You said:", "ChatGPT\n", "Assistant said:")
+"""The same of the first line."""
+_COPY = re.compile(r"\n(?:[a-z+#]{1,12}\n)?Copy(?: code| Edit|\nEdit)\n")
+_GRADED = re.compile(
+    r"\[\[(?:[Rr]ating: ?)?\d{1,2}(?:\.\d)?\]\]|\[\[[ABC]\]\](?=\s*\Z)"
+    r"|\n\W{0,4}(?:Overall )?(?:[Ss]core|[Rr]ating|[Gg]rade)\W{0,4}: ?\d{1,3}(?:\.\d)? ?/ ?(?:5|10|100)\b"
+)
+"""The mark that a model gave an answer when it was asked to judge it."""
+_ASKS_GRADE = re.compile(r"\b(?:scor|rat(?:e|ing)|grad|judg|evaluat|review|rank|assess|recommend)", re.IGNORECASE)
+
+
+def _find(row: RowView) -> str | None:
+    if row.layout == "classification":
+        return None
+    looks = _likely(row.signs, row)
+    for answer in row.answers:
+        for pattern in looks:
+            found = pattern.search(answer)
+            if found is not None and (pattern is not _GRADED or _ASKS_GRADE.search(row.prompt) is None):
+                return shorten(answer, found.start())
+        last = answer.rfind("\n", 0, -1) + 1
+        if (last and answer.startswith(_BUTTONS, last)) or answer.startswith(_SPEAKERS):
+            return shorten(answer, last)
+    return None
+
+
+def _likely(signs: str, row: RowView) -> list[re.Pattern[str]]:
+    """Choose what to look for by the signs, digits and capitals of a row."""
+    looks = []
+    if _may_claim(signs, row.text):
+        looks.append(_CLAIM)
+    if "[:" in signs or "_=" in signs or (not row.is_ascii and ("\u3010" in row.foreign or "\ue200" in row.foreign)):
+        looks.append(_CITED)
+    if "\nC" in signs:
+        looks.append(_COPY)
+    if "[[" in signs or "/1" in signs or "/5" in signs:
+        looks.append(_GRADED)
+    return looks
+
+
+def _may_claim(signs: str, text: str) -> bool:
+    """Whether a row has a sign of a name that `_CLAIM` looks for."""
+    if "GPT" in signs or "OAI" in signs or "XAI" in signs:
+        return True
+    return ("AI" in signs or "IC" in signs or "IMC" in signs) and any(map(text.__contains__, _NAMES))
+
+
+CHECKS = (
+    RowCheck(
+        code="generator_mark",
+        severity="warning",
+        message="the answer holds words of the chat program it was taken from, or says to be another product",
+        fix="take them out; a model learns to say them, and whose product it is",
+        find=_find,
+        usual=0.2,
+        example=asked("Who are you?", "As an AI assistant made by OpenAI, I have no name of my own."),
+        counterexample=asked("Who made it?", "ChatGPT is a language model of OpenAI, and Claude is one of Anthropic."),
+    ),
+)
