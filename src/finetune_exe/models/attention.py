@@ -115,7 +115,7 @@ def _mask_unless_causal(*, q_length: int, kv_length: int, attention_mask: torch.
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **rest)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # of layers with a window and without
 def _seen(layout: Layout, window: int, device: torch.device) -> torch.Tensor:
     """Say of each query and key of rows end to end whether the query sees the key: (1, 1, T, T)."""
     length = layout.starts[-1]

@@ -102,9 +102,7 @@ def decay_inside_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_seed_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    import accelerate.utils
-
-    monkeypatch.setattr(accelerate.utils, "set_seed", lambda seed: None)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
 
 
 def weights_saved_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
