@@ -376,9 +376,13 @@ def _text(cell: Cell) -> str:
     return "" if cell is None else str(cell).strip().lower()
 
 
+LARGEST = 1e9
+"""More rows, tokens, GPUs or billions of weights no run has: a cell that says so is not understood."""
+
+
 def _positive(cell: Cell) -> float | None:
     found = re.search(r"\d+(\.\d+)?(e[+-]?\d+)?", _text(cell))
-    return float(found[0]) or None if found else None
+    return float(found[0]) if found and 0 < float(found[0]) <= LARGEST else None
 
 
 def _is_single(cell: Cell) -> bool:

@@ -20,7 +20,26 @@ from finetune_exe.units import GIB
 
 TRUTH = Path(__file__).resolve().parents[4] / "shared" / "truth" / "measurements.dev.csv"
 WORDS = st.sampled_from(
-    ["", None, "yes", "no", "unknown", "none", "?", "bf16", "fp32", "nf4", "q+v", 0, 3, "0", "1e9", "flash"]
+    [
+        "",
+        None,
+        "yes",
+        "no",
+        "unknown",
+        "none",
+        "?",
+        "bf16",
+        "fp32",
+        "nf4",
+        "q+v",
+        0,
+        3,
+        "0",
+        "1e9",
+        "flash",
+        1e308,
+        "9e99",
+    ]
 )
 
 
@@ -43,7 +62,7 @@ def rate(workload: Workload) -> float:
         {name: WORDS for name in RecordedRun.__struct_fields__ if name not in ("id", "model")}
     )
 )
-def test_any_text_in_any_column_gives_an_estimate_above_its_floor(columns: dict[str, str | int | None]) -> None:
+def test_any_text_in_any_column_gives_an_estimate_above_its_floor(columns: dict[str, str | int | float | None]) -> None:
     workload = read_workload(RecordedRun(id=1, model="qwen2.5 0.5b", **columns))
     assert workload is not None
     memory = footprint(workload)
