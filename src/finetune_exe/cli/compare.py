@@ -45,7 +45,8 @@ def command(
     """Compare model B with model A on the same items: is it better, worse, or can nobody say?
 
     Each file has one JSON object a line: {"item": "q1", "score": 0.5, "cluster": "document 7"}; the cluster may be left
-    out. With A alone, the smallest difference that a comparison on its items could find.
+    out. JSON, CSV, and what lm-evaluation-harness and EvalPlus write are read too. With A alone, the smallest difference
+    that a comparison on its items could find.
 
     \b
     fine-tune compare base.jsonl tuned.jsonl

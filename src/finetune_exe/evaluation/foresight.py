@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 from finetune_exe.domain.comparison import Detectable, ForeseenComparison
 from finetune_exe.evaluation import student_t
-from finetune_exe.evaluation.spread import POWER, number_clusters
+from finetune_exe.evaluation.spread import POWER, counted_parts, number_clusters
 
 DISCORDANT = (0.1, 0.2, 0.3)
 """Shares of items on which two models might differ."""
@@ -33,8 +33,12 @@ def detectable_difference(
     """
     if len(sizes) < 2:
         return None
-    total = sum(sizes)
-    error = deviation * math.sqrt(sum(size * (1 + (size - 1) * shared) for size in sizes)) / total
+    import numpy as np
+
+    size_C = np.array(sizes, dtype=np.float64)
+    part_C = counted_parts(size_C)
+    variance = float(np.sum(part_C**2 * size_C * (1 + (size_C - 1) * shared)))
+    error = deviation * math.sqrt(variance) / float(np.sum(part_C * size_C))
     df = len(sizes) - 1
     return error * (student_t.quantile(1 - alpha / 2, df=df) + student_t.quantile(power, df=df))
 

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.evaluation import corpus, mcnemar
+from finetune_exe.evaluation import corpus, mcnemar, student_t
 from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.foresight import detectable_difference, foresee
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
+from finetune_exe.evaluation.spread import counted_parts
 from finetune_exe.evaluation.statistics import compare_means
 from finetune_exe.report.comparison import comparison_contract, render_comparison, render_foresight
 
@@ -297,6 +298,20 @@ def test_length_correction_ranks_published_models_as_the_publisher_does() -> Non
 def test_detectable_differences_against_known_values(share: float, n: int, expected: float) -> None:
     found = detectable_difference([1] * n, deviation=math.sqrt(share), shared=0)
     assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_what_is_foreseen_with_a_huge_cluster_is_the_error_of_its_mean_so_counted() -> None:
+    """Simulated: normal gains, of which a half is shared."""
+    sizes, rng = [90] + [10] * 9, np.random.default_rng(2)
+    parts = counted_parts(np.array(sizes, dtype=np.float64))
+    index = np.repeat(np.arange(10), sizes)
+    means = []
+    for _ in range(4000):
+        values = math.sqrt(0.5) * (rng.normal(size=10)[index] + rng.normal(size=len(index)))
+        means.append(np.sum(parts[index] * values) / np.sum(parts[index]))
+    found = detectable_difference(sizes, deviation=1.0, shared=0.5)
+    units = student_t.quantile(0.975, df=9) + student_t.quantile(0.8, df=9)
+    assert found == pytest.approx(units * float(np.std(means)), rel=0.05)
 
 
 def test_clusters_make_the_detectable_difference_larger() -> None:
