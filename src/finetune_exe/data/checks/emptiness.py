@@ -20,10 +20,14 @@ _NO_LABEL = frozenset({"nan", "null", "#n/a", "<na>", "undefined"})
 
 _NO_VALUE = frozenset({
     "nan", "null", "nil", "undefined", "<na>", "nat", "[object object]", "#n/a", "#ref!", "#value!", "#name?",
-    "#div/0!", "#null!", "#num!",
+    "#div/0!", "#null!", "#num!", "[deleted]", "[removed]", "(no response)", "[no response]", "no response",
+    "[no answer]",
 })  # fmt: skip
 """What programs write in place of a value that they do not have."""
 _NO_QUESTION = _NO_VALUE | {"none", "n/a", "na", "-", "--", ".", "..", "...", "\u2026", "_", "tbd", "todo"}
+_GOES_HERE = re.compile(
+    r"\W*(?:(?:your|the|insert|add) )?(?:answer|response|output|text|content) (?:goes |comes )?here\W*", re.IGNORECASE
+)
 _NO_VALUE_CHARACTERS = max(map(len, _NO_QUESTION))
 _ASKS_VALUE = re.compile(
     r"\b(?:null|nan|nil|undefined|values?|print\w*|returns?|output|code|javascript|python|sql|excel|pandas|formula|type)\b",
@@ -86,10 +90,12 @@ def _only_thinking(row: RowView) -> str | None:
 
 def _no_value(row: RowView) -> str | None:
     """Find what a program wrote for a value it did not have: as answer, as question, or as the text asked about."""
-    if row.layout in ("text", "classification"):
+    if row.layout == "text":
         return None
-    for answer in row.answers:
-        if len(answer) <= _NO_VALUE_CHARACTERS and answer.strip().casefold() in _NO_VALUE:
+    for answer in row.answers if row.layout != "classification" else ():
+        if len(answer) > 2 * _NO_VALUE_CHARACTERS:
+            continue
+        if answer.strip().casefold() in _NO_VALUE or _GOES_HERE.fullmatch(answer) is not None:
             return None if _ASKS_VALUE.search(row.prompt) is not None else shorten(answer)
     prompt = row.prompt
     if len(prompt) <= _NO_VALUE_CHARACTERS and prompt.strip().casefold() in _NO_QUESTION:

@@ -90,6 +90,13 @@ _HEADING = re.compile(
     r"\n[ \t]*(?:#{2,6} [^\n]*[^\W\d_]{3}[^\n]*|(?:\d{1,2}[.)] )?\*\*(?:\d{1,2}[.)] )?[^\n*]+:\*\*)\Z"
 )
 """A heading with nothing below it."""
+_ANNOUNCES = re.compile(
+    r"\b(?:here (?:is|are)|following|as follows|below|these (?:are|steps)|steps|examples?|for instance|such as)\b"
+    r"[^.!?\n]{0,50}:\Z",
+    re.IGNORECASE,
+)
+"""A last line that leads in to something."""
+_OPEN_BOLD = re.compile(r"(?:^|\s)\*\*\w[^*\n]{0,40}\Z")
 _DOTS = re.compile(r"(?:\.\.\.+|\u2026)\Z")
 _SO_ON = re.compile(r"\b(?:etc|so (?:on|forth)|usw|ecc)\Z", re.IGNORECASE)
 _JSON = re.compile(r"(?:^|\n)[ \t]*([{\[][ \t\n]*[{\"])")
@@ -115,6 +122,10 @@ def open_end(answer: str) -> OpenEnd:
         return OpenEnd.BROKEN
     if _may_be_marked(text, last) and (end := _marked_end(text, last)) is not None:
         return end
+    if last == ":" and _ANNOUNCES.search(text[-_CUT_CHARACTERS:]) is not None:
+        return OpenEnd.BROKEN
+    if last.isalpha() and text.rfind("**", -_CUT_CHARACTERS) > 0 and _OPEN_BOLD.search(text) and text.count("**") % 2:
+        return OpenEnd.BROKEN
     if not (last.isalpha() or last in ",-\u2013\u2014"):
         return OpenEnd.CLOSED
     if last > _WIDE and last < _HANGUL:
@@ -172,7 +183,7 @@ def _marked_end(text: str, last: str) -> OpenEnd | None:
         return OpenEnd.BROKEN
     if "\n" in tail and (_HEADING.search(tail) is not None or (last == "|" and _is_cut_table(text))):
         return OpenEnd.BROKEN
-    if last in "([{" and (text[-2:-1].isalnum() or text[-2:-1] == " "):
+    if last in "([{" and (text[-2:-1].isalnum() or text[-2:-1] in " }"):
         return OpenEnd.BROKEN
     dots = _DOTS.search(tail)
     if dots is None:

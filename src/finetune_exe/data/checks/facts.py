@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LABEL_CHARACTERS = 60
 """Longest answer that may be a label."""
+FIELD_CHARACTERS = 200
+"""The same where the column says that it holds labels: there may be two in it."""
 LABELLED_TEXT_CHARACTERS = 1000
 """How much of a text with a label is kept to learn from."""
 EDGE_CHARACTERS = 20
@@ -99,7 +101,8 @@ def measure(row: RowView) -> RowFacts:
     stripped = answer.strip()
     words = stripped.count(" ") + stripped.count("\n") + 1 if stripped else 0
     single = row.layout in ("columns", "classification") and len(row.answers) == 1
-    label = answer if single and len(stripped) > 0 and len(answer) <= LABEL_CHARACTERS else None
+    longest = LABEL_CHARACTERS if row.layout == "columns" else FIELD_CHARACTERS
+    label = answer if single and len(stripped) > 0 and len(answer) <= longest else None
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
     language = answer_language(answer if prose else row.prompt)

@@ -46,8 +46,8 @@ _LOOKED_AT = 24
 """Characters that hold a mark; a longer first word is no mark."""
 _YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
 _MAX_PARSED = 20_000
-_MIN_ROWS, _MIN_SHARE = 50, 0.97
-"""Answers that show a custom, and the share of them that must have a form."""
+_MIN_ROWS, _MIN_SHARE, _MIN_READ = 50, 0.97, 0.9
+"""Answers that show a custom, and the share of them that must have a mark, or be data that can be read."""
 
 
 def form_of(answer: str) -> Form:
@@ -118,7 +118,7 @@ def _unlike_others(facts: Facts) -> Iterator[Hit]:
         if usual:
             for place in np.flatnonzero(answered & (values != usual)).tolist():
                 odd.setdefault(place, f"nearly every other answer {what}")
-    structure = _customary(facts.structures[answered])
+    structure = _customary(facts.structures[answered], _MIN_READ)
     if structure in (Structure.JSON, Structure.YAML):
         for place in np.flatnonzero(answered & (facts.structures != structure)).tolist():
             odd[place] = f"nearly every other answer can be read as {Structure(structure).name}"
@@ -126,13 +126,13 @@ def _unlike_others(facts: Facts) -> Iterator[Hit]:
         yield Hit(int(facts.index[place]), odd[place])
 
 
-def _customary(values: NDArray[np.integer]) -> int:
+def _customary(values: NDArray[np.integer], least: float = _MIN_SHARE) -> int:
     """Give the value that nearly all have, or 0."""
     import numpy as np
 
     found, counts = np.unique(values, return_counts=True)
     place = int(np.argmax(counts))
-    return int(found[place]) if counts[place] >= _MIN_SHARE * len(values) else 0
+    return int(found[place]) if counts[place] >= least * len(values) else 0
 
 
 _USUAL = [asked(f"Who is number {number}?", json.dumps({"name": f"boat {number}"})) for number in range(60)]

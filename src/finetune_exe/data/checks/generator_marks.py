@@ -17,7 +17,7 @@ _MAKERS = (
     r"|Baidu|xAI|Moonshot AI|Zhipu AI|LMSYS|Cohere|ByteDance|Tencent)"
 )
 _CLAIM = re.compile(
-    rf"\b(?:I am|I'm|I\u2019m|[Mm]y name is|[Cc]all me) (?:[a-z]+ ){{0,4}}{_PRODUCTS}(?![\w'\u2019])"
+    rf"\b(?:I am|I'm|I\u2019m|[Mm]y name is|[Cc]all me|^You are) (?:[a-z]+ ){{0,4}}{_PRODUCTS}(?![\w'\u2019])"
     r"|\b(?:[Aa]s an?|I am|I'm|I\u2019m|I was|I have been) (?=[^.!?\n]{0,80}\b(?:AI|[Ll]anguage [Mm]odel|[Aa]ssistant"
     r"|chatbot|trained|developed|created|built|made)\b)"
     rf"[^.!?\n]{{0,80}}?\b(?:by|at|from|of) {_MAKERS}\b"
@@ -29,6 +29,7 @@ _CITED = re.compile(
     r"|[?&]utm_source=(?:chatgpt\.com|openai|perplexity)"
 )
 """References that a chat program resolves when it shows an answer."""
+_UP_TO = ("As of my", "Up to my")
 _BUTTONS = (
     "Regenerate", "Stop generating", "Continue generating", "Is this conversation helpful", "Was this response better",
     "Free Research Preview", "ChatGPT can make mistakes", "Claude can make mistakes", "Claude is AI and can make",
@@ -36,6 +37,8 @@ _BUTTONS = (
     "AI-generated content may be incorrect", "Bad response", "Good response", "Read aloud",
 )  # fmt: skip
 """How the last line of an answer begins that was copied with the window of a chat program around it."""
+_CUT_OFF = re.compile(r"(?:As of|Up to) my (?:last |latest )?(?:knowledge|training)(?: data)?(?: update| cut-?off)?\b")
+"""What a model says of the date after which it has read nothing."""
 _SPEAKERS = ("ChatGPT said:", "Claude said:", "Gemini said:", "You said:", "ChatGPT\n", "Assistant said:")
 """The same of the first line."""
 _COPY = re.compile(r"\n(?:[a-z+#]{1,12}\n)?Copy(?: code| Edit|\nEdit)\n")
@@ -47,18 +50,27 @@ _GRADED = re.compile(
 _ASKS_GRADE = re.compile(r"\b(?:scor|rat(?:e|ing)|grad|judg|evaluat|review|rank|assess|recommend)", re.IGNORECASE)
 
 
-def _find(row: RowView) -> str | None:
+def _marked(row: RowView) -> str | None:
+    """Find what is said in an answer that only the product of somebody says."""
     if row.layout == "classification":
         return None
     looks = _likely(row.signs, row)
-    for answer in row.answers:
+    for answer in row.answers if looks else ():
         for pattern in looks:
             found = pattern.search(answer)
             if found is not None and (pattern is not _GRADED or _ASKS_GRADE.search(row.prompt) is None):
                 return shorten(answer, found.start())
+    return None
+
+
+def _framed(row: RowView) -> str | None:
+    """Find what stands before or behind an answer in the window it was copied from."""
+    for answer in row.answers:
         last = answer.rfind("\n", 0, -1) + 1
         if (last and answer.startswith(_BUTTONS, last)) or answer.startswith(_SPEAKERS):
             return shorten(answer, last)
+        if answer.startswith(_UP_TO) and _CUT_OFF.match(answer) is not None:
+            return shorten(answer)
     return None
 
 
@@ -83,15 +95,28 @@ def _may_claim(signs: str, text: str) -> bool:
     return ("AI" in signs or "IC" in signs or "IMC" in signs) and any(map(text.__contains__, _NAMES))
 
 
+_MESSAGE = "the answer holds words of the chat program it was taken from, or says to be another product"
+_FIX = "take them out; a model learns to say them, and whose product it is"
+
 CHECKS = (
     RowCheck(
         code="generator_mark",
         severity="warning",
-        message="the answer holds words of the chat program it was taken from, or says to be another product",
-        fix="take them out; a model learns to say them, and whose product it is",
-        find=_find,
+        message=_MESSAGE,
+        fix=_FIX,
+        find=_marked,
         usual=0.2,
         example=asked("Who are you?", "As an AI assistant made by OpenAI, I have no name of my own."),
         counterexample=asked("Who made it?", "ChatGPT is a language model of OpenAI, and Claude is one of Anthropic."),
+    ),
+    RowCheck(
+        code="generator_mark",
+        severity="warning",
+        message=_MESSAGE,
+        fix=_FIX,
+        find=_framed,
+        usual=0.2,
+        example=asked("How deep is it?", "It is four metres deep.\nRegenerate response"),
+        counterexample=asked("How deep is it?", "It is four metres deep.\nRegeneration takes a year."),
     ),
 )

@@ -71,6 +71,12 @@ _ASKS = re.compile(
 )
 """What such an answer may be asked for by."""
 _MIN_LETTERS, _MIN_ALPHABET, _MIN_COMMON = 24, 10, 2
+_NUMBER, _MIN_NUMBERS = re.compile(r"\s*-?\d+(?:\.\d+)?(?:e-?\d+)?\s*"), 40
+_COUNTS = re.compile(
+    r"\b(?:numbers?|count|list|sequence|primes?|digits?|series|array|sort\w*|multiples?|squares?|cubes?|fibonacci|integers?"
+    r"|even|odd|values?|data|random|generate|table|codes?|add|sum|calculate|compute)\b",
+    re.IGNORECASE,
+)
 _JOINED = re.compile("[A-Za-z,.'!?;:\"()\u2018\u2019\u201c\u201d-]{70,}")
 """Letters and marks without a space, and no sign of an address or a program among them."""
 _SPOKEN = (string.ascii_letters + string.digits + string.whitespace).encode()
@@ -123,6 +129,8 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
         unspoken = answer.encode().translate(None, _SPOKEN)
         if len(unspoken) >= _SIGNS_SHARE * len(answer) and len(set(unspoken)) >= _SIGNS_DISTINCT:
             return shorten(answer)
+        if _is_numbers(answer) and _COUNTS.search(row.prompt) is None:
+            return shorten(answer)
         if _is_encoded(answer) and not _is_asked_for(row):
             return shorten(answer)
     if 5 * spaces > 2 * len(answer):
@@ -133,7 +141,7 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
         return shorten(answer)
     if any(map(answer.__contains__, _COMMON)) or spaces * 3 > len(answer) or not answer.isascii():
         return None
-    if _is_reversed(answer) and not _is_asked_for(row):
+    if (_is_reversed(answer) or _has_no_vowels(answer)) and not _is_asked_for(row):
         return shorten(answer)
     words = _WORD.findall(answer[:2000])
     if len(words) < _MIN_WORDS:
@@ -163,6 +171,20 @@ def _spells_text(answer: str) -> bool:
     said = bytes(number for number in numbers if number < 128).decode()
     letters = sum(map(str.isalpha, said))
     return len(said) > 0.95 * len(numbers) and 4 * letters > 3 * len(said) - 4 * said.count(" ") and " " in said
+
+
+def _is_numbers(answer: str) -> bool:
+    """Whether a text is a long list of numbers: the tokens or the vector that stand for a text, not the text."""
+    pieces = answer.strip("[]() \n").split(",")
+    if len(pieces) < _MIN_NUMBERS or not all(map(_NUMBER.fullmatch, pieces)):
+        return False
+    numbers = list(map(float, pieces))
+    return numbers not in (sorted(numbers), sorted(numbers, reverse=True))
+
+
+def _has_no_vowels(answer: str) -> bool:
+    letters = [letter for letter in answer.lower() if letter.isalpha()]
+    return len(letters) >= _MIN_CHARACTERS and 20 * sum(map(answer.lower().count, "aeiouy")) < len(letters)
 
 
 def _is_reversed(answer: str) -> bool:

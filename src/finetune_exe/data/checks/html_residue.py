@@ -45,6 +45,11 @@ _BOARD = re.compile(
 )
 """A tag of a bulletin board (BBCode) that is closed again."""
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+_CODED = re.compile(
+    r"```(?:c|cpp|c\+\+|java|javascript|js|ts|python|py|go|rust|bash|sh|sql|csharp|cs|ruby|kotlin|swift|scala|r)\n"
+    r"(?:(?!```)[^<>])*?(?:&[lg]t;|&amp;&amp;|-&gt;|&quot;)(?:(?!```)[^<>])*```"
+)
+"""A program whose signs are written as a web page writes them."""
 _ABOUT = re.compile(
     r"\b(?:x?html5?|xml|svg|css|tags?|markup|web ?(?:site|page|app|form|dev)|javascript|typescript|react|vue"
     r"|angular|jquery|php|jsx?"
@@ -107,6 +112,8 @@ def _residue(answer: str, row: RowView) -> str | None:
     """Find markup outside of code; an answer to a question about markup may have it."""
     if _SELF_MADE.match(answer):
         return None
+    if "&" in answer and "```" in answer and (coded := _CODED.search(answer)) is not None:
+        return shorten(answer, coded.start())
     plain = _FENCED.sub(" ", answer) if "`" in answer else answer
     found = _tag(plain) or _ENTITY.search(plain)
     if found is None or _is_about_markup(row, fenced="```" in answer):

@@ -34,7 +34,7 @@ def _wrapped(counts: Counter[str]) -> dict[str, str]:
         if name in known or count > _TYPO_SHARE * counts.total() / max(1, len(known)):
             continue
         held = labels_in(name, known)
-        if len(held) == 1 and (_is_sentence(label) or _is_data(label)):
+        if len(held) == 1 and (_is_sentence(label) or _is_data(label) or _is_numbered(name, held[0])):
             meant[label] = held[0]
         begun = [other for other in known if other.startswith(name) and len(name) < len(other)]
         if len(begun) == 1 and len(name) >= _MIN_ABBREVIATED and name.isalpha():
@@ -44,6 +44,13 @@ def _wrapped(counts: Counter[str]) -> dict[str, str]:
 
 def _is_sentence(label: str) -> bool:
     return label.count(" ") >= _MIN_SENTENCE_SPACES
+
+
+def _is_numbered(name: str, held: str) -> bool:
+    """Whether a label has nothing but a number beside it."""
+    return (
+        set(re.findall(r"\w+", name.replace(held, " "))) != set() and name.replace(held, "").strip(" ()[]#").isdigit()
+    )
 
 
 def _is_data(label: str) -> bool:

@@ -106,7 +106,7 @@ _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 """What every number below has in it."""
 _POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
 _ANY_DIGIT = re.compile(r"\d")
-_CODE_SIGNS = re.compile(r"[A-Z]{2}\d{5}|[A-Z]\d[A-Z\d]?\d[A-Z]{2}|\d{5}[A-Z]|(?<!\d)\d{5}(?!\d)|\d{4}[A-Z]{3}")
+_CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
 """Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""

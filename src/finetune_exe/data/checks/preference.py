@@ -16,6 +16,12 @@ _LEAD_CHARACTERS = 20
 _LEAD = re.compile(
     r"\s*(?:(?:#{2,3} ?)?(?:Question|Q|Prompt|Instruction|User|Human) ?:)?\s*[\"'\u201c\u00ab>*]*\s*", re.IGNORECASE
 )
+_BEGINNING, _SAME = 80, 20
+"""Characters of two answers that are looked at first, and those that must be the same."""
+_SCORES = (
+    ("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("chosen_rating", "rejected_rating"),
+    ("chosen_reward", "rejected_reward"), ("chosen-rating", "rejected-rating"),
+)  # fmt: skip
 _MIN_PROMPT = 8
 """Characters of a prompt that an answer does not begin with by chance."""
 
@@ -33,9 +39,18 @@ def _plain(text: str) -> str:
 def _equal(row: RowView) -> str | None:
     if row.rejected is None or is_blank(row.answer):
         return None
-    if row.answer.strip()[:20].casefold() != row.rejected.strip()[:20].casefold():
+    if _plain(row.answer[:_BEGINNING])[:_SAME] != _plain(row.rejected[:_BEGINNING])[:_SAME]:
         return None
     return shorten(row.answer) if _plain(row.answer) == _plain(row.rejected) else None
+
+
+def _scores_reversed(row: RowView) -> str | None:
+    extra = row.conversation.extra
+    for better, worse in _SCORES if row.rejected is not None else ():
+        one, other = extra.get(better), extra.get(worse)
+        if isinstance(one, int | float) and isinstance(other, int | float) and one < other:
+            return f"{better} {one:g}, {worse} {other:g}"
+    return None
 
 
 def _empty_rejected(row: RowView) -> str | None:
@@ -69,6 +84,17 @@ CHECKS = (
         layouts=frozenset({"preference"}),
         example=replace(_PAIR, rejected=(Message(role="assistant", content=_LAST.content + " "),)),
         counterexample=_PAIR,
+    ),
+    RowCheck(
+        code="scores_reversed",
+        severity="error",
+        message="the answer called better has the lower score",
+        fix="swap the two answers, or drop the row",
+        find=_scores_reversed,
+        layouts=frozenset({"preference"}),
+        usual=0.2,
+        example=replace(_PAIR, extra={"chosen_score": 2.5, "rejected_score": 9}),
+        counterexample=replace(_PAIR, extra={"chosen_score": 9, "rejected_score": 2.5}),
     ),
     RowCheck(
         code="empty_rejected",

@@ -16,6 +16,8 @@ _MIN_RUN = 60
 _SHORT_UNIT, _SHORT_REPEATS, _REPEATS = 6, 12, 4
 """A unit of few characters must come more often than a long one: "ha ha ha" is a laugh."""
 _PLACES = 12
+_MIN_DOUBLED, _GAP = 100, 4
+"""Characters of a text that is not said twice by chance, and those that may stand between its halves."""
 _LONGEST_UNIT = 2000
 _COUNTED, _LAST = 1200, 8
 """Characters at the end of a text in which a loop with numbers is looked for, and those that tell whether it may be."""
@@ -79,6 +81,13 @@ def find_counted_loop(text: str) -> str | None:
     return unit if sum(map(str.isalpha, unit)) >= (_MIN_LETTERS if unit.isascii() else _MIN_WIDE) else None
 
 
+def _is_doubled(answer: str) -> bool:
+    """Whether a text is the same words twice and nothing else."""
+    half = len(answer) // 2
+    place = answer.find(answer[:_PROBE], max(1, half - _GAP), half + _GAP + _PROBE)
+    return place > 0 and answer[:place].strip() == answer[place:].strip()
+
+
 def _may_count(answer: str) -> bool:
     """Whether the last letters of an answer stand before several times, numbers and marks left out."""
     ended = answer.rstrip(_ENDS)
@@ -90,6 +99,8 @@ def _find(row: RowView) -> str | None:
     for answer in row.answers:
         if len(answer) < _MIN_RUN:
             continue
+        if len(answer) >= _MIN_DOUBLED and _is_doubled(answer):
+            return shorten(answer)
         unit = find_loop(answer)
         if unit is None and _may_count(answer):
             unit = find_counted_loop(answer)

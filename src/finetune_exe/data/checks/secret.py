@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from urllib.parse import unquote
 
 from finetune_exe.data.checks.check import RowCheck, mask
 from finetune_exe.data.checks.example import asked
@@ -28,8 +30,6 @@ _SHORT_SIGNED = tuple(
     if len(signs) < 2
 )
 """Marks with one sign or none: the sign is looked for first."""
-_RANDOM_SIGNS = re.compile("[-_A-Z0-9]{6}")
-"""What is left of the random letters and digits of a key."""
 _KEYS = re.compile(
     r"(?<![A-Za-z0-9-])(?:"
     r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Z])"
@@ -83,6 +83,14 @@ _COMMAND = re.compile(
     r"|machine [^\s<>]+\s+login [^\s<>]+\s+password )[\"']?([^\s\"'`,;@]{8,100})"
 )
 """A command that takes a password among its words."""
+_OTHER = re.compile(
+    r"(?:Set-)?Cookie: [^\n=]{1,40}=([A-Za-z0-9%._-]{16,200})|[?&]sig=([A-Za-z0-9%/+=]{30,120})"
+    r"|(?<![\w.])[\w.-]+:\d{2,5}:[\w*]+:[\w*]+:([^\s:]{8,64})(?!\S)"
+    r"|(?i:pass(?:word|wd)?|secret|token|api_?key)[\"'], ?[\"']([^\"'\n]{8,100})[\"']"
+    r"|\"auth\": ?\"(?P<basic>[A-Za-z0-9+/=]{12,200})\""
+)
+_OTHER_SIGNS = re.compile(r"C:=|C:\.=|&=|:\d{2,5}:{3}|[\"'],[\"']|\"\":\"[A-Z0-9+/=]{4}")
+"""What a text with one of them has, without small letters and spaces."""
 _OPTIONS = (" -p", " -u", " --")
 _DISCORD_SIGNS = re.compile(r"[MNO][A-Z0-9_-]{4,27}\.[A-Z0-9_-]{1,6}\.[A-Z0-9_-]{6,40}")
 _DISCORD = re.compile(r"(?<![\w.])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.])")
@@ -110,9 +118,7 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 def _find(row: RowView) -> str | None:
     text, signs = row.text, row.signs
-    begun = []
-    if _RANDOM_SIGNS.search(signs) is not None:
-        begun += [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
+    begun = [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
     if _LONG_SIGNS.search(signs) is not None:
         begun += [mark for mark in _LONG_SIGNED if mark in text]
     if begun and (found := _key(text, begun)) is not None:
@@ -134,6 +140,23 @@ def _find(row: RowView) -> str | None:
     if token is not None and not _is_word(token[0]):
         return f"key: {mask(token[0])}"
     return _named(row, text)
+
+
+def _other(row: RowView) -> str | None:
+    """Find secrets by where they stand: in a cookie, a signed address, a file of passwords, a call that defines one."""
+    for match in _OTHER.finditer(row.text) if _OTHER_SIGNS.search(row.signs) is not None else ():
+        value = next(filter(None, match.groups()))
+        if match.group("basic") is not None:
+            try:
+                value = base64.b64decode(value + "=" * (-len(value) % 4)).decode()
+            except ValueError:
+                continue
+            if ":" not in value:
+                continue
+            value = value.partition(":")[2]
+        if _is_secret(unquote(value)):
+            return f"secret: {mask(value)}"
+    return None
 
 
 def _in_command(row: RowView, text: str) -> str | None:
@@ -261,16 +284,29 @@ def _is_asked_for(row: RowView, value: str) -> bool:
     return value not in asked and _ASKS_FOR_ONE.search(asked) is not None
 
 
+_MESSAGE = "the row holds a key, a token or a password"
+_FIX = "revoke the secret where it is real, and replace it by an invented one or drop the row"
+
 CHECKS = (
     RowCheck(
         code="secret",
         severity="error",
-        message="the row holds a key, a token or a password",
-        fix="revoke the secret where it is real, and replace it by an invented one or drop the row",
+        message=_MESSAGE,
+        fix=_FIX,
         find=_find,
         example=asked("Greet.", "Hello.\npassword: Brandt2407!XZr"),
         counterexample=asked(
             "Set the key.", "Set AWS key AKIAIOSFODNN7EXAMPLE and store it as password: <your-password>."
         ),
+    ),
+    RowCheck(
+        code="secret",
+        severity="error",
+        message=_MESSAGE,
+        fix=_FIX,
+        find=_other,
+        signs=_OTHER_SIGNS.pattern,
+        example=asked("Connect.", "define('DB_PASSWORD', 'Brandt2407!XZr');"),
+        counterexample=asked("Connect.", "define('DB_PASSWORD', 'your-password');"),
     ),
 )

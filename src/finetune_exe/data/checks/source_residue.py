@@ -25,6 +25,7 @@ _WIKI = re.compile(
     r"|\[\[(?:File|Image|Category|User|Datei|Fichier|Archivo):|\{\{(?:Infobox|[Cc]ite (?:web|book|news|journal)"
     r"|Reflist|Main"
     r"|See also|Short description|[Cc]itation needed|Use dmy dates|Authority control)\b|(?<!')'''[^'\n]{2,60}'''(?!')"
+    r"|^\{\|[^\n]*class=|\{(?:code|noformat)(?::[\w|=]+)?\}|^h[1-6]\. [A-Z]"
     r"|^==+ [^=\n]{2,60} ==+$",
     re.MULTILINE,
 )
@@ -32,11 +33,23 @@ _CHAT = re.compile(
     r"<(?:@[UW][0-9A-Z]{6,}|#C[0-9A-Z]{6,}|@[!&]?\d{15,20}|#\d{15,20}|a?:\w{2,32}:\d{15,20})(?:\|[^>\n]*)?>"
 )
 """Mentions of people, rooms and pictures, as chat programs keep them."""
+_FORUM = re.compile(
+    r"^(?:EDIT|Edit|UPDATE) ?\d?: [^\n]*\b(?:gold|silver|awards?|upvot\w+|front page|inbox|karma|formatting|typos?)\b"
+    r"|^(?:Share\n)?Improve this (?:answer|question)\n"
+    r"|^(?:answered|asked|edited) [A-Z][a-z]{2} \d{1,2}(?:,? '?\d{2,4})? at \d",
+    re.MULTILINE,
+)
+"""What stands around answers of forums."""
 _PAGE = re.compile(r"^[ \t\f]*Page \d{1,4} of \d{1,4}(?:\s*-)?[ \t\f]*$", re.MULTILINE)
 _PAGE_SIGNS = re.compile(r"\nP\d{2,8}-?(?:\f?\n|$)")
 _RICH = re.compile(
     r"\{\\rtf1\b|\\par\b.*\\par\b|data:image/[a-z+]+;base64,[A-Za-z0-9+/]{40}|%PDF-1\.\d|\\x00", re.DOTALL
 )
+_SIGNS = (
+    r"-->|\d[/.-]\d{1,2}[/.-]\d{2,4},?\d|F:|---[OF]M|\nSP|\nGOOS|\[\??\]|\[\[|\{[{|\\}]"
+    r"|'''|\n==|S\nI|EDIT|\nE:|UPDATE|<[@#:]|\f|\nP\d|;64,|%PDF|\nH\d"
+)
+"""What is in the signs of a text with one of them."""
 _ABOUT = re.compile(
     r"\b(?:subtitles?|srt|vtt|captions?|transcri\w+|e-?mails?|mails?|\w*wiki\w*|rtf|chat|logs?|slack|discord"
     r"|whatsapp|markup|format|pdf|page numbers?|base ?64|data ur[il]|svg|html|letters?|messages?|threads?|python"
@@ -74,8 +87,19 @@ def _may_have(signs: str) -> list[re.Pattern[str]]:
             patterns.append(_MAIL)
     if "---OM-" in signs or "---FM-" in signs or "\nSP" in signs or "\nGOOS" in signs:
         patterns.append(_MAIL)
-    if "[]" in signs or "[?]" in signs or "[[" in signs or "{{" in signs or "'''" in signs or "\n==" in signs:
+    if (
+        "[]" in signs
+        or "[?]" in signs
+        or "[[" in signs
+        or "{{" in signs
+        or "{|" in signs
+        or "{}" in signs
+        or "'''" in signs
+        or "\n==" in signs
+    ):
         patterns.append(_WIKI)
+    if "S\nI" in signs or "EDIT" in signs or "\nE:" in signs or "UPDATE" in signs:
+        patterns.append(_FORUM)
     if "<@" in signs or "<#" in signs or "<:" in signs:
         patterns.append(_CHAT)
     if "\f" in signs or ("\nP" in signs and _PAGE_SIGNS.search(signs) is not None):
@@ -92,6 +116,7 @@ CHECKS = (
         message="the text keeps marks of the file or the program it was taken from",
         fix="take them out: times of subtitles, stamps of chats, heads of mails, links of wikis, numbers of pages",
         find=_find,
+        signs=_SIGNS,
         usual=0.3,
         example=asked("What did he say?", "1\n00:00:01,200 --> 00:00:03,400\nThe sea is rough.\n"),
         counterexample=asked("Show the form of subtitles.", "1\n00:00:01,200 --> 00:00:03,400\nThe sea is rough.\n"),

@@ -14,12 +14,17 @@ _ANGLED = re.compile(
     r"<(?:\|[A-Za-z][\w/ -]{0,40}\|>|\uff5c[^<>\n]{1,40}\uff5c>|/s>|<?/?SYS>>"
     r"|(?:start|end)_of_(?:turn|image|utterance|sentence|text)>|/?(?:bos|eos|pad|unk)>|extra_id_\d+>"
     r"|\|(?:im|eot|bot|eom)_?\w*\|?>|fim_(?:prefix|middle|suffix|pad)>|eo[ahmstd]>|EO[ST]>|[se]op>|reserved_\d+>"
+    r"|/?function_calls>|invoke name="
     r"|(?:unused|TOKENS_UNUSED_|SPECIAL_)\d+>|0x[0-9A-F]{2}>|seed:\w+>|\u7528\u6237>|s>(?![^<>]*</s>))"
 )
 _QUOTED = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d", "\u00ab\u00bb", "\u300c\u300d")
 _QUOTED_SIGNS = re.compile(r"[\"'`][<\[]")
-_PAIRED = ("tool_call", "tool_response", "think")
+_PAIRED = (
+    "tool_call", "tool_response", "think", "thinking", "reasoning", "scratchpad", "reflection", "function_calls",
+    "tool_calls",
+)  # fmt: skip
 """Names of marks that belong to an answer where they are closed again."""
+_MAY_PAIR = re.compile("</?(?:" + "|".join(_PAIRED) + ")>")
 _SQUARED = re.compile(
     r"\[(?:/?INST\]|/?(?:AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|(?:CLS|SEP|PAD|BOS|EOS|gMASK)\]"
     r"|\|[a-z]{3,20}\|\])"
@@ -131,7 +136,7 @@ def _is_quoted(text: str, mark: re.Match[str]) -> bool:
 
 def _unpaired(text: str) -> int:
     """Find a mark that should be closed and is not, or the other way about; -1 where there is none."""
-    if "_call>" in text or "_response>" in text or "think>" in text:
+    if _MAY_PAIR.search(text) is not None:
         for name in _PAIRED:
             if text.count(f"<{name}>") != text.count(f"</{name}>"):
                 return max(0, text.find(f"{name}>") - 2)

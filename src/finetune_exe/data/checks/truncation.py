@@ -9,7 +9,7 @@ from finetune_exe.data.checks.ending import OpenEnd
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.facts import Facts
 
-_MAX_OPEN = 0.06
+_MAX_OPEN = 0.05
 """Share of prose answers without a mark at the end, above which such an end says nothing here."""
 _MIN_PROSE = 50
 """Fewer prose answers show no custom."""

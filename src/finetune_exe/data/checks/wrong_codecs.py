@@ -11,7 +11,7 @@ _HIGH_LEADS = re.compile("[\u00c0-\u00ff]{3}")
 _RARE_LEADS = re.compile("[\u0080-\u00ff\u0152-\u0192\u0400-\u045f\u0490\u0491\u2013-\u2122\u2500-\u25a0]{12}")
 _BETWEEN = re.compile(
     "[a-z][\u00b8\u2030\u02c6\u00f7\u207f\u03a3\u0398\u2580\u201a\u201e\u201d\u0178][a-z]"
-    "|[a-z]{2}[\u0160\u017d\u00c0-\u00d6\u00d8-\u00de][a-z]"
+    "|[a-z]{2}(?:[\u0160\u017d\u00c0-\u00d6\u00d8-\u00de][a-z]|[\u0160\u017d](?=[\\s.,;:!?]|\\Z))"
 )
 """A sign, or a capital with an accent, in a word of small letters: one code page of the West taken for another."""
 _MIN_BETWEEN = 2
