@@ -42,6 +42,8 @@ class Form(NamedTuple):
 
 
 NO_FORM = Form(0, 0, Structure.NONE)
+_PLAIN = 1
+"""What stands for a word that is no mark, as sentences begin with."""
 _LOOKED_AT = 24
 """Characters that hold a mark; a longer first word is no mark."""
 _YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
@@ -63,8 +65,10 @@ def _hash(beginning: str, *, more: bool = False) -> int:
     words = beginning.split(None, 1)
     if not words:
         return 0
+    if words[0].isalpha() and (len(words[0]) == 1 or not words[0].isupper()):
+        return _PLAIN
     said = words[0] + (" +" if more and len(words) > 1 else "")
-    return zlib.crc32(said.encode("utf-8", "surrogatepass")) or 1
+    return zlib.crc32(said.encode("utf-8", "surrogatepass")) or _PLAIN
 
 
 def _structure(answer: str) -> Structure:
@@ -115,7 +119,7 @@ def _unlike_others(facts: Facts) -> Iterator[Hit]:
         (facts.lasts, "has a last line of the same kind"),
     ):
         usual = _customary(values[answered])
-        if usual:
+        if usual > _PLAIN:
             for place in np.flatnonzero(answered & (values != usual)).tolist():
                 odd.setdefault(place, f"nearly every other answer {what}")
     structure = _customary(facts.structures[answered], _MIN_READ)

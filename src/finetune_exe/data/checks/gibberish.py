@@ -163,10 +163,9 @@ def _is_spaced_out(answer: str) -> bool:
 
 def _spells_text(answer: str) -> bool:
     """Whether numbers are the codes of a text, written in decimal."""
-    numbers = [
-        int(word) for word in _BETWEEN_BYTES.split(answer.strip("[]() \n")) if len(word) <= 3 and word.isdecimal()
-    ]
-    if len(numbers) < _MIN_HEX or 4 * len(numbers) > len(answer) + 3:
+    words = _BETWEEN_BYTES.split(answer.strip("[]() \n"))
+    numbers = [int(word) for word in words if len(word) <= 3 and word.isdecimal()]
+    if len(numbers) < max(_MIN_HEX, 0.95 * len(words)):
         return False
     said = bytes(number for number in numbers if number < 128).decode()
     letters = sum(map(str.isalpha, said))

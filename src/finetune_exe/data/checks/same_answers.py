@@ -21,8 +21,8 @@ def _same_answer(facts: Facts) -> Iterator[Hit]:
     words = facts.words
     if facts.layouts == {"text"} or len(words) < _MIN_QUESTIONS or label_counts(facts) is not None:
         return
-    long = (words.starts[1:] - words.answers >= _MIN_WORDS) & (words.answers > words.starts[:-1])
-    long = np.flatnonzero(long & (facts.structures == Structure.NONE))
+    is_long = (words.starts[1:] - words.answers >= _MIN_WORDS) & (words.answers > words.starts[:-1])
+    long = np.flatnonzero(is_long & (facts.structures == Structure.NONE))
     order = long[np.argsort(words.answer_hashes[long], kind="stable")]
     hashes = words.answer_hashes[order]
     starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(order) else order

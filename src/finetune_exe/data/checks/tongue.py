@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,8 @@ _LIKELY, _SURE, _VERY_SURE = 0.5, 0.95, 0.995
 _MANY_LETTERS = 60
 _ENGLISH_HITS, _ASCII_HITS = 3, 2
 """Different words that only English has, among the first ones; fewer do where no letter has an accent."""
+_ENGLISH_AMONG_OTHERS = 2
+"""Different common words of English, shared ones among them, that tell it from the languages it shares them with."""
 _CLASSIFIED = 160
 """Characters given to the classifier, whose time goes with their number."""
 _MARKS = ".,:;!?()[]\"'*"
@@ -81,7 +84,7 @@ def answer_language(answer: str) -> str | None:
 def _of_latin_script(text: str, letters: int) -> str | None:
     """Ask the classifier, and believe it where common words of the language it names are there."""
     english = _english_hits(text)
-    if english >= _ENGLISH_HITS:
+    if english >= _ENGLISH_HITS or (english and text.isascii() and _is_rather_english(text)):
         return "en"
     code, probability = _identifier().classify(text[:_CLASSIFIED])
     common = _common_words(text, code)
@@ -93,6 +96,14 @@ def _of_latin_script(text: str, letters: int) -> str | None:
     if probability >= _VERY_SURE and common and english == 0 and letters >= _MANY_LETTERS:
         return None if _is_list_of_names(text) else str(code)
     return str(code) if probability >= _SURE and common >= (1 if letters < _MANY_LETTERS else 2) else None
+
+
+def _is_rather_english(text: str) -> bool:
+    """Whether more of the common words in a text are English than of another language; the classifier takes longer."""
+    known = stop_words()
+    counts = Counter(code for word in set(text.lower().split()) if word in known for code in known[word])
+    english = counts.pop("en", 0)
+    return english >= _ENGLISH_AMONG_OTHERS and english > max(counts.values(), default=0)
 
 
 def _is_list_of_names(text: str) -> bool:
