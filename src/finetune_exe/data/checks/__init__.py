@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
-
 from finetune_exe.data.checks import (
     boilerplate,
     characters,
@@ -83,26 +80,8 @@ CHECKS: tuple[Check, ...] = (
     *prompt_in_text.CHECKS,
 )
 ROW_CHECKS: tuple[RowCheck, ...] = tuple(check for check in CHECKS if isinstance(check, RowCheck))
-
-
-class LayoutChecks(NamedTuple):
-    """The checks that a row of one layout may fail."""
-
-    of_any: tuple[RowCheck, ...]
-    """Those to run on each row."""
-    of_signed: tuple[RowCheck, ...]
-    """Those to run on a row in whose signs `signs` is found."""
-    signs: re.Pattern[str]
-
-
-def _checks_of(layout: Layout) -> LayoutChecks:
-    signed = tuple(check for check in ROW_CHECKS if layout in check.layouts)
-    return LayoutChecks(
-        of_any=tuple(check for check in signed if check.signs is None),
-        of_signed=signed,
-        signs=re.compile("|".join(check.signs for check in signed if check.signs is not None)),
-    )
-
-
-ROW_CHECKS_OF: dict[Layout, LayoutChecks] = {layout: _checks_of(layout) for layout in LAYOUTS}
+ROW_CHECKS_OF: dict[Layout, tuple[RowCheck, ...]] = {
+    layout: tuple(check for check in ROW_CHECKS if layout in check.layouts) for layout in LAYOUTS
+}
+"""The checks that a row of one layout may fail."""
 DATA_CHECKS: tuple[DataCheck, ...] = tuple(check for check in CHECKS if isinstance(check, DataCheck))

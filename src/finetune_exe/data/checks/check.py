@@ -32,8 +32,6 @@ class RowCheck:
     """Gives what shows the fault, to quote (it may be empty), or None for a row without it."""
     layouts: frozenset[Layout] = LAYOUTS
     """Rows of another layout cannot have the fault."""
-    signs: str | None = None
-    """A pattern that is found in `RowView.signs` of every row with the fault; None where there is no such."""
     usual: float | None = None
     """Share of the rows above which it is no slip but the way this data is: the finding is info then."""
     example: Conversation

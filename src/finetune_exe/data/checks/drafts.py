@@ -62,7 +62,6 @@ CHECKS = (
         message="the row was not finished: a note to its writer, filler text, or a change that was never merged",
         fix="finish the row, or drop it",
         find=_find,
-        signs=r"<>|\[(?:NOTE|TODO|FIXME|TBD|XXX|REVIEW|ANNOTAT|EDITOR|INTERNAL|DRAFT|QA|PLACEHOLDER)|<{7}|(?:^|\n)(?:TODO|FIXME|TBD|XXX|L,)",
         example=asked("Describe the harbour.", "[TODO: ask the pilot] It is small."),
         counterexample=asked("Write a to-do comment.", "# [TODO: ask the pilot]"),
     ),

@@ -85,7 +85,6 @@ CHECKS = (
         message="escapes are written out where their characters should be, as \\n or \\u00e9 in prose",
         fix="decode the text once more where it was loaded: JSON, a string of a program, quoted-printable or UTF-7",
         find=_find,
-        signs=r"\\|=[CDE][0-9A-F]=|\+[A-Z0-9/]{2}|(?:^|\n)['\"]",
         usual=0.3,
         example=asked("Name the steps.", "First rinse it.\\nThen dry it.\\nThen sand it."),
         counterexample=asked("Print the steps in Python.", "Use print('First.\\nThen.\\nLast.')"),

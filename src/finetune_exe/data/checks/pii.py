@@ -107,6 +107,8 @@ _NUMBER = re.compile(r"\d[\d .()/-]{5,}[\dXx]")
 _POST_CODE = re.compile(r"\d(?:\d{4}|[A-Z]{2})(?![A-Za-z0-9])")
 _ANY_DIGIT = re.compile(r"\d")
 _CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
+_ASCII_CODE_SIGNS = re.compile(r"\d(?:\d{4}[A-Z]|[A-Z]{2})|[A-Z]{2}\d{5}")
+"""Where no letter is left out of the signs, a capital stands before or behind a post code."""
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
 """Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
@@ -141,7 +143,8 @@ def _find(row: RowView) -> str | None:
         return found
     if (found := _far_address(row, text)) is not None:
         return found
-    return _at_post_codes(text, signs) if other_digits or _CODE_SIGNS.search(signs) is not None else None
+    codes = _ASCII_CODE_SIGNS if row.is_ascii else _CODE_SIGNS
+    return _at_post_codes(text, signs) if other_digits or codes.search(signs) is not None else None
 
 
 def _among_numbers(text: str) -> str | None:

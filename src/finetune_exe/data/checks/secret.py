@@ -24,10 +24,13 @@ _MARKS = (
 """How keys begin that can be told by their form."""
 _LONG_SIGNS = re.compile("|".join(re.escape(signs) for mark in _MARKS if len(signs := signs_of(mark)) > 1))
 _LONG_SIGNED = tuple(mark for mark in _MARKS if len(signs_of(mark)) > 1)
+_DASHED = ("xox", *(mark for mark in _MARKS if signs_of(mark) == "-"))
+_DASHED_SIGNS = re.compile("-[A-Z0-9_-]{5}")
+"""What a key that has a dash behind its mark leaves of it and of what follows, which is random."""
 _SHORT_SIGNED = tuple(
-    (signs, tuple(mark for mark in _MARKS if signs_of(mark) == signs))
+    (signs, tuple(mark for mark in _MARKS if signs_of(mark) == signs and mark not in _DASHED))
     for signs in dict.fromkeys(map(signs_of, _MARKS))
-    if len(signs) < 2
+    if len(signs) < 2 and signs != "-"
 )
 """Marks with one sign or none: the sign is looked for first."""
 _KEYS = re.compile(
@@ -91,6 +94,8 @@ _OTHER = re.compile(
 )
 _OTHER_SIGNS = re.compile(r"C:=|C:\.=|&=|:\d{2,5}:{3}|[\"'],[\"']|\"\":\"[A-Z0-9+/=]{4}")
 """What a text with one of them has, without small letters and spaces."""
+_OTHER_WORDS = ("ookie: ", "sig=", '"auth"', "ass", "ecret", "oken", "key", "PASS", "SECRET", "TOKEN", "KEY")
+"""Of which all but the line of a password file have one, too."""
 _OPTIONS = (" -p", " -u", " --")
 _DISCORD_SIGNS = re.compile(r"[MNO][A-Z0-9_-]{4,27}\.[A-Z0-9_-]{1,6}\.[A-Z0-9_-]{6,40}")
 _DISCORD = re.compile(r"(?<![\w.])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.])")
@@ -118,7 +123,8 @@ _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re
 
 def _find(row: RowView) -> str | None:
     text, signs = row.text, row.signs
-    begun = [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
+    begun = [mark for mark in _DASHED if mark in text] if _DASHED_SIGNS.search(signs) is not None else []
+    begun += [mark for sign, marks in _SHORT_SIGNED if sign in signs for mark in marks if mark in text]
     if _LONG_SIGNS.search(signs) is not None:
         begun += [mark for mark in _LONG_SIGNED if mark in text]
     if begun and (found := _key(text, begun)) is not None:
@@ -144,7 +150,12 @@ def _find(row: RowView) -> str | None:
 
 def _other(row: RowView) -> str | None:
     """Find secrets by where they stand: in a cookie, a signed address, a file of passwords, a call that defines one."""
-    for match in _OTHER.finditer(row.text) if _OTHER_SIGNS.search(row.signs) is not None else ():
+    text = row.text
+    if _OTHER_SIGNS.search(row.signs) is None or (
+        ":::" not in row.signs and not any(map(text.__contains__, _OTHER_WORDS))
+    ):
+        return None
+    for match in _OTHER.finditer(text):
         value = next(filter(None, match.groups()))
         if match.group("basic") is not None:
             try:
@@ -305,7 +316,6 @@ CHECKS = (
         message=_MESSAGE,
         fix=_FIX,
         find=_other,
-        signs=_OTHER_SIGNS.pattern,
         example=asked("Connect.", "define('DB_PASSWORD', 'Brandt2407!XZr');"),
         counterexample=asked("Connect.", "define('DB_PASSWORD', 'your-password');"),
     ),

@@ -45,11 +45,6 @@ _PAGE_SIGNS = re.compile(r"\nP\d{2,8}-?(?:\f?\n|$)")
 _RICH = re.compile(
     r"\{\\rtf1\b|\\par\b.*\\par\b|data:image/[a-z+]+;base64,[A-Za-z0-9+/]{40}|%PDF-1\.\d|\\x00", re.DOTALL
 )
-_SIGNS = (
-    r"-->|\d[/.-]\d{1,2}[/.-]\d{2,4},?\d|F:|---[OF]M|\nSP|\nGOOS|\[\??\]|\[\[|\{[{|\\}]"
-    r"|'''|\n==|S\nI|EDIT|\nE:|UPDATE|<[@#:]|\f|\nP\d|;64,|%PDF|\nH\d"
-)
-"""What is in the signs of a text with one of them."""
 _ABOUT = re.compile(
     r"\b(?:subtitles?|srt|vtt|captions?|transcri\w+|e-?mails?|mails?|\w*wiki\w*|rtf|chat|logs?|slack|discord"
     r"|whatsapp|markup|format|pdf|page numbers?|base ?64|data ur[il]|svg|html|letters?|messages?|threads?|python"
@@ -116,7 +111,6 @@ CHECKS = (
         message="the text keeps marks of the file or the program it was taken from",
         fix="take them out: times of subtitles, stamps of chats, heads of mails, links of wikis, numbers of pages",
         find=_find,
-        signs=_SIGNS,
         usual=0.3,
         example=asked("What did he say?", "1\n00:00:01,200 --> 00:00:03,400\nThe sea is rough.\n"),
         counterexample=asked("Show the form of subtitles.", "1\n00:00:01,200 --> 00:00:03,400\nThe sea is rough.\n"),

@@ -79,8 +79,7 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
             notes[code].append(index)
         view = RowView(conversation)
         sound = True
-        checks = ROW_CHECKS_OF[view.layout]
-        for check in checks.of_any if checks.signs.search(view.signs) is None else checks.of_signed:
+        for check in ROW_CHECKS_OF[view.layout]:
             extract = check.find(view)
             if extract is not None:
                 hits[check.code].append(Hit(index, extract))
