@@ -7,7 +7,8 @@ keys that they see, D width of a head.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,26 @@ def register_row_attention(name: str) -> None:
     AttentionMaskInterface.register(name, _mask_unless_causal)
 
 
+_noted: tuple[set[int | None], set[int | None]] | None = None
+"""Windows that masks were asked for with, and windows that layers asked for, while somebody wants to know."""
+
+
+@contextmanager
+def windows_agree() -> Iterator[Callable[[], bool]]:
+    """Watch a forward pass; what is given says afterwards whether the layers named every window of the masks.
+
+    Rows shorter than a window, on which a model can be tried quickly, do not show it. Chunks, within which Llama 4
+    attends, are windows of masks that no layer names.
+    """
+    global _noted
+    noted: tuple[set[int | None], set[int | None]] = (set(), set())
+    _noted = noted
+    try:
+        yield lambda: noted[0] - {None} <= noted[1]
+    finally:
+        _noted = None
+
+
 def row_attention(
     module: torch.nn.Module,
     query_BHTD: torch.Tensor,
@@ -89,6 +110,8 @@ def row_attention(
     asked = [name for name in NOT_DONE if rest.get(name) is not None]
     if asked or rest.get("is_causal") is False:
         raise NotImplementedError(", ".join(asked) or "attention that is not causal")
+    if _noted is not None:
+        _noted[1].add(sliding_window)
     length = query_BHTD.shape[2]
     layout, window = row_layout or Layout((Row(length),)), sliding_window or length
     only_causal = attention_mask is None and key_BKTD.shape[2] == length
@@ -110,6 +133,8 @@ def row_attention(
 
 def _mask_unless_causal(*, q_length: int, kv_length: int, attention_mask: torch.Tensor | None, **rest: Any) -> Any:
     """Make transformers' mask, but none where `row_attention` knows what is hidden."""
+    if _noted is not None:
+        _noted[0].add(rest.get("local_size"))
     if attention_mask is None and q_length == kv_length:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **rest)
@@ -202,7 +227,7 @@ class _WrittenOut(torch.autograd.Function):
         key_PTD, value_PTD = (x.flatten(0, 1).contiguous() for x in (key_BKTD, value_BKTD))
         ctx.save_for_backward(query_PTGD, key_PTD, value_PTD)
         ctx.blocks, ctx.window, ctx.scale, ctx.batch = blocks, window, scale, batch
-        read_PTGD = torch.empty_like(query_PTGD)
+        read_PTGD = query_PTGD.new_empty(*query_PTGD.shape[:-1], value_PTD.shape[-1])  # DeepSeek's are narrower
         for block in blocks:
             weights, *_ = _weights(query_PTGD, key_PTD, block, window=window, scale=scale)
             read = torch.bmm(weights, block.seen(value_PTD))

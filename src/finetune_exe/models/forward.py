@@ -17,6 +17,7 @@ from finetune_exe.domain.plan import Precision
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.planned import VALIDATION_TOKENS
 from finetune_exe.estimate.rows import Placed, is_worth_sharing, order_by_beginning, padded_length
+from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.head import head_is_plain
 from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.load import torch_dtype
@@ -161,7 +162,7 @@ class LossFunction:
         self.ranks = ranks
         self.half = None if precision.base_dtype == "float32" else torch_dtype(precision.base_dtype)
         self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._decoder = self._inner.get_decoder()
+        self._decoder = decoder_of(self._inner)
         adapter = model.active_peft_config if isinstance(model, PeftModel) else None
         learned = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
         self._before = learned if isinstance(adapter, PromptTuningConfig) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.reading import reading
 
 
@@ -26,6 +27,6 @@ def head_is_plain(model: Any, computed: AbstractContextManager[Any]) -> bool:
     ids = torch.arange(1, 9, device=next(inner.parameters()).device).unsqueeze(0)
     with reading(model), computed:
         own = inner(input_ids=ids, use_cache=False).logits.float()
-        plain = head(inner.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
+        plain = head(decoder_of(inner)(input_ids=ids, use_cache=False).last_hidden_state).float()
     is_finite = bool(torch.isfinite(own).all())
     return is_finite and bool(torch.allclose(own, plain, rtol=0.0, atol=1e-5 * float(own.abs().max())))

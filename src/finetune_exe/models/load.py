@@ -144,7 +144,7 @@ def choose_attention(model: Any, *, device: str, packing: bool = False) -> Any:
     from finetune_exe.models.packing import use_row_attention
 
     if device == "cpu" or packing:
-        use_row_attention(model.get_base_model() if hasattr(model, "peft_config") else model)
+        use_row_attention(model.get_base_model() if hasattr(model, "peft_config") else model, packing=packing)
     return model
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune_exe.domain.plan import Full, Method, Prefix, Prompt, Qlora
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.load import Dtype, load_base, torch_dtype
+from finetune_exe.models.load import Dtype, load_base, load_model, torch_dtype
 from finetune_exe.models.methods import training_method
 from finetune_exe.models.methods.tokens import make_room, token_numbers
 
@@ -73,9 +73,22 @@ def _folded(model: Any) -> Any:
 
 
 def _on_dequantised(checkpoint: Path, base: Path, method: Qlora, *, device: str) -> Any:
-    """Load the adapter beside the float32 weights that the 4-bit ones stand for."""
-    from peft import PeftModel
+    """Load the adapter beside the float32 weights that the 4-bit ones stand for.
 
-    model = load_base(base, method, dtype="float32", device=device)
+    They go into a model as it was made, because GPT-2 keeps its matrices the other way round, and Falcon has layers of
+    its own.
+    """
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+    from peft import PeftModel
+    from transformers.pytorch_utils import Conv1D
+
+    model = load_model(base, dtype="float32", device=device)
+    with torch.no_grad():
+        for name, layer in load_base(base, method, dtype="float32", device=device).named_modules():
+            if isinstance(layer, Linear4bit):
+                whole, own = dequantize_4bit(layer.weight.data, layer.weight.quant_state), model.get_submodule(name)
+                own.weight.copy_(whole.T if isinstance(own, Conv1D) else whole)
     make_room(model, token_numbers(base, method.trained_tokens))
-    return PeftModel.from_pretrained(model.dequantize(), checkpoint)
+    return PeftModel.from_pretrained(model, checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.reading import reading
 
@@ -44,14 +45,15 @@ def _is_ours(model: Any) -> bool:
     return bool(model.config._attn_implementation == ROW_ATTENTION)
 
 
-def use_row_attention(model: Any) -> bool:
+def use_row_attention(model: Any, *, packing: bool = False) -> bool:
     """Let a model attend by `row_attention` if it then computes what it computed before; say whether it does.
 
-    It does not for layers that hide more than causality and a window hide, that cap their scores or attend elsewhere.
+    It does not for layers that hide more than causality and a window hide, that cap their scores or attend elsewhere;
+    nor, where rows are to be packed, for layers that do not hand on how these lie.
     """
     import torch
 
-    from finetune_exe.models.attention import register_row_attention
+    from finetune_exe.models.attention import register_row_attention, windows_agree
 
     register_row_attention(ROW_ATTENTION)
     usual = model.config._attn_implementation
@@ -60,10 +62,12 @@ def use_row_attention(model: Any) -> bool:
     model.set_attn_implementation(ROW_ATTENTION)
     _, close = TOLERANCE[str(before.dtype).removeprefix("torch.")]
     try:
-        after = _hidden(model, row_T)
+        with windows_agree() as agree:
+            after = _hidden(model, row_T)
     except NotImplementedError:
         after = torch.full_like(before, torch.nan)
-    if bool(torch.isfinite(after).all()) and _apart(after, before) <= close:
+    unchanged = bool(torch.isfinite(after).all()) and _apart(after, before) <= close and agree()
+    if unchanged and (not packing or not _is_ours(model) or _keeps_apart(model, APART)):
         return True
     model.set_attn_implementation(usual)
     return False
@@ -124,7 +128,7 @@ def _rows(model: Any, layout: Layout) -> list[torch.Tensor]:
 def _hidden(model: Any, row_T: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Compute the last hidden states of one row, without dropout and gradients."""
     with reading(model):
-        hidden_BTH = model.get_decoder()(input_ids=row_T.unsqueeze(0), use_cache=False, **inputs).last_hidden_state
+        hidden_BTH = decoder_of(model)(input_ids=row_T.unsqueeze(0), use_cache=False, **inputs).last_hidden_state
     return hidden_BTH[0]
 
 

@@ -58,9 +58,9 @@ def _take_over(module: torch.nn.Module, dtype: torch.dtype) -> bool:
 def _derived(own: type[torch.nn.Module], compute: Compute, form: Form | Activation) -> type[torch.nn.Module]:
     """Make the class of modules that are taken over: their own, but for the forward pass."""
 
-    def forward(self: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-        y = compute(self, x, form)
-        own_y: torch.Tensor = own.forward(self, x) if y is None else y
+    def forward(self: torch.nn.Module, x: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        y = None if more or named else compute(self, x, form)
+        own_y: torch.Tensor = own.forward(self, x, *more, **named) if y is None else y
         return own_y
 
     return type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})

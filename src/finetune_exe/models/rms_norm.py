@@ -36,7 +36,7 @@ def norm_forms(module: torch.nn.Module) -> Iterator[Form]:
 
 def rms_norm(x: torch.Tensor, weight_H: torch.Tensor, form: Form) -> torch.Tensor:
     """Compute a norm over the last axis."""
-    y_NH: torch.Tensor = _RmsNorm.apply(x.flatten(0, -2), weight_H, form)
+    y_NH: torch.Tensor = _RmsNorm.apply(x.flatten(0, -2).contiguous(), weight_H, form)
     return y_NH.unflatten(0, x.shape[:-1])
 
 
@@ -68,7 +68,7 @@ class _RmsNorm(torch.autograd.Function):
         for_x_NH = for_weight_H = None
         if ctx.needs_input_grad[0]:
             root_N1 = x_NH.new_full((len(x_NH), 1), math.sqrt(x_NH.shape[1]))
-            scaled_NH = grad_NH * _scales(weight_H, ctx.form)
+            scaled_NH = (grad_NH * _scales(weight_H, ctx.form)).contiguous()
             for_x_NH, _ = torch.ops.aten._weight_norm_interface_backward(
                 scaled_NH, x_NH, root_N1, root_N1.to(factor_N1.dtype) / factor_N1, 0
             )

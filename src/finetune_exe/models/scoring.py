@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.head import head_is_plain
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -179,7 +180,7 @@ class _Scorer:
         device = next(inner.parameters()).device
         plain = head_is_plain(model, torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16))
         return cls(
-            inner=inner, decoder=inner.get_decoder() if plain else None,
+            inner=inner, decoder=decoder_of(inner) if plain else None,
             prefix=model.get_prompt if learned else None, bf16=bf16,
         )  # fmt: skip
 

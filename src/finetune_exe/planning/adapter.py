@@ -47,7 +47,9 @@ def advise_adapter(
             interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
             would_change="nothing by itself: twice the alpha acts much like a higher learning rate",
         ),
-        "method.lora_dropout": _dropout(profile, on_gpu=on_gpu),
+        "method.lora_dropout": _dropout(
+            profile, on_gpu=on_gpu, experts=model.shape is not None and model.shape.num_experts > 1
+        ),
         "method.target_modules": Decision(
             value="all-linear",
             reason="adapters on every linear layer learn more than on attention alone, at equal size",
@@ -86,11 +88,13 @@ def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
     )
 
 
-def _dropout(profile: DataProfile | None, *, on_gpu: bool) -> Decision:
+def _dropout(profile: DataProfile | None, *, on_gpu: bool, experts: bool) -> Decision:
     known, cost = rule("dropout"), rule("dropout_on_processor")
     few = profile is not None and profile.num_rows < known["below_rows"]
     value, reason, source = 0.0, "with enough rows it only slows learning", known.source
-    if profile is not None and few and on_gpu:
+    if experts:
+        reason = "adapters of experts, which are kept as one tensor, take none"
+    elif profile is not None and few and on_gpu:
         value = known["value"]
         reason = f"{profile.num_rows} rows are few: dropout slows learning them by heart"
     elif few:

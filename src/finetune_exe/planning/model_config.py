@@ -26,7 +26,7 @@ _SECONDS = 3
 _MOST_BYTES = 1 << 20
 _TWO_MATRICES = {
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "codegen", "opt", "bloom", "falcon", "RefinedWeb",
-    "RefinedWebModel", "mpt", "phi", "starcoder2", "nemotron", "persimmon", "biogpt",
+    "RefinedWebModel", "mpt", "phi", "starcoder2", "nemotron", "persimmon", "biogpt", "arcee",
 }  # fmt: skip
 """Model types whose MLP has no gate."""
 _TIED = {

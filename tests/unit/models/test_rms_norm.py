@@ -99,3 +99,14 @@ def test_what_has_more_than_weights_and_an_epsilon_is_no_such_norm() -> None:
     assert KINDS[LlamaRMSNorm] in list(norm_forms(LlamaRMSNorm(8)))
     assert not list(norm_forms(torch.nn.LayerNorm(8)))
     assert not list(norm_forms(torch.nn.Linear(8, 8, bias=False)))
+
+
+def test_an_input_that_lies_across_memory_has_the_same_gradients() -> None:
+    """Mixtures of state spaces and attention give their norms parts of wider tensors."""
+    torch.manual_seed(0)
+    wide = torch.randn(2, 5, 24)
+    found = []
+    for x in (wide[..., 8:16].requires_grad_(), wide[..., 8:16].clone().requires_grad_()):
+        y = rms_norm(x, torch.ones(8), Form(1e-6, one_more=False, rounds_late=False))
+        found.append(torch.autograd.grad(y, x, wide[..., :8])[0])
+    assert torch.equal(*found)

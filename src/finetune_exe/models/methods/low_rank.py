@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 from finetune_exe.domain.plan import Lora, Qlora
 from finetune_exe.models.load import Dtype, load_base
 from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.impossible import told_in_words
 from finetune_exe.models.methods.tokens import make_room, token_numbers, trained_rows
+from finetune_exe.models.reading import reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_INSTEAD = (
+    "--set method.lora_dropout=0.0 --set method.use_dora=false where these are named, for experts take neither; "
+    "where layers are named, --set method.target_modules=[...] with the others; or --set method.kind=full"
+)
 
 
 class LowRankMethod:
@@ -21,7 +29,8 @@ class LowRankMethod:
         """Put float32 adapters beside the linear layers, and over the embeddings of trained tokens.
 
         Raises:
-            FineTuneError: T02 for a trained token that the tokenizer does not have.
+            FineTuneError: T02 for a trained token that the tokenizer does not have, and where PEFT has no such adapter
+                for a layer of the model.
         """
         from peft import LoraConfig, get_peft_model
 
@@ -33,12 +42,14 @@ class LowRankMethod:
             lora_alpha=method.lora_alpha,
             lora_dropout=method.lora_dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=_no_places(model) or None,
             use_rslora=method.use_rslora,
             use_dora=method.use_dora,
             trainable_token_indices=trained_rows(model, numbers),
             task_type="CAUSAL_LM",
         )
-        tuned = get_peft_model(model, _fast(config, method), autocast_adapter_dtype=True)
+        with told_in_words(model, fix=_INSTEAD):
+            tuned = get_peft_model(model, _fast(config, method), autocast_adapter_dtype=True)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
 
@@ -57,6 +68,33 @@ class LowRankMethod:
         make_room(model, token_numbers(base, method.trained_tokens))
         config = _fast(LoraConfig.from_pretrained(folder), method)
         return PeftModel.from_pretrained(model, folder, config=config, autocast_adapter_dtype=method.use_dora).eval()
+
+
+def _no_places(model: PreTrainedModel) -> list[str]:
+    """Name the linear layers beside which an adapter would break a model or learn nothing.
+
+    Some routers of experts give more than what they multiply, and some blocks use the weights of a layer without
+    calling it. A layer whose block is not called either may be an expert's that no token was sent to.
+    """
+    import torch
+
+    given: dict[torch.nn.Module, Any] = {}
+
+    def look(module: torch.nn.Module, _: Any, output: Any) -> None:
+        given[module] = output if isinstance(output, torch.Tensor) else None
+
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    with reading(model):
+        model(input_ids=torch.arange(1, 9, device=model.device).unsqueeze(0), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and given.get(module) is None
+        and (module in given or model.get_submodule(name.rpartition(".")[0]) in given)
+    ]
 
 
 def _fast(config: Any, method: Lora | Qlora) -> Any:

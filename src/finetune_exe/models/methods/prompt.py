@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_exe.domain.plan import Prompt
 from finetune_exe.models.load import Dtype, load_base
 from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.impossible import told_in_words
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.tokenizer import load_tokenizer
 
@@ -19,14 +20,18 @@ class PromptMethod:
     """Learned positions at the input of a frozen model."""
 
     def attach(self, model: PreTrainedModel, method: Prompt, *, base: Path, base_name: str) -> Any:
-        """Put learned embeddings before every row, which begin as the model's own of `FIRST_WORDS`."""
+        """Put learned embeddings before every row, which begin as the model's own of `FIRST_WORDS`.
+
+        Raises:
+            FineTuneError: T02 for models whose embeddings are of another width, or whose dimensions PEFT does not find.
+        """
         import torch
         from peft import PromptTuningConfig, get_peft_model
 
         length = method.num_virtual_tokens
         words = load_tokenizer(base, chat_template=None).tokenizer.encode(FIRST_WORDS * length).ids[:length]
-        tuned = get_peft_model(model, PromptTuningConfig(num_virtual_tokens=length, task_type="CAUSAL_LM"))
-        with torch.no_grad():
+        with torch.no_grad(), told_in_words(model, fix="--set method.kind=lora, or full"):
+            tuned = get_peft_model(model, PromptTuningConfig(num_virtual_tokens=length, task_type="CAUSAL_LM"))
             written = model.get_input_embeddings()(torch.tensor(words, device=model.device))
             learned = tuned.prompt_encoder["default"].float().embedding
             learned.weight.copy_(written)
