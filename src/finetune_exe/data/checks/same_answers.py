@@ -24,8 +24,10 @@ def _same_answer(facts: Facts) -> Iterator[Hit]:
     is_long = (words.starts[1:] - words.answers >= _MIN_WORDS) & (words.answers > words.starts[:-1])
     long = np.flatnonzero(is_long & (facts.structures == Structure.NONE))
     order = long[np.argsort(words.answer_hashes[long], kind="stable")]
+    if not len(order):
+        return
     hashes = words.answer_hashes[order]
-    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))) if len(order) else order
+    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
     for first, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
         group = order[first:end]
         if end - first >= _MIN_QUESTIONS and len(np.unique(words.prompt_hashes[group])) >= _MIN_QUESTIONS:
