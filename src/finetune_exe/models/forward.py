@@ -23,7 +23,7 @@ from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.packing import Arrangement, packing_inputs
 from finetune_exe.models.ranks import ALONE, Ranks
-from finetune_exe.models.reading import reading
+from finetune_exe.models.reading import beneath_adapter, reading
 from finetune_exe.prepared.store import SplitData
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class LossFunction:
         self.device = device
         self.ranks = ranks
         self.half = None if precision.base_dtype == "float32" else torch_dtype(precision.base_dtype)
-        self._inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._inner = beneath_adapter(model)
         self._decoder = decoder_of(self._inner)
         adapter = model.active_peft_config if isinstance(model, PeftModel) else None
         learned = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from finetune_exe.models.decoder import decoder_of
-from finetune_exe.models.reading import reading
+from finetune_exe.models.reading import beneath_adapter, reading
 
 
 def head_is_plain(model: Any, computed: AbstractContextManager[Any]) -> bool:
@@ -20,7 +20,7 @@ def head_is_plain(model: Any, computed: AbstractContextManager[Any]) -> bool:
     """
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = beneath_adapter(model)
     head = inner.get_output_embeddings()
     if head is None:
         return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import BaseDtype, Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.models.reading import beneath_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +145,7 @@ def choose_attention(model: Any, *, device: str, packing: bool = False) -> Any:
     from finetune_exe.models.packing import use_row_attention
 
     if device == "cpu" or packing:
-        use_row_attention(model.get_base_model() if hasattr(model, "peft_config") else model, packing=packing)
+        use_row_attention(beneath_adapter(model), packing=packing)
     return model
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from finetune_exe.models.reading import beneath_adapter
+
 _OFFSETS = range(3)
 """Rows that a table of positions may have besides those of the positions, as OPT's has."""
 
@@ -15,7 +17,7 @@ def position_limit(model: Any) -> int | None:
     """
     from torch import nn
 
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = beneath_adapter(model)
     most = getattr(inner.config, "max_position_embeddings", None)
     if most is None:
         return None

@@ -1,4 +1,4 @@
-"""Let a model read without learning."""
+"""Look into a model: let it read without learning, and see what lies beneath its adapter."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def reading(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+def beneath_adapter(model: Any) -> Any:
+    """Give the base model that PEFT's model wraps, its layers adapted all the same; any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.head import head_is_plain
+from finetune_exe.models.reading import beneath_adapter
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -174,9 +175,8 @@ class _Scorer:
         import torch
         from peft import PeftModel
 
-        peft = isinstance(model, PeftModel)
-        inner = model.get_base_model() if peft else model
-        learned = peft and model.active_peft_config.is_prompt_learning
+        inner = beneath_adapter(model)
+        learned = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         device = next(inner.parameters()).device
         plain = head_is_plain(model, torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16))
         return cls(

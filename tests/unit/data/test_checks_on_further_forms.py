@@ -8,37 +8,17 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.data.judged import QUESTION, codes, codes_of, found
 
-from finetune_exe.data.checks import DATA_CHECKS, ROW_CHECKS
-from finetune_exe.data.checks.check import DataCheck
 from finetune_exe.data.checks.ending import OpenEnd, open_end
 from finetune_exe.data.checks.example import asked, call, labelled, pair, text, turns
-from finetune_exe.data.checks.facts import tabulate
 from finetune_exe.data.checks.identity_numbers import is_snils
 from finetune_exe.data.checks.repetition import find_counted_loop
-from finetune_exe.data.checks.row import RowView
-from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.conversation import Message
 
-QUESTION = "Describe how the harbour of the town was built and why it matters to the people."
 ANSWER = "The harbour was dug by hand in the winter of the great frost. It lets the boats rest when the sea is rough."
 RUSSIAN = "\u0427\u0442\u043e\u0431\u044b \u043e\u0431\u043d\u043e\u0432\u0438\u0442\u044c \u043f\u0430\u043a\u0435\u0442, \u043d\u0443\u0436\u043d\u043e \u043e\u0442\u043a\u0440\u044b\u0442\u044c \u0444\u0430\u0439\u043b \u0438 \u043f\u043e\u0441\u043c\u043e\u0442\u0440\u0435\u0442\u044c, \u0447\u0442\u043e \u0432 \u043d\u0451\u043c \u0435\u0441\u0442\u044c, \u043d\u043e \u044d\u0442\u043e \u043d\u0435 \u0432\u0441\u0435\u0433\u0434\u0430 \u0442\u0430\u043a \u043f\u0440\u043e\u0441\u0442\u043e."
 CHINESE = "\u4ed6\u4eec\u8bf4\u8fd9\u4e2a\u6e2f\u53e3\u662f\u5728\u51ac\u5929\u7528\u624b\u6316\u51fa\u6765\u7684\uff0c\u4eba\u4eec\u5728\u90a3\u91cc\u53ef\u4ee5\u7b49\u5230\u5929\u6c14\u597d\u7684\u65f6\u5019\u518d\u51fa\u6d77\u3002"
-
-
-def codes_of(row: Conversation) -> set[str]:
-    view = RowView(row)
-    return {check.code for check in ROW_CHECKS if check.find(view) is not None}
-
-
-def codes(answer: str, question: str = QUESTION) -> set[str]:
-    return codes_of(asked(question, answer))
-
-
-def found(code: str, rows: list[Conversation]) -> list[int]:
-    facts = tabulate(range(len(rows)), [RowView(row) for row in rows])
-    check = next(check for check in DATA_CHECKS if check.code == code)
-    assert isinstance(check, DataCheck)
-    return sorted(hit.row for hit in check.find(facts))
 
 
 @pytest.mark.parametrize("echo", [

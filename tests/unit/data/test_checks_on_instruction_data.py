@@ -8,33 +8,18 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.data.judged import QUESTION, codes, found
 
-from finetune_exe.data.checks import DATA_CHECKS, ROW_CHECKS, ROW_CHECKS_OF
-from finetune_exe.data.checks.check import DataCheck
+from finetune_exe.data.checks import ROW_CHECKS, ROW_CHECKS_OF
 from finetune_exe.data.checks.example import asked, labelled, turns
-from finetune_exe.data.checks.facts import tabulate
 from finetune_exe.data.checks.mojibake import find_mojibake
 from finetune_exe.data.checks.row import RowView
-from finetune_exe.text.conversation import Conversation
 
-QUESTION = "Describe how the harbour of the town was built and why it matters to the people."
 ANSWER = (
     "The harbour was dug by hand in the winter of the great frost, and it lets the boats rest when the sea is rough. "
     "It is one of the few that a ship can enter at any time of the day, so it is of use to all who live by the sea. "
     "Each year the men of the town clear the sand from it, and the school is closed for the days of the work."
 )
-
-
-def codes(answer: str, question: str = QUESTION) -> set[str]:
-    view = RowView(asked(question, answer))
-    return {check.code for check in ROW_CHECKS if check.find(view) is not None}
-
-
-def found(code: str, rows: list[Conversation]) -> list[int]:
-    facts = tabulate(range(len(rows)), [RowView(row) for row in rows])
-    check = next(check for check in DATA_CHECKS if check.code == code)
-    assert isinstance(check, DataCheck)
-    return sorted(hit.row for hit in check.find(facts))
 
 
 @given(st.integers(1, 999), st.integers(1, 999), st.sampled_from("+-*"), st.integers(-3, 3))

@@ -7,30 +7,13 @@ import re
 import string
 
 import pytest
+from tests.unit.data.judged import codes, found
 
-from finetune_exe.data.checks import DATA_CHECKS, ROW_CHECKS
-from finetune_exe.data.checks.check import DataCheck
 from finetune_exe.data.checks.ending import OpenEnd, open_end
 from finetune_exe.data.checks.example import asked, text
-from finetune_exe.data.checks.facts import tabulate
-from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.tongue import answer_language
-from finetune_exe.text.conversation import Conversation
 
-QUESTION = "Describe how the harbour of the town was built and why it matters to the people."
 ANSWER = "The harbour was dug by hand in the winter of the great frost. It lets the boats rest when the sea is rough."
-
-
-def codes(answer: str, question: str = QUESTION) -> set[str]:
-    view = RowView(asked(question, answer))
-    return {check.code for check in ROW_CHECKS if check.find(view) is not None}
-
-
-def found(code: str, rows: list[Conversation]) -> list[int]:
-    facts = tabulate(range(len(rows)), [RowView(row) for row in rows])
-    check = next(check for check in DATA_CHECKS if check.code == code)
-    assert isinstance(check, DataCheck)
-    return sorted(hit.row for hit in check.find(facts))
 
 
 GERMAN, POLISH = (
