@@ -102,8 +102,8 @@ class ReadingTools:
         prompt_column: Column = None,
         answer_column: Column = None,
     ) -> CallToolResult:
-        """Check training rows for some ninety kinds of fault, duplicates, and leaks into held-out rows. With a model
-        that is on this machine, loss masks are proven too. Changes nothing."""
+        """Check training rows for more than a hundred kinds of fault, duplicates, and leaks into held-out rows. With a
+        model that is on this machine, loss masks are proven too. Changes nothing."""
         from finetune_exe.data.check import check
         from finetune_exe.models.locate import folder_at_hand
         from finetune_exe.text.tokenizer import load_tokenizer
