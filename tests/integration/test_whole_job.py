@@ -298,7 +298,9 @@ def test_ctrl_c_saves_and_leaves_and_resume_goes_on(copy: Path, fine_tune: FineT
     done = fine_tune("train", "long/plan.yaml", "--run", "long", "--resume", *short)
     assert done.status == OK, done.err
     summary = TrainingRun.read(run / "run.json")
-    assert (summary.resumed, summary.stop_reason, summary.num_steps) == (1, "out_of_time", made[-1] + 1)
+    assert (summary.resumed, summary.stop_reason) == (1, "out_of_time")
+    # Ctrl-C may come before the last step was evaluated: then that is what the resumed run does first.
+    assert summary.num_steps - made[-1] in {0, 1}
     steps = [event.step for event in read_events(run / "events.jsonl") if isinstance(event, StepFinished)]
     assert steps == list(range(1, summary.num_steps + 1))
     assert {path.name for path in (run / "model").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
