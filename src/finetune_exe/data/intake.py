@@ -86,7 +86,7 @@ def take_in(
                 yield lost_line(row)
                 continue
             kinds[row.conversation.kind] += 1
-            columns.update(row.conversation.extra)
+            columns.update(row.conversation.extra.keys())
             named = row.conversation.extra.get(column) if column is not None else None
             cleaner.look(len(rows.groups), row.conversation)
             rows.columns.append(None if named is None else str(named))

@@ -28,6 +28,7 @@ EMPTY = {"instruction": "a", "input": "", "output": ""}
 
 
 def refusal(rows: list[Any], folder: Path, tokenizer: ChatTokenizer, **settings: Any) -> FineTuneError:
+    folder.mkdir(exist_ok=True)
     path = write_jsonl(folder / "rows.jsonl", rows)
     with pytest.raises(FineTuneError) as caught:
         prepare(plan_for(path, **settings), tokenizer, folder / "out")
@@ -203,6 +204,15 @@ def test_groups_stay_on_one_side(tmp_path: Path, tokenizer: ChatTokenizer) -> No
     prepared = load_dataset(tmp_path / "out")
     groups = [{row.group for row in prepared.split(name).read_rows()} for name in SPLITS]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 9
+
+
+@pytest.mark.parametrize("held", [{"from": "web"}, None, ["web"], "web", 0], ids=str)
+def test_columns_beside_the_conversation_may_hold_anything(held: Any, tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    rows = [{**row, "user": 0, **({"meta": held} if n else {})} for n, row in enumerate(alpaca_rows(9))]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert prepare(plan_for(path), tokenizer, tmp_path / "out").kept == 9
+    error = refusal(rows, tmp_path / "again", tokenizer, group_by="user")
+    assert error.code == "D04", "one group, not a column that no row has"
 
 
 def test_an_unknown_group_column_is_refused_with_the_near_one(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
