@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from finetune_exe.domain.dataset import Alteration, Drop
@@ -19,7 +19,7 @@ class _Reason:
     first: str
     message: str
     fix: str
-    num_learned: int | None = None
+    num_learned: int | None
 
     def add(self, other: _Reason) -> None:
         if other.index < self.index:
@@ -29,42 +29,38 @@ class _Reason:
             self.num_learned = (self.num_learned or 0) + other.num_learned
 
 
-class Account:
-    """Adds up rows and learned tokens by what became of them."""
+class Tally:
+    """Counts rows by the code of what became of them, holding no more than the first of each."""
 
     def __init__(self) -> None:
-        self._drops: dict[str, _Reason] = {}
-        self._changes: dict[str, _Reason] = {}
-        self.too_long: list[tuple[int, int]] = []
-        """Tokens and learned tokens of each sequence that was too long."""
-        self.seen_learned_tokens = 0
-        """Learned tokens of the rows that were tokenised, before anything was dropped or cut."""
-        self.num_altered = 0
-        self.num_ends_learned = 0
-        """Rows whose every answer ends in a learned stop token."""
-        self.num_unknown = 0
+        self._reasons: dict[str, _Reason] = {}
 
-    def lose(self, fault: RowFault, *, index: int, place: str) -> None:
-        """Count a row that was lost before it was tokenised."""
-        _add(self._drops, fault.code, _Reason(1, index, place, fault.message, fault.fix))
+    def add(self, fault: RowFault, *, index: int, place: str, num_learned: int | None = None) -> None:
+        """Count a row.
 
-    def add_shard(self, summary: dict[str, Any]) -> None:
-        """Count what became of the rows of an encoded shard."""
-        for counts, entries in ((self._drops, summary["drops"]), (self._changes, summary["changes"])):
-            for code, entry in entries.items():
-                _add(counts, code, _Reason(**entry))
-        self.too_long += (tuple(entry) for entry in summary["too_long"])
-        self.seen_learned_tokens += summary["seen_learned"]
-        self.num_altered += summary["num_altered"]
-        self.num_ends_learned += summary["ends_learned"]
-        self.num_unknown += summary["num_unknown"]
+        Args:
+            fault: What became of it; a change has no fix.
+            index: Its number among all rows.
+            place: Where it stands, for a person.
+            num_learned: Learned tokens that were lost with it; None where they are not known.
+        """
+        self._add(fault.code, _Reason(1, index, place, fault.message, fault.fix, num_learned))
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Give the counts as JSON values."""
+        return {code: asdict(reason) for code, reason in self._reasons.items()}
+
+    def add_json(self, counts: dict[str, dict[str, Any]]) -> None:
+        """Add the counts of another tally, as its `to_json` gave them."""
+        for code, reason in counts.items():
+            self._add(code, _Reason(**reason))
 
     def drops(self) -> tuple[Drop, ...]:
         """List the reasons for dropping, most frequent first."""
         return tuple(
             Drop(code=code, count=reason.count, first=reason.first, message=reason.message, fix=reason.fix,
                  num_learned_tokens=reason.num_learned)
-            for code, reason in _ordered(self._drops)
+            for code, reason in self._ordered()
         )  # fmt: skip
 
     def alterations(self) -> tuple[Alteration, ...]:
@@ -72,16 +68,52 @@ class Account:
         return tuple(
             Alteration(code=code, count=reason.count, first=reason.first, message=reason.message,
                        num_learned_tokens=reason.num_learned or 0)
-            for code, reason in _ordered(self._changes)
+            for code, reason in self._ordered()
         )  # fmt: skip
 
-    def refuse(self, code: str, *, max_length: int) -> None:
-        """Refuse to go on where a row was dropped for this reason.
+    def _add(self, code: str, reason: _Reason) -> None:
+        if code in self._reasons:
+            self._reasons[code].add(reason)
+        else:
+            self._reasons[code] = reason
+
+    def _ordered(self) -> list[tuple[str, _Reason]]:
+        return sorted(self._reasons.items(), key=lambda item: (-item[1].count, item[1].index, item[0]))
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """Rows and learned tokens by what became of them."""
+
+    dropped: Tally = field(default_factory=Tally)
+    changed: Tally = field(default_factory=Tally)
+    too_long: list[tuple[int, int]] = field(default_factory=list)
+    """Tokens and learned tokens of each sequence that was too long."""
+    seen_learned_tokens: int = 0
+    """Learned tokens of the rows that were tokenised, before anything was dropped or cut."""
+    num_altered: int = 0
+    num_ends_learned: int = 0
+    """Rows whose every answer ends in a learned stop token."""
+    num_unknown: int = 0
+    """Tokens that stand for what the vocabulary has no piece for."""
+
+    def add_shard(self, summary: dict[str, Any]) -> None:
+        """Count what became of the rows of an encoded shard."""
+        self.dropped.add_json(summary["drops"])
+        self.changed.add_json(summary["changes"])
+        self.too_long += (tuple(entry) for entry in summary["too_long"])
+        self.seen_learned_tokens += summary["seen_learned"]
+        self.num_altered += summary["num_altered"]
+        self.num_ends_learned += summary["ends_learned"]
+        self.num_unknown += summary["num_unknown"]
+
+    def refuse_too_long(self, max_length: int) -> None:
+        """Refuse to go on where a row was dropped for its length.
 
         Raises:
             FineTuneError: D30.
         """
-        reason = self._drops.get(code)
+        reason = next((drop for drop in self.dropped.drops() if drop.code == "too_long"), None)
         if reason is None:
             return
         longest = max(tokens for tokens, _ in self.too_long)
@@ -92,14 +124,3 @@ class Account:
             why="data.on_too_long is refuse",
             fix=f"--set data.max_length={longest}, or data.on_too_long=drop or truncate_prompt",
         )
-
-
-def _add(counts: dict[str, _Reason], code: str, reason: _Reason) -> None:
-    if code in counts:
-        counts[code].add(reason)
-    else:
-        counts[code] = reason
-
-
-def _ordered(counts: dict[str, _Reason]) -> list[tuple[str, _Reason]]:
-    return sorted(counts.items(), key=lambda item: (-item[1].count, item[1].index, item[0]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune_exe.data.ingest import DropTally, open_sources, read_entry
+from finetune_exe.data.account import Tally
+from finetune_exe.data.ingest import open_sources, read_entry
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import Drop
 from finetune_exe.domain.task import FormatName
@@ -47,7 +48,7 @@ def convert(
     """
     opened = open_sources(find_sources(paths), format_name=format_name, columns=columns, preferences=True)
     writer = format_named(target)
-    tally = DropTally()
+    tally = Tally()
     seen = written = 0
     for opening in opened:
         for number, entry in enumerate(opening.entries, start=1):
@@ -55,7 +56,7 @@ def convert(
             read = read_entry(entry, opening)
             result = read if isinstance(read, RowFault) else writer.write(read)
             if isinstance(result, RowFault):
-                tally.add(opening.source.place(entry, number), result)
+                tally.add(result, index=seen, place=opening.source.place(entry, number))
             else:
                 write(result)
                 written += 1

@@ -13,7 +13,6 @@ from finetune_exe.data.layout import empty_answer_code
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.rows import KeptRow, LostRow, Mend, Mended, Position, Repair
 from finetune_exe.data.sources import Source
-from finetune_exe.domain.dataset import Drop
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
@@ -211,27 +210,6 @@ def _held(entry: RawRow | BadLine) -> Row:
     if isinstance(entry, RawRow):
         return entry.row
     return entry.text if entry.row is None else entry.row
-
-
-class DropTally:
-    """Counts lost rows by reason, holding no more than the first of each."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._firsts: dict[str, tuple[str, RowFault]] = {}
-
-    def add(self, place: str, fault: RowFault) -> None:
-        """Count a lost row."""
-        self._counts[fault.code] += 1
-        self._firsts.setdefault(fault.code, (place, fault))
-
-    def drops(self) -> tuple[Drop, ...]:
-        """Give the counts, most frequent first; message and fix are those of the first row."""
-        return tuple(
-            Drop(code=code, count=count, first=place, message=fault.message, fix=fault.fix)
-            for code, count in self._counts.most_common()
-            for place, fault in (self._firsts[code],)
-        )
 
 
 def _duplicate(position: Position, row: Row, first: Position) -> LostRow:

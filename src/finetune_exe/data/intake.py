@@ -82,7 +82,7 @@ def take_in(
             if rows.seen.total() % PROGRESS_ROWS == 0:
                 tell("read", rows.seen.total(), 0)
             if isinstance(row, LostRow):
-                rows.account.lose(row.fault, index=row.position.index, place=row.position.place)
+                rows.account.dropped.add(row.fault, index=row.position.index, place=row.position.place)
                 yield lost_line(row)
                 continue
             kinds[row.conversation.kind] += 1
@@ -168,7 +168,7 @@ def draw(rows: Intake, plan: Plan, work: Path) -> list[bool]:
         chosen = draw_rows([rows.groups[row] for row in free], max_rows=plan.data.max_rows, seed=plan.seed)
         for row in (row for row, wanted in zip(free, chosen, strict=True) if not wanted):
             drawn[row] = False
-            rows.account.lose(NOT_DRAWN, index=rows.indices[row], place=rows.places[row])
+            rows.account.dropped.add(NOT_DRAWN, index=rows.indices[row], place=rows.places[row])
     return drawn
 
 
@@ -186,7 +186,7 @@ def _leak_lines(rows: Intake) -> Iterator[dict[str, Any]]:
             if number < leak.row:
                 continue
             fault = leak.fault(rows.places[leak.of_row])
-            rows.account.lose(fault, index=spooled.index, place=spooled.place)
+            rows.account.dropped.add(fault, index=spooled.index, place=spooled.place)
             row = to_json(spooled.conversation)
             line = {"source": spooled.place, "code": fault.code, "message": fault.message, "row": row}
             yield {"index": spooled.index, "line": line}

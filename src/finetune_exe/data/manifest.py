@@ -37,7 +37,7 @@ def describe(
 ) -> PreparedDataset:
     """Say what became of every row, token and mask; what decided the sides is added by the caller."""
     detection, account = opening.detection, rows.account
-    drops = account.drops()
+    drops = account.dropped.drops()
     num_kept = sum(split.num_rows for split in assembled.splits.values())
     return PreparedDataset(
         inputs={"plan": plan.digest()},
@@ -48,7 +48,7 @@ def describe(
         seen=rows.seen.total(),
         kept=num_kept,
         dropped=drops,
-        altered=account.alterations(),
+        altered=account.changed.alterations(),
         num_altered=account.num_altered,
         seen_learned_tokens=account.seen_learned_tokens,
         on_too_long=plan.data.on_too_long,

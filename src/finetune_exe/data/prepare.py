@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune_exe.atomic import io_faults, output_exists, take_place
 from finetune_exe.data.assemble import assemble
@@ -38,9 +38,6 @@ from finetune_exe.prepared.store import MANIFEST
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
-
-if TYPE_CHECKING:
-    pass
 
 REJECTED = "rejected.jsonl"
 COMPARED_ROWS = 200
@@ -148,10 +145,10 @@ def _finish(
     for summary in summaries:
         rows.account.add_shard(summary)
     if plan.data.on_too_long == "refuse":
-        rows.account.refuse("too_long", max_length=plan.data.max_length)
+        rows.account.refuse_too_long(plan.data.max_length)
     kept = _kept(rows, jobs)
     if len(kept) < len(SPLITS):
-        raise _too_few(len(kept), rows.seen.total(), rows.account.drops())
+        raise _too_few(len(kept), rows.seen.total(), rows.account.dropped.drops())
     sides = _sides(rows, kept, plan)
     tell("write", 0, len(kept))
     work = unfinished / "dataset"

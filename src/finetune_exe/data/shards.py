@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe import __version__
+from finetune_exe.data.account import Tally
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations, ends_in
 from finetune_exe.data.prompt_tokens import PromptCounter
 from finetune_exe.data.spool import SpooledRow, read_all_spooled
@@ -151,8 +152,7 @@ class _Contents:
         self.rows: list[bytes] = []
         self.lost: list[bytes] = []
         self.altered: list[bytes] = []
-        self._drops: dict[str, dict[str, Any]] = {}
-        self._changes: dict[str, dict[str, Any]] = {}
+        self._dropped, self._changed = Tally(), Tally()
         self._too_long: list[tuple[int, int]] = []
         self._counts = dict.fromkeys(COUNTS, 0)
         self._unknown = tokenizer.unknown_token_id
@@ -201,9 +201,9 @@ class _Contents:
             from finetune_exe.data.cleaning.repairs import FIX_MESSAGES  # most shards have none
 
             for repair, (had, has) in zip(row.repairs, pairwise(learned), strict=True):
-                self._count(self._changes, repair.code, row, FIX_MESSAGES[repair.code], "", had - has)
+                self._change(row, repair.code, FIX_MESSAGES[repair.code], had - has)
         for change in result.changes:
-            self._count(self._changes, change.code, row, change.message, "", change.num_learned_lost)
+            self._change(row, change.code, change.message, change.num_learned_lost)
         stored = {"source": row.place, "group": row.group, "conversation": to_json(result.conversation)}
         self.rows.append(msgspec.json.encode(stored, enc_hook=str))
 
@@ -214,8 +214,8 @@ class _Contents:
             "num_sequences": len(self._lengths),
             "num_tokens": len(self._tokens),
             "num_learned": self._learned.count(1),
-            "drops": self._drops,
-            "changes": self._changes,
+            "drops": self._dropped.to_json(),
+            "changes": self._changed.to_json(),
             "too_long": self._too_long,
             "leading_bos": self._leading_bos,
             **self._counts,
@@ -241,7 +241,7 @@ class _Contents:
         import msgspec
 
         num_learned = learned if result.sequences or row.repairs else None
-        self._count(self._drops, fault.code, row, fault.message, fault.fix, num_learned)
+        self._dropped.add(fault, index=row.index, place=row.place, num_learned=num_learned)
         if fault.code == "too_long":
             self._too_long += [(len(sequence.tokens), sequence.num_learned) for sequence in result.sequences]
         written = self._format.write(_as_read(row))
@@ -249,17 +249,9 @@ class _Contents:
         line = {"source": row.place, "code": fault.code, "message": fault.message, "row": content}
         self.lost.append(msgspec.json.encode({"index": row.index, "line": line}, enc_hook=str))
 
-    @staticmethod
-    def _count(
-        counts: dict[str, dict[str, Any]], code: str, row: SpooledRow, message: str, fix: str, num_learned: int | None
-    ) -> None:
-        entry = counts.setdefault(
-            code,
-            {"count": 0, "index": row.index, "first": row.place, "message": message, "fix": fix, "num_learned": None},
-        )
-        entry["count"] += 1
-        if num_learned is not None:
-            entry["num_learned"] = (entry["num_learned"] or 0) + num_learned
+    def _change(self, row: SpooledRow, code: str, message: str, num_learned: int) -> None:
+        change = RowFault(code=code, message=message, fix="")
+        self._changed.add(change, index=row.index, place=row.place, num_learned=num_learned)
 
 
 def _as_read(row: SpooledRow) -> Conversation:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from finetune_exe.data.account import Tally
 from finetune_exe.data.cleaning.cleaner import Cleaner
 from finetune_exe.data.cleaning.policy import read_policy
 from finetune_exe.data.cleaning.repairs import FIX_MESSAGES
-from finetune_exe.data.ingest import DropTally, ingest, open_sources
+from finetune_exe.data.ingest import ingest, open_sources
 from finetune_exe.data.rows import KeptRow, LostRow
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.cleaning import CleaningPreview, Repaired, ShownRow
@@ -72,7 +73,7 @@ class _Found:
     """Code of each row that would be dropped."""
     repaired: dict[int, str] = field(default_factory=dict)
     """First code of each row that would be kept repaired."""
-    drops: DropTally = field(default_factory=DropTally)
+    drops: Tally = field(default_factory=Tally)
     counts: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, str] = field(default_factory=dict)
 
@@ -107,7 +108,7 @@ def _look(data: DataChoice) -> _Found:
     faults |= {indices[number]: (places[number], fault) for number, fault in cleaner.condemned(places).items()}
     for index, (place, fault) in sorted(faults.items()):
         found.dropped[index] = fault.code
-        found.drops.add(place, fault)
+        found.drops.add(fault, index=index, place=place)
     for index, row_mended in mended.items():
         if index not in found.dropped:
             found.repaired[index] = row_mended.codes[0]
