@@ -36,16 +36,15 @@ def run_jobs(
     Raises:
         FineTuneError: D31 where workers die, X01 where Ray is missing.
     """
-    sizes = {job.address: _size(job) for job in jobs}
     open_jobs = []
     for job in jobs:
         if read_summary(job.target) is None:
             open_jobs.append(job)
         else:
-            told(sizes[job.address])
+            told(job.num_drawn)
 
     def finished(job: ShardJob) -> None:
-        told(sizes[job.address])
+        told(job.num_drawn)
 
     if launch == "ray":
         from finetune_exe.data.ray_tasks import encode_on_ray
@@ -58,10 +57,3 @@ def run_jobs(
         encode_here(open_jobs, tokenizer, told=finished)
     else:
         encode_in_processes(open_jobs, num_workers=workers, told=finished)
-
-
-def _size(job: ShardJob) -> int:
-    if job.drawn is not None:
-        return len(job.drawn)
-    with open(job.rows, "rb") as file:
-        return sum(1 for _ in file)

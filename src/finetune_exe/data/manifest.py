@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_exe import __version__
 from finetune_exe.data.assemble import Assembled
-from finetune_exe.data.ingest import SourceRows
 from finetune_exe.data.intake import Intake
 from finetune_exe.data.shards import ShardJob
 from finetune_exe.data.sides import PlannedSource, plan_sources
 from finetune_exe.data.spool import read_spooled
 from finetune_exe.data.token_report import report_tokens
-from finetune_exe.domain.dataset import MaskProof, PreparedDataset, SourceFile
+from finetune_exe.domain.dataset import MaskProof, PreparedDataset, SourceFile, SplitName
 from finetune_exe.domain.plan import Plan
 from finetune_exe.prepared.store import SequenceView
+from finetune_exe.text.formats.detect import Detection
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 SAMPLE_ROWS = 300
@@ -28,16 +28,20 @@ def describe(
     plan: Plan,
     tokenizer: ChatTokenizer,
     planned: Sequence[PlannedSource],
-    files: tuple[SourceFile, ...],
-    opening: SourceRows,
+    detection: Detection,
     rows: Intake,
     assembled: Assembled,
     work: Path,
     jobs: Sequence[ShardJob],
+    *,
+    members: Mapping[SplitName, str],
+    split_evidence: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> PreparedDataset:
-    """Say what became of every row, token and mask; what decided the sides is added by the caller."""
-    detection, account = opening.detection, rows.account
+    """Say what became of every row, token and mask."""
+    account = rows.account
     drops = account.dropped.drops()
+    files = tuple(entry.source.describe(num_rows=rows.seen[number]) for number, entry in enumerate(planned))
     num_kept = sum(split.num_rows for split in assembled.splits.values())
     return PreparedDataset(
         inputs={"plan": plan.digest()},
@@ -57,7 +61,10 @@ def describe(
             plan, tokenizer, lengths=assembled.lengths, learned=assembled.learned, too_long=account.too_long,
             used=assembled.used, num_unknown=account.num_unknown, sample=_sample(jobs),
         ),
-        splits=assembled.splits,
+        splits={
+            name: split.model_copy(update={"members": members[name]}) for name, split in assembled.splits.items()
+        },
+        split_evidence=split_evidence,
         mask_proof=MaskProof(
             num_proven=num_kept,
             num_disagreeing=sum(drop.count for drop in drops if drop.code == "mask_not_proven"),
@@ -70,6 +77,7 @@ def describe(
         pad_token_id=tokenizer.pad_token_id,
         max_length=plan.data.max_length,
         example=_example(work, tokenizer),
+        notes=notes,
     )  # fmt: skip
 
 

@@ -27,11 +27,12 @@ from finetune_exe.data.launch import Launch, run_jobs
 from finetune_exe.data.manifest import describe
 from finetune_exe.data.membership import changed_sides, require_frozen, write_members
 from finetune_exe.data.parity import compare_engines
-from finetune_exe.data.shards import Condemned, ShardJob, address_of
+from finetune_exe.data.shards import Condemned, ShardJob
 from finetune_exe.data.sides import PlannedSource, Sides, plan_sources, share_out
 from finetune_exe.data.spool import merge_lines
 from finetune_exe.domain.dataset import SPLITS, Drop, PreparedDataset
 from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.prepared.shards import ALTERED, LOST, read_summary, shard_array
 from finetune_exe.prepared.store import MANIFEST
@@ -85,7 +86,7 @@ def prepare(
             unfinished.mkdir(parents=True, exist_ok=True)
             rows = take_in(opened, [entry.side for entry in planned], plan, unfinished, tell)
             jobs = _jobs(rows, plan, tokenizer, unfinished, opened[0].detection.format.name)
-            num_drawn = sum(_num_rows(job, rows, number) for number, job in enumerate(jobs))
+            num_drawn = sum(job.num_drawn for job in jobs)
             run_jobs(jobs, tokenizer, launch=launch, num_workers=num_workers, told=_counting(tell, "encode", num_drawn))
             manifest = _finish(plan, tokenizer, planned, opened, rows, jobs, unfinished, folder, tell)
             shutil.rmtree(unfinished)
@@ -96,35 +97,26 @@ def prepare(
     return manifest
 
 
-def _jobs(rows: Intake, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_name: Any) -> list[ShardJob]:
+def _jobs(rows: Intake, plan: Plan, tokenizer: ChatTokenizer, work: Path, format_name: FormatName) -> list[ShardJob]:
     """Draw at most `data.max_rows` rows before the costly encoding, and make a job of each shard."""
-    drawn, paired = draw(rows, plan, work), plan.objective.kind == "dpo"
-    given = tokenizer.given_template
-    template = given if given in (None, "plain") else str(Path(str(given)).resolve())
+    drawn, given = draw(rows, plan, work), tokenizer.given_template
     jobs = []
     for shard in rows.spool.shards:
-        own = None
-        if not all(drawn[shard.first : shard.first + shard.num_rows]):
-            own = tuple(n for n in range(shard.num_rows) if drawn[shard.first + n])
-        condemned = tuple(
-            Condemned(n, rows.condemned[shard.first + n])
-            for n in range(shard.num_rows) if shard.first + n in rows.condemned
-        )  # fmt: skip
+        numbers = range(shard.num_rows)
+        own = tuple(number for number in numbers if drawn[shard.first + number])
         jobs.append(ShardJob(
-            rows=str(shard.path.resolve()), drawn=own, shards=str(work.resolve()),
-            address=address_of(
-                shard.digest, own, condemned, tokenizer, plan.data.max_length, plan.data.on_too_long, paired=paired
-            ),
-            model=str(tokenizer.folder.resolve()), chat_template=template,
+            rows=str(shard.path.resolve()), rows_digest=shard.digest, drawn=None if len(own) == len(numbers) else own,
+            num_drawn=len(own), shards=str(work.resolve()), model=str(tokenizer.folder.resolve()),
+            chat_template=given if given is None or given == "plain" else str(Path(given).resolve()),
             tokenizer_digest=tokenizer.tokenizer_digest, template_digest=tokenizer.template_digest,
             max_length=plan.data.max_length, on_too_long=plan.data.on_too_long, format_name=format_name,
-            condemned=condemned, paired=paired,
+            condemned=tuple(
+                Condemned(number, rows.condemned[shard.first + number])
+                for number in numbers if shard.first + number in rows.condemned
+            ),
+            paired=plan.objective.kind == "dpo",
         ))  # fmt: skip
     return jobs
-
-
-def _num_rows(job: ShardJob, rows: Intake, number: int) -> int:
-    return len(job.drawn) if job.drawn is not None else rows.spool.shards[number].num_rows
 
 
 def _finish(
@@ -139,8 +131,6 @@ def _finish(
     tell: Progress,
 ) -> PreparedDataset:
     """Split the encoded rows, write everything, and put it in its place."""
-    import numpy as np
-
     summaries = [_summary(job) for job in jobs]
     for summary in summaries:
         rows.account.add_shard(summary)
@@ -162,19 +152,17 @@ def _finish(
     early = [path for path in (rows.lost, unfinished / LEAKS) if path.exists()]
     merge_lines(work / REJECTED, early, shards=[shard / LOST for shard in shards])
     merge_lines(work / ALTERED, [], shards=[shard / ALTERED for shard in shards])
-    files = tuple(entry.source.describe(num_rows=rows.seen[number]) for number, entry in enumerate(planned))
-    manifest = describe(plan, tokenizer, planned, files, opened[0], rows, assembled, work, jobs)
-    words = choose_rows(rows.words[0], np.array(kept, np.int64))
-    digests = write_members(work, words.exact, sides.numbers)
-    require_frozen(plan.data, digests, where=folder)
-    splits = {name: split.model_copy(update={"members": digests[name]}) for name, split in manifest.splits.items()}
-    padding = () if tokenizer.pad_reason is None else (tokenizer.pad_reason,)
+    members = write_members(work, rows.words[0].exact[kept], sides.numbers)
+    require_frozen(plan.data, members, where=folder)
     first = _first_rows(work)
-    unseen = (f"{TOOLS_NOT_WRITTEN.message}; {TOOLS_NOT_WRITTEN.fix}",) if any(
-        lacks_tools(row, tokenizer) for row in first
-    ) else ()  # fmt: skip
-    notes = (*padding, *unseen, *sides.notes, *changed_sides(folder, work), *lost_canaries(rows, kept, plan))
-    manifest = manifest.model_copy(update={"split_evidence": sides.evidence, "splits": splits, "notes": notes})
+    notes = [] if tokenizer.pad_reason is None else [tokenizer.pad_reason]
+    if any(lacks_tools(row, tokenizer) for row in first):
+        notes.append(f"{TOOLS_NOT_WRITTEN.message}; {TOOLS_NOT_WRITTEN.fix}")
+    notes += (*sides.notes, *changed_sides(folder, work), *lost_canaries(rows, kept, plan))
+    manifest = describe(
+        plan, tokenizer, planned, opened[0].detection, rows, assembled, work, jobs,
+        members=members, split_evidence=sides.evidence, notes=tuple(notes),
+    )  # fmt: skip
     parity = compare_engines(first, tokenizer)
     certify(manifest, summaries, tokenizer).model_copy(update={"parity": parity}).write(work / CERTIFICATE)
     manifest.write(work / MANIFEST)

@@ -41,12 +41,13 @@ class ShardJob:
 
     rows: str
     """File of the rows."""
+    rows_digest: str
     drawn: tuple[int, ...] | None
     """Numbers of the rows to encode; None for all."""
+    num_drawn: int
+    """How many rows that is."""
     shards: str
     """Folder that gets the shard's own folder."""
-    address: str
-    """Name of the shard's folder: hash of what its content follows from."""
     model: str
     chat_template: str | None
     tokenizer_digest: str
@@ -58,6 +59,16 @@ class ShardJob:
     """Rows that are encoded only to count what is lost with them."""
     paired: bool = False
     """Whether each row becomes two sequences, with the better and with the worse answer."""
+
+    @property
+    def address(self) -> str:
+        """Name of the shard's folder: a hash of all that its content follows from, our version included."""
+        policy = [(number, fault.code, fault.message) for number, fault in self.condemned]
+        parts = [
+            self.rows_digest, self.drawn, policy, self.tokenizer_digest, self.template_digest, self.max_length,
+            self.on_too_long, *(["paired"] if self.paired else []), __version__,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
     @property
     def target(self) -> Path:
@@ -75,23 +86,6 @@ class ShardJob:
         drawn = values.pop("drawn")
         condemned = (Condemned(number, RowFault(**fault)) for number, fault in values.pop("condemned"))
         return cls(**values, drawn=None if drawn is None else tuple(drawn), condemned=tuple(condemned))
-
-
-def address_of(
-    rows_digest: str,
-    drawn: tuple[int, ...] | None,
-    condemned: Sequence[Condemned],
-    tokenizer: ChatTokenizer,
-    max_length: int,
-    on_too_long: OnTooLong,
-    *,
-    paired: bool = False,
-) -> str:
-    """Hash what a shard's content follows from: rows, draw, policy, tokenizer, template, settings and our version."""
-    policy = [(number, fault.code, fault.message) for number, fault in condemned]
-    parts = [rows_digest, drawn, policy, tokenizer.tokenizer_digest, tokenizer.template_digest, max_length, on_too_long]
-    parts += ["paired"] if paired else []
-    return hashlib.sha256(json.dumps([*parts, __version__]).encode()).hexdigest()[:40]
 
 
 def encode_shard(job: ShardJob, tokenizer: ChatTokenizer) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_two_nodes_and_a_killed_worker_give_the_bytes_of_one_process(
 
 def test_what_a_task_was_refused_is_said_as_it_was_there(tmp_path: Path) -> None:
     job = ShardJob(
-        rows="", drawn=None, shards=str(tmp_path), address="a", model=str(tmp_path / "none"), chat_template=None,
+        rows="", rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path), model=str(tmp_path / "none"), chat_template=None,
         tokenizer_digest="", template_digest="", max_length=9, on_too_long="drop", format_name="alpaca",
     )  # fmt: skip
     told: list[Any] = []

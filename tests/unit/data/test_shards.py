@@ -134,7 +134,7 @@ def test_a_damaged_shard_is_made_again(
 def test_workers_that_keep_dying_are_named_and_leave_what_is_done(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     (tmp_path / "rows.jsonl").write_text("no row\n")
     job = ShardJob(
-        rows=str(tmp_path / "rows.jsonl"), drawn=None, shards=str(tmp_path), address="a", model=str(tokenizer.folder),
+        rows=str(tmp_path / "rows.jsonl"), rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path), model=str(tokenizer.folder),
         chat_template=None, tokenizer_digest="", template_digest="", max_length=9, on_too_long="drop", format_name="alpaca",
     )  # fmt: skip
     assert ShardJob.from_json(job.to_json()) == job
@@ -146,7 +146,7 @@ def test_workers_that_keep_dying_are_named_and_leave_what_is_done(tmp_path: Path
 
 def test_what_a_worker_was_refused_is_said_as_it_was_there(tmp_path: Path) -> None:
     job = ShardJob(
-        rows="", drawn=None, shards=str(tmp_path), address="a", model=str(tmp_path / "none"), chat_template=None,
+        rows="", rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path), model=str(tmp_path / "none"), chat_template=None,
         tokenizer_digest="", template_digest="", max_length=9, on_too_long="drop", format_name="alpaca",
     )  # fmt: skip
     with pytest.raises(FineTuneError, match="FT-M02"):
