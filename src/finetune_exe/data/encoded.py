@@ -6,7 +6,6 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from finetune_exe.data.rows import KeptRow, LostRow
 from finetune_exe.data.shorten import shorten
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Encoded, Sequence, encode_rows, strip_end_markers
@@ -45,14 +44,6 @@ class EncodedConversation:
     """Learned tokens that it had before it was shortened."""
     changes: tuple[Change, ...] = ()
     fault: RowFault | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedRow:
-    """A row whose loss mask is proven."""
-
-    row: KeptRow
-    encoded: EncodedConversation
 
 
 def lacks_tools(conversation: Conversation, tokenizer: ChatTokenizer) -> bool:
@@ -177,14 +168,6 @@ def _as_found(conversation: Conversation, found: Encoded, changes: tuple[Change,
         changes=changes,
         fault=found.fault,
     )
-
-
-def encode_row(row: KeptRow, tokenizer: ChatTokenizer, *, max_length: int) -> EncodedRow | LostRow:
-    """Encode a row and prove its mask; a row that fails is lost with the reason."""
-    [encoded] = encode_conversations([row.conversation], tokenizer, max_length=max_length)
-    if encoded.fault is not None:
-        return LostRow(position=row.position, fault=encoded.fault, row=row.raw)
-    return EncodedRow(row=row, encoded=encoded)
 
 
 def ends_in(encoded: EncodedConversation, stop_token_ids: tuple[int, ...]) -> bool:

@@ -171,15 +171,12 @@ def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | R
     return replace(read, notes=(*notes, *read.notes)) if notes else read
 
 
-def ingest(
-    opened: Iterable[SourceRows], *, deduplicate: bool, preferences: bool = False, mend: Mend = Mended
-) -> Iterator[KeptRow | LostRow]:
+def ingest(opened: Iterable[SourceRows], *, deduplicate: bool, mend: Mend = Mended) -> Iterator[KeptRow | LostRow]:
     """Yield every row of every source in order.
 
     Args:
         opened: The sources.
         deduplicate: Lose rows that repeat an earlier one, of any source.
-        preferences: Keep answers that are marked as bad ones.
         mend: Repairs a row before it is judged or compared.
     """
     first_seen: dict[str, Position] = {}
@@ -187,22 +184,22 @@ def ingest(
     for number, opening in enumerate(opened):
         for count, entry in enumerate(opening.entries, start=1):
             place = opening.source.place(entry, count)
-            position = Position(source=number, index=index, line=entry.line, place=place)
+            position = Position(source=number, index=index, place=place)
             index += 1
             read = read_entry(entry, opening)
             repairs: tuple[Repair, ...] = ()
             if not isinstance(read, RowFault):
                 read, repairs = mend(read)
-                read = _nothing_to_learn(read, preferences=preferences) or read
+                read = _nothing_to_learn(read) or read
             if isinstance(read, RowFault):
                 yield LostRow(position=position, fault=read, row=_held(entry))
                 continue
             key = content_key(read)
             first = first_seen.setdefault(key, position)
             if deduplicate and first is not position:
-                yield _duplicate(position, _held(entry), first)
+                yield LostRow(position=position, fault=_duplicate_of(first), row=_held(entry))
             else:
-                yield KeptRow(position=position, conversation=read, key=key, raw=_held(entry), repairs=repairs)
+                yield KeptRow(position=position, conversation=read, key=key, repairs=repairs)
 
 
 def _held(entry: RawRow | BadLine) -> Row:
@@ -212,18 +209,17 @@ def _held(entry: RawRow | BadLine) -> Row:
     return entry.text if entry.row is None else entry.row
 
 
-def _duplicate(position: Position, row: Row, first: Position) -> LostRow:
-    fault = RowFault(
+def _duplicate_of(first: Position) -> RowFault:
+    return RowFault(
         code="exact_duplicate",
         message=f"the row says the same as {first.place}",
         fix="leave it out, or keep repeats with --set data.deduplicate=false",
     )
-    return LostRow(position=position, fault=fault, row=row, of_index=first.index)
 
 
-def _nothing_to_learn(conversation: Conversation, *, preferences: bool) -> RowFault | None:
+def _nothing_to_learn(conversation: Conversation) -> RowFault | None:
     """Find conversations without anything to learn from."""
-    if conversation.label is False and not preferences:
+    if conversation.label is False:
         return RowFault(
             code="rejected_answer",
             message="the row marks its own answer as a bad one (label: false)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,39 +39,69 @@ WORDS_ROWS = 2000
 """Rows whose words are hashed at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """What reading came to: kept rows in shards on disk, lost ones in a file, and what must be known of all."""
+    """What reading came to: kept rows in shards on disk, lost ones in a file, and what must be known of all.
 
-    spool: Spool
-    groups: list[str]
-    """Of each kept row."""
-    columns: list[str | None]
-    """Of each kept row: its group, where its column names one."""
-    sides: list[SplitName | None]
-    """Of each kept row: the side its file is meant for."""
-    words: list[RowWords]
-    """Of the kept rows: one entry, once all are read."""
-    leaks: list[LeakingRow]
-    """Rows that give away others which are held out."""
-    indices: list[int]
-    """Of each kept row: its number among all rows."""
-    places: list[str]
-    seen: Counter[int]
-    account: Account
-    lost: Path
-    condemned: dict[int, RowFault]
-    """Of the kept rows, those that the plan's policy drops, by number."""
+    Args:
+        work: An unfinished folder.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.spool = Spool(work)
+        self.lost = work / "lost.jsonl"
+        self.seen: Counter[int] = Counter()
+        """Rows read of each source."""
+        self.account = Account()
+        self.groups: list[str] = []
+        """Of each kept row."""
+        self.columns: list[str | None] = []
+        """Of each kept row: its group, where its column names one."""
+        self.sides: list[SplitName | None] = []
+        """Of each kept row: the side its file is meant for."""
+        self.positions: list[Position] = []
+        """Of each kept row."""
+        self.condemned: dict[int, RowFault] = {}
+        """Of the kept rows, those that the plan's policy drops, by number."""
+        self.leaks: list[LeakingRow] = []
+        """Rows that give away others which are held out."""
+        self._texts: list[RowText] = []
+        self._words: list[RowWords] = []
+
+    def keep(self, row: KeptRow, *, column: str | None, side: SplitName | None) -> None:
+        """Take in a row.
+
+        Args:
+            row: The row.
+            column: Its group, where a column names one.
+            side: The side of the split its file is meant for.
+        """
+        self.groups.append(row.key if column is None else column)
+        self.columns.append(column)
+        self.sides.append(side)
+        self.positions.append(row.position)
+        self.spool.add(row, group=self.groups[-1])
+        self._texts.append(row_text(row.conversation))
+        if len(self._texts) == WORDS_ROWS:
+            self._hash()
+
+    @cached_property
+    def words(self) -> RowWords:
+        """The words of the kept rows, once all are read."""
+        self._hash()
+        parts, self._words = self._words, []
+        return join_rows(parts)
+
+    def _hash(self) -> None:
+        self._words.append(words_of_rows(self._texts))
+        self._texts.clear()
 
 
 def take_in(
     opened: Sequence[SourceRows], sides: Sequence[SplitName | None], plan: Plan, work: Path, tell: Progress
 ) -> Intake:
     """Read all rows; the kept ones go into shards."""
-    rows = Intake(spool=Spool(work), groups=[], columns=[], sides=[], words=[], leaks=[], indices=[], places=[],
-                 seen=Counter(), account=Account(), lost=work / "lost.jsonl", condemned={})  # fmt: skip
+    rows = Intake(work)
     cleaner = Cleaner(read_policy(plan.data))
-    texts: list[RowText] = []
     column = plan.data.group_by
     columns: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -89,48 +119,28 @@ def take_in(
             columns.update(row.conversation.extra.keys())
             named = row.conversation.extra.get(column) if column is not None else None
             cleaner.look(len(rows.groups), row.conversation)
-            rows.columns.append(None if named is None else str(named))
-            rows.groups.append(row.key if named is None else str(named))
-            rows.sides.append(sides[row.position.source])
-            rows.spool.add(row, group=rows.groups[-1])
-            texts.append(row_text(row.conversation))
-            if len(texts) == WORDS_ROWS:
-                rows.words.append(words_of_rows(texts))
-                texts.clear()
-            rows.indices.append(row.position.index)
-            rows.places.append(row.position.place)
+            rows.keep(row, column=None if named is None else str(named), side=sides[row.position.source])
 
     write_lines(rows.lost, lost_lines())
     if rows.groups:
-        texts += _plant(rows, plan, kind="text" if kinds["text"] > kinds["chat"] else "chat", num_sources=len(opened))
-    rows.words[:] = [join_rows([*rows.words, words_of_rows(texts)])]
+        _plant(rows, plan, kind="text" if kinds["text"] > kinds["chat"] else "chat", num_sources=len(opened))
     rows.spool.close()
-    rows.condemned.update(cleaner.condemned(rows.places))
+    rows.condemned.update(cleaner.condemned([position.place for position in rows.positions]))
     tell("read", rows.seen.total(), rows.seen.total())
     if column is not None and rows.groups and not columns[column]:
         raise _no_column(column, columns)
     return rows
 
 
-def _plant(rows: Intake, plan: Plan, *, kind: Literal["chat", "text"], num_sources: int) -> list[RowText]:
+def _plant(rows: Intake, plan: Plan, *, kind: Literal["chat", "text"], num_sources: int) -> None:
     """Put the plan's canaries among the rows, for training alone; copies are not taken for duplicates."""
-    texts = []
     for canary in canaries(plan.data.canaries, seed=plan.seed):
-        conversation = canary.row(kind)
         for copy in range(canary.copies):
             place = f"planted canary {canary.name}, copy {copy + 1}"
-            position = Position(source=num_sources, index=rows.seen.total(), line=None, place=place)
-            rows.spool.add(
-                KeptRow(position=position, conversation=conversation, key=canary.name, raw={}), group=canary.name
-            )
+            position = Position(source=num_sources, index=rows.seen.total(), place=place)
+            row = KeptRow(position=position, conversation=canary.row(kind), key=canary.name)
+            rows.keep(row, column=None, side="train")
             rows.seen[num_sources] += 1
-            rows.columns.append(None)
-            rows.groups.append(canary.name)
-            rows.sides.append("train")
-            rows.indices.append(position.index)
-            rows.places.append(place)
-            texts.append(row_text(conversation))
-    return texts
 
 
 def lost_canaries(rows: Intake, kept: Sequence[int], plan: Plan) -> Iterator[str]:
@@ -157,7 +167,7 @@ def draw(rows: Intake, plan: Plan, work: Path) -> list[bool]:
     """Say which rows to use: not those that leak, nor more than wanted of those that no file holds out."""
     drawn = [True] * len(rows.groups)
     rows.leaks[:] = [
-        leak for leak in leaking_rows(rows.words[0], rows.columns, rows.sides) if leak.row not in rows.condemned
+        leak for leak in leaking_rows(rows.words, rows.columns, rows.sides) if leak.row not in rows.condemned
     ]
     if plan.data.on_leak == "drop":
         write_lines(work / LEAKS, _leak_lines(rows))
@@ -168,7 +178,8 @@ def draw(rows: Intake, plan: Plan, work: Path) -> list[bool]:
         chosen = draw_rows([rows.groups[row] for row in free], max_rows=plan.data.max_rows, seed=plan.seed)
         for row in (row for row, wanted in zip(free, chosen, strict=True) if not wanted):
             drawn[row] = False
-            rows.account.dropped.add(NOT_DRAWN, index=rows.indices[row], place=rows.places[row])
+            position = rows.positions[row]
+            rows.account.dropped.add(NOT_DRAWN, index=position.index, place=position.place)
     return drawn
 
 
@@ -185,7 +196,7 @@ def _leak_lines(rows: Intake) -> Iterator[dict[str, Any]]:
                 break
             if number < leak.row:
                 continue
-            fault = leak.fault(rows.places[leak.of_row])
+            fault = leak.fault(rows.positions[leak.of_row].place)
             rows.account.dropped.add(fault, index=spooled.index, place=spooled.place)
             row = to_json(spooled.conversation)
             line = {"source": spooled.place, "code": fault.code, "message": fault.message, "row": row}

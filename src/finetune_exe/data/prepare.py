@@ -152,7 +152,7 @@ def _finish(
     early = [path for path in (rows.lost, unfinished / LEAKS) if path.exists()]
     merge_lines(work / REJECTED, early, shards=[shard / LOST for shard in shards])
     merge_lines(work / ALTERED, [], shards=[shard / ALTERED for shard in shards])
-    members = write_members(work, rows.words[0].exact[kept], sides.numbers)
+    members = write_members(work, rows.words.exact[kept], sides.numbers)
     require_frozen(plan.data, members, where=folder)
     first = _first_rows(work)
     notes = [] if tokenizer.pad_reason is None else [tokenizer.pad_reason]
@@ -188,7 +188,7 @@ def _kept(rows: Intake, jobs: Sequence[ShardJob]) -> list[int]:
 def _sides(rows: Intake, kept: Sequence[int], plan: Plan) -> Sides:
     import numpy as np
 
-    words = choose_rows(rows.words[0], np.array(kept, np.int64))
+    words = choose_rows(rows.words, np.array(kept, np.int64))
     groups, sides = [rows.groups[row] for row in kept], [rows.sides[row] for row in kept]
     drawn = share_out(words, groups, sides, plan.data, seed=plan.seed)
     left_in = Counter(leak.kind for leak in rows.leaks) if plan.data.on_leak == "keep" else {}

@@ -18,7 +18,6 @@ class Position:
     """Number of its source, from 0."""
     index: int
     """Number of the row among all rows of all sources, from 0; unreadable ones count."""
-    line: int | None
     place: str
     """file:line, for a person."""
 
@@ -50,8 +49,6 @@ class KeptRow:
     conversation: Conversation
     key: str
     """What it says, as `content_key` names it."""
-    raw: Row
-    """As its file holds it."""
     repairs: tuple[Repair, ...] = ()
 
 
@@ -63,5 +60,3 @@ class LostRow:
     fault: RowFault
     row: Row
     """The row, or the text of a line that is none."""
-    of_index: int | None = None
-    """For a duplicate: the row it repeats."""

@@ -43,17 +43,17 @@ def rows_of_files(
     Raises:
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read.
     """
-    from finetune_exe.data.encoded import EncodedRow, encode_row
+    from finetune_exe.data.encoded import encode_conversations
     from finetune_exe.data.ingest import ingest, open_sources
     from finetune_exe.data.rows import KeptRow
     from finetune_exe.data.sources import find_sources
 
     shown: list[ShownRow] = []
     for row in ingest(open_sources(find_sources(paths), format_name=None, columns=columns), deduplicate=False):
-        made = encode_row(row, tokenizer, max_length=MOST_TOKENS) if isinstance(row, KeptRow) else row
-        if isinstance(made, EncodedRow):
-            place = made.row.position.place
-            shown += (_shown(place, s.tokens, s.learned, tokenizer) for s in made.encoded.sequences)
+        if isinstance(row, KeptRow):
+            [encoded] = encode_conversations([row.conversation], tokenizer, max_length=MOST_TOKENS)
+            sequences = () if encoded.fault else encoded.sequences
+            shown += (_shown(row.position.place, s.tokens, s.learned, tokenizer) for s in sequences)
         if len(shown) >= num_rows:
             break
     return shown[:num_rows]
