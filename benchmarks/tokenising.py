@@ -142,8 +142,8 @@ def measure(rows: Path, *, num_rows: int, peer: str | None) -> list[str]:
             return [
                 ShardJob(
                     rows=str(shard.path), rows_digest=shard.digest, drawn=None, num_drawn=shard.num_rows,
-                    shards=str(target), model=str(model), chat_template=None, tokenizer_digest="", template_digest="", max_length=MAX_LENGTH,
-                    on_too_long="drop", format_name=opened[0].detection.format.name,
+                    shards=str(target), model=str(model), chat_template=None, tokenizer_digest="", template_digest="",
+                    max_length=MAX_LENGTH, on_too_long="drop", format_name=opened[0].detection.format.name,
                 )
                 for shard in spool.shards
             ]  # fmt: skip

@@ -25,10 +25,11 @@ from dataclasses import dataclass, replace
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.masks import (
     AnswerText,
-    NotProvenError,
     Range,
+    UnfitRowError,
     learned_by_mark,
     learned_by_prefix,
+    not_proven,
     split_pieces,
 )
 from finetune_exe.text.placed import Placed
@@ -71,12 +72,6 @@ class Encoded:
     """Its sequences; for a row that is too long, those it would have."""
     fault: RowFault | None = None
     """Why it cannot be trained on."""
-
-
-class _FaultError(Exception):
-    def __init__(self, code: str, message: str, fix: str) -> None:
-        super().__init__(code)
-        self.fault = RowFault(code=code, message=message, fix=fix)
 
 
 def encode(conversation: Conversation, tokenizer: ChatTokenizer, *, max_length: int) -> tuple[Sequence, ...] | RowFault:
@@ -213,7 +208,7 @@ def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft |
             return _draft_text(conversation, tokenizer)
         template = tokenizer.template
         if template is None:
-            raise _FaultError(
+            raise UnfitRowError(
                 "no_template",
                 "the base model has no chat template",
                 "choose the instruct variant of the model, or --set data.chat_template=plain",
@@ -222,10 +217,8 @@ def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft |
         _refuse_special_tokens(conversation.messages, tokenizer)
         whole = template.render(conversation.messages, answer_next=False, columns=conversation.extra)
         return _Draft(conversation, whole, {i: _answer_text(conversation, i, template, whole) for i in answers})
-    except _FaultError as fault:
-        return fault.fault
-    except NotProvenError as doubt:
-        return _not_proven(doubt)
+    except UnfitRowError as unfit:
+        return unfit.fault
     except TemplateRefusedError as refusal:
         return RowFault(
             code="template_refused",
@@ -240,11 +233,11 @@ def _finish(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer, max_length:
         if not draft.answers:
             return Encoded(sequences=_cut_text(draft, tokens, tokenizer, max_length))
         sequences = _prove_chat(draft, tokens, tokenizer)
-    except NotProvenError as doubt:
-        return Encoded(sequences=(), fault=_not_proven(doubt))
+    except UnfitRowError as unfit:
+        return Encoded(sequences=(), fault=unfit.fault)
     except TemplateRefusedError as refusal:
-        unmarked = NotProvenError(f"the chat template refuses the row with marks in it: {refusal}", "leave the row out")
-        return Encoded(sequences=(), fault=_not_proven(unmarked))
+        unmarked = not_proven(f"the chat template refuses the row with marks in it: {refusal}", "leave the row out")
+        return Encoded(sequences=(), fault=unmarked.fault)
     if tokenizer.doubles_bos(sequences[0].tokens):
         return Encoded(sequences=(), fault=DOUBLE_BOS)
     longest = max(len(sequence.tokens) for sequence in sequences)
@@ -258,17 +251,13 @@ def _prove_chat(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer) -> tupl
         turns = conversation.messages[: max(piece.answers) + 1] if piece.text != draft.text else conversation.messages
         learned = learned_by_prefix(piece, tokenizer)
         if learned != learned_by_mark(piece, turns, conversation, tokenizer):
-            raise NotProvenError(
+            raise not_proven(
                 "the two derivations of the loss mask disagree on this row",
                 "look at the row's answers; if all rows fail, the template is at fault: "
                 "give another with data.chat_template",
             )
         sequences.append(Sequence(tokens=tuple(piece.tokens.ids), ranges=tuple(learned)))
     return tuple(sequences)
-
-
-def _not_proven(doubt: NotProvenError) -> RowFault:
-    return RowFault(code="mask_not_proven", message=doubt.message, fix=doubt.fix)
 
 
 def _too_long(tokens: int, max_length: int) -> RowFault:
@@ -289,11 +278,11 @@ DOUBLE_BOS = RowFault(
 def _learned_answers(messages: tuple[Message, ...]) -> list[int]:
     answers = [index for index, message in enumerate(messages) if message.role == "assistant" and message.learn]
     if not answers:
-        raise _FaultError(
+        raise UnfitRowError(
             "no_assistant", "the conversation has no assistant turn to learn from", "add the answer, or drop the row"
         )
     if any(not messages[index].content.strip() and not messages[index].extra for index in answers):
-        raise _FaultError("empty_answer", "an assistant turn is empty", "write the answer, or drop the row")
+        raise UnfitRowError("empty_answer", "an assistant turn is empty", "write the answer, or drop the row")
     return answers
 
 
@@ -301,7 +290,7 @@ def _refuse_special_tokens(messages: tuple[Message, ...], tokenizer: ChatTokeniz
     for message in messages:
         token = tokenizer.specials.find(message.content)
         if token is not None:
-            raise _FaultError(
+            raise UnfitRowError(
                 "special_token",
                 f"a {message.role} turn contains the special token {token} as text",
                 "remove it: the template writes such tokens itself, and inside a turn it would end or forge one",
@@ -315,7 +304,7 @@ def _answer_text(conversation: Conversation, index: int, template: ChatTemplate,
     text = whole if is_last else template.render(messages[: index + 1], answer_next=False, columns=columns)
     missing = next((name for name in called_names(messages[index]) if name not in text[len(prompt) :]), None)
     if missing is not None:
-        raise _FaultError(
+        raise UnfitRowError(
             "call_not_written",
             f"the chat template does not write the call of {missing} in turn {index + 1}: "
             "an answer without it would be learned",
@@ -323,7 +312,7 @@ def _answer_text(conversation: Conversation, index: int, template: ChatTemplate,
             "template with data.chat_template",
         )
     if not text.startswith(prompt):
-        raise NotProvenError(
+        raise not_proven(
             "the template does not continue its own prompt when the answer is added",
             "give a template whose generation prompt is the beginning of the answer with data.chat_template",
         )
@@ -333,7 +322,7 @@ def _answer_text(conversation: Conversation, index: int, template: ChatTemplate,
 def _draft_text(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft:
     text = conversation.messages[0].content
     if not text.strip():
-        raise _FaultError("empty_text", "the text is empty", "drop the row")
+        raise UnfitRowError("empty_text", "the text is empty", "drop the row")
     _refuse_special_tokens((Message(role="assistant", content=text),), tokenizer)
     return _Draft(conversation, (tokenizer.bos_token or "") + text + tokenizer.eos_token, {})
 
@@ -346,7 +335,7 @@ def _cut_text(draft: _Draft, tokens: Placed, tokenizer: ChatTokenizer, max_lengt
     by_count = [index >= bool(bos) for index in range(len(counted))]
     by_offset = [offset[0] >= len(bos) for offset in tokens.offsets]
     if counted != tokens.ids or by_count != by_offset:
-        raise NotProvenError(
+        raise not_proven(
             "a token straddles the beginning or end of the text",
             "remove white space at the beginning or end of the text",
         )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.placed import JoinedTokens, Placed
 from finetune_exe.text.render import ChatTemplate
 from finetune_exe.text.skeleton import CLOSE, OPEN, TRIMS, CharSpan
@@ -31,13 +31,17 @@ class Range(NamedTuple):
     end: int
 
 
-class NotProvenError(Exception):
-    """The mask of a row cannot be derived; the arguments say why and what to do."""
+class UnfitRowError(Exception):
+    """A row cannot be trained on."""
 
-    def __init__(self, message: str, fix: str) -> None:
+    def __init__(self, code: str, message: str, fix: str) -> None:
         super().__init__(message)
-        self.message = message
-        self.fix = fix
+        self.fault = RowFault(code=code, message=message, fix=fix)
+
+
+def not_proven(message: str, fix: str) -> UnfitRowError:
+    """Say why the mask of a row cannot be derived, and what to do."""
+    return UnfitRowError("mask_not_proven", message, fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def split_pieces(whole: str, tokens: Placed, answers: dict[int, AnswerText], tok
     Taken apart, every answer stands behind the tokens its prompt has by itself, as at serving.
 
     Raises:
-        NotProvenError: The tokenizer writes an answer otherwise when its prompt stands before it.
+        UnfitRowError: The tokenizer writes an answer otherwise when its prompt stands before it.
     """
     counts = {index: _count(whole, answer, tokens.ids, tokenizer) for index, answer in answers.items()}
     in_one = {index: count for index, count in counts.items() if count is not None}
@@ -87,7 +91,7 @@ def split_pieces(whole: str, tokens: Placed, answers: dict[int, AnswerText], tok
         prompt, rest = tokenizer.encode(answer.prompt), tokenizer.encode(answer.text[len(answer.prompt) :])
         joined = JoinedTokens(prompt, rest, shift=len(answer.prompt))
         if tokenizer.decode(joined.ids) != tokenizer.decode(tokenizer.encode(answer.text).ids):
-            raise NotProvenError(
+            raise not_proven(
                 "the tokenizer writes the answer otherwise when it stands behind its prompt",
                 "remove white space at the beginning of the answer",
             )
@@ -122,7 +126,7 @@ def learned_by_prefix(piece: Piece, tokenizer: ChatTokenizer) -> list[Range]:
     """Count tokens: an answer begins where its prompt's tokens end, and ends at the last special token it brings.
 
     Raises:
-        NotProvenError: No special token ends the answer.
+        UnfitRowError: No special token ends the answer.
     """
     learned = []
     ids, specials = piece.tokens.ids, tokenizer.special_ids
@@ -131,7 +135,7 @@ def learned_by_prefix(piece: Piece, tokenizer: ChatTokenizer) -> list[Range]:
         while closing > begin and ids[closing - 1] not in specials:
             closing -= 1
         if closing == begin:
-            raise NotProvenError(
+            raise not_proven(
                 "the template ends the answer with no special token, so the model could never learn to stop",
                 "give a template that writes the end-of-turn token with data.chat_template",
             )
@@ -151,7 +155,7 @@ def learned_by_mark(
         tokenizer: Its template wrote the text.
 
     Raises:
-        NotProvenError: The answer's characters are not in the text.
+        UnfitRowError: The answer's characters are not in the text.
     """
     spans = None
     if tokenizer.skeletons is not None and len(turns) == len(conversation.messages):
@@ -189,7 +193,7 @@ def _marked_spans(
                 else span
                 for index, span in zip(sorted(piece.answers), spans, strict=True)
             ]
-    raise NotProvenError(
+    raise not_proven(
         "the template changes the answer's text, so its characters cannot be found again",
         "give a template that writes answers as they are with data.chat_template",
     )
@@ -205,13 +209,13 @@ def _beginning(text: str, turns: tuple[Message, ...], conversation: Conversation
     """Find where the last of the turns begins to say something, by words in place of its calls.
 
     Raises:
-        NotProvenError: The template begins a turn that calls tools in another way than one that speaks.
+        UnfitRowError: The template begins a turn that calls tools in another way than one that speaks.
     """
     spoken = replace(turns[-1], content=OPEN + CLOSE, extra=without_calls(turns[-1].extra))
     said = template.render((*turns[:-1], spoken), answer_next=False, columns=conversation.extra)
     before, mark, _ = said.partition(OPEN)
     if not mark or not text.startswith(before):
-        raise NotProvenError(
+        raise not_proven(
             "the template begins a turn that calls tools otherwise than one that speaks, so its beginning is not known",
             "leave the row out, or give another template with data.chat_template",
         )

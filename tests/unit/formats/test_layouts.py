@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,7 +152,16 @@ def test_layouts_of_known_sources_become_turns(name: str, row: dict[str, Any], s
 
 
 def test_the_formats_that_are_written_are_those_a_user_may_ask_for() -> None:
-    assert tuple(entry.name for entry in FORMATS if entry.is_written) == WRITTEN_FORMATS
+    said = (Message(role="user", content="q"), Message(role="assistant", content="a"))
+    chat = Conversation(kind="chat", messages=said)
+    fresh = (
+        chat,
+        Conversation(kind="text", messages=said[1:]),
+        replace(chat, rejected=(Message(role="assistant", content="b"),)),
+        replace(chat, label=True),
+    )
+    written = [entry.name for entry in FORMATS if any(not isinstance(entry.write(row), RowFault) for row in fresh)]
+    assert tuple(written) == WRITTEN_FORMATS
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,6 @@ CHATML = TurnFormat(
     role_key="role",
     content_key="content",
     foreign_role_key="from",
-    role_names={"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
+    roles={"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
     usual_roles=frozenset({"system", "user", "assistant", "tool", "developer", "function"}),
 )

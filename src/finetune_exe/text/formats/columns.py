@@ -72,7 +72,6 @@ class ColumnFormat:
     """Whether a fresh row may carry earlier turns in a `history` column."""
     writes_empty_input: bool
     """Whether a fresh row has an empty input column, which many readers ask for."""
-    is_written: bool = True
     mark: str = ""
     """What rows of this format say they came from, where it is not its name: columns of unknown names get known ones
     when they are written in the format of that name."""

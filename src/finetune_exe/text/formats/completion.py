@@ -40,7 +40,6 @@ class CompletionFormat:
 
     name: FormatName
     needs: str
-    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that are a string or have a text column and nothing like a question or a label."""

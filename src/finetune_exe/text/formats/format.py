@@ -49,11 +49,6 @@ class Format(Protocol):
         """The columns a row must have, for a person."""
         ...
 
-    @property
-    def is_written(self) -> bool:
-        """Whether rows of other layouts can be written in this one."""
-        ...
-
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Say how many of the rows have this form, from their keys alone."""
         ...

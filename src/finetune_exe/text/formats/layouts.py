@@ -14,17 +14,8 @@ from finetune_exe.text.formats.format import CHOICES, content_fault, missing_key
 from finetune_exe.text.formats.read_only import ReadOnlyFormat, question_and_answer
 
 ANNOTATIONS = (
-    "intents",
-    "slots",
-    "spans",
-    "entities",
-    "labels",
-    "annotations",
-    "tags",
-    "ner_tags",
-    "pos_tags",
-    "relations",
-)
+    "intents", "slots", "spans", "entities", "labels", "annotations", "tags", "ner_tags", "pos_tags", "relations",
+)  # fmt: skip
 STEMS = ("question", "query", "goal", "stem", "prompt", "ctx", "sentence")
 SETTINGS = ("context", "premise", "passage", "article", "support")
 RIGHT = ("label", "answer", "answerKey", "answer_idx", "gold", "target")

@@ -44,7 +44,6 @@ class PreferenceFormat:
 
     name: FormatName = "preference"
     needs: str = "prompt, chosen, rejected"
-    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows with a rejected answer, or a chosen one."""
@@ -125,7 +124,6 @@ class JudgedFormat:
 
     name: FormatName = "kto"
     needs: str = "messages (or prompt, completion), label: true or false"
-    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows with an answer and a truth value."""

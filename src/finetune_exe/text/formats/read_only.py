@@ -23,7 +23,6 @@ class ReadOnlyFormat:
     """What is said of the rows where they are recognised."""
     claims: Callable[[dict[str, Any]], bool]
     build: Callable[[dict[str, Any]], Conversation | RowFault]
-    is_written: bool = False
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows that are recognised."""

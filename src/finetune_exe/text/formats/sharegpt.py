@@ -11,19 +11,9 @@ SHAREGPT = TurnFormat(
     role_key="from",
     content_key="value",
     foreign_role_key="role",
-    role_names={"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"},
-    usual_roles=frozenset(
-        {
-            "system",
-            "human",
-            "gpt",
-            "user",
-            "assistant",
-            "chatgpt",
-            "tool",
-            "function_call",
-            "observation",
-            "function_response",
-        }
-    ),
-)
+    roles={"system": "system", "human": "user", "gpt": "assistant", "tool": "tool"},
+    usual_roles=frozenset({
+        "system", "human", "gpt", "user", "assistant", "chatgpt", "tool", "function_call", "observation",
+        "function_response",
+    }),
+)  # fmt: skip

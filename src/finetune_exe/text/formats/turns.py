@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -24,11 +23,19 @@ from finetune_exe.text.formats.format import (
     not_an_object,
     share,
 )
-from finetune_exe.text.formats.roles import role_of
 
 if TYPE_CHECKING:
     from finetune_exe.domain.task import FormatName
 
+ROLE_NAMES: dict[str, Role] = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user", "usr": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "ai": "assistant", "function_call": "assistant", "tool_call": "assistant",
+    "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "function_response": "tool",
+    "tool_response": "tool",
+}  # fmt: skip
+"""The many names of the four roles."""
 LIST_KEYS = ("messages", "conversations", "conversation")
 WEIGHT_KEYS = ("loss_weight", "weight")
 _NO_LAYOUT: dict[str, Any] = {}
@@ -72,11 +79,10 @@ class TurnFormat:
     content_key: str
     foreign_role_key: str
     """The key that betrays a turn of the other style."""
-    role_names: Mapping[Role, str]
-    """How a fresh row names the roles."""
+    roles: Mapping[str, Role]
+    """The roles, by the one name that a fresh row gives each."""
     usual_roles: frozenset[str]
     """Names of roles that need no remark."""
-    is_written: bool = True
 
     def detect(self, rows: Sequence[Row]) -> Evidence:
         """Count the rows whose first turn says who speaks the way this format does."""
@@ -119,9 +125,8 @@ class TurnFormat:
         messages: list[Message] = []
         layouts: list[dict[str, Any]] = []
         notes: list[str] = []
-        plain_roles = _plain_roles(self)
         for turn in found.turns:
-            plain = self._read_plain(turn, plain_roles)
+            plain = self._read_plain(turn)
             if plain is not None:
                 messages.append(plain)
                 layouts.append(_NO_LAYOUT)
@@ -147,15 +152,15 @@ class TurnFormat:
             kind="chat", messages=tuple(messages), extra=extra, origin=origin, notes=tuple(dict.fromkeys(notes))
         )
 
-    def _read_plain(self, turn: Any, roles: Mapping[str, Role]) -> Message | None:
+    def _read_plain(self, turn: Any) -> Message | None:
         """Read a turn of two texts and nothing unusual, as nearly all are; None for any other."""
         if type(turn) is not dict or len(turn) != 2:
             return None
         content = turn.get(self.content_key)
         said = turn.get(self.role_key)
-        if type(content) is not str or type(said) is not str or said not in roles:
+        if type(content) is not str or type(said) is not str or said not in self.roles:
             return None
-        return Message(role=roles[said], content=content)
+        return Message(role=self.roles[said], content=content)
 
     def _turn_notes(self, turn: _Turn) -> Iterator[str]:
         """Name what is odd about a turn that is read all the same."""
@@ -183,7 +188,7 @@ class TurnFormat:
                 code="missing_role", message=f"a turn has no {self.role_key!r}", fix="say who speaks in every turn"
             )
         said = turn[self.role_key]
-        role = role_of(said)
+        role = _role_of(said)
         if role is None:
             return RowFault(
                 code="unknown_role", message=f"nobody is known as {said!r}", fix="use system, user, assistant or tool"
@@ -191,7 +196,7 @@ class TurnFormat:
         content = self._read_content(turn)
         if isinstance(content, RowFault):
             return content
-        layout = content.layout if said == self.role_names[role] else {**content.layout, "role": said}
+        layout = content.layout if said in self.roles else {**content.layout, "role": said}
         weight_key = next((key for key in WEIGHT_KEYS if key in turn), None)
         learn = True
         if weight_key is not None:
@@ -244,12 +249,13 @@ class TurnFormat:
         layouts = own.get("turns", [])
         if len(layouts) != len(messages):
             layouts = [{}] * len(messages)
+        names = {role: name for name, role in self.roles.items()}
         turns: list[dict[str, Any]] = []
         for message, layout in zip(messages, layouts, strict=True):
             clash = colliding(self.name, (self.role_key, self.content_key, *WEIGHT_KEYS), message.extra)
             if clash:
                 return clash
-            turns.append(self._write_turn(message, layout))
+            turns.append(self._write_turn(message, layout, names))
         key = own.get("key", self.list_key)
         if key is None:
             return turns
@@ -262,9 +268,9 @@ class TurnFormat:
             held = text if json.loads(text) == turns else json.dumps(turns, ensure_ascii=False)
         return {key: held, **extra}
 
-    def _write_turn(self, message: Message, layout: dict[str, Any]) -> dict[str, Any]:
+    def _write_turn(self, message: Message, layout: dict[str, Any], names: Mapping[Role, str]) -> dict[str, Any]:
         said = layout.get("role")
-        turn: dict[str, Any] = {self.role_key: said if role_of(said) == message.role else self.role_names[message.role]}
+        turn: dict[str, Any] = {self.role_key: said if _role_of(said) == message.role else names[message.role]}
         if "parts" in layout:
             turn[self.content_key] = _split_parts(message.content, layout["parts"])
         elif message.content or layout.get("content") is None:
@@ -278,16 +284,6 @@ class TurnFormat:
         elif message.role == "assistant" and not message.learn:
             turn["weight"] = 0
         return turn
-
-
-@cache
-def _name_to_role(names: tuple[tuple[Role, str], ...]) -> Mapping[str, Role]:
-    return {name: role for role, name in names}
-
-
-def _plain_roles(layout: TurnFormat) -> Mapping[str, Role]:
-    """Give the roles by the names that fresh rows use."""
-    return _name_to_role(tuple(layout.role_names.items()))
 
 
 def _find_turns(row: Row) -> _Turns | RowFault:
@@ -351,3 +347,8 @@ def _parse_tools(extra: dict[str, Any], origin: dict[str, Any]) -> None:
     if isinstance(tools, list):
         extra["tools"] = tools
         origin["tools_text"] = text
+
+
+def _role_of(name: object) -> Role | None:
+    """Give the role that a name stands for, whatever its case; None for a name that stands for no role."""
+    return ROLE_NAMES.get(name.strip().casefold()) if isinstance(name, str) else None
