@@ -6,6 +6,9 @@ from finetune_exe.domain.document import Document, Value
 from finetune_exe.domain.run import EvaluationPoint
 from finetune_exe.domain.values import Leaf
 
+MANIFEST = "manifest.json"
+"""What the manifest of a checkpoint is called."""
+
 
 class CheckpointFile(Value):
     """One file of a checkpoint."""

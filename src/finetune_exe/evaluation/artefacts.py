@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from finetune_exe.domain.checkpoint import MANIFEST, CheckpointManifest
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.fingerprint import is_base
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -89,8 +92,22 @@ def _values(head: str) -> dict[str, str]:
     return values
 
 
-def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check:
-    """Ask whether the run names the plan, the data, the software and the machine it came from."""
+def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder, *, other_base: bool | None) -> Check:
+    """Ask whether the run names the plan, the data, the base, the software and the machine it came from.
+
+    Args:
+        plan: Of the run.
+        training: The run's summary.
+        data: Its rows.
+        other_base: Whether the base model there is now is another than the run's; None where no record tells.
+    """
+    name = "what it was made from is on record"
+    if other_base:
+        return Check(
+            name=name, passed=False, detail="the base model is not the one that was trained on: all of this was "
+            "measured with weights, tokens or settings that the run has never seen",
+            fix="put the base model back as it was (model.revision pins one of the hub), or train again from this one",
+        )  # fmt: skip
     wanted = {"plan": plan.digest(), "dataset": data.manifest.digest()}
     named = training.inputs
     missing = [what for what in ("plan", "dataset") if what not in named]
@@ -98,16 +115,29 @@ def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder) -> Check
     unhashed = [source.path for source in data.manifest.sources if not source.sha256]
     good = not missing and not odd and bool(training.versions) and not unhashed
     return Check(
-        name="what it was made from is on record",
+        name=name,
         passed=good,
         detail="the dataset is not the one the run was trained on" if odd
         else f"the run does not name its {' and '.join(missing)}" if missing
         else f"{len(unhashed)} sources have no digest" if unhashed
         else "the versions of the software are not on record" if not training.versions
-        else f"digests of plan, dataset and {len(data.manifest.sources)} sources, seed {plan.seed}, "
+        else f"digests of plan, dataset{'' if other_base is None else ', base model'} and "
+        f"{len(data.manifest.sources)} sources, seed {plan.seed}, "
         f"{len(training.versions)} versions, machine",
         fix=None if good else "train again from the plan, and keep the run folder whole",
     )  # fmt: skip
+
+
+def is_other_base(base: Path, training: TrainingRun, checkpoint: Path) -> bool | None:
+    """Ask whether a base model is another than the one a run was trained on; None where no record tells.
+
+    Runs that do not name their base themselves are told by the checkpoint.
+    """
+    recorded = training.inputs.get("base")
+    if recorded is None:
+        with suppress(FineTuneError):
+            recorded = CheckpointManifest.read(checkpoint / MANIFEST).inputs.get("base")
+    return None if recorded is None else not is_base(base, recorded)
 
 
 def only_safe_files(checkpoint: Path) -> Check:

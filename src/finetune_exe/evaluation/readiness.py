@@ -90,7 +90,12 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         latency(evidence.seconds_per_answer, evidence.answer_within),
         artefacts.licences(evidence.plan),
         artefacts.model_card(evidence.run / "model"),
-        artefacts.provenance(evidence.plan, evidence.training, evidence.data),
+        artefacts.provenance(
+            plan,
+            evidence.training,
+            evidence.data,
+            other_base=artefacts.is_other_base(base, evidence.training, checkpoint),
+        ),
         artefacts.only_safe_files(checkpoint),
         artefacts.context_unchanged(base, checkpoint),
         artefacts.weights_whole(checkpoint, base, tokenizer),

@@ -21,14 +21,13 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from finetune_exe.atomic import folder_to_disk, free_bytes, io_faults, to_disk
-from finetune_exe.domain.checkpoint import CheckpointFile, CheckpointManifest
+from finetune_exe.domain.checkpoint import MANIFEST, CheckpointFile, CheckpointManifest
 from finetune_exe.errors import FineTuneError
 from finetune_exe.training.setup import Setup
 from finetune_exe.training.sharding import whole_state
 from finetune_exe.training.state import FOLDER, save_state
 from finetune_exe.units import format_bytes
 
-MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d+)")
 UNFINISHED = ".step-"
 """What the names of folders begin with that are not whole yet, or no longer."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.domain.checkpoint import CheckpointManifest, DataCursor
+from finetune_exe.domain.checkpoint import MANIFEST, CheckpointManifest, DataCursor
 from finetune_exe.domain.events import (
     BatchShrunk,
     CheckpointSaved,
@@ -24,18 +24,19 @@ from finetune_exe.domain.events import (
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import EvaluationPoint
 from finetune_exe.errors import FineTuneError
+from finetune_exe.models.fingerprint import fingerprint
 from finetune_exe.models.forward import mean_loss
 from finetune_exe.prepared.reading import read_by_calls
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training.batches import Step, count_steps, plan_epoch
-from finetune_exe.training.checkpoints import MANIFEST, Checkpoints, fault_of
+from finetune_exe.training.checkpoints import Checkpoints, fault_of
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
 from finetune_exe.training.looks import Looks, prepare_looks
 from finetune_exe.training.memory import start_measuring
 from finetune_exe.training.pairs import judge_pairs
 from finetune_exe.training.rehearsal import check_positions, check_vocabulary, require_room, run_rehearsal
-from finetune_exe.training.resume import Resumption, fingerprint, verified_best, version_changes
+from finetune_exe.training.resume import Resumption, verified_best, version_changes
 from finetune_exe.training.setup import Setup, set_up, versions
 from finetune_exe.training.state import FOLDER, restore_state
 from finetune_exe.training.step import count_tokens

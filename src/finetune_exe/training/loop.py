@@ -89,7 +89,7 @@ def train(
     stop = "early_stopping" if tally.is_stale else "out_of_time" if out_of_time else "finished"
     emit(RunFinished(seconds=course.seconds(), stop_reason=stop, best_step=tally.best_step,
                      best_validation_loss=tally.best_loss))  # fmt: skip
-    return tally.summary(plan, course.setup, course.checkpoints, dataset_digest=data.manifest.digest(),
+    return tally.summary(plan, course.setup, course.checkpoints, inputs=course.inputs,
                          stop_reason=stop, total_seconds=course.seconds())  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from finetune_exe.domain.events import read_events
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Leaf
 from finetune_exe.errors import FineTuneError, typed
+from finetune_exe.models.fingerprint import fingerprint, is_base
 from finetune_exe.training.checkpoints import Checkpoint, Found, find_checkpoints
 
 HARMLESS = ("checkpoints.", "evaluation.", "data.paths", "model.reference")
@@ -30,8 +30,6 @@ ROUNDING = (
 )
 """Settings that change how a step is computed but not what: the same but for rounding, and where processes learn
 together for what dropout leaves out."""
-_WHOLE_FILES_BELOW = 1 << 22
-_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
 
 class Change(NamedTuple):
@@ -107,11 +105,14 @@ def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
         yield Change(path, _shown(before), _shown(after), effect, flag)
 
 
-def content_changes(manifest: CheckpointManifest, *, base: str, dataset: str) -> Iterator[Change]:
+def content_changes(manifest: CheckpointManifest, *, base: Path, dataset: str) -> Iterator[Change]:
     """Compare the content of the base model and of the prepared rows."""
-    for name, key, now in (("the base model", "base", base), ("the prepared rows", "dataset", dataset)):
-        if manifest.inputs[key] != now:
-            yield Change(name, manifest.inputs[key][:12], now[:12], "other content: another run", None)
+    effect = "other content: another run"
+    then = manifest.inputs
+    if not is_base(base, then["base"]):
+        yield Change("the base model", then["base"][:12], fingerprint(base)[:12], effect, None)
+    if then["dataset"] != dataset:
+        yield Change("the prepared rows", then["dataset"][:12], dataset[:12], effect, None)
 
 
 def version_changes(manifest: CheckpointManifest, versions: Mapping[str, str], num_threads: int) -> tuple[str, ...]:
@@ -153,22 +154,6 @@ def insist_unchanged(changes: Sequence[Change], *, flags: Collection[str], run: 
 def resume_command(run: Path) -> str:
     """Give the command that takes a run up again as it was begun."""
     return typed("fine-tune", "train", run / "plan.yaml", "--run", run, "--resume")
-
-
-def fingerprint(base: Path) -> str:
-    """Name the content of a base model: its small files whole, its large ones by their sizes and many samples."""
-    digest = hashlib.sha256()
-    for file in sorted([*base.glob("*.json"), *base.glob("*.safetensors")]):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size};".encode())
-        with file.open("rb") as opened:
-            if size < _WHOLE_FILES_BELOW:
-                digest.update(opened.read())
-                continue
-            for number in range(_SAMPLES):
-                opened.seek(number * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-                digest.update(opened.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:32]
 
 
 def verified_best(resumption: Resumption, note: Callable[[str], None]) -> tuple[int, float | None]:

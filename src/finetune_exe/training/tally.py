@@ -140,14 +140,14 @@ class Tally:
         setup: Setup,
         checkpoints: Checkpoints,
         *,
-        dataset_digest: str,
+        inputs: dict[str, str],
         stop_reason: Literal["finished", "early_stopping", "out_of_time"],
         total_seconds: float,
     ) -> TrainingRun:
         """Sum up the finished run; its `scores` are still empty."""
         run = checkpoints.folder.parent
         return TrainingRun(
-            inputs={"plan": plan.digest(), "dataset": dataset_digest},
+            inputs=inputs,
             run_name=run.name,
             stop_reason=stop_reason,
             num_steps=self.steps,

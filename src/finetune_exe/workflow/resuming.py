@@ -59,7 +59,6 @@ def take_up(
     from finetune_exe.training.resume import (
         content_changes,
         find_resumption,
-        fingerprint,
         insist_unchanged,
         plan_changes,
         with_remarks,
@@ -72,7 +71,7 @@ def take_up(
         dataset = data.manifest.digest()
         changes = [
             *plan_changes(manifest, plan),
-            *content_changes(manifest, base=fingerprint(base), dataset=dataset),
+            *content_changes(manifest, base=base, dataset=dataset),
             *changes,
         ]
     remarks = insist_unchanged(changes, flags=flags, run=run)

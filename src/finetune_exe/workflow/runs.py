@@ -172,7 +172,7 @@ def _train_into(
 
 def publish_model(checkpoint: Path, model: Path) -> None:
     """Copy what other programs load out of a checkpoint, in one piece."""
-    from finetune_exe.training.checkpoints import MANIFEST
+    from finetune_exe.domain.checkpoint import MANIFEST
     from finetune_exe.training.state import FOLDER
 
     with new_folder(model) as work:
@@ -210,7 +210,8 @@ def evaluate_run(
         FineTuneError: E01 where this is no finished run, E05 where a suite cannot be used; D05 where its dataset is
             not the one it was trained on, D09 where its test rows are not those that the plan names.
     """
-    from finetune_exe.evaluation.evaluate import evaluate
+    from finetune_exe.evaluation.artefacts import is_other_base
+    from finetune_exe.evaluation.evaluate import evaluate, require_checkpoint
     from finetune_exe.evaluation.suites import read_suites
     from finetune_exe.models.locate import cache_folder, model_folder
     from finetune_exe.prepared.store import damaged, load_dataset
@@ -225,6 +226,8 @@ def evaluate_run(
     if summary.inputs["dataset"] != data.manifest.digest():
         raise damaged(run.dataset, "it is not the one that the run was trained on, so its test rows may be others")
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    if is_other_base(base, summary, require_checkpoint(path, summary)):
+        note("the base model is not the one that this run was trained on: it will not be found ready")
     asked, left_out = read_suites(suites, max_items=suite_items) if suites is not None else ([], [])
     if tasks:
         from finetune_exe.evaluation.harness import harness_suites

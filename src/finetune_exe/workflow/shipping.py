@@ -14,6 +14,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment, ShipmentForm, ShippedFile
 from finetune_exe.errors import FineTuneError, typed
+from finetune_exe.evaluation.artefacts import is_other_base
 from finetune_exe.evaluation.cache import digest_folder
 from finetune_exe.evaluation.evaluate import require_checkpoint
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, find_model
@@ -74,6 +75,8 @@ def export_run(
     weights, of_base = digest_folder(checkpoint), digest_folder(base)
     data, tokenizer = load_dataset(run.dataset), load_tokenizer(base, chat_template=plan.data.chat_template)
     objections = objections_to(evaluation, training, weights=weights, base=of_base)
+    if is_other_base(base, training, checkpoint):
+        objections += ("the base model is not the one that was trained on",)
     if data.manifest.template_digest != tokenizer.template_digest:
         objections += ("the chat template is not the one that the rows were trained with",)
     if objections and wish.anyway is None:

@@ -13,6 +13,7 @@ from tests.unit.evaluation.test_evaluate import Job
 
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.evaluation import measure
+from finetune_exe.evaluation.artefacts import is_other_base
 from finetune_exe.evaluation.evaluate import evaluate
 from finetune_exe.models.generate import Answer
 from finetune_exe.text.tokenizer import load_tokenizer
@@ -112,11 +113,20 @@ def pickled(it: Spoilt) -> None:
     (it.checkpoint / "optimizer.pt").write_bytes(b"\x80\x04.")
 
 
+def other_base(it: Spoilt) -> None:
+    """The base model was trained on since: another version was downloaded over it."""
+    from safetensors.torch import load_file, save_file
+
+    file = it.base / "model.safetensors"
+    save_file({name: 1.001 * value for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+
+
 PLANTED: dict[str, tuple[Callable[[Spoilt], None], str]] = {
     "forgetful": (forgetful, "close to the base model"),
     "bad merge": (badly_merged, "merged weights equal the adapter"),
     "wrong end": (wrong_end, "servers are told where answers end"),
     "broken template": (other_template, "served prompts are the trained prompts"),
+    "other base": (other_base, "what it was made from is on record"),
     "pickle": (pickled, "nothing in the result can run code"),
 }
 
@@ -144,3 +154,14 @@ def test_answers_that_are_all_the_same_are_caught(spoilt: Spoilt, clean: Evaluat
     [check] = [check for check in found.readiness if "do not repeat" in check.name]
     assert check.passed is False
     assert "answers" in check.detail
+
+
+def test_a_run_that_does_not_name_its_base_is_told_by_its_checkpoint(spoilt: Spoilt) -> None:
+    named = spoilt.job.training
+    earlier = named.model_copy(update={"inputs": {key: named.inputs[key] for key in ("plan", "dataset")}})
+    assert is_other_base(spoilt.base, earlier, spoilt.checkpoint) is False
+    other_base(spoilt)
+    assert is_other_base(spoilt.base, earlier, spoilt.checkpoint) is True
+    (spoilt.checkpoint / "manifest.json").unlink()
+    assert is_other_base(spoilt.base, earlier, spoilt.checkpoint) is None
+    assert is_other_base(spoilt.base, named, spoilt.checkpoint) is True

@@ -302,11 +302,17 @@ def test_a_run_of_other_data_is_found() -> None:
     plan, data, training = sample.plan(), sample.dataset(), sample.run()
     folder: Any = SimpleNamespace(manifest=data)
     named = training.model_copy(update={"inputs": {"plan": plan.digest(), "dataset": data.digest()}})
-    assert artefacts.provenance(plan, named, folder).passed is True
+    assert artefacts.provenance(plan, named, folder, other_base=None).passed is True
     other = named.model_copy(update={"inputs": {**named.inputs, "dataset": "0" * 32}})
-    assert artefacts.provenance(plan, other, folder).passed is False
-    assert artefacts.provenance(plan, training.model_copy(update={"inputs": {}}), folder).passed is False
-    assert "versions" in artefacts.provenance(plan, named.model_copy(update={"versions": {}}), folder).detail
+    assert artefacts.provenance(plan, other, folder, other_base=None).passed is False
+    assert (
+        artefacts.provenance(plan, training.model_copy(update={"inputs": {}}), folder, other_base=None).passed is False
+    )
+    unversioned = named.model_copy(update={"versions": {}})
+    assert "versions" in artefacts.provenance(plan, unversioned, folder, other_base=False).detail
+    assert "base model" not in artefacts.provenance(plan, named, folder, other_base=None).detail
+    assert "base model" in artefacts.provenance(plan, named, folder, other_base=False).detail
+    assert artefacts.provenance(plan, named, folder, other_base=True).passed is False
 
 
 def test_a_licence_that_forbids_the_use_is_found() -> None:

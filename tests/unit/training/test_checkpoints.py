@@ -12,10 +12,10 @@ import pytest
 import torch
 from tests.unit.training.conftest import MakePlan
 
-from finetune_exe.domain.checkpoint import CheckpointManifest, DataCursor, Progress
+from finetune_exe.domain.checkpoint import MANIFEST, CheckpointManifest, DataCursor, Progress
 from finetune_exe.errors import IO, FineTuneError
 from finetune_exe.training import checkpoints as module
-from finetune_exe.training.checkpoints import MANIFEST, Checkpoints, find_checkpoints, remove_unfinished
+from finetune_exe.training.checkpoints import Checkpoints, find_checkpoints, remove_unfinished
 from finetune_exe.training.setup import Setup, set_up
 
 KILLED = 137

@@ -23,6 +23,7 @@ from finetune_exe.domain.yaml_text import parse_yaml
 from finetune_exe.errors import GATE, FineTuneError
 from finetune_exe.evaluation.artefacts import model_card, only_safe_files, stops_when_served
 from finetune_exe.models import gguf_writing
+from finetune_exe.models.fingerprint import fingerprint
 from finetune_exe.models.load import load_model
 from finetune_exe.models.methods import training_method
 from finetune_exe.text.conversation import Message
@@ -284,6 +285,18 @@ def test_weights_that_were_changed_since_stay(house: House, tmp_path: Path) -> N
     try:
         file.write_bytes(before[:-4] + b"\0\0\0\1")
         assert "other weights" in refused(house, tmp_path / "out").what
+    finally:
+        file.write_bytes(before)
+
+
+def test_a_model_beside_another_base_stays(house: House, tmp_path: Path) -> None:
+    assert house.training.inputs["base"] == fingerprint(house.base)
+    file = house.base / "model.safetensors"
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before[:-4] + b"\0\0\0\1")
+        fault = refused(house, tmp_path / "out", form="adapter")
+        assert "the base model is not the one that was trained on" in fault.why
     finally:
         file.write_bytes(before)
 
