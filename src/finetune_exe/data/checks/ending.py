@@ -143,7 +143,7 @@ def open_end(answer: str) -> OpenEnd:
         or _INDENTED.match(line)
     ):
         return OpenEnd.NO_PROSE
-    if _is_title(words) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
+    if _is_title(words) or _is_numbered_list(line) or (len(lines) > 1 and not _prose_before(lines[:-1], line)):
         return OpenEnd.NO_PROSE
     return _how_open(text, line, last)
 
@@ -233,6 +233,9 @@ def _wide_end(text: str) -> OpenEnd:
     return OpenEnd.OPEN if len(line) - (stops[-1] if stops else 0) >= _MIN_LETTERS else OpenEnd.NO_PROSE
 
 
+_NUMBERED = re.compile(r"(?:^|\s)(\d{1,2})[.)] ")
+_ITEM_WORDS = 5
+"""Words of an item of a list that stands on one line; where there are more, the items are sentences."""
 _STOP = re.compile(r"[.!?] ")
 
 
@@ -240,6 +243,12 @@ def _is_word_list(line: str) -> bool:
     """Whether a line is words or short phrases with marks between them, and no sentence."""
     pieces = [len(piece.split()) for piece in _BETWEEN_WORDS.split(line)]
     return len(pieces) >= _MIN_PIECES and max(pieces) <= _PHRASE_WORDS and sum(pieces) <= _MIN_PIECES * len(pieces)
+
+
+def _is_numbered_list(line: str) -> bool:
+    """Whether a line is short items, each with its number."""
+    numbers = list(map(int, _NUMBERED.findall(line)))
+    return numbers[:3] == [1, 2, 3] and line.count(" ") <= _ITEM_WORDS * len(numbers)
 
 
 def _is_title(words: list[str]) -> bool:

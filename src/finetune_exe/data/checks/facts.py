@@ -31,6 +31,8 @@ FIELD_CHARACTERS = 200
 """The same where the column says that it holds labels: there may be two in it."""
 LABELLED_TEXT_CHARACTERS = 1000
 """How much of a text with a label is kept to learn from."""
+TAIL_CHARACTERS = 60
+"""How much of the end of an answer that breaks off is shown."""
 EDGE_CHARACTERS = 20
 """A line at the edge of a text must be so long to be recognised in others."""
 TAGGED_CHARACTERS = 8000
@@ -58,6 +60,12 @@ _ASKS_SIGN = re.compile(
     re.IGNORECASE,
 )
 _IDENTIFIER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|https?://\S+|(?:/[\w.-]+){3,}")
+_OPENING = " \t\"'(*_\u201c\u201d\u201e\u2018\u2019\u00ab"
+_PASSAGE_ENDS = '\n.!?;:,)"\u201c\u201d\u2019\u00bb'
+_PASSAGE_WORDS = 15
+"""The name of what is asked about may begin a sentence; it is no longer than this."""
+_SENTENCE_ENDS = "\n.!?:\u3002\uff01\uff1f"
+"""Signs before a passage that begins a sentence; the beginning of the prompt counts too, as "" is in every text."""
 _NO_ANSWER_CHARACTERS = max(map(len, _NO_ANSWER))
 _ONE_WORD_WANTED = re.compile(
     r"\b(?:one word|single word|yes or no|true or false|classif\w+|categor\w+|which|who|whom|whose|where|when"
@@ -75,6 +83,8 @@ class RowFacts(NamedTuple):
     answer_words: int
     end: OpenEnd
     """Whether the last answer breaks off."""
+    tail: str
+    """How an answer ends that may break off."""
     is_short: bool
     """Whether the answer is one word though more is asked for, or only a sign that it is missing."""
     prompt_key: int
@@ -106,10 +116,14 @@ def measure(row: RowView) -> RowFacts:
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
     language = answer_language(answer if prose else row.prompt)
+    end = open_end(answer) if answered else OpenEnd.NO_PROSE
+    if prose and (end >= OpenEnd.OPEN or language is not None) and _is_quoted(stripped, row.prompt):
+        end, language = OpenEnd.NO_PROSE, None
     return RowFacts(
         characters=len(row.text),
         answer_words=words,
-        end=open_end(answer) if answered else OpenEnd.NO_PROSE,
+        end=end,
+        tail=stripped[-TAIL_CHARACTERS:] if end >= OpenEnd.OPEN else "",
         is_short=_is_short(row, stripped, words),
         prompt_key=_key(row.prompt) if label is not None and row.prompt.strip() else 0,
         answer_key=_key(answer) if label is not None else 0,
@@ -120,6 +134,20 @@ def measure(row: RowView) -> RowFacts:
         edges=_edges(row.text) if row.layout == "text" else (),
         tags=_tags(row.text) if row.layout == "text" else None,
     )
+
+
+def _is_quoted(answer: str, prompt: str) -> bool:
+    """Whether an answer is a choice among those given, or a passage of the text that was asked about.
+
+    Its end and its language are then those of the text. What was copied from the beginning of a sentence into the
+    middle of one is no passage, but a copy that breaks off.
+    """
+    place = prompt.find(answer) if answer else -1
+    if place < 0:
+        return False
+    after = prompt[place + len(answer) : place + len(answer) + 1]
+    before = prompt[:place].rstrip(_OPENING)[-1:]
+    return after in _PASSAGE_ENDS or before not in _SENTENCE_ENDS or answer.count(" ") < _PASSAGE_WORDS
 
 
 def _is_short(row: RowView, answer: str, words: int) -> bool:
@@ -202,6 +230,7 @@ class Facts:
     characters: NDArray[np.int64]
     answer_words: NDArray[np.int64]
     end: NDArray[np.int8]
+    tails: list[str]
     is_short: NDArray[np.bool_]
     prompt_key: NDArray[np.int64]
     answer_key: NDArray[np.int64]
@@ -255,6 +284,7 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         characters=np.array([row.characters for row in rows], np.int64),
         answer_words=np.array([row.answer_words for row in rows], np.int64),
         end=np.array([row.end for row in rows], np.int8),
+        tails=[row.tail for row in rows],
         is_short=np.array([row.is_short for row in rows], np.bool_),
         prompt_key=np.array([row.prompt_key for row in rows], np.int64),
         answer_key=np.array([row.answer_key for row in rows], np.int64),
@@ -285,6 +315,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         characters=np.concatenate([part.characters for part in parts]),
         answer_words=np.concatenate([part.answer_words for part in parts]),
         end=np.concatenate([part.end for part in parts]),
+        tails=[tail for part in parts for tail in part.tails],
         is_short=np.concatenate([part.is_short for part in parts]),
         prompt_key=np.concatenate([part.prompt_key for part in parts]),
         answer_key=np.concatenate([part.answer_key for part in parts]),

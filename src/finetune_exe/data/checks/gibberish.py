@@ -79,11 +79,14 @@ _COUNTS = re.compile(
 )
 _JOINED = re.compile("[A-Za-z,.'!?;:\"()\u2018\u2019\u201c\u201d-]{70,}")
 """Letters and marks without a space, and no sign of an address or a program among them."""
+_ARMOR = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
+"""A key or a certificate is what it says it is; a key is found as a secret."""
 _SPOKEN = (string.ascii_letters + string.digits + string.whitespace).encode()
 
 
 def _find(row: RowView) -> str | None:
-    for answer in row.answers:
+    for given in row.answers:
+        answer = _ARMOR.sub("", given) if "-----BEGIN " in given else given
         if len(answer) < _MIN_CHARACTERS and _is_mashed(answer):
             return shorten(answer)
         if (

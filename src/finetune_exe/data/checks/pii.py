@@ -23,6 +23,8 @@ _EMAIL = re.compile(
     rf"@((?:[{_LATIN}-]{{1,63}}\.)+[A-Za-z]{{2,24}})(?![{_LATIN}_@])"
 )
 """Chinese and other letters may stand around it without a space."""
+_LOGIN = re.compile(r"://[^\s/?#@]*:[^\s/?#@]*\Z")
+"""Before the password of an address such as scheme://name:password@host."""
 _HIDDEN_EMAIL = re.compile(
     r"(?<![\w.])([a-z0-9][\w.+-]{1,40}(?: dot \w{2,20})?)\s*"
     r"(?:[\[({<]\s*at\s*[\])}>]\s*([\w-]{2,40}(?:\s*[\[({<]?"
@@ -195,6 +197,8 @@ def _email(text: str) -> str | None:
     for match in _EMAIL.finditer(text):
         name, domain = match[1].lower(), match[2].lower()
         if _SAMPLE_NAME.fullmatch(name) or _SAMPLE_DOMAIN.search(domain) or domain.endswith((".png", ".jpg", ".py")):
+            continue
+        if _LOGIN.search(text, max(0, match.start() - _BEHIND), match.start()) is not None:
             continue
         return f"e-mail address: {mask(match[0])}"
     return None

@@ -8,6 +8,7 @@ from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import asked, text
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.label_names import label_counts
+from finetune_exe.data.checks.other_question import asks_otherwise
 from finetune_exe.data.duplicates.near import in_order
 from finetune_exe.data.duplicates.pairs import Pair
 
@@ -34,17 +35,21 @@ def _near(facts: Facts) -> Iterator[Hit]:
     """Find copies that were touched.
 
     Short texts with a label are alike because they say the same in many ways; copies are those that say it in the same
-    words, with the case or the punctuation of some changed.
+    words, with the case or the punctuation of some changed. Nor is another question about the same page a copy.
     """
     least = _LABELLED_WORDS if label_counts(facts) is not None else 0
     lengths = facts.words.lengths
     for pair in facts.duplicates.near:
+        if pair.similarity < 1 and asks_otherwise(facts.words, pair.index, pair.of_index):
+            continue
         if pair.similarity == 1 or lengths[pair.index] >= least:
             said = "the same words, the case or the marks of some changed"
             if pair.similarity < 1:
                 said = f"{pair.similarity:.0%} of all runs of five words are in both"
             yield Hit(int(facts.index[pair.index]), said, int(facts.index[pair.of_index]))
-    for number, pair in enumerate(pair for pair in facts.duplicates.edited if lengths[pair.index] >= least):
+    edited = (pair for pair in facts.duplicates.edited if lengths[pair.index] >= least)
+    copies = (pair for pair in edited if not asks_otherwise(facts.words, pair.index, pair.of_index))
+    for number, pair in enumerate(copies):
         said = ""
         if number < _TOLD_PAIRS:
             share = in_order(facts.words, pair.index, facts.words, pair.of_index)
@@ -70,6 +75,7 @@ def _conflicting_answer(facts: Facts) -> Iterator[Hit]:
 _TOLD = (
     "The river rises in the hills, runs past nine villages, turns a dozen mills and reaches the sea at the old harbour."
 )
+_PAGE = f"{_TOLD} Ships of all countries lie there, and the market by the water begins each day at dawn."
 _USUAL = [asked(f"Question {number}?", f"That depends on {number} things.") for number in range(20)]
 
 CHECKS = (
@@ -109,6 +115,7 @@ CHECKS = (
             *_USUAL,
             asked("Where does it rise?", _TOLD),
             asked("And what does it turn?", "It turns a dozen mills."),
+            *(asked(f"{_PAGE}\n\n{question}", "Nine.") for question in ("How many villages?", "What number is told?")),
         ],
     ),
     DataCheck(

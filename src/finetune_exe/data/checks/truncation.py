@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.ending import OpenEnd
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.checks.facts import TAIL_CHARACTERS, Facts
 
 _MAX_OPEN = 0.05
 """Share of prose answers without a mark at the end, above which such an end says nothing here."""
@@ -29,7 +29,9 @@ def _truncated(facts: Facts) -> Iterator[Hit]:
         return
     customary = prose >= _MIN_PROSE and num_open <= _MAX_OPEN * prose
     least = OpenEnd.OPEN if customary else OpenEnd.BROKEN
-    yield from (Hit(int(facts.index[place])) for place in np.flatnonzero(facts.end >= least).tolist())
+    for place in np.flatnonzero(facts.end >= least).tolist():
+        tail = " ".join(facts.tails[place].split())
+        yield Hit(int(facts.index[place]), f"...{tail}" if len(facts.tails[place]) == TAIL_CHARACTERS else tail)
 
 
 _USUAL = [asked("Explain it.", f"It is number {number} of the things that one can explain.") for number in range(60)]
@@ -46,6 +48,7 @@ CHECKS = (
             *_USUAL,
             asked("Name three fruits.", "- apple\n- fig\n- pear"),
             asked("Who wrote it?", "Jane Austen"),
+            asked("Which is it?\n\nA. the rights and\nB. the duties and", "B. the duties and"),
         ],
     ),
 )

@@ -79,6 +79,8 @@ _USUAL_HAN = re.compile(
     "\u9019\u4f86\u570b\u500b\u8aaa\u5011\u70ba\u6642\u6703\u904e\u5b78\u5c0d\u88e1\u5f8c\u9ebc\u6c92\u65bc\u9084\u767c\u7576\u7121"
     "\u958b\u898b\u7d93\u982d\u540c\u5f9e\u52d5\u5169\u9577\u8207\u4f46\u56e0\u7531\u5176\u4e9b\u7136\u5916\u5206\u5f0f\u53ca\u6216\u5b9a\u88ab\u4f7f]"
 )
+_ONE_SCRIPT = 5
+"""Up to one character in so many may be of another script, such as a dot between names."""
 _KANA = re.compile("[\u3040-\u309f]")
 _HAN_CODECS = ("gb2312", "big5", "shift_jis")
 """What they have is what is written in China, on Taiwan, in Japan."""
@@ -227,10 +229,17 @@ def _utf8_as_gbk(text: str) -> int:
         except UnicodeEncodeError:
             return -1
         said = _decoded_start(data)
-        if len(said) >= _MIN_COUNT and 3 * len(said) + 6 >= len(data) and not said.isascii():
+        if len(said) >= _MIN_COUNT and 3 * len(said) + 6 >= len(data) and _is_of_one_script(said):
             return run.start()
         return -1
     return -1
+
+
+def _is_of_one_script(said: str) -> bool:
+    """Whether most characters are of East Asia or of one other alphabet; chance gives letters of several."""
+    blocks = ((0x2000, 0x10000), (0x370, 0x400), (0x400, 0x500), (0x590, 0x600), (0x600, 0x700), (0xE00, 0xE80))
+    most = max(sum(first <= ord(character) < last for character in said) for first, last in blocks)
+    return most * _ONE_SCRIPT >= (_ONE_SCRIPT - 1) * len(said)
 
 
 def _decoded_start(data: bytes) -> str:
