@@ -11,6 +11,10 @@ from finetune_exe.domain.task import TaskType
 from finetune_exe.knowledge.rows import read_rows
 
 _FILE = "task_signs.toml"
+_ELSEWHERE = "task_signs_elsewhere.toml"
+"""Signs in other languages than English."""
+_UNSPACED = ("zh", "ja")
+"""Languages that write no space between words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class TaskSign:
     """Regular expressions that begin at a word; <name> stands for the words of that name."""
     source: str
     date: date
+    language: str = "en"
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -41,7 +46,8 @@ class TaskSign:
         words = "|".join(self.words)
         for named in _named_words():
             words = words.replace(f"<{named.name}>", f"(?:{'|'.join(named.words)})")
-        return re.compile(rf"\b(?:{words})", re.IGNORECASE)
+        begin = "" if self.language in _UNSPACED else r"\b"
+        return re.compile(rf"{begin}(?:{words})", re.IGNORECASE)
 
 
 @cache
@@ -51,5 +57,5 @@ def _named_words() -> tuple[NamedWords, ...]:
 
 @cache
 def task_signs() -> tuple[TaskSign, ...]:
-    """Read all signs."""
-    return read_rows(_FILE, key="sign", kind=TaskSign)
+    """Read all signs, those in English first."""
+    return tuple(sign for file in (_FILE, _ELSEWHERE) for sign in read_rows(file, key="sign", kind=TaskSign))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -27,6 +28,9 @@ _INPUT = re.compile(
     r"(?:(?!\b(?:in)?to\b)[^,.;:])*",
     re.IGNORECASE,
 )
+
+_UNSPACED = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[\u3040-\u30ff\u3400-\u9fff])")
+"""Where a Latin word stands in Chinese or Japanese text without a space, as in that of SQL or Python."""
 
 _MOST = 0.8
 """Share of the rows that settles what the data are."""
@@ -91,6 +95,7 @@ def _read_words(description: str) -> _Verdict | None:
     """Weigh the signs in a description; None where there is none."""
     scores: dict[TaskType, float] = defaultdict(float)
     words: dict[TaskType, list[str]] = defaultdict(list)
+    description = _UNSPACED.sub(" ", unicodedata.normalize("NFKC", description))
     request = _REQUEST.search(description)
     begin = request.end() if request else 0
     given = [match.span() for match in _INPUT.finditer(description)]
