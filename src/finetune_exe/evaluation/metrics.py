@@ -1,4 +1,4 @@
-"""Scores of one generated answer against its reference, 0 to 100, higher is better."""
+"""Scores of one generated answer against its reference, 0 to 1 as all scores of tasks are, higher is better."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AnswerMetric(Protocol):
 
 
 class Chrf:
-    """chrF (character n-gram F2) of each answer, by sacrebleu with its defaults.
+    """chrF (character n-gram F2) of each answer, by sacrebleu with its defaults, over 100.
 
     Source: Popovic, WMT 2015, W15-3049.
     """
@@ -28,7 +28,7 @@ class Chrf:
 
         metric = CHRF()
         return [
-            float(metric.sentence_score(answer, [reference]).score)
+            float(metric.sentence_score(answer, [reference]).score) / 100
             for answer, reference in zip(answers, references, strict=True)
         ]
 
@@ -49,7 +49,7 @@ class RougeL:
 
         scorer = RougeScorer(["rougeL"], use_stemmer=False)
         return [
-            100 * float(scorer.score(reference, answer)["rougeL"].fmeasure)
+            float(scorer.score(reference, answer)["rougeL"].fmeasure)
             for answer, reference in zip(answers, references, strict=True)
         ]
 
@@ -60,9 +60,9 @@ class ExactMatch:
     name = "exact_match"
 
     def scores(self, answers: list[str], references: list[str]) -> list[float]:
-        """Give 100 for a match, 0 otherwise."""
+        """Give 1 for a match, 0 otherwise."""
         return [
-            100.0 * (_normalised(answer) == _normalised(reference))
+            float(_normalised(answer) == _normalised(reference))
             for answer, reference in zip(answers, references, strict=True)
         ]
 

@@ -84,7 +84,10 @@ def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
     )
     return [
         Table(header=("Metric", "Base", "Tuned", "Difference", "p", "MDE", "Verdict"), rows=rows),
-        Words("MDE: the smallest true difference that this many items find four times in five."),
+        Words(
+            "MDE: the smallest true difference that this many items find four times in five. Scores of answers are "
+            "shares of one; perplexity and bits per byte have their own scales."
+        ),
         *map(_basis, comparisons),
     ]
 

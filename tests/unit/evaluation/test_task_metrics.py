@@ -158,7 +158,7 @@ def test_rouge_and_translation_by_their_libraries() -> None:
     ]
     found = TASK_METRICS["translation"].score(items(*pairs))
     assert found.figures["corpus_bleu"] == pytest.approx(
-        BLEU().corpus_score([a for a, _ in pairs], [[b for _, b in pairs]]).score
+        BLEU().corpus_score([a for a, _ in pairs], [[b for _, b in pairs]]).score / 100
     )
     assert any("nw:2" in note for note in found.notes)
 

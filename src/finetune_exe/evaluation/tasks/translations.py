@@ -1,4 +1,4 @@
-"""Translations: chrF++ of each, and chrF++ and BLEU of all, by sacrebleu, with its signatures."""
+"""Translations: chrF++ of each, and chrF++ and BLEU of all, by sacrebleu over 100, with its signatures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Translations:
         return TaskScores(
             items={"chrf": [one.sentence_score(a, [r]).score / 100 for a, r in zip(answers, references, strict=True)]},
             figures={
-                "corpus_chrf": corpus[0],
-                "corpus_bleu": corpus[1],
+                "corpus_chrf": corpus[0] / 100,
+                "corpus_bleu": corpus[1] / 100,
                 "length_ratio": mean([len(a) / max(1, len(r)) for a, r in zip(answers, references, strict=True)]),
             },
             notes=(str(chrf.get_signature()), str(bleu.get_signature())),
