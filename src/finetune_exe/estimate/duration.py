@@ -53,6 +53,15 @@ def speed_key(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def unknown_duration(plan: Plan) -> str:
+    """Say why a plan without an estimate of its duration has none."""
+    if plan.model.shape is None:
+        return "the model's dimensions are not"
+    if plan.hardware.gpus and planned_gpu(plan) is None:
+        return f"how fast {plan.hardware.gpus[0].name} is; name the GPU, as in --gpu 'RTX 4090'"
+    return "how fast this form of training is"
+
+
 def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate | None:
     """Estimate the wall time of the whole run: loading, the rehearsal, training steps and validation between them.
 

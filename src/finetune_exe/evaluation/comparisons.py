@@ -19,7 +19,7 @@ from finetune_exe.evaluation.tasks.answered import TaskScores
 from finetune_exe.models.generate import Answer
 
 HARMLESS = {"perplexity": 0.01, "bits_per_byte": 0.01, "chrf": 0.01, "rouge_l": 0.01, "exact_match": 0.01}
-"""Loss still called harmless: a share of the base's for perplexity, bits for bits per byte, a hundredth of the scale for answers."""
+"""Loss still called harmless: a share of the base's for perplexity, bits, a hundredth of the scale for answers."""
 TASK_MARGIN = 0.01
 SUITE_MARGIN = 0.02
 """Loss of two items in a hundred that is still called harmless; of texts, in bits per byte."""

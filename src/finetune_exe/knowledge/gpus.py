@@ -16,6 +16,8 @@ from finetune_exe.units import GIB
 
 _QUOTES_DIFFER = 2.0
 """Dearest quote over cheapest for the same card on the same day, as the table shows."""
+_ANOTHER = frozenset({"ti", "super"})
+"""Words that make another card of a name: who leaves one out does not mean the card that has it."""
 _MOST_REFITTED = 2
 """Cards are sold with up to twice the memory of their maker's version."""
 
@@ -114,7 +116,11 @@ def known_gpu(name: str) -> GpuFacts | None:
     wanted = _split(name)
     found = [facts for facts in gpu_facts() if _chip(facts) == wanted.chip]
     if not found and any(re.search(r"\d", word) for word in wanted.chip):
-        loose = (facts for facts in gpu_facts() if set(wanted.chip) <= set(_chip(facts)))
+        loose = (
+            facts
+            for facts in gpu_facts()
+            if set(wanted.chip) <= set(_chip(facts)) and not _ANOTHER & (set(_chip(facts)) - set(wanted.chip))
+        )
         found = sorted(loose, key=lambda facts: len(_chip(facts)))
     for facts in found:
         if wanted.memory_gib in (None, facts.memory_gib):

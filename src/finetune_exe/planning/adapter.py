@@ -16,17 +16,22 @@ _USUAL = Lora()
 
 
 def learned_tokens(profile: DataProfile) -> Interval:
-    """Give the tokens of all rows that carry a loss, once through the data: counted, or judged from characters."""
+    """Give the tokens of all rows that carry a loss, once through the data: counted, or judged from characters.
+
+    Judged ones have the token that ends each answer added to those of its characters.
+    """
     share = learned_share(profile, profile.tokens)
+    ends = 0
     if profile.tokens is not None:
         mean = statistics.fmean(profile.tokens.lengths)
         row = Interval(low=0.9 * mean, mid=mean, high=1.1 * mean)
     else:
         row = tokens_of(profile.row_characters_mean, longest=math.inf)
+        ends = profile.num_rows
     return Interval(
-        low=profile.num_rows * row.low * share.low,
-        mid=profile.num_rows * row.mid * share.mid,
-        high=profile.num_rows * row.high * share.high,
+        low=profile.num_rows * row.low * share.low + ends,
+        mid=profile.num_rows * row.mid * share.mid + ends,
+        high=profile.num_rows * row.high * share.high + ends,
     )
 
 
@@ -74,10 +79,11 @@ def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
     if profile is not None and model.shape is not None:
         learned = learned_tokens(profile).mid
         per_rank = count_lora_parameters(model.shape, rank=1)
-        reason = f"about {learned:,.0f} learned tokens fit in {rank * per_rank:,} adapter weights"
+        about, room = float(f"{learned:.2g}"), float(f"{rank * per_rank:.3g}")
+        reason = f"about {about:,.0f} learned tokens fit in {room:,.0f} adapter weights"
         if learned > rank * per_rank:
             rank = int(min(known["most"], 2 ** math.ceil(math.log2(learned / per_rank))))
-            reason = f"about {learned:,.0f} learned tokens want as many adapter weights"
+            reason = f"about {about:,.0f} learned tokens want as many adapter weights"
     return Decision(
         value=rank,
         reason=reason,

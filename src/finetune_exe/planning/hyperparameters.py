@@ -77,7 +77,7 @@ def advise(
     decisions = {
         "method.kind": method,
         "optimizer.learning_rate": _of_preset(preset, "learning_rate")
-        or advise_learning_rate(model, method=kind, optimizer=optimizer),
+        or advise_learning_rate(model, method=kind, optimizer=optimizer, rows=rows),
         "schedule.epochs": epochs,
         "batch.micro_batch_size": batch,
         **advise_pace(preset, method=kind),

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import math
+
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.knowledge.models import find_model_of_shape
 from finetune_exe.knowledge.rules import rule
 
+_FLAT = 0.5
+"""Share of the best rate that costs next to nothing."""
 
-def advise_learning_rate(model: BaseModelChoice, *, method: MethodKind, optimizer: str = "adamw") -> Decision:
+
+def advise_learning_rate(
+    model: BaseModelChoice, *, method: MethodKind, optimizer: str = "adamw", rows: int | None = None
+) -> Decision:
     """Apply the formula to the families it was fitted to; elsewhere take the customary value, with a wider interval.
+
+    Args:
+        model: The base model.
+        method: How it is trained.
+        optimizer: What follows the gradients.
+        rows: Rows of a step; few widen the interval downwards.
 
     Source: tinker-cookbook, get_lr: LR = 5e-5 * 10 * (2000 / hidden size) ** p; below its range, benchmarks/advice.md.
     """
     few = method in ("prefix", "prompt", "ia3")
-    advice = _of_few(method) if few else _of_weights(model, full=method == "full")
+    advice = _of_few(method) if few else _of_weights(model, full=method == "full", rows=rows)
     return _with_signs(advice) if optimizer == "lion" else advice
 
 
-def _of_weights(model: BaseModelChoice, *, full: bool) -> Decision:
+def _of_weights(model: BaseModelChoice, *, full: bool, rows: int | None) -> Decision:
     """Give the rate of AdamW for adapters, or for all weights."""
     family = _family(model)
     scale = 1 / rule("learning_rate")["lora_factor"] if full else 1.0
@@ -44,15 +57,25 @@ def _of_weights(model: BaseModelChoice, *, full: bool) -> Decision:
         if narrow
         else f"fitted to {family.title()} models by their width ({hidden})"
     )
-    low, high = (small["low_factor"], small["high_factor"]) if narrow else (0.5, 2.0)
+    low, high = (small["low_factor"], small["high_factor"]) if narrow else (_fewer_rows(rows), 2.0)
+    source, confidence = fitted.source, small.confidence if narrow else fitted.confidence
+    if not narrow and low < _FLAT:
+        confidence = rule("learning_rate_batch").confidence
+        reason += f", at 128 rows a step: with {rows} it may be lower"
+        source += f"; {rule('learning_rate_batch').source}"
     return Decision(
         value=value,
         reason=reason + of_full,
-        source=fitted.source,
-        confidence=small.confidence if narrow else fitted.confidence,
+        source=source,
+        confidence=confidence,
         interval=Interval(low=_two_digits(value * low), mid=value, high=_two_digits(value * high)),
         would_change="a sweep over the interval (fine-tune tune): the optimum is flat, a factor of two costs little",
     )
+
+
+def _fewer_rows(rows: int | None) -> float:
+    """Give the lower bound over the formula's rate: half of it, or what the square root of the rows makes of it."""
+    return _FLAT if rows is None else min(_FLAT, math.sqrt(rows / rule("learning_rate_batch")["fitted_rows"]))
 
 
 def advise_preference_rate(*, optimizer: str = "adamw") -> Decision:

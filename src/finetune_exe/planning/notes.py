@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -11,6 +12,7 @@ from finetune_exe.domain.task import TaskType
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.task import classify_task
 from finetune_exe.units import format_count, format_gib, format_number
 
 _NEW_FACTS = re.compile(
@@ -27,6 +29,7 @@ _ASKED_FOR: frozenset[TaskType] = frozenset(
     {"extraction", "summarization", "rewriting", "translation", "classification"}
 )
 """Tasks whose form a prompt can ask a large instruct model for."""
+_HAVE_ANSWERS: frozenset[TaskType] = frozenset({*_ASKED_FOR, "qa", "reasoning", "code"})
 _FEW_TO_CHOOSE_BY = 10
 _REPEATED = 0.05
 """Share of repeated rows worth a word."""
@@ -77,6 +80,11 @@ def _about_data(plan: Plan) -> Iterator[str]:
         )
         return
     yield from (f"{lack[0].upper()}{lack[1:]}." for lack in profile.missing)
+    if profile.format == "completion" and classify_task(plan.task.description, None).type in _HAVE_ANSWERS:
+        yield (
+            "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
+            "question and its answer, split it into the columns prompt and completion."
+        )
     if needs.minimum_samples <= profile.num_rows < needs.recommended_samples:
         enough = needs.recommended
         usual = f" (usual: {enough.low:,.0f} to {enough.high:,.0f})" if enough is not None else ""
@@ -94,7 +102,10 @@ def _about_data(plan: Plan) -> Iterator[str]:
         yield f"{profile.duplicate_share:.0%} of the rows say the same as an earlier one; they are dropped and counted."
     sizes = split_sizes(plan)
     if 0 < sizes.test < needs.test_samples:
-        yield f"{format_count(sizes.test)} test rows show only large effects: {needs.test_reason}."
+        known = rule("detectable_difference")
+        large = known["factor"] / math.sqrt(sizes.test) > known["enough"]
+        missed = "show only large effects" if large else "miss small effects"
+        yield f"{format_count(sizes.test)} test rows {missed}: {needs.test_reason}."
     if sizes.validation < _FEW_TO_CHOOSE_BY:
         yield "Fewer than ten validation rows choose the checkpoint, so that choice is partly luck."
 
@@ -127,7 +138,9 @@ def _about_run(plan: Plan) -> Iterator[str]:
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
     if idle > 0:
-        yield f"Training uses {used} of {used + idle} GPUs; the other {idle} stay idle."
+        rows = plan.batch_of_step.effective
+        why = f": a step of {rows} rows cannot be shared among more" if rows < used + idle else ""
+        yield f"Training uses {used} of {used + idle} GPUs{why}; the other {idle} stay idle."
     if used > 1:
         yield f"`fine-tune train` starts {used} processes, one for each GPU of the machine it runs on."
 

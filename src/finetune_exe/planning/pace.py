@@ -36,7 +36,9 @@ def advise_batch(num_rows: int | None, *, epochs: float) -> Decision:
     else:
         wanted = min(known["high"], max(known["low"], num_rows * epochs / known["steps"]))
         rows = 2 ** round(math.log2(wanted))
-        reason = f"{rows} rows a step make about {max(1, round(num_rows * epochs / rows)):,} steps of the data"
+        data = DataChoice()
+        trained = num_rows * (1 - data.validation_fraction - data.test_fraction)
+        reason = f"{rows} rows a step make about {max(1, round(trained * epochs / rows)):,} steps"
     return Decision(
         value=rows,
         reason=reason,

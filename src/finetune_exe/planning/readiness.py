@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check
+from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import split_sizes
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import GIB, format_count, format_duration, format_gib
@@ -72,6 +73,11 @@ def _enough_rows(plan: Plan) -> Check:
         return Check(name=name, passed=None, detail=f"at least {needed} are needed")
     sizes = split_sizes(plan)
     rows = sizes.train + sizes.validation + sizes.test
+    empty = plan.profile.empty_answer_share if plan.profile.format != "completion" else 0.0
+    answered = round(rows * (1 - empty))
+    if answered < needed <= rows:
+        detail = f"{format_count(answered)} of {format_count(rows)} rows have an answer, {needed} are needed"
+        return Check(name=name, passed=False, detail=detail, fix="give rows that hold what the model shall write")
     if rows < needed:
         return Check(
             name=name, passed=False, detail=f"{rows} rows, {needed} are needed", fix=f"collect {needed - rows} more"
@@ -138,7 +144,8 @@ def _memory_fits(plan: Plan) -> Check:
 def _duration_bearable(plan: Plan) -> Check:
     name, duration = "Done within a day", plan.estimates.get("duration")
     if duration is None or (plan.profile is None and plan.task.num_rows is None):
-        return Check(name=name, passed=None, detail="the duration cannot be estimated without data and dimensions")
+        why = unknown_duration(plan) if duration is None else "no data were given and no number of rows"
+        return Check(name=name, passed=None, detail=f"not known: {why}")
     detail = f"about {format_duration(duration.value.mid)} expected"
     if duration.value.mid <= _DAY:
         return Check(name=name, passed=True, detail=detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from finetune_exe.domain.method_kinds import METHOD_PHRASES, MethodKind
@@ -31,6 +31,7 @@ _LANGUAGES = {
     "Vietnamese": "vi", "Swedish": "sv", "Danish": "da", "Norwegian": "no", "Finnish": "fi", "Greek": "el",
     "Hebrew": "he", "Hungarian": "hu", "Romanian": "ro", "Catalan": "ca", "Basque": "eu",
 }  # fmt: skip
+_NAMES = {code: name for name, code in _LANGUAGES.items() if name != "Mandarin"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,10 +168,11 @@ def _memory(facts: ModelFacts, need: _Need) -> _Point:
     called = METHOD_PHRASES[method]
     size = format_parameters(facts.num_parameters)
     if _fits(facts, need):
-        return _Point(cost=0, says=f"{size} parameters: {called} takes about {needed} of {there}")
+        return _Point(cost=0, says=f"{size} parameters: by rule of thumb {called} takes {needed} of {there}")
     quantised = _memory_needed(facts, need, method="qlora")
     way = f"; with --method qlora about {format_gib(quantised)}" if method in ("lora", "full") else ""
-    return _Point(cost=1, says=f"{size} parameters: {called} would take about {needed} of {there}{way}", against=True)
+    says = f"{size} parameters: by rule of thumb {called} would take {needed}, and there are {there}{way}"
+    return _Point(cost=1, says=says, against=True)
 
 
 def _license(facts: ModelFacts) -> _Point:
@@ -183,12 +185,17 @@ def _license(facts: ModelFacts) -> _Point:
 def _languages(facts: ModelFacts, need: _Need) -> _Point:
     missing = sorted(code for code in need.languages if not facts.speaks(code))
     if missing:
-        return _Point(cost=1, says=f"its makers do not name {', '.join(missing)} among its languages", against=True)
+        return _Point(cost=1, says=f"its makers do not name {_called(missing)} among its languages", against=True)
     if need.several_languages and not need.languages and facts.languages == ("en",):
         return _Point(cost=1, says="its makers name English only", against=True)
     if need.languages - {"en"} or need.several_languages:
-        return _Point(cost=0, says=f"made for {', '.join(sorted(need.languages)) or 'several languages'}")
+        return _Point(cost=0, says=f"made for {_called(need.languages) or 'several languages'}")
     return _Point(cost=0)
+
+
+def _called(codes: Iterable[str]) -> str:
+    """Write languages by their names, where one is known."""
+    return ", ".join(sorted(_NAMES.get(code, code) for code in codes))
 
 
 def _length(facts: ModelFacts, need: _Need) -> _Point:

@@ -29,8 +29,14 @@ _INPUT = re.compile(
     re.IGNORECASE,
 )
 
-_UNSPACED = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[\u3040-\u30ff\u3400-\u9fff])")
+_WIDE = r"[\u3040-\u30ff\u3400-\u9fff]"
+_UNSPACED = re.compile(rf"(?<={_WIDE})(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?={_WIDE})")
 """Where a Latin word stands in Chinese or Japanese text without a space, as in that of SQL or Python."""
+
+_UNTOLD = (
+    "neither words nor data say more than that text goes in and comes out; a verb such as classify, extract, answer, "
+    "summarize, translate, rewrite, solve or chat in the sentence would"
+)
 
 _MOST = 0.8
 """Share of the rows that settles what the data are."""
@@ -82,7 +88,7 @@ def classify_task(description: str, profile: DataProfile | None) -> Task:
         return Task(
             description=description,
             type=told.type if told else "generation",
-            evidence=(told.words if told else "neither words nor data say more than that text goes in and comes out",),
+            evidence=(told.words if told else _UNTOLD,),
         )
     evidence = [shown.words]
     if told:
@@ -119,6 +125,8 @@ def _plain_in(profile: DataProfile) -> _Verdict | None:
         return _Verdict(type="classification", words=f"the data have {len(profile.labels)} labels as answers")
     if profile.format == "completion":
         return _Verdict(type="completion", words="the data are plain texts without prompts")
+    if profile.format == "squad":
+        return _Verdict(type="qa", words="the data are questions on passages")
     if profile.num_turns_mean > 3:
         return _Verdict(type="chat", words=f"the data have {profile.num_turns_mean:.1f} messages in a row")
     for type, kinds, name in _FORMS:

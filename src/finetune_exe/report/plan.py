@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import LowRank, Plan
+from finetune_exe.domain.task import TaskType
 from finetune_exe.domain.values import Decision, Interval
+from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import expected_rows, split_sizes
 from finetune_exe.report.boxes import progress_bar
 from finetune_exe.report.choices import explanation, method_table, model_table
@@ -35,6 +37,18 @@ _METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "exact_match": "Exact match",
 }
+_OF_ANSWERS = {"chrf", "rouge_l", "exact_match"}
+_TASK_METRICS: dict[TaskType, tuple[str, ...]] = {
+    "classification": ("Accuracy", "Macro-F1, Matthews"),
+    "extraction": ("F1 of the fields", "Answers in the right form"),
+    "qa": ("Exact match, F1 of words",),
+    "summarization": ("ROUGE-1, ROUGE-Lsum", "Length, new word pairs"),
+    "translation": ("chrF++ and BLEU of all",),
+    "code": ("Tests passed, compiles",),
+    "reasoning": ("Right results",),
+    "chat": ("Instructions kept, refusals",),
+}
+"""What `fine-tune eval` measures of answers besides the plan's metrics; docs/guides/evaluate.md has the whole table."""
 _SHOWN_ELSEWHERE = {
     "model.reference", "method.kind", "data.paths", "data.format",
     "optimizer.learning_rate", "schedule.epochs", "batch.micro_batch_size", "batch.gradient_accumulation_steps",
@@ -115,7 +129,7 @@ def _duration(plan: Plan) -> str:
         price = f", {format_interval(cost.value, 'usd')}" if cost is not None else ""
         rows = "" if plan.profile else f", for {format_count(expected_rows(plan))} rows of usual length"
         return format_interval(estimate.value, "seconds") + price + rows
-    return "not known: the model's dimensions are not"
+    return f"not known: {unknown_duration(plan)}"
 
 
 def _status(plan: Plan) -> str:
@@ -237,7 +251,7 @@ def _evaluation(plan: Plan) -> Box:
     return Box(
         (
             Words("Metrics:"),
-            *(Bullet(_METRIC_NAMES[metric]) for metric in plan.evaluation.metrics),
+            *(Bullet(name) for name in _metric_names(plan)),
             Blank(),
             Field("Test Set", _test_set(plan)),
             Field("Baseline", _baseline(plan)),
@@ -245,9 +259,16 @@ def _evaluation(plan: Plan) -> Box:
     )
 
 
+def _metric_names(plan: Plan) -> tuple[str, ...]:
+    """Name what will be measured: the plan's metrics, and those that answers of this kind of task get besides."""
+    asked = [_METRIC_NAMES[metric] for metric in plan.evaluation.metrics]
+    generates = plan.evaluation.max_generations > 0 and set(plan.evaluation.metrics) & _OF_ANSWERS
+    return (*asked, *(_TASK_METRICS.get(plan.task.type, ()) if generates else ()))
+
+
 def evaluation_lines(plan: Plan) -> tuple[str, ...]:
     """Say how the run will be judged, as in the plan's box: metrics, test rows, baseline."""
-    metrics = [f"Metric: {_METRIC_NAMES[metric]}" for metric in plan.evaluation.metrics]
+    metrics = [f"Metric: {name}" for name in _metric_names(plan)]
     return (*metrics, f"Test set: {_test_set(plan)}", f"Baseline: {_baseline(plan)}")
 
 

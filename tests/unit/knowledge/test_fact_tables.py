@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.knowledge.gpus import find_gpu, gpu_facts
 from finetune_exe.knowledge.licenses import license_facts
@@ -105,6 +106,15 @@ def test_every_gpu_of_the_reference_table_is_known() -> None:
         assert rates == tuple(gpu[f"tflops_{name}"] or 0 for name in formats)
         quotes = {price.usd_per_hour for price in facts.prices}
         assert {price["usd_per_h"] for price in gpu["price"]} <= quotes
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"), [("RTX 4070 Ti", 12), ("RTX 4070 Ti SUPER", 16), ("RTX 4070", 12), ("3070 ti", 8), ("3070", 8)]
+)
+def test_a_card_is_not_taken_for_its_larger_sister(name: str, gib: int) -> None:
+    assert find_gpu(name).memory_gib == gib
+    with pytest.raises(FineTuneError):
+        find_gpu("RTX 5060")
 
 
 def test_a_price_spans_its_quotes() -> None:

@@ -91,6 +91,33 @@ def test_learning_rates_are_the_published_ones(model: str, method: str | None, r
     assert interval.contains(plan.optimizer.learning_rate)
 
 
+def test_few_rows_a_step_widen_the_interval_of_the_rate_downwards() -> None:
+    few, many = (
+        make_plan(
+            profile=make_profile(num_rows=rows), hardware=parse_hardware("A100"), model="Qwen/Qwen2.5-7B-Instruct"
+        )
+        for rows in (800, 4000)
+    )
+    few_rate, many_rate = (plan.decisions["optimizer.learning_rate"] for plan in (few, many))
+    assert few_rate.value == many_rate.value
+    assert few_rate.interval is not None
+    assert many_rate.interval is not None
+    assert few_rate.interval.low == pytest.approx(few_rate.value * (8 / 128) ** 0.5, rel=0.05)
+    assert many_rate.interval.low == pytest.approx(many_rate.value / 2, rel=0.05)
+    assert (few_rate.confidence, many_rate.confidence) == ("medium", "high")
+
+
+def test_steps_are_those_of_the_rows_that_are_trained_on() -> None:
+    # 4,000 rows, a tenth held out twice, three passes, 32 rows a step: 3,200 * 3 / 32
+    plan = make_plan(profile=make_profile(num_rows=4000))
+    assert "about 300 steps" in plan.decisions["batch.micro_batch_size"].reason
+
+
+def test_the_end_of_each_answer_is_learned_too() -> None:
+    short = make_profile(num_rows=1000, answer_characters_p50=0, row_characters_mean=100.0)
+    assert "about 1,000 learned tokens" in make_plan(profile=short).decisions["method.lora_rank"].reason
+
+
 def test_a_narrow_models_learning_rate_is_said_to_be_unsure() -> None:
     plan = make_plan(profile=make_profile())
     assert plan.decisions["optimizer.learning_rate"].confidence == "low"

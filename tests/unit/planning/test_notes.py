@@ -53,6 +53,23 @@ def test_what_the_data_lack_is_said(changes: dict[str, object], said: str) -> No
     assert any(said in note for note in make_plan(profile=make_profile(**changes)).notes)
 
 
+def test_plain_texts_of_a_task_that_has_answers_are_said_to_have_none() -> None:
+    texts = make_profile(format="completion")
+    said = "The rows are plain texts"
+    assert any(said in note for note in make_plan(profile=texts, description="translate questions into SQL").notes)
+    assert not any(said in note for note in make_plan(profile=texts, description="continue my novel").notes)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(200, "20 test rows show only large"), (1000, "100 test rows miss small")])
+def test_what_so_many_test_rows_miss_is_named(rows: int, said: str) -> None:
+    assert any(said in note for note in make_plan(profile=make_profile(num_rows=rows)).notes)
+
+
+def test_idle_gpus_have_a_reason() -> None:
+    plan = make_plan(profile=make_profile(num_rows=300), hardware=parse_hardware("8xA100"), model="qwen3")
+    assert any("a step of 4 rows cannot be shared" in note for note in plan.notes)
+
+
 def test_rows_too_few_for_their_labels_are_said() -> None:
     labels = tuple(f"label {number}" for number in range(77))
     plan = make_plan(profile=make_profile(num_rows=308, labels=labels), description="sort mails by intent")

@@ -7,6 +7,7 @@ from tests.unit.planning.planned import CPU, make_plan, make_profile
 
 from finetune_exe.domain.values import Check
 from finetune_exe.planning import readiness
+from finetune_exe.planning.hardware import parse_hardware
 
 
 def check_named(name: str, *, settings: dict[str, Any] | None = None, **changes: Any) -> Check:
@@ -23,6 +24,7 @@ def check_named(name: str, *, settings: dict[str, Any] | None = None, **changes:
         ("Data readable", {"num_unreadable": 1000}),
         ("Format recognised", {"settings": {"data": {"format": "chatml"}}}),
         ("Enough rows", {"num_rows": 49}),
+        ("Enough rows", {"num_rows": 400, "empty_answer_share": 1.0}),
         ("Enough test rows", {"num_rows": 100}),
         ("Rows fit the model", {"settings": {"data": {"max_length": 9000}}}),
         ("Memory fits", {"settings": {"hardware": {"memory_bytes": 1 << 30}}}),
@@ -43,6 +45,14 @@ def test_missing_packages_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = check_named("Training packages installed")
     assert failed.passed is False
     assert failed.fix == 'pip install "finetune-exe[train]"'
+
+
+def test_the_speed_of_a_gpu_without_a_name_is_not_known_and_the_option_is_named() -> None:
+    plan = make_plan(profile=make_profile(), hardware=parse_hardware("24"), model="Qwen/Qwen2.5-7B-Instruct")
+    check = next(check for check in plan.readiness if check.name == "Done within a day")
+    assert check.passed is None
+    assert "--gpu" in check.detail
+    assert "dimensions" not in check.detail
 
 
 def test_what_was_not_looked_at_is_said_so() -> None:

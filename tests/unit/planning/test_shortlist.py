@@ -81,7 +81,7 @@ def test_a_larger_card_never_gets_a_weaker_model() -> None:
 def test_what_does_not_fit_is_named_with_its_numbers_and_the_way_to_it() -> None:
     *_, larger = ranked()
     assert larger.num_parameters > ranked()[0].num_parameters
-    assert "of 24.0 GiB; with --method qlora about" in against(larger)
+    assert "there are 24.0 GiB; with --method qlora about" in against(larger)
 
 
 def test_full_training_gets_a_smaller_model_and_four_bit_a_larger() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.unit.planning.planned import make_profile
 
+from finetune_exe.knowledge.task_signs import task_signs
 from finetune_exe.planning.task import classify_task
 
 HERE = Path(__file__).parent
@@ -71,6 +72,18 @@ def test_what_users_ask_for_is_mostly_understood_where_no_sign_was_made_for_it()
     assert share_accepted(user_tasks("user_tasks_unseen.txt")) >= 0.65
 
 
+def test_tasks_in_five_more_languages_are_understood() -> None:
+    assert share_accepted(user_tasks("user_tasks_languages.txt")) >= 0.95
+    assert share_accepted(user_tasks("user_tasks_languages_unseen.txt")) >= 0.65
+
+
+def test_signs_of_other_languages_are_not_found_in_english() -> None:
+    signs = [sign for sign in task_signs() if sign.language != "en"]
+    texts = [one.text for name in ("user_tasks.txt", "user_tasks_unseen.txt") for one in user_tasks(name)]
+    found = [match[0] for text in texts for sign in signs for match in sign.pattern.finditer(text)]
+    assert len(found) <= 0.01 * len(texts), found
+
+
 def test_text_tasks_are_hardly_ever_declined() -> None:
     described = user_tasks("user_tasks.txt") + user_tasks("user_tasks_unseen.txt")
     texts = [one for one in described if one.types != ("other",)]
@@ -100,6 +113,7 @@ def test_plain_data_overrule_words() -> None:
         assert classify_task(told, make_profile(labels=("a", "b"))).type == "classification"
         assert classify_task(told, make_profile(format="completion")).type == "completion"
         assert classify_task(told, make_profile(num_turns_mean=6.0)).type == "chat"
+        assert classify_task(told, make_profile(format="squad")).type == "qa"
         assert classify_task(told, make_profile(answer_kinds={"sql": 0.5, "code": 0.4, "prose": 0.1})).type == "code"
         assert classify_task(told, make_profile(answer_kinds={"json": 0.9, "prose": 0.1})).type == "extraction"
         assert classify_task(told, make_profile(answer_kinds={"worked": 0.9, "prose": 0.1})).type == "reasoning"

@@ -11,7 +11,9 @@ from tests.unit.report import sample
 from tests.unit.report.golden import assert_golden
 
 from finetune_exe.domain.plan import Full, Plan
+from finetune_exe.domain.task import TaskType
 from finetune_exe.domain.values import Check, Decision, Gpu, Hardware
+from finetune_exe.evaluation.tasks import TASK_METRICS
 from finetune_exe.report.boxes import display_width
 from finetune_exe.report.plan import render_plan, render_plan_markdown
 
@@ -149,6 +151,17 @@ def test_every_decision_is_given_with_its_reason_and_source() -> None:
         if path not in ("data.paths", "data.format"):
             assert decision.reason in text, path
             assert decision.source in text, path
+
+
+@pytest.mark.parametrize("task", list(TASK_METRICS))
+def test_metrics_of_the_kind_of_task_are_announced(task: TaskType) -> None:
+    def announced(type: TaskType) -> str:
+        plan = sample.plan()
+        page = written(plan.model_copy(update={"task": plan.task.model_copy(update={"type": type})}))
+        return page[page.index("EVALUATION PLAN") : page.index("Test Set")]
+
+    own_alone = task not in ("generation", "rewriting")
+    assert (announced(task) != announced("generation")) == own_alone
 
 
 def test_full_fine_tuning_has_no_rank() -> None:
