@@ -114,6 +114,8 @@ _ASCII_CODE_SIGNS = re.compile(r"\d(?:\d{4}[A-Z]|[A-Z]{2})|[A-Z]{2}\d{5}")
 _MIN_DIGITS = 7
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
 """Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
+_NUMBER_SIGNS = re.compile(r":[0-9A-F]*:[0-9A-F]*:|\d(?:[.()/-]*\d){2}(?:[A-Z]|(?:[.()/-]*\d){4})")
+"""What is in every text in which one of the three kinds of numbers that come first may stand."""
 _IPV6_SIGNS = re.compile(":[0-9A-F]*:[0-9A-F]*:[0-9A-F]*:")
 _DUTCH_SIGNS = re.compile(r"\d{4}[A-Z]{3}")
 _BEFORE, _BEHIND = 60, 60
@@ -135,14 +137,15 @@ def _find(row: RowView) -> str | None:
         if found is not None:
             return found
     other_digits = not row.is_ascii and _ANY_DIGIT.search(row.foreign) is not None
-    if not other_digits and _ANY_DIGIT.search(row.signs) is None:
+    if not other_digits and _ANY_DIGIT.search(signs) is None:
         return None
-    if (other_digits or _DIGITS.search(row.signs) is not None) and (found := _among_numbers(text)) is not None:
-        return found
-    if _IPV6_SIGNS.search(signs) is not None and (found := _ipv6(text)) is not None:
-        return found
-    if (found := lettered_number(text, signs)) is not None:
-        return found
+    if other_digits or _NUMBER_SIGNS.search(signs) is not None:
+        if (other_digits or _DIGITS.search(signs) is not None) and (found := _among_numbers(text)) is not None:
+            return found
+        if _IPV6_SIGNS.search(signs) is not None and (found := _ipv6(text)) is not None:
+            return found
+        if (found := lettered_number(text, signs)) is not None:
+            return found
     if (found := _far_address(row, text)) is not None:
         return found
     codes = _ASCII_CODE_SIGNS if row.is_ascii else _CODE_SIGNS

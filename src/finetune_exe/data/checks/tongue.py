@@ -28,6 +28,7 @@ _MARKS = ".,:;!?()[]\"'*"
 _NO_MARKS = dict.fromkeys(map(ord, _MARKS), " ")
 _NO_MARKS_ASCII = bytes.maketrans(_MARKS.encode() + b"\x1c\x1d\x1e\x1f", b" " * (len(_MARKS) + 4))
 """The same for bytes, whose `split` leaves out some of what white space is in a text."""
+_NO_ASCII_LETTERS = bytes(code for code in range(128) if not chr(code).isalpha())
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _NAMES = {
     "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
@@ -73,6 +74,9 @@ def answer_language(answer: str) -> str | None:
         text = _CODE.sub(" ", answer)[:_LOOKED_AT]
     if len(_SIGNS.findall(text)) > _MAX_SIGNS * len(text):
         return None
+    if text.isascii():
+        letters = len(text.encode().translate(None, _NO_ASCII_LETTERS))
+        return _of_latin_script(text, letters) if letters >= _MIN_LETTERS else None
     letters = sum(map(str.isalpha, text))
     if letters < _MIN_LETTERS:
         return None
