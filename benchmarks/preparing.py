@@ -36,9 +36,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tokenising
+from jsonl_words import TextColumns, jsonl_words
 
 from finetune_exe.data.duplicates.find import Duplicates, find_duplicates
-from finetune_exe.data.duplicates.jsonl_words import TextColumns, jsonl_words
 
 THRESHOLD, PERMUTATIONS = 0.7, 128
 FAULTS_FOUND = 3

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from finetune_exe.data.duplicates.benchmark_items import BenchmarkItem, read_benchmarks
-from finetune_exe.data.duplicates.rows import RowText, RowWords, choose_rows, gather, sequence_hashes, words_of_rows
+from finetune_exe.data.duplicates.repeats import first_equal
+from finetune_exe.data.duplicates.rows import RowText, RowWords, Stretches, choose_rows, sequence_hashes, words_of_rows
 from finetune_exe.data.duplicates.shingles import each_chunk
-from finetune_exe.data.duplicates.words import FIRST_CAPITAL, WordArray, hash_words, word_hashes
+from finetune_exe.data.duplicates.words import FIRST_CAPITAL, WordArray, begins, hash_words, word_hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,22 +66,17 @@ class BenchmarkIndex:
         """What is looked for."""
         self._rows = words_of_rows([RowText(item.text, "") for item in self.items])
         made = list(each_chunk(self._rows))
-        hashes = np.concatenate([chunk.hashes for chunk in made])
-        owners = np.concatenate([chunk.rows for chunk in made])
-        order = np.lexsort((owners, hashes))
-        hashes, owners = hashes[order], owners[order]
-        fresh = np.ones(len(hashes), np.bool_)
-        fresh[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-        hashes, owners = hashes[fresh], owners[fresh]
-        run = np.cumsum(np.concatenate(([True], hashes[1:] != hashes[:-1]))) - 1
+        hashes, owners = _each_once(
+            np.concatenate([chunk.hashes for chunk in made]), np.concatenate([chunk.rows for chunk in made])
+        )
+        run = np.cumsum(begins(hashes)) - 1
         own = np.bincount(run)[run] <= SHARED_BY_ITEMS
         self._hashes, self._owners = hashes[own], owners[own]
         self._wording = np.unique(hashes[~own])
         self._own_runs = np.bincount(self._owners, minlength=len(self.items))
         self._bloom = np.zeros(1 << _BLOOM_BITS, np.bool_)
         self._bloom[self._hashes >> np.uint64(64 - _BLOOM_BITS)] = True
-        self._whole = _Lookup(self._rows.prompt_hashes)
-        self._masked = _Lookup(_masked_hashes(self._rows))
+        self._masked = _masked_hashes(self._rows)
 
     @classmethod
     def read(cls, paths: Sequence[str | Path]) -> BenchmarkIndex:
@@ -102,12 +98,12 @@ class BenchmarkIndex:
 
         found: dict[int, tuple[int, ContaminationMode]] = {}
         asked = _asked(rows)
-        whole = self._whole.first(asked.prompt_hashes)
+        whole = first_equal(self._rows.prompt_hashes, asked.prompt_hashes)
         for row in np.flatnonzero((whole >= 0) & (asked.lengths >= FEWEST_WORDS_WHOLE)).tolist():
             item = int(whole[row])
-            same = bool((_words_of(asked, row) == _words_of(self._rows, item)).all())
+            same = bool((asked.words_of(row) == self._rows.words_of(item)).all())
             found[row] = item, "exact" if same else "case_ws"
-        masked = self._masked.first(_masked_hashes(asked))
+        masked = first_equal(self._masked, _masked_hashes(asked))
         for row in np.flatnonzero(masked >= 0).tolist():
             found.setdefault(row, (int(masked[row]), "renamed"))
         for row, item, mode in self._inside(rows, asked):
@@ -167,12 +163,7 @@ class BenchmarkIndex:
         found = [np.zeros(0, np.int64)]
         for chunk in each_chunk(rows):
             likely = self._bloom[chunk.hashes >> np.uint64(64 - _BLOOM_BITS)]
-            hashes, of_row = chunk.hashes[likely], chunk.rows[likely]
-            order = np.lexsort((of_row, hashes))
-            hashes, of_row = hashes[order], of_row[order]
-            fresh = np.ones(len(hashes), np.bool_)
-            fresh[1:] = (hashes[1:] != hashes[:-1]) | (of_row[1:] != of_row[:-1])
-            hashes, of_row = hashes[fresh], of_row[fresh]
+            hashes, of_row = _each_once(chunk.hashes[likely], chunk.rows[likely])
             begin = np.searchsorted(self._hashes, hashes, "left")
             count = np.searchsorted(self._hashes, hashes, "right") - begin
             within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
@@ -194,20 +185,14 @@ class _SharedRuns(NamedTuple):
         return _SharedRuns(self.rows[chosen], self.items[chosen], self.runs[chosen])
 
 
-class _Lookup:
-    """First place of a hash among known ones."""
+def _each_once(hashes: Hashes, owners: Places) -> tuple[Hashes, Places]:
+    """Sort runs of words by hash and owner, and keep one of each."""
+    import numpy as np
 
-    def __init__(self, known: Hashes) -> None:
-        import numpy as np
-
-        self._known, self._first = np.unique(known, return_index=True)
-
-    def first(self, sought: Hashes) -> Places:
-        """Give the first place of each sought hash, or -1; a hash of 0 is never found."""
-        import numpy as np
-
-        place = np.minimum(np.searchsorted(self._known, sought), len(self._known) - 1)
-        return np.where((self._known[place] == sought) & (sought != 0), self._first[place], -1)
+    order = np.lexsort((owners, hashes))
+    hashes, owners = hashes[order], owners[order]
+    once = begins(hashes) | begins(owners)
+    return hashes[once], owners[once]
 
 
 def _asked(rows: RowWords) -> RowWords:
@@ -216,16 +201,12 @@ def _asked(rows: RowWords) -> RowWords:
 
     prompted = rows.answers > rows.starts[:-1]
     after = np.where(prompted, rows.answers, rows.starts[1:])
-    taken = gather(rows.words, rows.starts[:-1], after - rows.starts[:-1])
+    taken = Stretches(rows.words, rows.starts[:-1], after).copy()
     hashes = np.where(prompted, rows.prompt_hashes, rows.answer_hashes)
     return RowWords(
         words=taken.words, starts=taken.starts, answers=taken.starts[1:], exact=rows.exact,
         prompt_hashes=hashes, answer_hashes=np.zeros(len(rows), np.uint64),
     )  # fmt: skip
-
-
-def _words_of(rows: RowWords, row: int) -> Words32:
-    return rows.words[rows.starts[row] : rows.starts[row + 1]]
 
 
 def _masked_hashes(rows: RowWords) -> Hashes:
@@ -235,8 +216,7 @@ def _masked_hashes(rows: RowWords) -> Hashes:
     hashed = word_hashes(rows.words)
     names = (rows.words >> np.uint32(FIRST_CAPITAL) & np.uint32(1)).astype(np.bool_) | _are_numbers(hashed)
     of_row = np.repeat(np.arange(len(rows)), rows.lengths)
-    again = np.zeros(len(names), np.bool_)
-    again[1:] = names[1:] & names[:-1] & (of_row[1:] == of_row[:-1])
+    again = names & ~begins(names) & ~begins(of_row)
     counts = np.bincount(of_row[~again], minlength=len(rows))
     open_words = np.where(names, np.uint32(0), hashed)[~again]
     hashes = sequence_hashes(WordArray(open_words, np.concatenate(([0], np.cumsum(counts)))))

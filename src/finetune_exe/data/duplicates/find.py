@@ -58,11 +58,13 @@ def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool =
         threshold: Least similarity of near duplicates, from 0.5 to 1.
         thorough: Look also for much edited copies and contained rows.
     """
+    import numpy as np
+
     repeats = find_repeats(rows)
-    firsts = _firsts(repeats.first)
+    firsts = np.flatnonzero(repeats.first == np.arange(len(rows)))
     distinct = choose_rows(rows, firsts)
     sure = _near(distinct, threshold)
-    near = _pairs(firsts[sure.pairs.right], firsts[sure.pairs.left], sure.similarity)
+    near = RowPairs(firsts[sure.pairs.right], firsts[sure.pairs.left]).as_pairs(sure.similarity)
     edited, contained = _rarely_shared(distinct, firsts, sure.pairs) if thorough else ([], [])
     repeated = [*repeats.exact, *repeats.normalised, *repeats.retouched]
     named = {pair.index for pair in repeated}
@@ -81,12 +83,6 @@ def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool =
     )
 
 
-def _firsts(first: Places) -> Places:
-    import numpy as np
-
-    return np.flatnonzero(first == np.arange(len(first)))
-
-
 class _Near(NamedTuple):
     pairs: RowPairs
     similarity: NDArray[np.float64]
@@ -95,11 +91,10 @@ class _Near(NamedTuple):
 def _near(distinct: RowWords, threshold: float) -> _Near:
     """Verify what MinHash proposes; the earliest partner of a row comes first."""
     candidates = likely_pairs(distinct, threshold)
-    similarity = shared_shingles(distinct, candidates.left, distinct, candidates.right).jaccard()
+    similarity = shared_shingles(distinct, distinct, candidates).jaccard()
     kept = similarity >= threshold
-    pairs = RowPairs(candidates.left[kept], candidates.right[kept])
-    alike = parts_alike(distinct, distinct, pairs)
-    return _Near(RowPairs(pairs.left[alike], pairs.right[alike]), similarity[kept][alike])
+    kept[kept] = parts_alike(distinct, distinct, candidates.where(kept))
+    return _Near(candidates.where(kept), similarity[kept])
 
 
 def _rarely_shared(distinct: RowWords, firsts: Places, near: RowPairs) -> tuple[list[Pair], list[Pair]]:
@@ -116,31 +111,26 @@ def _rarely_shared(distinct: RowWords, firsts: Places, near: RowPairs) -> tuple[
     import numpy as np
 
     candidates = rare_pairs(distinct)
-    left, right = candidates.left, candidates.right
-    number = len(distinct)
+    left, right = candidates.pairs
+    number, lengths = len(distinct), distinct.lengths
     chosen = candidates.of_longer >= EDITED_SHARE
     chosen &= ~np.isin(left * number + right, near.left * number + near.right)
-    copies = RowPairs(left[chosen], right[chosen])
-    alike = edited_copies(distinct, distinct, copies)
-    copies = RowPairs(copies.left[alike], copies.right[alike])
-    similarity = shared_shingles(distinct, copies.left, distinct, copies.right).jaccard()
-    edited = _pairs(firsts[copies.right], firsts[copies.left], similarity)
-    lengths = distinct.lengths
+    chosen[chosen] = edited_copies(distinct, distinct, candidates.pairs.where(chosen))
+    copies = candidates.pairs.where(chosen)
+    similarity = shared_shingles(distinct, distinct, copies).jaccard()
+    edited = RowPairs(firsts[copies.right], firsts[copies.left]).as_pairs(similarity)
     swapped = lengths[left] > lengths[right]
-    inner, outer = np.where(swapped, right, left), np.where(swapped, left, right)
+    inside = RowPairs(np.where(swapped, right, left), np.where(swapped, left, right))
     chosen = candidates.of_shorter >= CONTAINED_SHARE
-    chosen &= (lengths[inner] >= SHORTEST_CONTAINED) & (lengths[outer] >= LONGER * lengths[inner])
-    inner, outer = inner[chosen], outer[chosen]
-    possible = may_be_contained(distinct, inner, distinct, outer, CONTAINED)
-    inner, outer = inner[possible], outer[possible]
-    share = shared_shingles(distinct, inner, distinct, outer).contained()
+    chosen &= lengths[inside.left] >= SHORTEST_CONTAINED
+    chosen &= lengths[inside.right] >= LONGER * lengths[inside.left]
+    chosen[chosen] = may_be_contained(distinct, distinct, inside.where(chosen), CONTAINED)
+    inside = inside.where(chosen)
+    share = shared_shingles(distinct, distinct, inside).contained()
     kept = np.flatnonzero(share >= CONTAINED)
-    kept = kept[np.argsort(lengths[outer[kept]], kind="stable")]
-    return edited, _pairs(firsts[inner[kept]], firsts[outer[kept]], share[kept])
-
-
-def _pairs(index: Places, of_index: Places, similarity: NDArray[np.float64]) -> list[Pair]:
-    return list(map(Pair, index.tolist(), of_index.tolist(), similarity.tolist()))
+    kept = kept[np.argsort(lengths[inside.right[kept]], kind="stable")]
+    inside = inside.where(kept)
+    return edited, RowPairs(firsts[inside.left], firsts[inside.right]).as_pairs(share[kept])
 
 
 def _each_once(pairs: list[Pair], known: set[int]) -> tuple[Pair, ...]:

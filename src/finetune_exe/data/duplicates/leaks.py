@@ -10,7 +10,7 @@ from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, in_order, parts_alike
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.rare import rare_pairs
-from finetune_exe.data.duplicates.repeats import MANY_ANSWERS, MANY_ANSWERS_SHARE, repeated_in_form
+from finetune_exe.data.duplicates.repeats import MANY_ANSWERS, MANY_ANSWERS_SHARE, first_equal, repeated_in_form
 from finetune_exe.data.duplicates.rows import choose_rows, join_rows
 from finetune_exe.data.duplicates.shingles import shared_shingles
 
@@ -52,7 +52,6 @@ def find_leaks(
     *,
     train_groups: Sequence[str | None] | None = None,
     held_out_groups: Sequence[str | None] | None = None,
-    threshold: float = NEAR,
 ) -> tuple[Leak, ...]:
     """Find the held-out rows that training has seen; each is named once, with the worst that is true of it.
 
@@ -61,7 +60,6 @@ def find_leaks(
         held_out: Rows of validation or test.
         train_groups: The group of each row to train on: its conversation, document or user; None for none.
         held_out_groups: The same for the held-out rows.
-        threshold: Least similarity of near duplicates, from 0.5 to 1.
     """
     import numpy as np
 
@@ -73,13 +71,12 @@ def find_leaks(
                 found.setdefault(row, Leak(row, of, kind))
 
     every = np.arange(len(held_out))
-    add(every, _first_equal(train.exact, held_out.exact), ["exact"] * len(held_out))
-    same = _first_equal(train.row_hashes, held_out.row_hashes)
-    same[held_out.lengths == 0] = -1
+    add(every, first_equal(train.exact, held_out.exact), ["exact"] * len(held_out))
+    same = first_equal(train.row_hashes, held_out.row_hashes)
     add(every, same, [_form(train, int(of), held_out, row) if of >= 0 else "exact" for row, of in enumerate(same)])
     unseen = np.array([row for row in range(len(held_out)) if row not in found], np.int64)
     rest = choose_rows(held_out, unseen)
-    pairs = _near(train, rest, threshold)
+    pairs = _near(train, rest)
     add(unseen[pairs.right], pairs.left, [_touched(train, rest, *pair) for pair in zip(*pairs, strict=True)])
     add(unseen, _same_prompt(train, rest), ["prompt_only"] * len(unseen))
     add(unseen, _same_answer(train, rest), ["output_only"] * len(unseen))
@@ -93,17 +90,6 @@ def find_leaks(
     return tuple(found[row] for row in sorted(found))
 
 
-def _first_equal(known: Hashes, sought: Hashes) -> Places:
-    """The first place of each sought key among the known ones, or -1."""
-    import numpy as np
-
-    if not len(known):
-        return np.full(len(sought), -1, np.int64)
-    distinct, first = np.unique(known, return_index=True)
-    place = np.minimum(np.searchsorted(distinct, sought), len(distinct) - 1)
-    return np.where(distinct[place] == sought, first[place], -1)
-
-
 def _form(train: RowWords, of: int, held_out: RowWords, row: int) -> LeakKind:
     return "normalised" if repeated_in_form(held_out, row, train, of) else _touched(train, held_out, of, row)
 
@@ -113,23 +99,21 @@ def _touched(train: RowWords, held_out: RowWords, of: int, row: int) -> LeakKind
     return "near_light" if light else "near_heavy"
 
 
-def _near(train: RowWords, held_out: RowWords, threshold: float) -> RowPairs:
+def _near(train: RowWords, held_out: RowWords) -> RowPairs:
     """Pair rows of training with near duplicates and edited copies among the held-out ones."""
     import numpy as np
 
     number = len(train)
     joined = join_rows([train, held_out])
-    candidates = likely_pairs(joined, threshold, across=number)
+    candidates = likely_pairs(joined, NEAR, across=number)
     pairs = RowPairs(candidates.left, candidates.right - number)
-    near = shared_shingles(train, pairs.left, held_out, pairs.right).jaccard() >= threshold
-    near[near] = parts_alike(train, held_out, RowPairs(pairs.left[near], pairs.right[near]))
+    near = shared_shingles(train, held_out, pairs).jaccard() >= NEAR
+    near[near] = parts_alike(train, held_out, pairs.where(near))
     rare = rare_pairs(joined, across=number)
-    looked_at = rare.of_longer >= EDITED_SHARE
-    others = RowPairs(rare.left[looked_at], rare.right[looked_at] - number)
-    edited = edited_copies(train, held_out, others)
-    left = np.concatenate((pairs.left[near], others.left[edited]))
-    right = np.concatenate((pairs.right[near], others.right[edited]))
-    return RowPairs(left, right)
+    looked_at = rare.pairs.where(rare.of_longer >= EDITED_SHARE)
+    others = RowPairs(looked_at.left, looked_at.right - number)
+    found = pairs.where(near), others.where(edited_copies(train, held_out, others))
+    return RowPairs(*(np.concatenate(sides) for sides in zip(*found, strict=True)))
 
 
 def _same_prompt(train: RowWords, held_out: RowWords) -> Places:
@@ -137,7 +121,7 @@ def _same_prompt(train: RowWords, held_out: RowWords) -> Places:
     import numpy as np
 
     known, sought = train.prompt_hashes, held_out.prompt_hashes
-    first = _first_equal(known, sought)
+    first = first_equal(known, sought)
     shared = _occurrences(known, sought) > max(MANY_ANSWERS, MANY_ANSWERS_SHARE * len(train))
     return np.where(shared | (held_out.answers - held_out.starts[:-1] < OWN_PROMPT_WORDS), -1, first)
 
@@ -149,7 +133,7 @@ def _same_answer(train: RowWords, held_out: RowWords) -> Places:
     known, sought = train.answer_hashes, held_out.answer_hashes
     common = _occurrences(known, sought) > OWN_ANSWER_ROWS
     short = held_out.starts[1:] - held_out.answers < OWN_ANSWER_WORDS
-    return np.where(common | short, -1, _first_equal(known, sought))
+    return np.where(common | short, -1, first_equal(known, sought))
 
 
 def _occurrences(known: Hashes, sought: Hashes) -> NDArray[np.int64]:

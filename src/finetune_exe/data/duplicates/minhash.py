@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.pairs import RowPairs
-from finetune_exe.data.duplicates.shingles import SHINGLE_WORDS, RowRange, row_ranges, shingles_of
-from finetune_exe.data.duplicates.words import THREADS, mix
+from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles_of
+from finetune_exe.data.duplicates.words import THREADS, begins, mix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from finetune_exe.data.duplicates.rows import RowWords
     from finetune_exe.data.duplicates.shingles import Shingles
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
-
-    Sorted = TypeVar("Sorted", Hashes, Places)
 
 BINS, BANDS = 128, 32
 BIN_BITS, VALUE_BITS = 7, 27
@@ -64,7 +62,7 @@ class Signatures(NamedTuple):
         return np.concatenate(share)
 
 
-def sign(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Signatures:
+def sign(rows: RowWords) -> Signatures:
     """Make the signatures of rows. Rows without words have bands of their own."""
     import numpy as np
 
@@ -72,7 +70,7 @@ def sign(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Signatures:
     sketches = np.empty((len(rows), BINS), np.uint8)
 
     def fill(part: RowRange) -> None:
-        signatures = _signatures(shingles_of(rows, part, size=size), part.first)
+        signatures = _signatures(shingles_of(rows, part), part.first)
         bands[:, part.first : part.after] = _bands(signatures)
         sketches[part.first : part.after] = signatures.astype(np.uint8).T
 
@@ -153,13 +151,13 @@ def agreeing_pairs(keys: Hashes, *, across: int | None = None) -> RowPairs:
     crowds: list[_Crowd] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for band in pool.map(partial(_pairs_of_band, keys), range(len(keys))):
-            found = distinct_sorted(np.concatenate((found, band.pairs)))
+            found = _distinct(np.concatenate((found, band.pairs)))
             agreeing += band.agreeing
             crowds += [band.crowd] if len(band.crowd.members) else []
-    found = distinct_sorted(np.concatenate([found, *(_with_centre(crowd, agreeing) for crowd in crowds)]))
+    found = _distinct(np.concatenate([found, *(_with_centre(crowd, agreeing) for crowd in crowds)]))
     left, right = np.divmod(found, max(1, number))
     wanted = left < right if across is None else (left < across) & (right >= across)
-    return RowPairs(left[wanted], right[wanted])
+    return RowPairs(left, right).where(wanted)
 
 
 class _Crowd(NamedTuple):
@@ -185,7 +183,7 @@ def _pairs_of_band(keys: Hashes, band: int) -> _BandPairs:
     packed.sort()  # several times as fast as argsort; the few bits that the rows take up are not missed
     ordered = packed >> row_bits
     order = (packed & ((np.uint64(1) << row_bits) - np.uint64(1))).astype(np.int64)
-    run = np.cumsum(np.concatenate(([0], (ordered[1:] != ordered[:-1]).astype(np.int64)))) if number else order
+    run = np.cumsum(begins(ordered)) - 1
     sizes = np.bincount(run)
     agreeing = np.empty(number, np.uint32)
     agreeing[order] = sizes[run]
@@ -196,7 +194,7 @@ def _pairs_of_band(keys: Hashes, band: int) -> _BandPairs:
     order[crowded] = members[np.lexsort((*following, run[crowded]))]
     near = [np.flatnonzero(run[step:] == run[:-step]) for step in range(1, reach + 1)]
     pairs = [_encode(order[same], order[same + step], number) for step, same in enumerate(near, start=1)]
-    return _BandPairs(distinct_sorted(np.concatenate(pairs)), agreeing, _Crowd(order[crowded], run[crowded]))
+    return _BandPairs(_distinct(np.concatenate(pairs)), agreeing, _Crowd(order[crowded], run[crowded]))
 
 
 def likely_pairs(rows: RowWords, threshold: float, *, across: int | None = None) -> RowPairs:
@@ -213,7 +211,7 @@ def likely_pairs(rows: RowWords, threshold: float, *, across: int | None = None)
     pairs = agreeing_pairs(signatures.bands, across=across)
     short = np.minimum(rows.lengths[pairs.left], rows.lengths[pairs.right]) < SKETCHED_WORDS
     likely = short | (signatures.resemblance(pairs) >= threshold - DOUBT)
-    return RowPairs(pairs.left[likely], pairs.right[likely])
+    return pairs.where(likely)
 
 
 def _with_centre(crowd: _Crowd, agreeing: Places) -> Places:
@@ -222,8 +220,8 @@ def _with_centre(crowd: _Crowd, agreeing: Places) -> Places:
 
     order = np.lexsort((crowd.members, -agreeing[crowd.members], crowd.runs))
     run, members = crowd.runs[order], crowd.members[order]
-    begins = np.concatenate(([True], run[1:] != run[:-1]))
-    return _encode(members, members[begins][np.cumsum(begins) - 1], len(agreeing))
+    first = begins(run)
+    return _encode(members, members[first][np.cumsum(first) - 1], len(agreeing))
 
 
 def _reach(sizes: Places, most_pairs: int) -> int:
@@ -239,20 +237,12 @@ def _reach(sizes: Places, most_pairs: int) -> int:
     return reach
 
 
-def distinct_sorted(values: Places) -> Places:
+def _distinct(values: Places) -> Places:
     """Sort values and keep one of each."""
     import numpy as np
 
-    return distinct(np.sort(values))
-
-
-def distinct(ordered: Sorted) -> Sorted:
-    """Keep one of each of sorted values."""
-    import numpy as np
-
-    fresh = np.ones(len(ordered), np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
-    return ordered[fresh]
+    ordered = np.sort(values)
+    return ordered[begins(ordered)]
 
 
 def _encode(one: Places, other: Places, number: int) -> Places:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from finetune_exe.data.duplicates.words import Places
 
 
@@ -25,6 +28,14 @@ class RowPairs(NamedTuple):
 
     left: Places
     right: Places
+
+    def where(self, chosen: Places | NDArray[np.bool_] | slice) -> RowPairs:
+        """Take some."""
+        return RowPairs(self.left[chosen], self.right[chosen])
+
+    def as_pairs(self, similarity: NDArray[np.float64]) -> list[Pair]:
+        """List them one by one."""
+        return list(map(Pair, self.left.tolist(), self.right.tolist(), similarity.tolist()))
 
 
 def cluster(num_rows: int, pairs: Iterable[Pair]) -> Places:

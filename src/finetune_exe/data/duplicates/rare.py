@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from finetune_exe.data.duplicates.minhash import distinct
+from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles_of
-from finetune_exe.data.duplicates.words import THREADS
+from finetune_exe.data.duplicates.words import THREADS, begins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +32,7 @@ BLOCK_RUNS = 1 << 20
 class RarePairs(NamedTuple):
     """Pairs of rows that share rare runs of words."""
 
-    left: Places
-    right: Places
+    pairs: RowPairs
     of_longer: NDArray[np.float64]
     """Shared runs over those of the row that has more, common ones left out."""
     of_shorter: NDArray[np.float64]
@@ -57,9 +56,9 @@ def rare_pairs(rows: RowWords, *, across: int | None = None) -> RarePairs:
             short.append(samples.short)
             every.append(samples.every)
         found = pool.map(partial(_sharing, num_rows=len(rows), across=across), (short, every))
-        left, right, longer, shorter = (np.concatenate(both) for both in zip(*found, strict=True))
-    _, once = np.unique(left * len(rows) + right, return_index=True)
-    return RarePairs(left[once], right[once], longer[once], shorter[once])
+        pairs, longer, shorter = (np.concatenate(both) for both in zip(*found, strict=True))
+    pairs, once = np.unique(pairs, return_index=True)
+    return RarePairs(RowPairs(*np.divmod(pairs, max(1, len(rows)))), longer[once], shorter[once])
 
 
 class _Samples(NamedTuple):
@@ -86,8 +85,14 @@ def _row_bits(num_rows: int) -> int:
     return max(1, num_rows.bit_length())
 
 
-def _sharing(parts: list[Hashes], *, num_rows: int, across: int | None) -> RarePairs:
-    """Pair the rows of equal hashes, where there are few of them. The parts are taken out of their list."""
+def _sharing(
+    parts: list[Hashes], *, num_rows: int, across: int | None
+) -> tuple[Places, NDArray[np.float64], NDArray[np.float64]]:
+    """Pair the rows of equal hashes, where there are few of them. The parts are taken out of their list.
+
+    Returns:
+        The pairs as numbers, and their shares as in `RarePairs`.
+    """
     import numpy as np
 
     keyed = np.concatenate([np.zeros(0, np.uint64), *parts])
@@ -95,10 +100,11 @@ def _sharing(parts: list[Hashes], *, num_rows: int, across: int | None) -> RareP
     keyed.sort()
     counts = np.zeros(num_rows, np.int64)
     found = [np.zeros(0, np.int64)]
-    for block in map(distinct, _blocks(keyed, _row_bits(num_rows))):
+    for runs in _blocks(keyed, _row_bits(num_rows)):
+        block = runs[begins(runs)]
         rows = (block & np.uint64((1 << _row_bits(num_rows)) - 1)).astype(np.int64)
         hashes = block >> np.uint64(_row_bits(num_rows))
-        starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
+        starts = np.flatnonzero(begins(hashes))
         sizes = np.diff(np.append(starts, len(hashes)))
         counts += np.bincount(rows[np.repeat(sizes <= RARE, sizes)], minlength=num_rows)
         for size in range(2, RARE + 1):
@@ -110,7 +116,7 @@ def _sharing(parts: list[Hashes], *, num_rows: int, across: int | None) -> RareP
     kept = shared >= FEWEST_SHARED
     left, right = np.divmod(pairs[kept], max(1, num_rows))
     longer, shorter = np.maximum(counts[left], counts[right]), np.minimum(counts[left], counts[right])
-    return RarePairs(left, right, shared[kept] / longer, shared[kept] / shorter)
+    return pairs[kept], shared[kept] / longer, shared[kept] / shorter
 
 
 def _blocks(keyed: Hashes, row_bits: int) -> Iterator[Hashes]:

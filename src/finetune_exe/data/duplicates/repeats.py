@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.near import SAME_PART, answer_overlap
 from finetune_exe.data.duplicates.pairs import Pair, RowPairs
-from finetune_exe.data.duplicates.words import FIRST_CAPITAL, MARK_FOLLOWS
+from finetune_exe.data.duplicates.words import FIRST_CAPITAL, MARK_FOLLOWS, begins
 
 if TYPE_CHECKING:
     from finetune_exe.data.duplicates.rows import RowWords
@@ -67,7 +67,7 @@ def find_conflicts(rows: RowWords) -> tuple[Pair, ...]:
     asked = np.flatnonzero((rows.answers > rows.starts[:-1]) & (rows.starts[1:] > rows.answers))
     order = asked[np.argsort(rows.prompt_hashes[asked], kind="stable")]
     prompts, answers = rows.prompt_hashes[order], rows.answer_hashes[order]
-    bounds = np.concatenate(([0], np.flatnonzero(prompts[1:] != prompts[:-1]) + 1, [len(order)]))
+    bounds = np.append(np.flatnonzero(begins(prompts)), len(order))
     several = np.flatnonzero(np.diff(bounds) > 1)
     most = max(MANY_ANSWERS, MANY_ANSWERS_SHARE * len(rows))
     found = []
@@ -86,11 +86,19 @@ def first_of_equal(keys: Hashes) -> Places:
     """For each place, the first one with the same key."""
     import numpy as np
 
-    order = np.argsort(keys, kind="stable")
-    begins = np.concatenate(([True], keys[order][1:] != keys[order][:-1])) if len(keys) else np.zeros(0, np.bool_)
-    first = np.empty(len(keys), np.int64)
-    first[order] = order[begins][np.cumsum(begins) - 1] if len(keys) else order
-    return first
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def first_equal(known: Hashes, sought: Hashes) -> Places:
+    """The first place of each sought key among the known ones, or -1; 0, as of no words at all, is never found."""
+    import numpy as np
+
+    if not len(known):
+        return np.full(len(sought), -1, np.int64)
+    distinct, first = np.unique(known, return_index=True)
+    place = np.minimum(np.searchsorted(distinct, sought), len(distinct) - 1)
+    return np.where((distinct[place] == sought) & (sought != 0), first[place], -1)
 
 
 def repeated_in_form(left: RowWords, one: int, right: RowWords, other: int) -> bool:

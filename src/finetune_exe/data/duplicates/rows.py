@@ -38,6 +38,31 @@ def _said(message: Message) -> str:
     return f"{message.content}\n{json.dumps(calls, sort_keys=True, default=str)}" if calls else message.content
 
 
+class Stretches(NamedTuple):
+    """Stretches of an array of words."""
+
+    words: Words32
+    first: Places
+    after: Places
+
+    @property
+    def lengths(self) -> Places:
+        """Words of each."""
+        return self.after - self.first
+
+    def part(self, start: int, end: int) -> Stretches:
+        """Take some, from number `start` up to `end`."""
+        return Stretches(self.words, self.first[start:end], self.after[start:end])
+
+    def copy(self) -> WordArray:
+        """Copy their words one after the other."""
+        import numpy as np
+
+        starts = np.concatenate(([0], np.cumsum(self.lengths)))
+        within = np.arange(starts[-1]) - np.repeat(starts[:-1], self.lengths)
+        return WordArray(self.words[np.repeat(self.first, self.lengths) + within], starts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWords:
     """The words of many rows: about 4 bytes a word and 40 a row, whatever their texts were."""
@@ -60,6 +85,22 @@ class RowWords:
     def lengths(self) -> Places:
         """Words of each row."""
         return self.starts[1:] - self.starts[:-1]
+
+    def words_of(self, row: int) -> Words32:
+        """Give the words of one row."""
+        return self.words[self.starts[row] : self.starts[row + 1]]
+
+    def whole(self, rows: Places) -> Stretches:
+        """Give the words of some rows."""
+        return Stretches(self.words, self.starts[:-1][rows], self.starts[1:][rows])
+
+    def prompt(self, rows: Places) -> Stretches:
+        """Give the words of some rows' prompts."""
+        return Stretches(self.words, self.starts[:-1][rows], self.answers[rows])
+
+    def answer(self, rows: Places) -> Stretches:
+        """Give the words of some rows' answers."""
+        return Stretches(self.words, self.answers[rows], self.starts[1:][rows])
 
     @property
     def row_hashes(self) -> Hashes:
@@ -120,15 +161,6 @@ def choose_rows(rows: RowWords, chosen: Places) -> RowWords:
         prompt_hashes=rows.prompt_hashes[chosen],
         answer_hashes=rows.answer_hashes[chosen],
     )
-
-
-def gather(words: Words32, first: Places, lengths: Places) -> WordArray:
-    """Copy stretches of an array one after the other."""
-    import numpy as np
-
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-    return WordArray(words[np.repeat(first, lengths) + within], starts)
 
 
 def sequence_hashes(array: WordArray) -> Hashes:

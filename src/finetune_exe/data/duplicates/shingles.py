@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from finetune_exe.data.duplicates.rows import gather
-from finetune_exe.data.duplicates.words import THREADS, mix, word_hashes
+from finetune_exe.data.duplicates.pairs import RowPairs
+from finetune_exe.data.duplicates.words import THREADS, begins, mix, word_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from finetune_exe.data.duplicates.rows import RowWords
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
 
+Result = TypeVar("Result")
+
 SHINGLE_WORDS = 5
 CHUNK_WORDS = 1 << 19
 """Shingles are made for so many words at a time, so that memory does not grow with the number of rows."""
-PAIR_CHUNK = 1 << 20
+PART_WORDS = 1 << 20
+"""Pairs are compared in parts of about so many words, so that memory does not grow with their number."""
 _PAIR_BITS, _KEY_BITS = 23, 40
 _SLOT_BITS = 10
 SLOTS = 1 << _SLOT_BITS
@@ -123,33 +126,44 @@ def shingles_of(rows: RowWords, part: RowRange, *, size: int = SHINGLE_WORDS) ->
     return Shingles(made.hashes, made.rows + part.first, made.num_rows)
 
 
-def each_chunk(rows: RowWords, *, size: int = SHINGLE_WORDS) -> Iterator[Shingles]:
+def each_chunk(rows: RowWords) -> Iterator[Shingles]:
     """Yield the shingles of all rows, some rows at a time."""
-    return (shingles_of(rows, part, size=size) for part in row_ranges(rows))
+    return (shingles_of(rows, part) for part in row_ranges(rows))
 
 
-def shared_shingles(
-    left: RowWords, left_rows: Places, right: RowWords, right_rows: Places, *, size: int = SHINGLE_WORDS
-) -> Shared:
+def in_parts(work: Callable[[int, int], Result], lengths: Places, *, most_pairs: int = 1 << _PAIR_BITS) -> list[Result]:
+    """Work on many pairs some at a time, in threads.
+
+    Args:
+        work: Called with the numbers of the first pair of a part, and of the one behind its last.
+        lengths: Words of each pair.
+        most_pairs: Pairs of a part.
+
+    Returns:
+        What came of each part, in order.
+    """
+    import numpy as np
+
+    bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PART_WORDS, PART_WORDS), "right")
+    cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), most_pairs), [0, len(lengths)])))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, *zip(*pairwise(cuts.tolist()), strict=True))) if len(cuts) > 1 else []
+
+
+def shared_shingles(left: RowWords, right: RowWords, pairs: RowPairs, *, size: int = SHINGLE_WORDS) -> Shared:
     """Count the distinct shingles that the rows of each pair share, and those that either has."""
     import numpy as np
 
-    lengths = left.lengths[left_rows] + right.lengths[right_rows]
-    bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PAIR_CHUNK, PAIR_CHUNK), "right")
-    cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), 1 << _PAIR_BITS), [0, len(lengths)])))
-    with ThreadPoolExecutor(THREADS) as pool:
-        parts = list(
-            pool.map(
-                lambda cut: _shared(left, left_rows[cut[0] : cut[1]], right, right_rows[cut[0] : cut[1]], size),
-                pairwise(cuts.tolist()),
-            )
-        )
+    parts = in_parts(
+        lambda first, after: _shared(left, right, pairs.where(slice(first, after)), size),
+        left.lengths[pairs.left] + right.lengths[pairs.right],
+    )
     none = np.zeros(0, np.int64)
     return Shared(*(np.concatenate([part[side] for part in parts] or [none]) for side in range(3)))
 
 
 def may_be_contained(
-    inner: RowWords, inner_rows: Places, outer: RowWords, outer_rows: Places, share: float, *, size: int = SHINGLE_WORDS
+    inner: RowWords, outer: RowWords, pairs: RowPairs, share: float, *, size: int = SHINGLE_WORDS
 ) -> NDArray[np.bool_]:
     """Rule out pairs whose inner row has too many shingles that the outer one has not.
 
@@ -157,24 +171,19 @@ def may_be_contained(
     is ruled out of which it has the share; what is left is to be counted. It takes a third of the time of counting.
 
     Args:
-        inner: Where the inner rows are.
-        inner_rows: Their numbers.
-        outer: Where the outer rows are.
-        outer_rows: Their numbers, one for each inner row.
+        inner: Where the inner rows are, those on the left.
+        outer: Where the outer rows are, those on the right.
+        pairs: The pairs.
         share: Least share of the distinct shingles of the inner row that the outer one must have.
         size: Words of a shingle.
     """
     import numpy as np
 
-    lengths = inner.lengths[inner_rows] + outer.lengths[outer_rows]
-    bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PAIR_CHUNK, PAIR_CHUNK), "right")
-    cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), _PAIRS_AT_ONCE), [0, len(lengths)])))
-
-    def look(cut: tuple[int, int]) -> NDArray[np.bool_]:
-        number = cut[1] - cut[0]
+    def look(first: int, after: int) -> NDArray[np.bool_]:
+        number = after - first
         held = np.zeros(number * SLOTS, np.bool_)
-        held[_slots(outer, outer_rows[cut[0] : cut[1]], size)] = True
-        wanted = _slots(inner, inner_rows[cut[0] : cut[1]], size)
+        held[_slots(outer, pairs.right[first:after], size)] = True
+        wanted = _slots(inner, pairs.left[first:after], size)
         lacking = np.zeros(number * SLOTS, np.bool_)
         lacking[wanted[~held[wanted]]] = True
         num_lacking = np.count_nonzero(lacking.reshape(number, SLOTS), axis=1)
@@ -182,40 +191,32 @@ def may_be_contained(
         possible: NDArray[np.bool_] = num_lacking <= (1 - share) * num_wanted + 1e-6
         return possible
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return np.concatenate([np.zeros(0, np.bool_), *pool.map(look, pairwise(cuts.tolist()))])
+    lengths = inner.lengths[pairs.left] + outer.lengths[pairs.right]
+    return np.concatenate([np.zeros(0, np.bool_), *in_parts(look, lengths, most_pairs=_PAIRS_AT_ONCE)])
 
 
 def _slots(rows: RowWords, chosen: Places, size: int) -> Places:
     """Number the slot of every shingle of some rows, those of row i from i times `SLOTS` on."""
     import numpy as np
 
-    taken = gather(rows.words, rows.starts[chosen], rows.lengths[chosen])
-    made = shingles(taken.words, taken.starts, size=size)
+    made = shingles(*rows.whole(chosen).copy(), size=size)
     return made.rows << _SLOT_BITS | (made.hashes & np.uint64(SLOTS - 1)).astype(np.int64)
 
 
-def _shared(left: RowWords, left_rows: Places, right: RowWords, right_rows: Places, size: int) -> Shared:
+def _shared(left: RowWords, right: RowWords, pairs: RowPairs, size: int) -> Shared:
     """Sort the shingles of all pairs at once: those of both rows come to stand beside each other."""
     import numpy as np
 
     keys = []
-    for side, (rows, chosen) in enumerate(((left, left_rows), (right, right_rows))):
-        taken = gather(rows.words, rows.starts[chosen], rows.lengths[chosen])
-        made = shingles(taken.words, taken.starts, size=size)
+    for side, (rows, chosen) in enumerate(((left, pairs.left), (right, pairs.right))):
+        made = shingles(*rows.whole(chosen).copy(), size=size)
         pair = made.rows.astype(np.uint64) << np.uint64(_KEY_BITS + 1)
         keys.append(pair | (made.hashes >> np.uint64(64 - _KEY_BITS) << np.uint64(1)) | np.uint64(side))
     joined = np.concatenate(keys)
     joined.sort()
-    fresh = np.ones(len(joined), np.bool_)
-    np.not_equal(joined[1:], joined[:-1], out=fresh[1:])
-    joined = joined[fresh]
-    pairs = (joined >> np.uint64(_KEY_BITS + 1)).astype(np.int64)
+    joined = joined[begins(joined)]
+    number = (joined >> np.uint64(_KEY_BITS + 1)).astype(np.int64)
     on_right = (joined & np.uint64(1)).astype(np.bool_)
     twice = joined[1:] >> np.uint64(1) == joined[:-1] >> np.uint64(1)
-    number = len(left_rows)
-    return Shared(
-        both=np.bincount(pairs[1:][twice], minlength=number),
-        left=np.bincount(pairs[~on_right], minlength=number),
-        right=np.bincount(pairs[on_right], minlength=number),
-    )
+    counts = (number[1:][twice], number[~on_right], number[on_right])
+    return Shared(*(np.bincount(found, minlength=len(pairs.left)) for found in counts))

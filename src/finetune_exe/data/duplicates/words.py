@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe.data.duplicates.marks import DIGIT, LEFT_OUT, LETTER, SIGN, kinds_of_bytes
 from finetune_exe.data.duplicates.plain import plain
@@ -73,6 +73,15 @@ def hash_words(texts: Sequence[str]) -> WordArray:
             starts.append(array.starts[1:] + starts[-1][-1])
             first, size = number, 0
     return WordArray(np.concatenate(words) if words else np.empty(0, np.uint32), np.concatenate(starts))
+
+
+def begins(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mark the values that differ from the one before them, and the first."""
+    import numpy as np
+
+    marks = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=marks[1:])
+    return marks
 
 
 def word_hashes(words: Words32) -> Words32:

@@ -212,7 +212,7 @@ def test_clusters_are_the_connected_rows(number: int, data: st.DataObject) -> No
 def test_pairs_are_drawn_across_two_collections_only_when_so_asked() -> None:
     rows = planted(1, number=80)
     array = words_of_rows(rows)
-    for found in (agreeing_pairs(sign(array).bands, across=40), rare_pairs(array, across=40)):
+    for found in (agreeing_pairs(sign(array).bands, across=40), rare_pairs(array, across=40).pairs):
         assert len(found.left)
         assert (found.left < 40).all()
         assert (found.right >= 40).all()
@@ -225,16 +225,18 @@ def test_pairs_are_drawn_across_two_collections_only_when_so_asked() -> None:
 def test_rare_pairs_found_in_blocks_are_those_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = [" ".join(f"w{number * step % 23}" for step in range(1, 12)) for number in range(90)]
     array = words_of_rows([RowText("", text) for text in said])
-    whole = [side.tolist() for side in rare_pairs(array)]
+    whole = rare_pairs(array)
     monkeypatch.setattr("finetune_exe.data.duplicates.rare.BLOCK_RUNS", 7)
-    assert [side.tolist() for side in rare_pairs(array)] == whole
-    assert len(whole[0]) > 20
+    parts = rare_pairs(array)
+    for one, other in zip((*parts.pairs, *parts[1:]), (*whole.pairs, *whole[1:]), strict=True):
+        assert one.tolist() == other.tolist()
+    assert len(whole.pairs.left) > 20
 
 
 def test_rare_pairs_share_what_they_are_said_to_share() -> None:
     rows = [RowText("", "a b c d e f g"), RowText("", "a b c d e x y"), RowText("", "p q r s t u v")]
     found = rare_pairs(words_of_rows(rows))
-    assert list(zip(found.left.tolist(), found.right.tolist(), strict=True)) == [(0, 1)]
+    assert list(zip(found.pairs.left.tolist(), found.pairs.right.tolist(), strict=True)) == [(0, 1)]
     runs = [{tuple(row_words(row)[start : start + 3]) for start in range(5)} for row in rows]
     assert found.of_longer.tolist() == found.of_shorter.tolist() == [len(runs[0] & runs[1]) / 5]
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.data.duplicates.oracle import common_subsequence, jaccard, row_words, shingle_set, words
 
-from finetune_exe.data.duplicates.alike import Stretches, common_order, word_overlap
-from finetune_exe.data.duplicates.rows import RowText, choose_rows, join_rows, words_of_rows
+from finetune_exe.data.duplicates.near import common_order, word_overlap
+from finetune_exe.data.duplicates.pairs import RowPairs
+from finetune_exe.data.duplicates.rows import RowText, Stretches, choose_rows, join_rows, words_of_rows
 from finetune_exe.data.duplicates.shingles import each_chunk, may_be_contained, shared_shingles, shingles
 from finetune_exe.data.duplicates.words import hash_words, word_hashes
 
@@ -129,8 +130,8 @@ def test_similarity_is_exactly_that_of_the_sets(rows: list[RowText], data: st.Da
     pairs = data.draw(st.lists(st.tuples(number, number), min_size=1, max_size=10))
     left, right = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
     array = words_of_rows(rows)
-    shared = shared_shingles(array, left, array, right)
-    backwards = shared_shingles(array, right, array, left)
+    shared = shared_shingles(array, array, RowPairs(left, right))
+    backwards = shared_shingles(array, array, RowPairs(right, left))
     assert shared.jaccard().tolist() == backwards.jaccard().tolist()
     for place, (one, other) in enumerate(pairs):
         assert shared.jaccard()[place] == pytest.approx(jaccard(rows[one], rows[other]), abs=1e-12)
@@ -142,16 +143,17 @@ def test_similarity_is_exactly_that_of_the_sets(rows: list[RowText], data: st.Da
 def test_no_row_that_is_contained_is_ruled_out(rows: list[RowText], data: st.DataObject) -> None:
     array = words_of_rows(rows)
     places = st.integers(0, len(rows) - 1)
-    inner, outer = (np.array(data.draw(st.lists(places, min_size=5, max_size=5)), np.int64) for _ in range(2))
+    drawn = (data.draw(st.lists(places, min_size=5, max_size=5)) for _ in range(2))
+    pairs = RowPairs(*(np.array(side, np.int64) for side in drawn))
     share = data.draw(st.sampled_from([0.5, 0.75, 0.9, 1.0]))
-    contained = shared_shingles(array, inner, array, outer, size=2).contained() >= share
-    assert may_be_contained(array, inner, array, outer, share, size=2)[contained].all()
+    contained = shared_shingles(array, array, pairs, size=2).contained() >= share
+    assert may_be_contained(array, array, pairs, share, size=2)[contained].all()
 
 
 def test_a_row_of_other_words_is_ruled_out() -> None:
     array = words_of_rows([RowText("", "one two three four five six"), RowText("", "a b c d e f g h i j k l")])
-    pairs = np.array([0, 1]), np.array([1, 1])
-    assert may_be_contained(array, pairs[0], array, pairs[1], 0.9).tolist() == [False, True]
+    pairs = RowPairs(np.array([0, 1]), np.array([1, 1]))
+    assert may_be_contained(array, array, pairs, 0.9).tolist() == [False, True]
 
 
 @given(st.lists(ROWS, min_size=1, max_size=9), st.integers(1, 4))
@@ -187,7 +189,7 @@ def test_overlaps_worked_out_in_parts_are_those_worked_out_at_once(monkeypatch: 
     array = hash_words([" ".join(f"w{number * step % 7}" for step in range(12)) for number in range(41)])
     sides = [Stretches(array.words, array.starts[at : at + 40], array.starts[at + 1 : at + 41]) for at in (0, 1)]
     whole = word_overlap(*sides)
-    monkeypatch.setattr("finetune_exe.data.duplicates.alike.CHUNK_WORDS", 50)
+    monkeypatch.setattr("finetune_exe.data.duplicates.shingles.PART_WORDS", 50)
     assert word_overlap(*sides).tolist() == whole.tolist()
     assert len(set(whole.tolist())) > 2
 
