@@ -13,9 +13,9 @@ from finetune_exe.data.python_literal import read_python
 from finetune_exe.data.raw import BadLine, RawRow, object_row
 
 MAX_DEPTH = 100
+"""Objects and lists inside each other; deeper rows are no rows, and would break what works on them later."""
 MAX_KEYS = 10_000
 """Most keys of a row; with more it is a table on its side, or a matrix."""
-"""Objects and lists inside each other; deeper rows are no rows, and would break what works on them later."""
 MAX_JOINED = 40
 """Lines that one row with unescaped line ends may reach over."""
 REJECTED_KEYS = {"source", "code", "message", "row"}
@@ -72,15 +72,6 @@ def bad_line(number: int, code: str, text: str, message: str | None = None, *, f
     return BadLine(line=number, code=code, message=message or kind.meaning, fix=fix or kind.fix, text=text)
 
 
-def parse_strictly(text: str) -> Any:
-    """Parse JSON, refusing what it does not have.
-
-    Raises:
-        ValueError: The text is no JSON, or has NaN or Infinity.
-    """
-    return json.loads(text, parse_constant=refuse_constant)
-
-
 def depth_and_keys(value: Any, depth: int = 1) -> tuple[int, int]:
     """Count how deep objects and lists stand inside each other, up to a little over `MAX_DEPTH`, and their keys."""
     deepest, keys = depth, 0
@@ -127,8 +118,9 @@ def is_encodable(value: Any) -> bool:
 
 def diagnose(text: str, number: int, following: Iterator[bytes]) -> Reading:
     """Do what `read_damaged` does, for a line that is text without its line end."""
+    constants: list[str] = []
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=constants.append)
     except json.JSONDecodeError as fault:
         return _diagnose_syntax(text, number, following, fault)
     except RecursionError:
@@ -141,15 +133,10 @@ def diagnose(text: str, number: int, following: Iterator[bytes]) -> Reading:
         return Reading(bad_line(number, "too_many_keys", text))
     if not is_encodable(value):
         return Reading(bad_line(number, "lone_surrogate", text))
-    notes = ["duplicate_key"] if has_duplicate_keys(text) else []
-    try:
-        parse_strictly(text)
-    except ValueError:
-        value = json.loads(text, parse_constant=lambda name: None)
-        notes.append("nan_literal")
+    notes = ("duplicate_key",) if has_duplicate_keys(text) else ()
     entry = object_row(value, number)
     if isinstance(entry, RawRow):
-        entry = RawRow(row=entry.row, line=number, notes=tuple(notes))
+        entry = entry._replace(notes=(*notes, "nan_literal") if constants else notes)
     return Reading(entry)
 
 

@@ -23,18 +23,19 @@ def certify(
         tokenizer: The one it was encoded with.
     """
     kept = manifest.kept
-    sequences = sum(summary["num_sequences"] for summary in summaries)
+
+    def total(count: str) -> int:
+        return sum(summary[count] for summary in summaries)
+
+    sequences = total("num_sequences")
     leading = {count: sum(summary["leading_bos"][count] for summary in summaries) for count in ("0", "1", "more")}
     right_bos = sequences - leading["more"] if tokenizer.bos_token is None else leading["1"]
     claims = (
         _claim("derivations_agree", "two independent derivations of the mask agree on every token", kept, kept),
-        _claim("end_of_turn_learned", "every learned answer ends in a learned stop token",
-               sum(summary["ends_learned"] for summary in summaries), kept),
+        _claim("end_of_turn_learned", "every learned answer ends in a learned stop token", total("ends_learned"), kept),
         _claim("prompt_not_learned", "no token of a generation prompt, which the model is given before it answers, is "
-               "learned", sum(summary["prompt_tokens_unlearned"] for summary in summaries),
-               sum(summary["prompt_tokens"] for summary in summaries)),
-        _claim("something_learned", "every row has at least one learned token",
-               sum(summary["rows_with_learned"] for summary in summaries), kept),
+               "learned", total("prompt_tokens_unlearned"), total("prompt_tokens")),
+        _claim("something_learned", "every row has at least one learned token", total("rows_with_learned"), kept),
         _claim("one_bos", "no sequence begins with two beginning-of-text tokens, and each with one where the "
                "tokenizer writes one", right_bos, sequences),
     )  # fmt: skip

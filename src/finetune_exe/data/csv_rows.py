@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,7 @@ def _bad_record(code: str, record: list[str], header: list[str], line: int, deli
     row: dict[str, Any] = dict(zip(header, record, strict=False))
     if len(record) > len(header):
         row["fields_too_many"] = record[len(header) : MAX_COLUMNS]
-    made = bad_line(line, code, delimiter.join(record), why)
-    return BadLine(line=line, code=code, message=why, fix=made.fix, text=made.text, row=row)
+    return replace(bad_line(line, code, delimiter.join(record), why), row=row)
 
 
 def _header(record: list[str], path: Path, line: int) -> list[str]:

@@ -36,7 +36,7 @@ def group_hashes(columns: Sequence[Mapping[str, Any]]) -> Groups:
     for row, values in enumerate(columns):
         for key, value in values.items():
             name = key.casefold()
-            if name in _NAMES and isinstance(value, str | int) and value != "":
+            if name in GROUP_NAMES and isinstance(value, str | int) and value != "":
                 found.setdefault(name, np.zeros(len(columns), np.int64))[row] = _hash(str(value))
     return found
 
@@ -48,10 +48,7 @@ def join_groups(parts: Sequence[Groups], lengths: Sequence[int]) -> Groups:
     names = sorted({name for part in parts for name in part})
     return {
         name: np.concatenate(
-            [
-                part[name] if name in part else np.zeros(length, np.int64)
-                for part, length in zip(parts, lengths, strict=True)
-            ]
+            [part.get(name, np.zeros(length, np.int64)) for part, length in zip(parts, lengths, strict=True)]
         )
         for name in names
     }
@@ -68,9 +65,6 @@ def shared_column(train: Groups, held_out: Groups) -> str | None:
         if len(counts) >= MIN_GROUPS and counts.max() <= LARGEST_GROUP * counts.sum():
             return name
     return None
-
-
-_NAMES = frozenset(GROUP_NAMES)
 
 
 def _hash(value: str) -> int:

@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from finetune_exe.data.raw import BadLine, RawRow
+from finetune_exe.data.sources import HUB
 from finetune_exe.errors import FineTuneError, missing_component
 from finetune_exe.models.hub_faults import hub_faults
-
-HUB = "hf://"
 
 
 class _Address(NamedTuple):
@@ -26,9 +25,7 @@ def hub_rows(name: str) -> Iterator[RawRow | BadLine]:
     Raises:
         FineTuneError: X01 where `datasets` is not installed; D01 where the dataset cannot be fetched.
     """
-    address = _address(name)
-    rows = _load(name, address)
-    for row in rows:
+    for row in _load(name, _address(name)):
         yield RawRow(row=dict(row), line=None)
 
 

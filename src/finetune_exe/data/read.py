@@ -114,13 +114,13 @@ def _name_notes(path: Path, head: Head, container: Container) -> Iterator[FileNo
         yield file_note("wrong_extension", path, why, fix=f"call it {path.name}{head.packing.suffixes[0]}")
     elif head.packing is None and packed:
         yield file_note("wrong_extension", path, "the file is not compressed, though its name says so")
-    promised = SUFFIXES.get(_suffix(path))
+    promised = SUFFIXES.get(inner_suffix(path))
     if promised is not None and promised != container and head.content.strip():
         yield file_note("wrong_extension", path, f"the file holds {NAMES[container]}, not {NAMES[promised]}")
 
 
-def _suffix(path: Path) -> str:
-    """Give the suffix that says what is inside, in small letters."""
+def inner_suffix(path: Path) -> str:
+    """Give the suffix that says what a file holds, whatever it is packed in; in small letters."""
     return next((s for s in reversed([s.lower() for s in path.suffixes]) if s not in PACKED_SUFFIXES), "")
 
 
@@ -140,7 +140,7 @@ def _sniff(head: Head, path: Path) -> _Sniffed:
 
 
 def _container(lines: list[str], text: str, path: Path, *, whole: bool) -> Container:
-    promised = SUFFIXES.get(_suffix(path))
+    promised = SUFFIXES.get(inner_suffix(path))
     if not lines:
         return promised if promised in ("csv", "text") else "jsonl"
     if are_word_tags(lines):

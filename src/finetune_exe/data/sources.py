@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_exe.data.faults import Tell, insist
-from finetune_exe.data.packing import PACKED_SUFFIXES
 from finetune_exe.data.raw import BadLine, RawRow
-from finetune_exe.data.read import SUFFIXES, TEXT_SUFFIXES, read_rows
+from finetune_exe.data.read import SUFFIXES, TEXT_SUFFIXES, inner_suffix, read_rows
 from finetune_exe.domain.dataset import SourceFile
 from finetune_exe.errors import FineTuneError
 
@@ -115,8 +114,8 @@ def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        chosen = [p for p in files if _inner_suffix(p) in ROW_SUFFIXES]
-        chosen = chosen or [p for p in files if _inner_suffix(p) in TEXT_SUFFIXES]
+        chosen = [p for p in files if inner_suffix(p) in ROW_SUFFIXES]
+        chosen = chosen or [p for p in files if inner_suffix(p) in TEXT_SUFFIXES]
         if not chosen:
             raise _missing(text, why="the folder holds no file of rows", names=[p.name for p in files])
         return chosen
@@ -130,12 +129,6 @@ def _expand(text: str) -> list[Path]:
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     raise _missing(text, why="there is nothing at this path", names=near)
-
-
-def _inner_suffix(path: Path) -> str:
-    """Give the suffix that says what a file holds, whatever it is packed in."""
-    plain = path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES else path
-    return plain.suffix.lower()
 
 
 def _missing(text: str, *, why: str, names: list[str]) -> FineTuneError:

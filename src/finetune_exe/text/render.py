@@ -111,22 +111,21 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
         environment = GuardedEnvironment()
         compiled = environment.from_string(source)
     except RecursionError as fault:
-        raise FineTuneError(
-            "D06",
-            what="the chat template is nested too deeply",
-            where=where,
-            why="it cannot be read, so there is no telling what the model will see",
-            fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
-        ) from fault
+        what, why = "is nested too deeply", "it cannot be read, so there is no telling what the model will see"
+        raise _unusable(what, where, why) from fault
     except TemplateSyntaxError as fault:
-        raise FineTuneError(
-            "D06",
-            what=f"the chat template cannot be read: {fault.message}",
-            where=f"{where}, line {fault.lineno} of the template",
-            why="without it there is no telling what the model will see",
-            fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
+        why = "without it there is no telling what the model will see"
+        raise _unusable(
+            f"cannot be read: {fault.message}", f"{where}, line {fault.lineno} of the template", why
         ) from fault
     names = {**compiled.globals, **special_tokens}
     return ChatTemplate(
         source=source, special_tokens=dict(special_tokens), compiled=compiled, environment=environment, names=names
     )
+
+
+def _unusable(what: str, where: str, why: str) -> FineTuneError:
+    return FineTuneError(
+        "D06", what=f"the chat template {what}", where=where, why=why,
+        fix="correct the template, or give another with --set data.chat_template=FILE.jinja",
+    )  # fmt: skip

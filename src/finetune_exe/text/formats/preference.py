@@ -104,14 +104,11 @@ class PreferenceFormat:
             return cannot_carry(self.name, "a row without a rejected answer")
         if conversation.label is not None:
             return cannot_carry(self.name, "the mark of a judged answer")
-        messages = list(conversation.messages)
-        start = len(messages)
-        while start and messages[start - 1].role != "user":
-            start -= 1
-        parts = {"prompt": messages[:start], "chosen": messages[start:], "rejected": list(conversation.rejected)}
+        messages, start = conversation.messages, conversation.num_asking
+        parts = {"prompt": messages[:start], "chosen": messages[start:], "rejected": conversation.rejected}
         written: dict[str, Any] = {}
         for key, part in parts.items():
-            turns = _written(tuple(part))
+            turns = _written(part)
             if isinstance(turns, RowFault):
                 return turns
             written[key] = turns
@@ -204,10 +201,9 @@ def _transcript(text: str) -> Turns:
     pieces = _SPEAKER.split(text)
     if len(pieces) < 5 or pieces[0].strip():
         return ()
-    roles = ["user" if name == "Human" else "assistant" for name in pieces[1::2]]
     return tuple(
-        Message(role="user" if role == "user" else "assistant", content=said)
-        for role, said in zip(roles, pieces[2::2], strict=True)
+        Message(role="user" if name == "Human" else "assistant", content=said)
+        for name, said in zip(pieces[1::2], pieces[2::2], strict=True)
     )
 
 
