@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from finetune_exe.data.checks.survey import available_workers
 from finetune_exe.data.shards import ShardJob
 from finetune_exe.data.workers import encode_here, encode_in_processes
 from finetune_exe.prepared.shards import read_summary
@@ -52,7 +52,7 @@ def run_jobs(
         encode_on_ray(open_jobs, num_workers=num_workers, told=finished)
         return
     few = num_workers is None and len(open_jobs) <= FEW_SHARDS
-    workers = 1 if few else num_workers or len(os.sched_getaffinity(0))
+    workers = 1 if few else num_workers or available_workers()
     if workers == 1:
         encode_here(open_jobs, tokenizer, told=finished)
     else:

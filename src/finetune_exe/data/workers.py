@@ -65,6 +65,7 @@ class _Crew:
         self._told = told
         self._lock = threading.Lock()
         self._processes: set[subprocess.Popen[str]] = set()
+        self._ended = False
         self.fault: BaseException | None = None
 
     def work(self) -> None:
@@ -77,7 +78,7 @@ class _Crew:
 
     def _work(self, complaints: IO[str]) -> None:
         process: subprocess.Popen[str] | None = None
-        while self.fault is None:
+        while self.fault is None and not self._ended:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
@@ -101,18 +102,20 @@ class _Crew:
         environment = {
             **os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, "-m", "finetune_exe.data.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment,
-        )  # fmt: skip
         with self._lock:
+            if self._ended:
+                raise InterruptedError("the work was broken off")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "finetune_exe.data.worker"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment,
+            )  # fmt: skip
             self._processes.add(process)
         return process
 
     def end(self) -> None:
-        """End every process that still runs."""
-        self.fault = self.fault or None
+        """End every process that still runs, and begin no other."""
         with self._lock:
+            self._ended = True
             for process in self._processes:
                 if process.poll() is None:
                     process.kill()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tests.unit.data.plans import alpaca_rows, plan_for, write_jsonl
 
-from finetune_exe.data import launch, shards, spool
+from finetune_exe.data import launch, shards, spool, workers
 from finetune_exe.data.encoded import EncodedConversation, encode_conversations
 from finetune_exe.data.prepare import prepare
 from finetune_exe.data.shards import ShardJob
@@ -142,6 +143,49 @@ def test_workers_that_keep_dying_are_named_and_leave_what_is_done(tmp_path: Path
         encode_in_processes([job], num_workers=1, told=lambda job: None)
     assert (caught.value.code, caught.value.exit_status) == ("D31", RESUMABLE)
     assert "DecodeError" in caught.value.why
+
+
+def test_after_ctrl_c_no_worker_is_begun_again(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    begun: list[subprocess.Popen[str]] = []
+    asked, interrupted = threading.Event(), threading.Event()
+
+    def hangs(process: subprocess.Popen[str], job: ShardJob) -> bool:
+        begun.append(process)
+        asked.set()
+        process.wait()  # until it is killed
+        interrupted.wait(30)
+        return False
+
+    def interrupt(thread: threading.Thread) -> None:
+        assert asked.wait(30)
+        raise KeyboardInterrupt
+
+    job = ShardJob(
+        rows=str(tmp_path / "rows.jsonl"), rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path),
+        model=str(tokenizer.folder), chat_template=None, tokenizer_digest="", template_digest="", max_length=9,
+        on_too_long="drop", format_name="alpaca",
+    )  # fmt: skip
+    monkeypatch.setattr(workers, "_ask", hangs)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            encode_in_processes([job], num_workers=1, told=lambda job: None)
+    leader = next(thread for thread in threading.enumerate() if "work" in thread.name)
+    interrupted.set()
+    leader.join(30)
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_rows_are_prepared_where_the_system_does_not_say_which_cores_are_ours(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS and Windows
+    plan = plan_for(write_jsonl(tmp_path / "rows.jsonl", ROWS), max_length=128)
+    assert prepare(plan, tokenizer, tmp_path / "out").kept
 
 
 def test_what_a_worker_was_refused_is_said_as_it_was_there(tmp_path: Path) -> None:
