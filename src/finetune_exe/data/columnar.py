@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ def read_parquet(path: Path) -> Iterator[RawRow | BadLine]:
 
     try:
         with duckdb.connect() as connection:
-            cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
+            query = "SELECT * FROM read_parquet(?, hive_partitioning = false)"  # no columns out of the names of folders
+            cursor = connection.execute(query, [glob.escape(str(path))])
             names = [column[0] for column in cursor.description]
             while records := cursor.fetchmany(1000):
                 for record in records:

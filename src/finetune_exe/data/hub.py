@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.sources import HUB
@@ -25,8 +25,17 @@ def hub_rows(name: str) -> Iterator[RawRow | BadLine]:
     Raises:
         FineTuneError: X01 where `datasets` is not installed; D01 where the dataset cannot be fetched.
     """
-    for row in _load(name, _address(name)):
-        yield RawRow(row=dict(row), line=None)
+    address = _address(name)
+    if find_spec("datasets") is None:
+        raise missing_component("datasets", extra="hub", needed_for="reading a dataset of the hub")
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        for row in load_dataset(address.name, address.configuration, split=address.split, streaming=True):
+            yield RawRow(row=dict(row), line=None)
+    except hub_faults(DatasetsError, OSError, ValueError) as fault:  # most files are fetched while rows are read
+        raise _not_fetched(name, fault) from fault
 
 
 def hub_digest(name: str) -> str:
@@ -57,18 +66,6 @@ def _address(name: str) -> _Address:
             fix="copy the name from the dataset's page, as in hf://tatsu-lab/alpaca",
         )
     return _Address("/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train")
-
-
-def _load(name: str, address: _Address) -> Any:
-    if find_spec("datasets") is None:
-        raise missing_component("datasets", extra="hub", needed_for="reading a dataset of the hub")
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        return load_dataset(address.name, address.configuration, split=address.split, streaming=True)
-    except hub_faults(DatasetNotFoundError, OSError, ValueError) as fault:
-        raise _not_fetched(name, fault) from fault
 
 
 def _not_fetched(name: str, fault: Exception) -> FineTuneError:

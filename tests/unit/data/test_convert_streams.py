@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -135,20 +138,22 @@ def test_a_dataset_of_the_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_dataset_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
+    package, exceptions = ModuleType("datasets"), ModuleType("datasets.exceptions")
+    exceptions.DatasetsError = type("DatasetsError", (Exception,), {})  # type: ignore[attr-defined]
 
-    class Datasets:
-        @staticmethod
-        def load_dataset(*names: Any, **options: Any) -> list[dict[str, str]]:
-            asked.append((*names, options))
-            return [{"instruction": "a", "output": "b"}]
+    def load_dataset(*names: Any, **options: Any) -> Iterator[dict[str, str]]:
+        asked.append((*names, options))
+        yield {"instruction": "a", "output": "b"}
+        raise exceptions.DatasetsError("the connection broke off")
 
-    class Exceptions:
-        class DatasetNotFoundError(Exception):
-            pass
-
+    package.load_dataset = load_dataset  # type: ignore[attr-defined]
     monkeypatch.setattr("finetune_exe.data.hub.find_spec", lambda name: object())
-    monkeypatch.setitem(__import__("sys").modules, "datasets", Datasets)
-    monkeypatch.setitem(__import__("sys").modules, "datasets.exceptions", Exceptions)
-    opened = open_sources(find_sources(["hf://owner/name/main:test"]), format_name=None)
-    assert opened[0].detection.format.name == "alpaca"
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    monkeypatch.setitem(sys.modules, "datasets.exceptions", exceptions)
+    [source] = find_sources(["hf://owner/name/main:test"])
+    rows = source.rows()
+    assert next(rows).row == {"instruction": "a", "output": "b"}  # type: ignore[union-attr]
     assert asked == [("owner/name", "main", {"split": "test", "streaming": True})]
+    with pytest.raises(FineTuneError, match="broke off") as caught:
+        next(rows)
+    assert (caught.value.code, caught.value.where) == ("D01", "hf://owner/name/main:test")

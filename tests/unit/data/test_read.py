@@ -115,6 +115,11 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     source, target = str(tmp_path / "rows.jsonl"), str(tmp_path / "rows.parquet")
     duckdb.sql(f"COPY (SELECT * FROM read_json('{source}')) TO '{target}'")  # noqa: S608
     assert rows(tmp_path / "rows.parquet") == ROWS
+    odd = tmp_path / "output=none" / "rows*[1].parquet"
+    odd.parent.mkdir()
+    for name in ("rows*[1].parquet", "rows2[1].parquet", "rows21.parquet"):
+        (odd.parent / name).write_bytes((tmp_path / "rows.parquet").read_bytes())
+    assert rows(odd) == ROWS, "a name is no pattern, and no column"
 
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6))
