@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from finetune_exe.prepared.shards import read_summary, write_shard
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.stored import to_json
-from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     from finetune_exe.domain.plan import OnTooLong
@@ -250,19 +250,3 @@ class _Contents:
 
 def _as_read(row: SpooledRow) -> Conversation:
     return row.repairs[0].before if row.repairs else row.conversation
-
-
-def work_through(jobs: Iterable[str], tell: Callable[[str], object]) -> None:
-    """Encode the shards named on the lines of a stream, one after the other, and tell when each is done.
-
-    Args:
-        jobs: `ShardJob.to_json`, one a line.
-        tell: Receives the address of each finished shard.
-    """
-    tokenizer: ChatTokenizer | None = None
-    for line in jobs:
-        job = ShardJob.from_json(line)
-        if tokenizer is None:
-            tokenizer = load_tokenizer(Path(job.model), chat_template=job.chat_template)
-        encode_shard(job, tokenizer)
-        tell(job.address)
