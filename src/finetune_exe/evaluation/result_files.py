@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.evaluation.result_layouts import Cell, Row, rows_of, unpack
+from finetune_exe.evaluation.event_logs import Row
+from finetune_exe.evaluation.result_layouts import Cell, rows_of, unpack
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
@@ -92,7 +93,7 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
     except UnicodeDecodeError as fault:
         line = fault.object[: fault.start].count(b"\n") + 1
         raise _bad(path, [(line, "it is not UTF-8")]) from fault
-    found: dict[str, ItemResult] = {}
+    read: dict[str, list[ItemResult]] = {}
     faults: list[tuple[int, str]] = []
     for row in rows_of(content, path.name):
         keys = keys.found_in(row.content)
@@ -101,12 +102,13 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
         except ValueError as fault:
             faults.append((row.line, str(fault)))
             continue
-        first = found.setdefault(result.item, result)
-        if first is not result:
-            faults.append((row.line, f"item {result.item!r} stands at line {first.line} already"))
+        read.setdefault(result.item, []).append(result)
+    for item, (first, *again) in read.items():
+        if not (scored and all(map(_is_sample, (first, *again)))):
+            faults += [(result.line, f"item {item!r} stands at line {first.line} already") for result in again]
     if faults:
-        raise _bad(path, faults)
-    if not found:
+        raise _bad(path, sorted(faults))
+    if not read:
         raise FineTuneError(
             "E03",
             what="the file holds no result",
@@ -114,7 +116,28 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
             why="there is nothing to compare",
             fix='write one line for each item, as in {"item": "q1", "score": 0.5}',
         )
-    return found
+    return {item: results[0] if len(results) == 1 else _averaged(results) for item, results in read.items()}
+
+
+def _is_sample(result: ItemResult) -> bool:
+    """Ask whether a line is one of several programs that a model wrote for a task, passed or not."""
+    passed = result.other.get("passed")
+    truth = passed.value() if isinstance(passed, Cell) else passed
+    return result.score_name == "passed" and str(result.other.get("task_id")) == result.item and isinstance(truth, bool)
+
+
+def _averaged(samples: Sequence[ItemResult]) -> ItemResult:
+    """Take the share of samples that pass for the score of their task, which is its pass@1.
+
+    Source: Chen et al., arXiv 2107.03374 (2021), equation 1 with k = 1.
+    """
+    first = samples[0]
+    return replace(
+        first,
+        score=sum(sample.score or 0.0 for sample in samples) / len(samples),
+        length=None,
+        texts={name: text for name, text in first.texts.items() if name != "answer"},
+    )
 
 
 def _read_row(read: Row, keys: Keys, *, scored: bool) -> ItemResult:

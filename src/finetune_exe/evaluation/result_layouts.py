@@ -7,7 +7,8 @@ Read are
   item (`{"q1": 1, "q2": 0}`);
 - tables, with the names of the fields in their first line;
 - the samples of lm-evaluation-harness: items by `doc_id`, the first of their `metrics`, one suite for each filter;
-- the results of EvalPlus: for each task, the share of solutions that pass.
+- the results of EvalPlus: for each task, the share of solutions that pass;
+- the logs of OpenAI's evals: their events of each sample together (`event_logs`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO, StringIO
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
+
+from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
 
 _MOST_BYTES = 1 << 30
 """Of an unpacked file."""
@@ -39,16 +42,6 @@ class Cell(str):
             return float(self)
         except ValueError:
             return str(self)
-
-
-class Row(NamedTuple):
-    """One result as it stands in the file."""
-
-    line: int
-    """Of the file, from 1; in one JSON document, the place of the row."""
-    content: dict[str, Any]
-    fault: str | None = None
-    """Why there is no content."""
 
 
 def unpack(content: bytes) -> bytes:
@@ -80,7 +73,9 @@ def rows_of(text: str, name: str) -> Iterator[Row]:
     if name.endswith((".csv", ".tsv")):
         return _table(text, "\t" if name.endswith(".tsv") else ",")
     rows = _document(text)
-    return _lines(text) if rows is None else iter(rows)
+    if rows is None:
+        rows = list(_lines(text))
+    return rows_of_events(rows) if any(is_event(row.content) for row in rows) else iter(rows)
 
 
 def _table(text: str, delimiter: str) -> Iterator[Row]:

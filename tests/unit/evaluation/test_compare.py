@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import math
 from pathlib import Path
@@ -36,89 +35,6 @@ def write(path: Path, rows: list[Any]) -> Path:
 def results(path: Path, scores: list[float], **columns: list[Any]) -> dict[str, ItemResult]:
     rows = [{"item": i, "score": s, **{k: v[i] for k, v in columns.items()}} for i, s in enumerate(scores)]
     return read_results(write(path, rows), Keys())
-
-
-# --- layouts of files ---
-
-SCORED = [{"item": f"12e{i}", "score": i / 8} for i in range(9)]
-
-
-def layouts(folder: Path) -> dict[str, Path]:
-    """Write the same nine items in every layout."""
-    lines = "".join(json.dumps(row) + "\n" for row in SCORED)
-    header, cells = "item,score,note\n", "".join(f'{row["item"]},{row["score"]:.3f},"a, b"\n' for row in SCORED)
-    harness = [
-        {"doc_id": row["item"], "doc": {"subject": "law"}, "target": "A", "filter": "none", "metrics": ["acc"],
-         "filtered_resps": ["A"], "acc": row["score"]} for row in SCORED
-    ]  # fmt: skip
-    contents: dict[str, bytes] = {
-        "lines.jsonl": lines.encode(),
-        "packed.jsonl.gz": gzip.compress(lines.encode()),
-        "list.json": json.dumps(SCORED, indent=1).encode(),
-        "held.json": json.dumps({"model": "m", "config": {"k": 1}, "results": SCORED}).encode(),
-        "numbers.json": json.dumps({str(row["item"]): row["score"] for row in SCORED}).encode(),
-        "cells.csv": (header + cells).encode("utf-8-sig"),
-        "cells.tsv": (header + cells).replace('"a, b"', "a").replace(",", "\t").encode(),
-        "packed.csv.gz": gzip.compress((header + cells).encode()),
-        "named.jsonl": "".join(
-            json.dumps({"id": row["item"], "correct": row["score"]}) + "\n" for row in SCORED
-        ).encode(),
-        "samples_law.jsonl": "".join(json.dumps(row) + "\n" for row in harness).encode(),
-    }
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    return {name: folder / name for name in contents}
-
-
-def test_every_layout_gives_the_same_scores(tmp_path: Path) -> None:
-    for name, path in layouts(tmp_path).items():
-        read = {item: result.score for item, result in read_results(path, Keys()).items()}
-        assert read == {row["item"]: row["score"] for row in SCORED}, name
-
-
-def test_samples_of_a_harness_are_sliced_by_their_documents_and_parted_by_filter(tmp_path: Path) -> None:
-    rows = [
-        {"doc_id": i, "doc": {"subject": f"s{i % 3}"}, "target": "4", "filter": name, "metrics": ["exact_match"],
-         "filtered_resps": [str(i)], "exact_match": float(i % 2)}
-        for i in range(12) for name in ("strict", "loose")
-    ]  # fmt: skip
-    read = read_results(write(tmp_path / "a", rows), Keys())
-    assert read["loose/7"].score == 1.0
-    assert read["loose/7"].cluster == "7"
-    assert (read["loose/7"].texts["answer"], read["loose/7"].texts["reference"]) == ("7", "4")
-    found = compare_results("a", "b", read, read, Question(slice_key="subject"))
-    assert [part.name for part in found.suites] == ["strict", "loose"]
-    assert [part.name for part in found.slices] == ["s0", "s1", "s2"]
-    assert found.comparison.clusters == 12
-    assert any("'exact_match'" in note for note in found.notes)
-
-
-def test_solutions_of_evalplus_are_judged_by_the_harder_tests(tmp_path: Path) -> None:
-    solutions = {
-        "HumanEval/0": [{"base_status": "pass", "plus_status": "fail"}, {"base_status": "pass", "plus_status": "pass"}],
-        "HumanEval/1": [{"base_status": "pass", "plus_status": None}],
-    }
-    path = tmp_path / "eval_results.json"
-    path.write_text(json.dumps({"date": "today", "hash": "x", "eval": solutions}))
-    assert [result.score for result in read_results(path, Keys()).values()] == [0.5, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("a.csv", b"item,score\nq1,NaN\n", "not a finite number"),
-        ("a.csv", b"item,score\nq1,\n", "null, not a number"),
-        ("a.csv", b"item,score\nq1,1,2\n", "more cells"),
-        ("a.csv", b'item,score\n"q1,1\n', "no line of a table"),
-        ("a.json", b'[{"item": "q1", "score": Infinity}]', "not a finite number"),
-        ("a.json", b'[{"item": "q1", "score": 1}, 3]', "it is a int"),
-        ("a.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "damaged"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_read_is_said(name: str, content: bytes, why: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(FineTuneError, match=why):
-        read_results(tmp_path / name, Keys())
 
 
 def test_different_metrics_are_not_compared(tmp_path: Path) -> None:
@@ -344,35 +260,6 @@ def test_items_are_paired_by_name_and_those_of_one_file_are_counted(tmp_path: Pa
     assert found.comparison.difference == pytest.approx(0.5)
     assert any("left out" in note for note in found.notes)
     assert [item.item for item in found.best] == ["y"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "code", "words"),
-    [
-        (['{"item": 1, "score": NaN}'], "E04", "line 1: it holds NaN"),
-        (['{"item": 1, "score": 1e999}'], "E04", "finite"),
-        (['{"item": 1}'], "E04", "no 'score'"),
-        (['{"item": 1, "score": null}'], "E04", "null"),
-        (['{"item": 1, "score": "0.5"}'], "E04", "not a number"),
-        (['{"item": 1, "score": 1}', '{"item": "1", "score": 0}'], "E04", "stands at line 1 already"),
-        (['{"item": 1, "score": 1'], "E04", "no JSON"),
-        (["[1]"], "E04", "a list"),
-        (['{"item": [1], "score": 1}'], "E04", "neither a text"),
-        (['{"itme": 1, "score": 1}'], "E04", "it has 'itme'"),
-        (["[" * 100_000], "E04", "nested"),
-        ([""], "E03", "no result"),
-    ],
-)
-def test_lines_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], code: str, words: str) -> None:
-    with pytest.raises(FineTuneError) as refused:
-        read_results(write(tmp_path / "a", lines), Keys())
-    assert refused.value.code == code
-    assert words in str(refused.value)
-
-
-def test_all_bad_lines_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(FineTuneError, match="7 lines of the results"):
-        read_results(write(tmp_path / "a", ["{"] * 7), Keys())
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

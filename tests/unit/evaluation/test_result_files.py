@@ -1,0 +1,184 @@
+"""Files of results are read in every layout that other programs write, and what cannot be read is named by its line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.compare import Question, compare_results
+from finetune_exe.evaluation.result_files import Keys, read_results
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+SCORED = [{"item": f"12e{i}", "score": i / 8} for i in range(9)]
+
+
+def layouts(folder: Path) -> dict[str, Path]:
+    """Write the same nine items in every layout."""
+    lines = "".join(json.dumps(row) + "\n" for row in SCORED)
+    header, cells = "item,score,note\n", "".join(f'{row["item"]},{row["score"]:.3f},"a, b"\n' for row in SCORED)
+    harness = [
+        {"doc_id": row["item"], "doc": {"subject": "law"}, "target": "A", "filter": "none", "metrics": ["acc"],
+         "filtered_resps": ["A"], "acc": row["score"]} for row in SCORED
+    ]  # fmt: skip
+    contents: dict[str, bytes] = {
+        "lines.jsonl": lines.encode(),
+        "packed.jsonl.gz": gzip.compress(lines.encode()),
+        "list.json": json.dumps(SCORED, indent=1).encode(),
+        "held.json": json.dumps({"model": "m", "config": {"k": 1}, "results": SCORED}).encode(),
+        "numbers.json": json.dumps({str(row["item"]): row["score"] for row in SCORED}).encode(),
+        "cells.csv": (header + cells).encode("utf-8-sig"),
+        "cells.tsv": (header + cells).replace('"a, b"', "a").replace(",", "\t").encode(),
+        "packed.csv.gz": gzip.compress((header + cells).encode()),
+        "named.jsonl": "".join(
+            json.dumps({"id": row["item"], "correct": row["score"]}) + "\n" for row in SCORED
+        ).encode(),
+        "samples_law.jsonl": "".join(json.dumps(row) + "\n" for row in harness).encode(),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+def test_every_layout_gives_the_same_scores(tmp_path: Path) -> None:
+    for name, path in layouts(tmp_path).items():
+        read = {item: result.score for item, result in read_results(path, Keys()).items()}
+        assert read == {row["item"]: row["score"] for row in SCORED}, name
+
+
+def test_samples_of_a_harness_are_sliced_by_their_documents_and_parted_by_filter(tmp_path: Path) -> None:
+    rows = [
+        {"doc_id": i, "doc": {"subject": f"s{i % 3}"}, "target": "4", "filter": name, "metrics": ["exact_match"],
+         "filtered_resps": [str(i)], "exact_match": float(i % 2)}
+        for i in range(12) for name in ("strict", "loose")
+    ]  # fmt: skip
+    read = read_results(write(tmp_path / "a", rows), Keys())
+    assert read["loose/7"].score == 1.0
+    assert read["loose/7"].cluster == "7"
+    assert (read["loose/7"].texts["answer"], read["loose/7"].texts["reference"]) == ("7", "4")
+    found = compare_results("a", "b", read, read, Question(slice_key="subject"))
+    assert [part.name for part in found.suites] == ["strict", "loose"]
+    assert [part.name for part in found.slices] == ["s0", "s1", "s2"]
+    assert found.comparison.clusters == 12
+    assert any("'exact_match'" in note for note in found.notes)
+
+
+def test_solutions_of_evalplus_are_judged_by_the_harder_tests(tmp_path: Path) -> None:
+    solutions = {
+        "HumanEval/0": [{"base_status": "pass", "plus_status": "fail"}, {"base_status": "pass", "plus_status": "pass"}],
+        "HumanEval/1": [{"base_status": "pass", "plus_status": None}],
+    }
+    path = tmp_path / "eval_results.json"
+    path.write_text(json.dumps({"date": "today", "hash": "x", "eval": solutions}))
+    assert [result.score for result in read_results(path, Keys()).values()] == [0.5, 1.0]
+
+
+def event(number: int, sample: str, kind: str, **data: Any) -> dict[str, Any]:
+    return {"run_id": "2311", "event_id": number, "sample_id": sample, "type": kind, "data": data, "created_by": "",
+            "created_at": "2026-11-01 12:00:00+00:00"}  # fmt: skip
+
+
+def test_a_log_of_openai_evals_is_scored_by_its_matches(tmp_path: Path) -> None:
+    right = [True, False, True, True]
+    log: list[Any] = [{"spec": {"completion_fns": ["m"], "eval_name": "sums.dev.v0", "run_id": "2311"}}]
+    for i, correct in enumerate(right):
+        said, asked = (
+            str(i + correct),
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{i}+1"}],
+        )
+        log.append(event(2 * i, f"sums.dev.{i}", "sampling", prompt=asked, sampled=[said]))
+        log.append(event(2 * i + 1, f"sums.dev.{i}", "match", correct=correct, expected=str(i + 1), picked=said))
+    log += [event(8, "sums.dev.4", "error", type="Timeout", message="none"), {"final_report": {"accuracy": 0.75}}]
+    read = read_results(write(tmp_path / "a", log), Keys())
+    assert [result.score for result in read.values()] == [float(correct) for correct in right]
+    assert read["sums.dev.2"].texts == {"prompt": "2+1", "answer": "3", "reference": "3"}
+    assert sum(result.score or 0 for result in read.values()) / len(read) == 0.75
+
+
+def test_a_log_of_openai_evals_without_matches_is_scored_by_what_was_measured(tmp_path: Path) -> None:
+    log = [event(i, f"s.{i // 2}", "metrics", accuracy=i % 2, f1_score=0.25 * i) for i in range(8)]
+    read = read_results(write(tmp_path / "a", log), Keys())
+    assert {result.score_name for result in read.values()} == {"accuracy"}
+    assert [result.score for result in read.values()] == [0.5] * 4
+    named = read_results(tmp_path / "a", Keys(score="f1_score"))
+    assert [result.score for result in named.values()] == [0.125, 0.625, 1.125, 1.625]
+
+
+def test_several_samples_of_a_task_are_its_pass_at_1(tmp_path: Path) -> None:
+    passed = {"HumanEval/0": [True, False, False, True], "HumanEval/1": [False], "HumanEval/2": [True, True, False]}
+    rows = [
+        {"task_id": task, "completion": f"  return {i}", "result": "passed" if good else "failed: ", "passed": good}
+        for task, samples in passed.items() for i, good in enumerate(samples)
+    ]  # fmt: skip
+    read = read_results(write(tmp_path / "a.jsonl", rows), Keys())
+    assert {task: result.score for task, result in read.items()} == pytest.approx(
+        {"HumanEval/0": 2 / 4, "HumanEval/1": 0, "HumanEval/2": 2 / 3}
+    )
+    (tmp_path / "a.csv").write_text("task_id,passed\n" + "".join(f"{r['task_id']},{r['passed']}\n" for r in rows))
+    cells = read_results(tmp_path / "a.csv", Keys())
+    assert {task: result.score for task, result in cells.items()} == {task: r.score for task, r in read.items()}
+    found = compare_results("a", "b", read, read, Question())
+    assert (found.comparison.n, found.comparison.clusters) == (3, 3)
+
+
+@pytest.mark.parametrize("again", [{"task_id": "t1", "passed": 0.5}, {"task_id": "t1", "passed": 1}])
+def test_what_only_looks_like_samples_stands_there_twice(tmp_path: Path, again: dict[str, Any]) -> None:
+    rows = [{"task_id": "t1", "passed": True}, {"task_id": "t2", "passed": True}, again]
+    with pytest.raises(FineTuneError, match="'t1' stands at line 1 already"):
+        read_results(write(tmp_path / "a", rows), Keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.csv", b"item,score\nq1,NaN\n", "not a finite number"),
+        ("a.csv", b"item,score\nq1,\n", "null, not a number"),
+        ("a.csv", b"item,score\nq1,1,2\n", "more cells"),
+        ("a.csv", b'item,score\n"q1,1\n', "no line of a table"),
+        ("a.json", b'[{"item": "q1", "score": Infinity}]', "not a finite number"),
+        ("a.json", b'[{"item": "q1", "score": 1}, 3]', "it is a int"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "damaged"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_said(name: str, content: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FineTuneError, match=why):
+        read_results(tmp_path / name, Keys())
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "words"),
+    [
+        (['{"item": 1, "score": NaN}'], "E04", "line 1: it holds NaN"),
+        (['{"item": 1, "score": 1e999}'], "E04", "finite"),
+        (['{"item": 1}'], "E04", "no 'score'"),
+        (['{"item": 1, "score": null}'], "E04", "null"),
+        (['{"item": 1, "score": "0.5"}'], "E04", "not a number"),
+        (['{"item": 1, "score": 1}', '{"item": "1", "score": 0}'], "E04", "stands at line 1 already"),
+        (['{"item": 1, "score": 1'], "E04", "no JSON"),
+        (["[1]"], "E04", "a list"),
+        (['{"item": [1], "score": 1}'], "E04", "neither a text"),
+        (['{"itme": 1, "score": 1}'], "E04", "it has 'itme'"),
+        (["[" * 100_000], "E04", "nested"),
+        ([""], "E03", "no result"),
+    ],
+)
+def test_lines_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], code: str, words: str) -> None:
+    with pytest.raises(FineTuneError) as refused:
+        read_results(write(tmp_path / "a", lines), Keys())
+    assert refused.value.code == code
+    assert words in str(refused.value)
+
+
+def test_all_bad_lines_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError, match="7 lines of the results"):
+        read_results(write(tmp_path / "a", ["{"] * 7), Keys())
