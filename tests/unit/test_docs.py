@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.unit.planning.planned import make_plan
 from tests.unit.report import sample
 
 from finetune_exe import errors
@@ -19,6 +20,8 @@ from finetune_exe.data.checks.guide import checks_reference
 from finetune_exe.domain.plan import SETTING_GROUPS, EvaluationChoice, Plan
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import ERRORS
+from finetune_exe.planning.hardware import parse_hardware
+from finetune_exe.workflow.reports import show_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -52,6 +55,18 @@ def table_after(page: Path, heading: str) -> list[list[str]]:
     rows = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert rows
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[0].splitlines()[2:]]
+
+
+def test_the_plan_on_the_first_page_is_what_the_program_says() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    asked = re.search(
+        r'^\$ fine-tune analyze "(.+)" --gpu "(.+)" --rows (\d+)\n(.*?)^```', page, re.MULTILINE | re.DOTALL
+    )
+    assert asked
+    assert page[: asked.start()].count("\n") < 12
+    plan = make_plan(description=asked[1], hardware=parse_hardware(asked[2]), num_rows=int(asked[3]))
+    said = show_plan(plan, Path("plan.yaml")).splitlines()
+    assert [line for line in asked[4].splitlines() if line != "..." and line not in said] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shlex
 import sys
 from contextlib import suppress
 from difflib import get_close_matches
@@ -50,6 +51,12 @@ class Commands(click.Group):
             near = get_close_matches(cmd_name, COMMANDS, n=1)
             if near:
                 ctx.fail(f"No such command {cmd_name!r}. Did you mean {near[0]!r}?")
+            if os.path.exists(cmd_name):
+                path = shlex.quote(cmd_name)
+                ctx.fail(
+                    f"{cmd_name!r} is a file, not a command. To look at its rows:\n  fine-tune dataset --check {path}\n"
+                    f'To plan with them:\n  fine-tune analyze "what the model shall do" --data {path}'
+                )
             return None
         module = importlib.import_module(f"finetune_exe.cli.{'evaluate' if cmd_name == 'eval' else cmd_name}")
         command = vars(module)["command"]
@@ -75,11 +82,16 @@ class Commands(click.Group):
 def cli(context: click.Context, debug: bool) -> None:
     """FINETUNE.EXE: the fine-tuning specialist whose advice can be checked.
 
+    You have rows to learn from, in rows.jsonl (or CSV, Parquet, text, ...). Then, in this order:
+
     \b
-    fine-tune demo
-    fine-tune analyze "answer questions about my bank" --data rows.csv
-    fine-tune train plan.yaml
-    fine-tune eval runs/plan
+    fine-tune analyze "answer mails" --data rows.jsonl   says how, in plan.yaml
+    fine-tune train plan.yaml                            trains, in runs/plan
+    fine-tune eval runs/plan                             is it better now?
+    fine-tune export runs/plan                           the model, to be used
+    fine-tune debug runs/plan                            what went wrong?
+
+    You have none yet: fine-tune demo does all of it, on rows that are on this machine.
     """
     context.obj = debug
 

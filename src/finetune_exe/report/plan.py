@@ -10,6 +10,7 @@ from finetune_exe.domain.task import TaskType
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import expected_rows, split_sizes
+from finetune_exe.knowledge.rules import rule
 from finetune_exe.report.boxes import progress_bar
 from finetune_exe.report.choices import explanation, method_table, model_table
 from finetune_exe.report.numbers import format_interval, format_setting
@@ -205,7 +206,7 @@ def _hyperparameters(plan: Plan) -> Table:
         (
             "batch_size",
             f"{plan.batch_of_step.effective} ({factors})",
-            _rationale(plan, "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
+            _rationale(_of_step(plan), "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
         ),
         (
             "lora_rank",
@@ -221,6 +222,19 @@ def _hyperparameters(plan: Plan) -> Table:
         if path in plan.decisions and path not in _SHOWN_ELSEWHERE
     ]
     return Table(header=("Parameter", "Value", "Rationale"), rows=tuple(rows), form="plan")
+
+
+def _of_step(plan: Plan) -> Plan:
+    """Give the plan with the bounds of the rows of a pass as bounds of the rows of a step, which the table is about."""
+    path, rows = "batch.micro_batch_size", float(plan.batch_of_step.effective)
+    decision = plan.decisions.get(path)
+    if decision is None or decision.interval is None:
+        return plan
+    low, high = min(rule("batch")["low"], rows), max(decision.interval.high, rows)
+    bounds = Interval(low=low, mid=min(max(decision.interval.mid, low), high), high=high)
+    return plan.model_copy(
+        update={"decisions": {**plan.decisions, path: decision.model_copy(update={"interval": bounds})}}
+    )
 
 
 def _rationale(plan: Plan, *paths: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.errors import typed
 from finetune_exe.report.page import Block, Bullet, Commands, Field, Heading, Table, Title, Words, render_text
@@ -29,6 +31,18 @@ def render_shipment(shipment: Shipment, folder: str) -> str:
     texts = format_count(shipment.num_prompts_tokenised)
     blocks.append(Bullet(f"token ids of {texts} texts equal those of the training"))
     blocks += [Words(note) for note in shipment.notes]
-    if any(file.name == "Modelfile" for file in shipment.files):
-        blocks.append(Commands((f"{typed('cd', folder)} && ollama create my-model -f Modelfile",)))
+    use = _use({file.name for file in shipment.files}, form=shipment.form, folder=folder)
+    if use:
+        blocks += [Heading("USE IT"), Commands((use,))]
     return render_text(blocks)
+
+
+def _use(files: set[str], *, form: str, folder: str) -> str | None:
+    """Write a command that lets the exported model answer."""
+    if "Modelfile" in files:
+        return f"{typed('cd', folder)} && ollama create my-model -f Modelfile && ollama run my-model"
+    if form == "merged" and "chat_template.jinja" in files:
+        asked = f'pipeline("text-generation", {json.dumps(folder)})([{{"role": "user", "content": "Hello"}}])'
+        answer = f'{asked}[0]["generated_text"][-1]["content"]'
+        return typed("python3", "-c", f"from transformers import pipeline; print({answer})")
+    return None

@@ -36,9 +36,11 @@ def default_run(plan: Path) -> Path:
 
 
 def _commands(plan: Path, run: Path) -> list[str]:
+    elsewhere = () if run == default_run(plan) else ("--run", run)
     return [
         typed("fine-tune", "dataset", "--plan", plan),
-        typed("fine-tune", "train", plan, "--run", run),
+        typed("fine-tune", "train", plan, *elsewhere),
         typed("fine-tune", "eval", run),
+        typed("fine-tune", "export", run),
         typed("fine-tune", "debug", run),
     ]

@@ -41,7 +41,7 @@ def test_hardware_is_named_in_one_way() -> None:
 
 def test_a_plan_knows_what_to_type_next() -> None:
     assert default_run(Path("there/my.yaml")) == Path("there/runs/my")
-    assert "fine-tune train my.yaml --run runs/my" in show_plan(sample.plan(), Path("my.yaml"))
+    assert "\nfine-tune train my.yaml\n" in show_plan(sample.plan(), Path("my.yaml"))
     assert "fine-tune eval 'runs/my; rm x'" in show_plan(sample.plan(), Path("my; rm x.yaml"))
 
 
@@ -140,3 +140,23 @@ def test_a_message_cannot_steer_the_terminal(
     fault = FineTuneError("D01", what="a\x1b[2Jb", where="f\x9b1m", why="c\x07", fix="d")
     assert leave_with(fault, monkeypatch) == 65
     assert capsys.readouterr().err.splitlines()[:2] == ["error[FT-D01]: ab", "  where: f1m"]
+
+
+def test_the_first_screen_says_what_to_do_with_a_file_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert edge._run(["--help"], debug=False) == 0
+    shown = capsys.readouterr().out.splitlines()
+    steps = [line.split()[1] for line in shown if line.startswith("  fine-tune ")]
+    assert steps == ["analyze", "train", "eval", "export", "debug"]
+    assert next(number for number, line in enumerate(shown) if "rows.jsonl" in line) < 6
+    assert all(len(line) <= 80 for line in shown)
+
+
+def test_a_file_in_the_place_of_a_command_is_told_what_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "my rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert edge._run([str(rows)], debug=False) == USAGE
+    advised = capsys.readouterr().err
+    assert f"fine-tune dataset --check {shlex.quote(str(rows))}" in advised
+    assert f"--data {shlex.quote(str(rows))}" in advised
