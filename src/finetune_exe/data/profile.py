@@ -45,6 +45,8 @@ class _Measured:
     """The last answer where it is short enough for a label, otherwise its digest."""
     kind: AnswerKind
     has_system: bool
+    is_bad: bool
+    """Whether the row marks its own answer as a bad one."""
     prompt_opening: str
     answer_opening: str
     groups: dict[str, str]
@@ -129,6 +131,7 @@ def _measure(conversation: Conversation) -> _Measured:
         characters=sum(lengths),
         answer=answer if len(answer) <= MAX_LABEL_CHARACTERS else f"{hash(answer)} {answer[:MAX_LABEL_CHARACTERS]}",
         kind="prose" if conversation.kind == "text" and answer.strip() else answer_kind(answer),
+        is_bad=conversation.label is False,
         has_system=any(message.role == "system" for message in messages),
         prompt_opening=asked[:OPENING],
         answer_opening=answer[:OPENING],
@@ -148,7 +151,7 @@ def _describe(
     languages, translated = _languages(sample)
     multi_turn = sum(row.answers > 1 for row in sample) / len(sample)
     closed = detection.format.name != "completion" and multi_turn < MOSTLY_SINGLE
-    empty = kinds["empty"] / len(sample)
+    empty, bad = kinds["empty"] / len(sample), sum(row.is_bad for row in sample) / len(sample)
     return DataProfile(
         format=detection.format.name,
         format_evidence=detection.evidence,
@@ -173,7 +176,7 @@ def _describe(
         answer_kinds={kind: count / len(sample) for kind, count in kinds.most_common()},
         languages=languages,
         translated_share=translated,
-        missing=tuple(_missing(detection.format.name, rows=len(sample), empty=empty, distinct=distinct)),
+        missing=tuple(_missing(detection.format.name, rows=len(sample), empty=empty, bad=bad, distinct=distinct)),
     )
 
 
@@ -194,12 +197,14 @@ def _languages(sample: Sequence[_Measured]) -> tuple[dict[str, float], float]:
     return shares, translated / pairs if pairs else 0.0
 
 
-def _missing(format_name: FormatName, *, rows: int, empty: float, distinct: Counter[str]) -> Iterator[str]:
+def _missing(format_name: FormatName, *, rows: int, empty: float, bad: float, distinct: Counter[str]) -> Iterator[str]:
     """Say what the rows lack to be learned from."""
     if empty == 1:
         yield "no row has an answer"
     elif empty > MUCH_EMPTY:
         yield f"{empty:.0%} of the rows have no answer"
+    if bad:
+        yield f"{bad:.0%} of the rows mark their answer as a bad one (label: false), and such rows are dropped"
     if format_name != "completion" and rows >= MIN_ROWS_PER_LABEL and len(distinct) == 1 and empty < 1:
         yield "every row has the same answer: there is nothing to tell apart"
 

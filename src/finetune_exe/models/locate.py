@@ -185,5 +185,6 @@ def _not_found(reference: str, why: str) -> FineTuneError:
         what=f"the base model {reference!r} cannot be found",
         where="model.reference in the plan, or --model",
         why=why,
-        fix='give a hub id (owner/name), a folder, a .gguf file, or "embedded"; for a gated model run: hf auth login',
+        fix="check the name (owner/name) and the network; without a network give a folder with the model, a .gguf file "
+        'or "embedded"; for a gated model run: hf auth login',
     )

@@ -56,8 +56,9 @@ def _rather_not(plan: Plan) -> Iterator[str]:
             "retrieval in 88 % (Ovadia et al., arXiv 2312.05934, 2023). Fine-tune for how it answers."
         )
     if profile is not None and profile.num_rows < (few := int(known["rows"])):
+        given = "1 row" if profile.num_rows == 1 else f"{profile.num_rows} rows"
         yield (
-            f"With {profile.num_rows} rows, first try them as examples in the prompt: gains from fine-tuning begin at "
+            f"With {given}, first try them as examples in the prompt: gains from fine-tuning begin at "
             f"{few} to 100 rows ({known.source})."
         )
     elif plan.task.type in _ASKED_FOR and (profile is None or profile.num_rows < needs.recommended_samples):

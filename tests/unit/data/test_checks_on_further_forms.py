@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -342,3 +343,9 @@ def test_other_languages_in_cyrillic_letters_are_no_mojibake(said: str) -> None:
 def test_no_text_however_nested_or_long_breaks_a_check(said: str) -> None:
     for question, answer in ((QUESTION, said), (said, ANSWER)):
         codes(answer, question)
+
+
+def test_json_that_the_reader_itself_makes_of_marked_words_is_no_fault() -> None:
+    row = replace(asked("Ann lives in Rome.", '{"text": "Ann lives in Rome and works in Turin"}'), origin={})
+    assert "json_in_string" in codes_of(row)
+    assert "json_in_string" not in codes_of(replace(row, origin={"format": "annotated"}))

@@ -159,6 +159,13 @@ def test_numbers_of_a_profile_are_those_of_the_rows(tmp_path: Path) -> None:
     assert profile.group_by == "user"
 
 
+def test_rows_that_are_marked_as_bad_are_said_to_be_dropped(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completion": f"answer {n}", "label": n % 4 != 0} for n in range(80)]
+    found = profile_data([str(write_jsonl(tmp_path / "rows.jsonl", rows))])
+    assert found.format == "kto"
+    assert any(lack.startswith("25% of the rows mark their answer as a bad one") for lack in found.missing)
+
+
 def test_a_large_file_is_counted_whole_and_measured_in_part(tmp_path: Path) -> None:
     rows = [{"text": "a" if n < 30_000 else "bbb"} for n in range(60_000)]
     profile = profile_data([str(write_jsonl(tmp_path / "rows.jsonl", rows))])

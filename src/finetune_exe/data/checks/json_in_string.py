@@ -46,11 +46,15 @@ _OPENINGS = ("{", "[", '"', "'", "(")
 _CALL = re.compile(r"(?:ChatCompletion|Chat|AI|Human|Assistant|Completion)\w*\((?:\w+=|['\"])")
 """An answer as a library of Python prints it."""
 _PYTHON_CHARACTERS = 100_000
+_WRITTEN_HERE = ("annotated", "function_calls")
+"""Layouts whose answers the reader itself writes as JSON."""
 _FILLED = 0.6
 """Share of an object that one text fills where it wraps that text."""
 
 
 def _find(row: RowView) -> str | None:
+    if row.conversation.origin.get("format") in _WRITTEN_HERE:
+        return None
     for message in row.messages:
         content = message.content
         if message.role == "assistant" and content[-1:] == ")" and _CALL.match(content) is not None:
