@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from finetune_exe.cli.surface import (
 )
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import TaskSpec
+from finetune_exe.errors import typed
 
 if TYPE_CHECKING:
     from finetune_exe.workflow.carrying import CarriedPlan
@@ -77,6 +79,9 @@ def command(
         carried = _carried(source, task, hardware, settings, others=bool(model or plan_path or data))
     plan = carried.plan if carried else _plan(model, plan_path, task, data, hardware, settings)
     files = exporter.export(plan)
+    if plan_path is not None and str(plan_path).isprintable():
+        told = f"--plan {typed(plan_path)}"
+        files = tuple(replace(file, text=file.text.replace("--plan plan.yaml", told)) for file in files)
     if output is not None:
         places = [output] if len(files) == 1 and not output.is_dir() else [output / file.name for file in files]
         for place in places:

@@ -249,8 +249,8 @@ def _not_asked_for(source: Source) -> FineTuneError:
         what="the rows are pairs of a chosen and a rejected answer",
         where=source.name,
         why="learning from preferences is another method than the supervised training done here",
-        fix="to train on the chosen answers alone, say so: --set data.format=preference; to learn from the pairs, add "
-        "--set objective.kind=dpo",
+        fix="to learn from the pairs: --set objective.kind=dpo; to train on the chosen answers alone: "
+        "--set data.format=preference",
     )
 
 

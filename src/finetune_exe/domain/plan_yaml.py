@@ -317,11 +317,20 @@ def _unknown_setting(assignment: str) -> FineTuneError:
     if not equals and path in _setting_paths():
         return _refused(assignment, f"it gives no value; write {path}=VALUE")
     near = difflib.get_close_matches(path, _setting_paths(), n=3, cutoff=0.5)
-    leaf = [known for known in _setting_paths() if known.rsplit(".", 1)[-1] == path.rsplit(".", 1)[-1]]
+    name = path.rsplit(".", 1)[-1]
+    leaf = [known for known in _setting_paths() if name in _called(known.rsplit(".", 1)[-1])]
+    group = path.rpartition(".")[0]
+    leaf = [known for known in leaf if known.rpartition(".")[0] == group] or leaf
+    near = [] if leaf else near
     meant = ", ".join(dict.fromkeys([*leaf, *near]))
     return _refused(
         assignment, f"{path!r} is no setting; {f'did you mean {meant}?' if meant else 'see plan.yaml for all'}"
     )
+
+
+def _called(leaf: str) -> tuple[str, str]:
+    """Give what a setting is called: its name, and the initials of its words, as in lr for learning_rate."""
+    return leaf, "".join(word[0] for word in leaf.split("_") if word)
 
 
 def _refused(assignment: str, what: str) -> FineTuneError:

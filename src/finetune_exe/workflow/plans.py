@@ -64,7 +64,7 @@ def make_plan(
     if spec.data_paths:
         from finetune_exe.data.profile import profile_data
 
-        pairs_asked_for = "data.format=preference" in settings
+        pairs_asked_for = not {"data.format=preference", "objective.kind=dpo"}.isdisjoint(settings)
         profile = profile_data(spec.data_paths, format_name="preference" if pairs_asked_for else None)
     hardware = hardware or find_hardware(spec.gpu)
     if probe and not hardware.gpus:

@@ -198,6 +198,7 @@ def test_settings_are_applied_as_the_users(assignments: list[str], expected: dic
     [
         ("optimizer.lr=1", "is no setting"),
         ("learning_rate=1e-4", "did you mean optimizer.learning_rate"),
+        ("optimizer.lr=1e-4", "did you mean optimizer.learning_rate?"),
         ("optimizer.learning_rate", "gives no value"),
         ("optimizer.learning_rate=fast", 'expected a number, found "fast"'),
         ("optimizer.learning_rate=-1", "must be greater than 0"),
