@@ -71,6 +71,19 @@ class Check(Value):
     """What would turn a failure green."""
 
 
+class LatentAttention(Value):
+    """Keys and values made of a few numbers for each token, as DeepSeek's are; the shape's head is that of values."""
+
+    query_rank: int | None = None
+    """Numbers that a query is made of; None where it is made of the hidden state."""
+    key_value_rank: int = Field(gt=0)
+    """Numbers that keys and values are made of."""
+    rotary_head_dim: int = Field(gt=0)
+    """Width of the part of a query and a key that knows its position."""
+    plain_head_dim: int = Field(gt=0)
+    """Width of the part that does not."""
+
+
 class ModelShape(Value):
     """Dimensions of a decoder-only transformer, enough to count its parameters, memory and work."""
 
@@ -91,6 +104,14 @@ class ModelShape(Value):
     """Experts that each token runs through."""
     shared_intermediate_size: int = Field(default=0, ge=0)
     """Width of the MLP that every token runs through beside the experts; 0 where there is none."""
+    dense_layers: int = Field(default=0, ge=0)
+    """Layers with one MLP of `dense_intermediate_size` in the experts' place."""
+    dense_intermediate_size: int = Field(default=0, ge=0)
+    """Width of that MLP; 0 where every layer has experts, or none has."""
+    fused: tuple[Literal["qkv", "gate_up"], ...] = ()
+    """Projections that are kept as one matrix: query, key and value; gate and up of what is no expert."""
+    latent_attention: LatentAttention | None = None
+    """How keys and values are made, where not of the hidden state itself."""
 
 
 class Gpu(Value):

@@ -15,27 +15,87 @@ ALL_LINEAR: frozenset[Target] = frozenset({"query", "key", "value", "output", "g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """One linear layer of a transformer block."""
+    """One linear layer, or one of an expert, and how often the model has it."""
 
-    name: Target
+    parts: frozenset[Target]
+    """More than one where several projections are kept as one matrix."""
     fan_in: int
     fan_out: int
+    copies: int
+    """Over all blocks."""
+    active_copies: int
+    """Of them, those that a token runs through."""
+    stacked: bool = False
+    """Whether the copies of a block are kept as one tensor of three dimensions, as experts are."""
+
+    @property
+    def size(self) -> int:
+        """Its weights."""
+        return self.fan_in * self.fan_out
 
 
-def block_matrices(shape: ModelShape) -> tuple[Matrix, ...]:
-    """List the linear layers of one block: query, key, value, output, then those of one MLP."""
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    queries = shape.num_attention_heads * shape.head_dim
-    keys = shape.num_key_value_heads * shape.head_dim
+def matrices(shape: ModelShape, *, stacked_experts: bool = True) -> tuple[Matrix, ...]:
+    """List the linear layers of all blocks: of attention, the MLPs or experts, and what stands beside or for experts.
+
+    Args:
+        shape: The model's dimensions.
+        stacked_experts: Whether the experts of a block are one tensor, gate and up together, as transformers keeps
+            them since version 5; otherwise each is a layer by itself.
+    """
+    layers, dense, experts = shape.num_layers, shape.dense_layers, shape.num_experts
+    routed, together = layers - dense, "gate_up" in shape.fused
+    visited = min(shape.experts_per_token, experts)
+    several = experts > 1
     return (
-        Matrix(name="query", fan_in=hidden, fan_out=queries),
-        Matrix(name="key", fan_in=hidden, fan_out=keys),
-        Matrix(name="value", fan_in=hidden, fan_out=keys),
-        Matrix(name="output", fan_in=queries, fan_out=hidden),
-        *((Matrix(name="gate", fan_in=hidden, fan_out=inner),) if shape.gated_mlp else ()),
-        Matrix(name="up", fan_in=hidden, fan_out=inner),
-        Matrix(name="down", fan_in=inner, fan_out=hidden),
-    )
+        *_attention(shape),
+        *_mlp(shape, shape.intermediate_size, together=stacked_experts if several else together,
+              copies=routed * experts, active_copies=routed * visited, stacked=several and stacked_experts),
+        *_mlp(shape, shape.shared_intermediate_size, together=together, copies=routed, active_copies=routed),
+        *_mlp(shape, shape.dense_intermediate_size, together=together, copies=dense, active_copies=dense),
+    )  # fmt: skip
+
+
+def _attention(shape: ModelShape) -> Iterator[Matrix]:
+    hidden, latent = shape.hidden_size, shape.latent_attention
+    values = shape.num_attention_heads * shape.head_dim
+    if latent is None:
+        keys = shape.num_key_value_heads * shape.head_dim
+        widths: dict[Target, int] = {"query": values, "key": keys, "value": keys}
+        if "qkv" in shape.fused:
+            yield _in_each_block(shape, *widths, fan_in=hidden, fan_out=sum(widths.values()))
+        else:
+            for part, width in widths.items():
+                yield _in_each_block(shape, part, fan_in=hidden, fan_out=width)
+    else:
+        queries = shape.num_attention_heads * (latent.plain_head_dim + latent.rotary_head_dim)
+        if latent.query_rank is not None:
+            yield _in_each_block(shape, "query", fan_in=hidden, fan_out=latent.query_rank)
+        yield _in_each_block(shape, "query", fan_in=latent.query_rank or hidden, fan_out=queries)
+        narrow, plain = latent.key_value_rank, shape.num_attention_heads * latent.plain_head_dim
+        yield _in_each_block(shape, "key", "value", fan_in=hidden, fan_out=narrow + latent.rotary_head_dim)
+        yield _in_each_block(shape, "key", "value", fan_in=narrow, fan_out=plain + values)
+    yield _in_each_block(shape, "output", fan_in=values, fan_out=hidden)
+
+
+def _in_each_block(shape: ModelShape, *parts: Target, fan_in: int, fan_out: int) -> Matrix:
+    layers = shape.num_layers
+    return Matrix(parts=frozenset(parts), fan_in=fan_in, fan_out=fan_out, copies=layers, active_copies=layers)
+
+
+def _mlp(
+    shape: ModelShape, inner: int, *, together: bool, copies: int, active_copies: int, stacked: bool = False
+) -> Iterator[Matrix]:
+    """List the matrices of one MLP, of width `inner`; none where there is none."""
+    if not inner or not copies:
+        return
+    into: tuple[tuple[Target, ...], ...] = (("up",),)
+    if shape.gated_mlp:
+        into = (("gate", "up"),) if together else (("gate",), ("up",))
+    for parts in into:
+        yield Matrix(parts=frozenset(parts), fan_in=shape.hidden_size, fan_out=inner * len(parts),
+                     copies=copies, active_copies=active_copies, stacked=stacked)  # fmt: skip
+    yield Matrix(parts=frozenset({"down"}), fan_in=inner, fan_out=shape.hidden_size,
+                 copies=copies, active_copies=active_copies, stacked=stacked)  # fmt: skip
 
 
 def count_parameters(shape: ModelShape) -> int:
@@ -44,17 +104,23 @@ def count_parameters(shape: ModelShape) -> int:
     Biases, learned positions and further norms are not in the shape and not counted: up to 0.05 % in today's models,
     0.7 % in GPT-2.
     """
-    return shape.num_layers * block_parameters(shape) + embedding_parameters(shape) + shape.hidden_size
+    return _weights_of_blocks(shape) + embedding_parameters(shape) + shape.hidden_size
 
 
 def block_parameters(shape: ModelShape, *, active: bool = False) -> int:
-    """Count the weights of one block; `active` counts only the experts that a token runs through."""
-    matrices = [matrix.fan_in * matrix.fan_out for matrix in block_matrices(shape)]
-    attention, expert = sum(matrices[:4]), sum(matrices[4:])
-    experts = expert * (min(shape.experts_per_token, shape.num_experts) if active else shape.num_experts)
-    shared = expert // shape.intermediate_size * shape.shared_intermediate_size
-    router = shape.hidden_size * shape.num_experts if shape.num_experts > 1 else 0
-    return attention + experts + shared + router + 2 * shape.hidden_size
+    """Count the weights of one block, the mean of all; `active` counts only the experts that a token runs through."""
+    return _weights_of_blocks(shape, active=active) // shape.num_layers
+
+
+def _weights_of_blocks(shape: ModelShape, *, active: bool = False) -> int:
+    linear = sum(m.size * (m.active_copies if active else m.copies) for m in matrices(shape))
+    routers = (shape.num_layers - shape.dense_layers) * (shape.num_experts if shape.num_experts > 1 else 0)
+    return linear + shape.hidden_size * (routers + 2 * shape.num_layers)
+
+
+def expert_parameters(shape: ModelShape) -> int:
+    """Count the weights that are kept as stacks of experts, over all blocks."""
+    return sum(matrix.size * matrix.copies for matrix in matrices(shape) if matrix.stacked)
 
 
 def embedding_parameters(shape: ModelShape) -> int:
@@ -62,26 +128,34 @@ def embedding_parameters(shape: ModelShape) -> int:
     return shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
 
 
-def count_lora_parameters(shape: ModelShape, *, rank: int, targets: Collection[Target] = ALL_LINEAR) -> int:
+def count_lora_parameters(
+    shape: ModelShape, *, rank: int, targets: Collection[Target] = ALL_LINEAR, stacked_experts: bool = True
+) -> int:
     """Count the weights of low-rank adapters on some linear layers, of every expert where there are several.
 
-    A matrix of a inputs and b outputs gets rank * (a + b).
+    A matrix of a inputs and b outputs gets rank * (a + b); a router gets none.
+
+    Args:
+        shape: The model's dimensions.
+        rank: Width of the two factors.
+        targets: Layers with an adapter; one kept together with others has it where any of them is named.
+        stacked_experts: See `matrices`.
 
     Source: Hu et al. 2021, LoRA, section 4.1.
     """
-    block = sum((matrix.fan_in + matrix.fan_out) * copies for matrix, copies in _targeted(shape, targets))
-    head = shape.hidden_size + shape.vocab_size if "head" in targets else 0
-    return rank * (shape.num_layers * block + head)
+    blocks = sum(
+        (matrix.fan_in + matrix.fan_out) * matrix.copies
+        for matrix in matrices(shape, stacked_experts=stacked_experts)
+        if not matrix.parts.isdisjoint(targets)
+    )
+    return rank * (blocks + (shape.hidden_size + shape.vocab_size if "head" in targets else 0))
 
 
 def count_targeted_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
     """Count the weights of the linear layers that have adapters, the output matrix aside."""
-    block = sum(matrix.fan_in * matrix.fan_out * copies for matrix, copies in _targeted(shape, targets))
-    return shape.num_layers * block
+    return sum(m.size * m.copies for m in matrices(shape) if not m.parts.isdisjoint(targets))
 
 
-def _targeted(shape: ModelShape, targets: Collection[Target]) -> Iterator[tuple[Matrix, int]]:
-    """Give the matrices of one block that have adapters, each with how often it is there."""
-    for matrix in block_matrices(shape):
-        if matrix.name in targets:
-            yield matrix, shape.num_experts if matrix.name in ("gate", "up", "down") else 1
+def count_rebuilt_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
+    """Count the weights of the experts that have adapters: each pass adds these up with them before it multiplies."""
+    return sum(m.size * m.copies for m in matrices(shape) if m.stacked and not m.parts.isdisjoint(targets))

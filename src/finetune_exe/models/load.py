@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import BaseDtype, Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
+from finetune_exe.models.experts import kept_whole
 from finetune_exe.models.reading import beneath_adapter
 
 if TYPE_CHECKING:
@@ -156,11 +157,11 @@ def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> Pre
         FineTuneError: M03 where the model cannot be loaded, X01 for a missing package.
     """
     if isinstance(method, Qlora):
-        return _load_in_4_bit(folder, double_quantization=method.double_quantization, dtype=dtype, device=device)
+        return _load_in_4_bit(folder, method, dtype=dtype, device=device)
     return load_model(folder, dtype=dtype, device=device)
 
 
-def _load_in_4_bit(folder: Path, *, double_quantization: bool, dtype: Dtype, device: str) -> PreTrainedModel:
+def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) -> PreTrainedModel:
     """Load a model whose linear layers, the head aside, are kept in 4-bit NormalFloat and computed in `dtype`.
 
     On processors that compute in bfloat16, bitsandbytes would repack the weights the first time they are used without
@@ -177,9 +178,12 @@ def _load_in_4_bit(folder: Path, *, double_quantization: bool, dtype: Dtype, dev
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=double_quantization,
+        bnb_4bit_use_double_quant=method.double_quantization,
         bnb_4bit_compute_dtype=torch_dtype(dtype),
     )
+    whole = kept_whole(folder, method.target_modules)
+    if whole:
+        config.llm_int8_skip_modules = [*whole, "lm_head"]
     model = load_model(folder, dtype=dtype, device=device, quantization=config)
     for module in model.modules():
         if isinstance(module, Linear4bit):

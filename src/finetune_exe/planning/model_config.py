@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from finetune_exe.domain.values import ModelShape
+from finetune_exe.domain.values import LatentAttention, ModelShape
 
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -34,6 +34,15 @@ _TIED = {
     "gemma", "gemma2", "gemma3", "gemma3_text", "cohere", "cohere2", "smollm3",
 }  # fmt: skip
 """Model types whose configuration leaves out tie_word_embeddings when it is true."""
+_FUSED: dict[str, tuple[Literal["qkv", "gate_up"], ...]] = {
+    **dict.fromkeys(("gpt2", "gpt_bigcode", "gpt_neox", "codegen", "falcon", "bloom", "mpt"), ("qkv",)),
+    **dict.fromkeys(("glm", "glm4", "granitemoeshared"), ("gate_up",)),
+    "phi3": ("qkv", "gate_up"),
+}
+"""What model types keep as one matrix, experts aside.
+
+Source: the model classes in transformers 5.23.
+"""
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208},
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
@@ -64,26 +73,61 @@ def config_shape(config: Mapping[str, Any]) -> ModelShape | None:
     kind = values.get("model_type")
     hidden, heads = _first(values, _HIDDEN), _first(values, _HEADS)
     try:
+        latent = _latent_attention(values)
         inner = _first(values, _INNER) or values.get("expansion_ratio", 4) * hidden
         if kind == "qwen":  # counts the two halves of the gated MLP together
             inner //= 2
+        num_layers, num_experts = _first(values, _LAYERS), _first(values, _EXPERTS) or 1
+        dense = num_layers - _routed_layers(values, num_layers) if num_experts > 1 else 0
         return ModelShape(
             hidden_size=hidden,
             intermediate_size=inner,
-            num_layers=_first(values, _LAYERS),
+            num_layers=num_layers,
             num_attention_heads=heads,
             num_key_value_heads=_key_heads(values, heads),
-            head_dim=_first(values, _HEAD_DIM) or hidden // heads,
+            head_dim=values["v_head_dim"] if latent else _first(values, _HEAD_DIM) or hidden // heads,
             vocab_size=_first(values, _VOCABULARY),
             tied_embeddings=bool(values.get("tie_word_embeddings", kind in _TIED)),
             gated_mlp=kind not in _TWO_MATRICES,
-            num_experts=_first(values, _EXPERTS) or 1,
+            num_experts=num_experts,
             experts_per_token=_first(values, _EXPERTS_PER_TOKEN) or 1,
-            shared_intermediate_size=values.get("shared_expert_intermediate_size")
-            or (values.get("n_shared_experts") or 0) * inner,
+            shared_intermediate_size=_shared_width(values, inner),
+            dense_layers=dense,
+            dense_intermediate_size=(values.get("intermediate_size_mlp") or values["intermediate_size"]) if dense else 0,
+            fused=_FUSED.get(str(kind), ()),
+            latent_attention=latent,
         )
-    except (TypeError, ZeroDivisionError, ValidationError):
+    except (KeyError, TypeError, ZeroDivisionError, ValidationError):
         return None
+
+
+def _latent_attention(values: Mapping[str, Any]) -> LatentAttention | None:
+    """Read how DeepSeek's attention and its kin make keys and values; None for any other."""
+    if values.get("kv_lora_rank") is None:
+        return None
+    return LatentAttention(
+        query_rank=values.get("q_lora_rank"),
+        key_value_rank=values["kv_lora_rank"],
+        rotary_head_dim=values["qk_rope_head_dim"],
+        plain_head_dim=values["qk_nope_head_dim"],
+    )
+
+
+def _routed_layers(values: Mapping[str, Any], num_layers: int) -> int:
+    """Count the layers that have experts: all, but for those that the configuration names, or gives a rhythm of."""
+    if (chosen := values.get("moe_layers")) is not None:
+        return len(chosen)
+    rhythm = values.get("decoder_sparse_step") or values.get("interleave_moe_layer_step") or 1
+    plain = set(values.get("mlp_only_layers") or ()) | set(range(values.get("first_k_dense_replace") or 0))
+    return sum((layer + 1) % rhythm == 0 and layer not in plain for layer in range(num_layers))
+
+
+def _shared_width(values: Mapping[str, Any], inner: int) -> int:
+    """Give the width of what every token runs through beside the experts; Llama 4's is an expert's."""
+    if values.get("model_type") == "llama4_text":
+        return inner
+    named = values.get("shared_expert_intermediate_size") or values.get("shared_intermediate_size")
+    return int(named or (values.get("n_shared_experts") or 0) * inner)
 
 
 def config_context(config: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Lora, Qlora
+from finetune_exe.models.experts import has_experts, places_beside_experts
 from finetune_exe.models.load import Dtype, load_base
 from finetune_exe.models.methods.adapter_files import save_adapter
 from finetune_exe.models.methods.impossible import told_in_words
@@ -34,15 +35,13 @@ class LowRankMethod:
         """
         from peft import LoraConfig, get_peft_model
 
-        targets = method.target_modules
         numbers = token_numbers(base, method.trained_tokens)
         make_room(model, numbers)
         config = LoraConfig(
             r=method.lora_rank,
             lora_alpha=method.lora_alpha,
             lora_dropout=method.lora_dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            exclude_modules=_no_places(model) or None,
+            **_places(model, method),
             use_rslora=method.use_rslora,
             use_dora=method.use_dora,
             trainable_token_indices=trained_rows(model, numbers),
@@ -68,6 +67,21 @@ class LowRankMethod:
         make_room(model, token_numbers(base, method.trained_tokens))
         config = _fast(LoraConfig.from_pretrained(folder), method)
         return PeftModel.from_pretrained(model, folder, config=config, autocast_adapter_dtype=method.use_dora).eval()
+
+
+def _places(model: PreTrainedModel, method: Lora | Qlora) -> dict[str, Any]:
+    """Say where adapters go, as PEFT is told it."""
+    targets, excluded = method.target_modules, _no_places(model)
+    if has_experts(model):
+        places = places_beside_experts(model, targets, excluded=excluded)
+        return {
+            "target_modules": places.modules, "target_parameters": places.parameters or None,
+            "exclude_modules": places.excluded or None,
+        }  # fmt: skip
+    return {
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "exclude_modules": excluded or None,
+    }
 
 
 def _no_places(model: PreTrainedModel) -> list[str]:
