@@ -6,12 +6,13 @@ import logging
 import os
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import BaseDtype, Method, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
-from finetune_exe.models.experts import kept_whole
+from finetune_exe.models.places import kept_whole
 from finetune_exe.models.reading import beneath_adapter
 
 if TYPE_CHECKING:
@@ -181,9 +182,8 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
         bnb_4bit_use_double_quant=method.double_quantization,
         bnb_4bit_compute_dtype=torch_dtype(dtype),
     )
-    whole = kept_whole(folder, method.target_modules)
-    if whole:
-        config.llm_int8_skip_modules = [*whole, "lm_head"]
+    with suppress(OSError, ValueError, KeyError, RuntimeError):  # which loading will tell of
+        config.llm_int8_skip_modules = kept_whole(folder, method.target_modules)
     model = load_model(folder, dtype=dtype, device=device, quantization=config)
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -13,7 +13,7 @@ from peft import PeftModel
 from tests.tiny import VOCABULARY, write_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from finetune_exe.domain.plan import Full, Lora, Method, Precision, Prefix, Prompt, Qlora
+from finetune_exe.domain.plan import Full, Ia3, Lora, Method, Precision, Prefix, Prompt, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.models.forward import LossFunction, Rows, collate, pack

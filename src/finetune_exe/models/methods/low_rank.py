@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Lora, Qlora
-from finetune_exe.models.experts import has_experts, places_beside_experts
 from finetune_exe.models.load import Dtype, load_base
 from finetune_exe.models.methods.adapter_files import save_adapter
 from finetune_exe.models.methods.impossible import told_in_words
 from finetune_exe.models.methods.tokens import make_room, token_numbers, trained_rows
-from finetune_exe.models.reading import reading
+from finetune_exe.models.places import adapter_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,7 +40,7 @@ class LowRankMethod:
             r=method.lora_rank,
             lora_alpha=method.lora_alpha,
             lora_dropout=method.lora_dropout,
-            **_places(model, method),
+            **adapter_places(model, method.target_modules)._asdict(),
             use_rslora=method.use_rslora,
             use_dora=method.use_dora,
             trainable_token_indices=trained_rows(model, numbers),
@@ -67,48 +66,6 @@ class LowRankMethod:
         make_room(model, token_numbers(base, method.trained_tokens))
         config = _fast(LoraConfig.from_pretrained(folder), method)
         return PeftModel.from_pretrained(model, folder, config=config, autocast_adapter_dtype=method.use_dora).eval()
-
-
-def _places(model: PreTrainedModel, method: Lora | Qlora) -> dict[str, Any]:
-    """Say where adapters go, as PEFT is told it."""
-    targets, excluded = method.target_modules, _no_places(model)
-    if has_experts(model):
-        places = places_beside_experts(model, targets, excluded=excluded)
-        return {
-            "target_modules": places.modules, "target_parameters": places.parameters or None,
-            "exclude_modules": places.excluded or None,
-        }  # fmt: skip
-    return {
-        "target_modules": targets if isinstance(targets, str) else list(targets),
-        "exclude_modules": excluded or None,
-    }
-
-
-def _no_places(model: PreTrainedModel) -> list[str]:
-    """Name the linear layers beside which an adapter would break a model or learn nothing.
-
-    Some routers of experts give more than what they multiply, and some blocks use the weights of a layer without
-    calling it. A layer whose block is not called either may be an expert's that no token was sent to.
-    """
-    import torch
-
-    given: dict[torch.nn.Module, Any] = {}
-
-    def look(module: torch.nn.Module, _: Any, output: Any) -> None:
-        given[module] = output if isinstance(output, torch.Tensor) else None
-
-    hooks = [module.register_forward_hook(look) for module in model.modules()]
-    with reading(model):
-        model(input_ids=torch.arange(1, 9, device=model.device).unsqueeze(0), use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and given.get(module) is None
-        and (module in given or model.get_submodule(name.rpartition(".")[0]) in given)
-    ]
 
 
 def _fast(config: Any, method: Lora | Qlora) -> Any:
