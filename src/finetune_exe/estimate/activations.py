@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_exe.estimate.parameters import Target
+from finetune_exe.estimate.parameters import Target, count_adapted_experts
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 
 LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25, "sliced": 0.25}
@@ -23,6 +23,9 @@ COMPILED_CHUNKS = 2.0
 """The same for pieces whose loss is compiled, which keeps the 16-bit logits alone.
 
 Source: github.com/pytorch/torchtune, README, memory with and without chunks."""
+
+REBUILT_GRADIENT = 1 / 3
+"""Share of a block's rebuilt experts that gradients take besides: of one matrix in three, before that one is let go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,16 @@ def block_bytes(workload: Workload) -> float:
 def repeated_bytes(workload: Workload) -> float:
     """Count what one block keeps of a shared beginning for each token that is not computed but attends again."""
     return _attention(workload, _widths(workload)) if workload.repeats_attention else 0.0
+
+
+def rebuilt_bytes(workload: Workload) -> float:
+    """Count the copies of a block's experts with their adapters added, which do not depend on the tokens."""
+    match workload.training:
+        case Adapters(rebuilds_experts=True, targets=targets):
+            shape = workload.shape
+            return workload.compute_bytes * count_adapted_experts(shape, targets=targets) / shape.num_layers
+        case _:
+            return 0.0
 
 
 def backward_bytes(workload: Workload) -> float:

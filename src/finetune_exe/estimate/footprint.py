@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import (
+    REBUILT_GRADIENT,
     backward_bytes,
     block_bytes,
     checkpoint_bytes,
     kept_share,
     last_hidden_bytes,
     logit_bytes,
+    rebuilt_bytes,
     repeated_bytes,
 )
 from finetune_exe.estimate.parameters import block_parameters, count_targeted_parameters, embedding_parameters
@@ -107,9 +109,11 @@ def weight_bytes(workload: Workload) -> float:
     """Count the model's own weights on one GPU; embeddings and output matrix keep 16 bit or more when others shrink."""
     shape, stored = workload.shape, STORED_BYTES[workload.storage]
     embeddings = min(workload.num_parameters, embedding_parameters(shape))
-    linear = workload.num_parameters - embeddings
+    whole = embeddings + workload.whole_parameters
     outside = max(stored, workload.unquantised_bytes)
-    return (linear * stored + embeddings * outside) * workload.sharding.share(of=workload.sharding.weights)
+    return ((workload.num_parameters - whole) * stored + whole * outside) * workload.sharding.share(
+        of=workload.sharding.weights
+    )
 
 
 def _adapter_bytes(workload: Workload) -> float:
@@ -147,8 +151,10 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
     if workload.optimizer.in_backward:
         gradients = _head_gradient(workload)
     repeated = repeated_bytes(workload) * workload.spared_tokens / workload.sharding.tensor_parallel
-    kept = shape.num_layers * (checkpoint_bytes(workload) * tokens + kept_share(workload) * repeated)
-    block, working = block_bytes(workload) * tokens + repeated, backward_bytes(workload) * tokens
+    rebuilt = rebuilt_bytes(workload)
+    kept = shape.num_layers * (checkpoint_bytes(workload) * tokens + kept_share(workload) * (repeated + rebuilt))
+    block = block_bytes(workload) * tokens + repeated + rebuilt
+    working = backward_bytes(workload) * tokens + REBUILT_GRADIENT * rebuilt
     again = 0.0 if workload.checkpointing == "no" else block
     copies = _layer_copies(workload)
     # an MLP in one function has all its gradients before it lets go of what it computed them of

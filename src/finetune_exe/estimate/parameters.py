@@ -118,11 +118,6 @@ def _weights_of_blocks(shape: ModelShape, *, active: bool = False) -> int:
     return linear + shape.hidden_size * (routers + 2 * shape.num_layers)
 
 
-def expert_parameters(shape: ModelShape) -> int:
-    """Count the weights that are kept as stacks of experts, over all blocks."""
-    return sum(matrix.size * matrix.copies for matrix in matrices(shape) if matrix.stacked)
-
-
 def embedding_parameters(shape: ModelShape) -> int:
     """Count the weights of the embedding and of the output matrix, once where they are the same."""
     return shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
@@ -156,6 +151,21 @@ def count_targeted_parameters(shape: ModelShape, *, targets: Collection[Target])
     return sum(m.size * m.copies for m in matrices(shape) if not m.parts.isdisjoint(targets))
 
 
-def count_rebuilt_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
-    """Count the weights of the experts that have adapters: each pass adds these up with them before it multiplies."""
-    return sum(m.size * m.copies for m in matrices(shape) if m.stacked and not m.parts.isdisjoint(targets))
+def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target], active: bool = False) -> int:
+    """Count the weights of the experts that have adapters; `active` counts those that a token runs through."""
+    return sum(
+        matrix.size * (matrix.active_copies if active else matrix.copies)
+        for matrix in matrices(shape)
+        if matrix.stacked and not matrix.parts.isdisjoint(targets)
+    )
+
+
+def count_unquantised_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
+    """Count the weights that QLoRA keeps in 16 bit: all experts, and the MLPs beside or for them that have adapters."""
+    if shape.num_experts == 1:
+        return 0
+    return sum(
+        matrix.size * matrix.copies
+        for matrix in matrices(shape)
+        if matrix.stacked or not matrix.parts.isdisjoint({"gate", "up", "down"} & set(targets))
+    )

@@ -9,7 +9,13 @@ from typing import Literal, assert_never
 from finetune_exe.domain.plan import Full, Ia3, LowRank, OptimizerName, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Interval, ModelShape
 from finetune_exe.errors import FineTuneError
-from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
+from finetune_exe.estimate.parameters import (
+    ALL_LINEAR,
+    Target,
+    count_lora_parameters,
+    count_parameters,
+    count_unquantised_parameters,
+)
 from finetune_exe.estimate.rows import (
     arrange_passes,
     counted_tokens,
@@ -55,6 +61,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         shape=shape,
         num_parameters=plan.model.num_parameters or count_parameters(shape),
         storage=_storage(plan),
+        whole_parameters=_whole_parameters(plan, shape),
         compute_bytes=2 if half else 4,
         stream_bytes=2 if half and not single else 4,
         training=_training(plan, shape),
@@ -176,15 +183,26 @@ def _storage(plan: Plan) -> Storage:
             return "bfloat16" if half else "float32"
 
 
+def _whole_parameters(plan: Plan, shape: ModelShape) -> int:
+    if not isinstance(plan.method, Qlora):
+        return 0
+    return count_unquantised_parameters(shape, targets=adapted_layers(plan.method))
+
+
+def adapted_layers(method: LowRank) -> frozenset[Target]:
+    """Say which layers get adapters."""
+    named = None if method.target_modules == "all-linear" else read_targets(" ".join(method.target_modules))
+    return named or ALL_LINEAR
+
+
 def _training(plan: Plan, shape: ModelShape) -> Training:
     """Describe what is trained; adapters are float32 whatever the model's own weights are."""
     match plan.method:
         case Full(masters=masters):
             width = 4 if masters == "float32" else 2
             return FullTraining(parameter_bytes=width, master_bytes=2 if masters == "split" else 0)
-        case LowRank(lora_rank=rank, target_modules=modules, use_dora=dora, lora_dropout=dropout):
-            named = None if modules == "all-linear" else read_targets(" ".join(modules))
-            targets = named or ALL_LINEAR
+        case LowRank(lora_rank=rank, use_dora=dora, lora_dropout=dropout):
+            targets = adapted_layers(plan.method)
             extra = len(plan.method.trained_tokens) * shape.hidden_size
             return Adapters(
                 targets=targets,
@@ -193,6 +211,7 @@ def _training(plan: Plan, shape: ModelShape) -> Training:
                 copied_bytes=4 if dora else 0,
                 output_bytes=DORA_OUTPUT_BYTES if dora else 0,
                 weight_touches=DORA_TOUCHES if dora else 0.0,
+                rebuilds_experts=shape.num_experts > 1,
                 dropout=dropout > 0,
             )
         case Prefix(num_virtual_tokens=length):

@@ -236,7 +236,7 @@ def _training(run: RecordedRun, method: str, shape: ModelShape) -> Guess[Trainin
     return Guess(
         value=Adapters(
             targets=known,
-            num_parameters=count_lora_parameters(shape, rank=round(rank or 16), targets=known)
+            num_parameters=count_lora_parameters(shape, rank=round(rank or 16), targets=known, stacked_experts=False)
             if not weight_space
             else 0,
             parameter_bytes=width,

@@ -11,7 +11,8 @@ _MLP: frozenset[Target] = frozenset({"gate", "up", "down"})
 _NAMES: tuple[tuple[str, frozenset[Target]], ...] = (
     (r"linear", ALL_LINEAR),
     (r"c_attn|query_key_value|wqkv|qkv(_proj)?|w_?pack|in_proj|self_attn|attn|attention", _QKV),
-    (r"q(_proj)?|query|wq", frozenset({"query"})),
+    (r"kv_[ab]_proj(_with_mqa)?", frozenset({"key", "value"})),
+    (r"q(_[ab])?(_proj)?|query|wq", frozenset({"query"})),
     (r"k(_proj)?|key|wk", frozenset({"key"})),
     (r"v(_proj)?|value|wv", frozenset({"value"})),
     (r"o(_proj)?|out_proj|dense|wo|proj", frozenset({"output"})),

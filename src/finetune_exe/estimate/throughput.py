@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import block_bytes, logit_bytes
-from finetune_exe.estimate.parameters import block_parameters, count_targeted_parameters
+from finetune_exe.estimate.parameters import block_parameters, count_adapted_experts, count_targeted_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 from finetune_exe.knowledge.gpus import GpuFacts
 from finetune_exe.knowledge.utilisation import utilisation
@@ -36,6 +36,10 @@ DEQUANTISE_BYTES = 15.0
 Source: github.com/foundation-model-stack/fms-acceleration, NF4 and GPTQ against 16 bit."""
 REBUILD_BYTES = 4.0
 """Bytes of a number of a weight that an adapter rebuilds, for each time it is touched."""
+EXPERT_TOUCHES = 2.5
+"""Times that a pass forward or back touches each number of an expert that it adds an adapter to.
+
+Source: counted from PEFT 0.21: read and written, the gradient written and read twice, over two passes."""
 BLOCK_LAUNCH_SECONDS = 1.0e-3
 """Time that Python and the driver need to start one block's kernels, forward. Source: PEFT method comparison on L40S;
 QwenLM/Qwen README at 256 tokens."""
@@ -182,11 +186,14 @@ def recomputed(workload: Workload) -> float:
 def _weight_traffic(workload: Workload) -> float:
     """Bytes that a pass moves for weights which must be made before they are used."""
     shape = workload.shape
-    weights = shape.num_layers * block_parameters(shape)
+    weights = shape.num_layers * block_parameters(shape) - workload.whole_parameters
     quantised = DEQUANTISE_BYTES * weights if workload.storage in ("int4", "int8", "nf4", "nf4-dq") else 0.0
     match workload.training:
         case Adapters(weight_touches=touches, targets=targets) if touches:
             return quantised + REBUILD_BYTES * touches * count_targeted_parameters(shape, targets=targets)
+        case Adapters(rebuilds_experts=True, targets=targets):
+            rebuilt = count_adapted_experts(shape, targets=targets)
+            return quantised + workload.compute_bytes * EXPERT_TOUCHES * rebuilt
         case _:
             return quantised
 

@@ -60,6 +60,8 @@ class Adapters:
     """Times that a pass reads or writes each adapted weight to rebuild it (DoRA, BOFT, LoHa and kin)."""
     rebuilds_weights: bool = False
     """Whether a rebuilt copy of each adapted weight is kept for the backward pass."""
+    rebuilds_experts: bool = False
+    """Whether adapted experts are added up with their adapters before they are multiplied, and kept so."""
     dropout: bool = False
     """Whether dropout keeps a thinned copy and a mask of each adapted input."""
     trained_embeddings: bool = False
@@ -110,6 +112,8 @@ class Workload:
     storage: Storage
     unquantised_bytes: float = 2
     """Of a weight of the embeddings and the output matrix where the rest is quantised."""
+    whole_parameters: int = 0
+    """Weights of the layers that keep 16 bit where the others are quantised, embeddings and output matrix aside."""
     compute_bytes: int = 2
     """Of a number in matrix products and activations."""
     stream_bytes: float = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib.resources import files
 from typing import TypeVar
@@ -22,7 +23,7 @@ def read_rows(file: str, *, key: str, kind: type[Row]) -> tuple[Row, ...]:
 def _value(kind: type, content: object) -> Value:
     """Validate a table inside a row that is a value of the domain."""
     assert issubclass(kind, Value), kind
-    return kind.model_validate(content)
+    return kind.model_validate_json(json.dumps(content))
 
 
 def compact(name: str) -> str:

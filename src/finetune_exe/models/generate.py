@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from finetune_exe.models.load import Dtype, torch_dtype
-from finetune_exe.models.positions import position_limit
+from finetune_exe.models.positions import position_limit, positions_before
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -50,7 +51,9 @@ def generate(
     device = next(model.parameters()).device
     stops = set(tokenizer.stop_token_ids)
     answers: dict[int, Answer] = {}
-    for batch, room in _batches([len(prompt) for prompt in prompts], batch_size, max_new_tokens, position_limit(model)):
+    alike = _hides_a_prefix(model, max(map(len, prompts), default=0) + max_new_tokens)
+    lengths = [len(prompt) for prompt in prompts]
+    for batch, room in _batches(lengths, batch_size, max_new_tokens, position_limit(model), alike=alike):
         if not room:
             answers |= dict.fromkeys(batch, Answer("", False, 0))
             continue
@@ -75,9 +78,9 @@ def generate(
 
 
 def _batches(
-    lengths: Sequence[int], size: int, max_new_tokens: int, limit: int | None
+    lengths: Sequence[int], size: int, max_new_tokens: int, limit: int | None, *, alike: bool
 ) -> Iterator[tuple[list[int], int]]:
-    """Put prompts of like length together, and say how many tokens each may be answered with.
+    """Put prompts of like length together, with `alike` of one length; say how many tokens each may be answered with.
 
     Where a model has no position for the last of them, a prompt stands alone, so that others have no part in it.
     """
@@ -85,8 +88,21 @@ def _batches(
     whole = [index for index in order if limit is None or lengths[index] + max_new_tokens <= limit]
     for index in order[: len(order) - len(whole)]:
         yield [index], max(0, (limit or 0) - lengths[index])
-    for start in range(0, len(whole), size):
-        yield whole[start : start + size], max_new_tokens
+    groups = [list(group) for _, group in itertools.groupby(whole, key=lengths.__getitem__)] if alike else [whole]
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size], max_new_tokens
+
+
+def _hides_a_prefix(model: Any, longest: int) -> bool:
+    """Say whether padding behind learned keys and values would push them out of a window, or a chunk, of attention."""
+    from peft import PeftModel, PrefixTuningConfig
+
+    if not isinstance(model, PeftModel) or not isinstance(model.active_peft_config, PrefixTuningConfig):
+        return False
+    config = model.get_base_model().config
+    reaches = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return any(reach is not None and reach < longest + positions_before(model) for reach in reaches)
 
 
 def _continued(model: Any, ids: Any, real: Any, settings: Any) -> Any:

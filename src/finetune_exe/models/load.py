@@ -6,14 +6,14 @@ import logging
 import os
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_exe.domain.plan import BaseDtype, Method, Qlora
+from finetune_exe.domain.plan import BaseDtype, Method, Prefix, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
 from finetune_exe.models.places import kept_whole
 from finetune_exe.models.reading import beneath_adapter
+from finetune_exe.models.without_weights import model_without_weights, require_keys_and_values
 
 if TYPE_CHECKING:
     import torch
@@ -155,8 +155,11 @@ def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> Pre
     """Load a base model as the method keeps it: in 4 bit for QLoRA, else in `dtype`.
 
     Raises:
-        FineTuneError: M03 where the model cannot be loaded, X01 for a missing package.
+        FineTuneError: M03 where the model cannot be loaded, T02 where the method cannot be put into it, X01 for a
+            missing package.
     """
+    if isinstance(method, Prefix):
+        require_keys_and_values(folder)
     if isinstance(method, Qlora):
         return _load_in_4_bit(folder, method, dtype=dtype, device=device)
     return load_model(folder, dtype=dtype, device=device)
@@ -182,8 +185,8 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
         bnb_4bit_use_double_quant=method.double_quantization,
         bnb_4bit_compute_dtype=torch_dtype(dtype),
     )
-    with suppress(OSError, ValueError, KeyError, RuntimeError):  # which loading will tell of
-        config.llm_int8_skip_modules = kept_whole(folder, method.target_modules)
+    if (empty := model_without_weights(folder)) is not None:
+        config.llm_int8_skip_modules = kept_whole(empty, method.target_modules)
     model = load_model(folder, dtype=dtype, device=device, quantization=config)
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from finetune_exe.models.reading import reading
@@ -33,9 +32,9 @@ class Places(NamedTuple):
 def adapter_places(model: Any, targets: Targets) -> Places:
     """Say where adapters go.
 
-    All linear layers are those of attention, of MLPs, and of every expert; not those that choose experts. In models with
-    experts MLPs are named by their tensors too: of some architectures PEFT takes the names of their layers for those
-    of experts, and passes over the layers.
+    All linear layers are those of attention, of MLPs, and of every expert; not those that choose experts. In models
+    with experts MLPs are named by their tensors too: of some architectures PEFT takes the names of their layers for
+    those of experts, and passes over the layers.
 
     Args:
         model: A base model, which a few tokens are run through.
@@ -63,17 +62,14 @@ def adapter_places(model: Any, targets: Targets) -> Places:
     )
 
 
-def kept_whole(folder: Path, targets: Targets) -> list[str] | None:
-    """Name the layers that QLoRA does not keep in 4 bit, by the model's configuration alone; None for the usual ones.
+def kept_whole(model: Any, targets: Targets) -> list[str] | None:
+    """Name the layers of a model that QLoRA does not keep in 4 bit; None for the usual ones.
 
-    Beside the output matrix those are layers whose weights are used without calling them; and in models with experts the MLPs beside or for
-    experts, if they get an adapter, which goes to their tensor itself.
+    Beside the output matrix those are layers whose weights are used without calling them; and in models with experts
+    the MLPs beside or for experts, if they get an adapter, which goes to their tensor itself.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     whole = _uncalled(model)
     if any(True for _ in _stacks(model)) and (targets == "all-linear" or not set(_MLP).isdisjoint(targets)):
         whole += [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and _last(n) in _MLP]
@@ -81,9 +77,21 @@ def kept_whole(folder: Path, targets: Targets) -> list[str] | None:
     return [*whole, *(n for n, m in model.named_modules() if m is head)] if whole else None
 
 
-def whole_experts(model: Any) -> int:
-    """Count the weights of experts that a model keeps as one tensor in each block, none of them ever in 4 bit."""
-    return sum(model.get_parameter(name).numel() for name in _stacks(model))
+class ExpertWeights(NamedTuple):
+    """Weights that a model keeps as one tensor for all experts of a block."""
+
+    total: int
+    adapted: int
+    """Of them, those with an adapter."""
+
+
+def expert_weights(model: Any) -> ExpertWeights:
+    """Count the weights of experts in a model, adapters or not."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    total = sum(model.get_parameter(name).numel() for name in _stacks(model))
+    wrapped = (module.get_param() for module in model.modules() if isinstance(module, ParamWrapper))
+    return ExpertWeights(total, sum(tensor.numel() for tensor in wrapped if tensor.ndim == 3))
 
 
 def _harmed(model: Any) -> list[str]:

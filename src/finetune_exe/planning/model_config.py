@@ -17,6 +17,7 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads", "multi_query_group_num")
 _HEAD_DIM = ("head_dim", "kv_channels", "v_head_dim")
 _INNER = ("moe_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner")
+_DENSE_INNER = ("intermediate_size_mlp", "intermediate_size")
 _VOCABULARY = ("padded_vocab_size", "vocab_size")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_top_k", "moe_k")
@@ -93,7 +94,7 @@ def config_shape(config: Mapping[str, Any]) -> ModelShape | None:
             experts_per_token=_first(values, _EXPERTS_PER_TOKEN) or 1,
             shared_intermediate_size=_shared_width(values, inner),
             dense_layers=dense,
-            dense_intermediate_size=(values.get("intermediate_size_mlp") or values["intermediate_size"]) if dense else 0,
+            dense_intermediate_size=_first(values, _DENSE_INNER) if dense else 0,
             fused=_FUSED.get(str(kind), ()),
             latent_attention=latent,
         )

@@ -7,8 +7,15 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
+from finetune_exe.estimate.parameters import (
+    ALL_LINEAR,
+    count_adapted_experts,
+    count_lora_parameters,
+    count_parameters,
+)
+from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.rules import rule
@@ -136,6 +143,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
             "This plan learns answers as they stand. To learn from pairs of a better and a worse one: "
             "--set data.format=preference --set objective.kind=dpo"
         )
+    yield from _about_experts(plan)
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
     if idle > 0:
@@ -144,6 +152,30 @@ def _about_run(plan: Plan) -> Iterator[str]:
         yield f"Training uses {used} of {used + idle} GPUs{why}; the other {idle} stay idle."
     if used > 1:
         yield f"`fine-tune train` starts {used} processes, one for each GPU of the machine it runs on."
+
+
+def _about_experts(plan: Plan) -> Iterator[str]:
+    """Say what is trained of a model with experts, and what is not in 4 bit."""
+    shape, method = plan.model.shape, plan.method
+    if shape is None or shape.num_experts == 1 or not isinstance(method, LowRank):
+        return
+    targets = adapted_layers(method)
+    experts, adapted = count_adapted_experts(shape, targets=ALL_LINEAR), count_adapted_experts(shape, targets=targets)
+    share = experts / count_parameters(shape)
+    if not adapted:
+        yield f"The {shape.num_experts} experts of each layer, {share:.0%} of the weights, stay as they are."
+    else:
+        of_experts = count_lora_parameters(shape, rank=method.lora_rank, targets=targets & {"gate", "up", "down"})
+        yield (
+            f"Each of the {shape.num_experts} experts of a layer gets an adapter, {of_experts:,} trained weights in "
+            "all, and a pass holds the experts a second time with these added (the estimate counts it). For attention "
+            "alone: --set 'method.target_modules=[q_proj, k_proj, v_proj, o_proj]'"
+        )
+    if isinstance(method, Qlora):
+        yield (
+            f"QLoRA keeps the experts, {share:.0%} of the weights, in 16 bit: they are no linear layers, which alone "
+            "can be kept in 4 bit. It saves little of this model's memory."
+        )
 
 
 def _about_gpu(plan: Plan) -> Iterator[str]:

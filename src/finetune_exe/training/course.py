@@ -21,11 +21,12 @@ from finetune_exe.domain.events import (
     StepFinished,
     StepSkipped,
 )
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.run import EvaluationPoint
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.fingerprint import fingerprint
 from finetune_exe.models.forward import mean_loss
+from finetune_exe.models.places import expert_weights
 from finetune_exe.prepared.reading import read_by_calls
 from finetune_exe.prepared.store import PreparedFolder, SplitData
 from finetune_exe.text.tokenizer import load_tokenizer
@@ -278,11 +279,27 @@ def _announce(course: Course) -> None:
         seconds=course.seconds(), num_steps=course.num_steps, num_sequences=len(course.train_split),
         num_trainable_parameters=setup.num_trainable_parameters, device=setup.device,
     ))  # fmt: skip
+    _announce_experts(course)
     _announce_sharing(course)
     loss = course.tally.initial_loss = course.validation_loss()
     judge_pairs(setup, "validation", 0, course.emit, seconds=course.seconds())
     course.looks.look(0, clock=course.seconds)
     course.emit(Evaluated(seconds=course.seconds(), step=0, epoch=0.0, validation_loss=loss, best=False))
+
+
+def _announce_experts(course: Course) -> None:
+    """Say what is trained of a model with experts, and what is not in 4 bit."""
+    total, adapted = expert_weights(course.setup.model)
+    if not total or not isinstance(course.plan.method, LowRank):
+        return
+    base = course.setup.num_parameters - course.setup.num_trainable_parameters
+    share = f"experts, {total / base:.0%} of the weights,"
+    said = [] if adapted else [f"the {share} stay as they are: method.target_modules names none of their layers"]
+    if isinstance(course.plan.method, Qlora):
+        said.append(f"the {share} are kept in 16 bit: only linear layers can be kept in 4 bit")
+    for remark in said:
+        course.tally.remarks.append(remark)
+        course.emit(Noticed(seconds=course.seconds(), message=remark))
 
 
 def _announce_sharing(course: Course) -> None:

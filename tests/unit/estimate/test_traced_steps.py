@@ -11,14 +11,15 @@ from peft import LoraConfig, get_peft_model
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3MoeConfig
 
 from finetune_exe.domain.values import ModelShape
 from finetune_exe.estimate.footprint import footprint, weight_bytes
-from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters, count_parameters
+from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, OptimizerKind, Training, Workload
 from finetune_exe.models.low_rank_layer import compute_adapters_fast
 from finetune_exe.models.passes import compute_in_fewer_passes
+from finetune_exe.models.places import adapter_places
 
 ROWS, TOKENS, RANK, VOCABULARY = 2, 384, 4, 1024
 HIDDEN, INNER, HEADS, KEYS, HEAD_DIM = 512, 1408, 8, 4, 64
@@ -117,3 +118,55 @@ def test_a_traced_step_holds_what_is_counted(kind: str, full: bool, checkpointin
     counted = [counted_peak(layers, **given) for layers in (2, 4)]
     assert counted[1] == pytest.approx(traced[1], rel=0.08)
     assert counted[1] - counted[0] == pytest.approx(traced[1] - traced[0], rel=0.09 if kind == "gemma" else 0.01)
+
+
+EXPERTS, EXPERT_INNER, VISITED = 16, 512, 2
+
+
+def traced_expert_peak(layers: int, *, experts_train: bool, checkpointing: bool) -> int:
+    """Run a step of a small Qwen3-MoE as `traced_peak` does, with adapters where this program puts them."""
+    config = Qwen3MoeConfig(
+        hidden_size=HIDDEN, moe_intermediate_size=EXPERT_INNER, num_hidden_layers=layers, num_attention_heads=HEADS,
+        num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tie_word_embeddings=True,
+        num_experts=EXPERTS, num_experts_per_tok=VISITED,
+    )  # fmt: skip
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    places = adapter_places(model, "all-linear" if experts_train else ("q_proj", "k_proj", "v_proj", "o_proj"))
+    settings = compute_adapters_fast(LoraConfig(r=RANK, task_type="CAUSAL_LM", **places._asdict()))
+    model = get_peft_model(model, settings, autocast_adapter_dtype=False)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    ids = torch.arange(ROWS * TOKENS).view(ROWS, TOKENS) % VOCABULARY
+    gc.collect()
+    with LiveBytes(model) as live:
+        model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return live.peak
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_experts_with_adapters_are_held_again_as_often_as_is_counted(checkpointing: bool) -> None:
+    """What a step holds more because experts train too, for the same tokens."""
+    shape = ModelShape(
+        hidden_size=HIDDEN, intermediate_size=EXPERT_INNER, num_layers=3, num_attention_heads=HEADS,
+        num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tied_embeddings=True, num_experts=EXPERTS,
+        experts_per_token=VISITED,
+    )  # fmt: skip
+
+    def counted(targets: frozenset[Target]) -> float:
+        adapters = count_lora_parameters(shape, rank=RANK, targets=targets)
+        training = Adapters(
+            targets=targets, num_parameters=adapters, parameter_bytes=2, copied_bytes=0, rebuilds_experts=True
+        )
+        workload = Workload(
+            shape=shape, num_parameters=count_parameters(shape), storage="bfloat16", training=training,
+            optimizer=OptimizerKind(state_bytes=0, foreach=False), micro_batch_size=ROWS, longest_tokens=TOKENS,
+            mean_tokens=TOKENS, checkpointing="full" if checkpointing else "no",
+        )  # fmt: skip
+        parts = footprint(workload).parts
+        return sum(parts.values()) - weight_bytes(workload) - parts["adapters"]
+
+    traced = [traced_expert_peak(3, experts_train=train, checkpointing=checkpointing) for train in (False, True)]
+    expected = [counted(frozenset({"query", "key", "value", "output"})), counted(ALL_LINEAR)]
+    assert expected[1] - expected[0] == pytest.approx(traced[1] - traced[0], rel=0.13 if checkpointing else 0.06)
+    assert expected[1] == pytest.approx(traced[1], rel=0.1)

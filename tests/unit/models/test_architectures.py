@@ -13,7 +13,7 @@ from peft import PeftModel
 from tests.tiny import VOCABULARY, write_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from finetune_exe.domain.plan import Full, Ia3, Lora, Method, Precision, Prefix, Prompt, Qlora
+from finetune_exe.domain.plan import Full, Lora, Method, Precision, Prefix, Prompt, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.models.forward import LossFunction, Rows, collate, pack
@@ -58,16 +58,20 @@ MODELS: dict[str, dict[str, Any]] = {
     "llama4_text": {**WIDE, "num_local_experts": 2, "num_experts_per_tok": 1, "intermediate_size_mlp": 64},
     "jamba": {**GROUPED, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4,
               "use_mamba_kernels": False},
+    "glm4_moe": {**WIDE, **EXPERTS, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1,
+                 "topk_group": 1},
+    "falcon_h1": {**WIDE, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4,
+                  "mamba_n_groups": 1, "mamba_chunk_size": 8},
+    "nemotron_h": {**WIDE, "layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 16,
+                   "ssm_state_size": 4, "n_groups": 1, "chunk_size": 8},
     "mamba2": {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 16, "n_groups": 1},
 }  # fmt: skip
-RECURRENT = {"mamba", "mamba2", "jamba"}
+RECURRENT = {"mamba", "mamba2", "jamba", "falcon_h1", "nemotron_h"}
 SEES_OTHERS = {"bloom", "falcon", "mpt", "gpt_oss", *RECURRENT}
 """Transformers' models that do not look at positions to keep packed rows apart."""
-NO_OFFER = {"mamba", "mamba2"}
-"""PEFT has no low-rank adapter for all their layers."""
 LENGTHS = (9, 25, 5)
-UNSHAPED = {"mamba", "mamba2", "jamba", "llama4_text", "deepseek_v2", "deepseek_v3", "mpt"}
-"""Dimensions that a plan does not know: other layers than attention and MLP, or several kinds of them."""
+UNSHAPED = RECURRENT
+"""Dimensions that a plan does not know: other layers than attention and MLP."""
 
 
 def config_of(name: str) -> Any:
@@ -123,7 +127,7 @@ def test_a_model_learns_together_what_it_learns_row_by_row_and_leaves_as_others_
     name: str, folder: Path, tmp_path: Path
 ) -> None:
     base = base_of(folder, name)
-    method = Full() if name in NO_OFFER else Lora(lora_rank=4, lora_dropout=0.0)
+    method = Lora(lora_rank=4, lora_dropout=0.0)
     model = attached(base, method)
     losses = LossFunction(model, Precision(), device="cpu")
     rows = rows_of(LENGTHS)
@@ -132,8 +136,7 @@ def test_a_model_learns_together_what_it_learns_row_by_row_and_leaves_as_others_
     assert same(together, alone)
     assert same(found, slope)
     training_method(method).save(model, tmp_path / "tuned")
-    read = AutoModelForCausalLM.from_pretrained(tmp_path / "tuned" if name in NO_OFFER else base)
-    plain = read if name in NO_OFFER else PeftModel.from_pretrained(read, tmp_path / "tuned")
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "tuned")
     ids = [torch.from_numpy(tokens)[None] for tokens, _ in rows]
     with torch.no_grad():
         by_others = [plain.eval()(input_ids=row).logits for row in ids]
@@ -201,7 +204,7 @@ def test_adapters_beside_4_bit_fold_into_what_these_stand_for(name: str, folder:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("mamba", Lora(lora_dropout=0.0)), ("mixtral", Lora(lora_dropout=0.0, use_dora=True)),
+        ("mixtral", Lora(lora_dropout=0.0, use_dora=True)),
         ("qwen3_moe", Lora(lora_dropout=0.1)), ("falcon", Prefix(num_virtual_tokens=5)),
         ("deepseek_v3", Prefix(num_virtual_tokens=5)), ("jamba", Prefix(num_virtual_tokens=5)),
         ("mamba", Prefix(num_virtual_tokens=5)), ("mpt", Prompt(num_virtual_tokens=5)),

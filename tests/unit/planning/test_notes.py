@@ -97,3 +97,24 @@ def test_what_apples_gpu_is_good_for_is_said() -> None:
     assert "was taken with" not in " ".join(make_plan(hardware=parse_hardware("Apple M3 16GB")).notes)
     assert "TPU" in " ".join(make_plan(hardware=parse_hardware("TPU v5e")).notes)
     assert not any("fine-tune train` computes" in note for note in make_plan(hardware=parse_hardware("H100")).notes)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_what_is_trained_of_experts_and_kept_in_how_many_bits_is_said_and_counted(method: str) -> None:
+    """Mixtral: 46.7 billion weights, 45.1 of them in experts: 8 x 32 x 3 x 4096 x 14336."""
+    plan = make_plan(
+        profile=make_profile(), model="mistralai/Mixtral-8x7B-v0.1", method=method, hardware=parse_hardware("h200")
+    )
+    rank = 16 * 32 * 8 * (4096 + 2 * 14336 + 14336 + 4096)
+    plan = refresh(apply_settings(plan, ["method.lora_rank=16"]))
+    (said,) = (note for note in notes(plan) if "experts of a layer" in note)
+    assert f"gets an adapter, {rank:,} trained weights in all" in said
+    assert any("97% of the weights, in 16 bit" in note for note in notes(plan)) == (method == "qlora")
+    assert plan.estimates["memory"].parts["weights"] > 2 * 45.1e9
+    attention = refresh(apply_settings(plan, ["method.target_modules=[q_proj, v_proj]"]))
+    assert any("8 experts of each layer, 97% of the weights, stay as they are" in note for note in notes(attention))
+    assert attention.estimates["memory"].parts["adapters"] == 4 * 16 * 32 * (4096 + 4096 + 4096 + 1024)
+
+
+def test_nothing_is_said_of_experts_where_there_are_none() -> None:
+    assert not any("expert" in note for note in make_plan(profile=make_profile(), method="qlora").notes)
