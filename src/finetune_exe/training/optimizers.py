@@ -83,9 +83,9 @@ def _adamw_8bit(settings: Optimizer, groups: Any) -> torch.optim.Optimizer:
 
 
 def _paged_adamw_8bit(settings: Optimizer, groups: Any) -> torch.optim.Optimizer:
-    from bitsandbytes.optim import PagedAdamW8bit
+    from finetune_exe.training.paged import PagedAdamW
 
-    return PagedAdamW8bit(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
+    return PagedAdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2))
 
 
 def _lion(settings: Optimizer, groups: Any) -> torch.optim.Optimizer:
