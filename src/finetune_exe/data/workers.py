@@ -10,12 +10,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from finetune_exe.data.shards import ShardJob, encode_shard
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.units import format_bytes
 
 Told = Callable[[ShardJob], object]
 """Told when a shard is done."""
@@ -122,7 +124,8 @@ class _Crew:
                 process.wait()
                 for stream in (process.stdin, process.stdout):
                     if stream is not None:
-                        stream.close()
+                        with suppress(OSError):  # what a dead process was still to be told
+                            stream.close()
 
 
 def _ask(process: subprocess.Popen[str], job: ShardJob) -> bool:
@@ -147,6 +150,14 @@ def _ask(process: subprocess.Popen[str], job: ShardJob) -> bool:
     return True
 
 
+def _largest_bytes() -> int:
+    """Give the most memory that any process held which this one started and that has ended."""
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return largest if sys.platform == "darwin" else largest << 10
+
+
 def _died(job: ShardJob, status: int, complaints: IO[str]) -> FineTuneError:
     complaints.seek(0)
     said = complaints.read().strip().splitlines()
@@ -154,6 +165,9 @@ def _died(job: ShardJob, status: int, complaints: IO[str]) -> FineTuneError:
         "D31",
         what=f"{ATTEMPTS} processes ended before their work was done",
         where=f"rows of {job.rows}, exit status {status}",
-        why=said[-1][:300] if said else "it was killed from outside, as happens when memory runs out",
+        why=said[-1][:300]
+        if said
+        else "the last was killed from outside, as happens when memory runs out"
+        f"; the largest held {format_bytes(_largest_bytes())}",
         fix="run the same command again: finished parts are kept; with --workers 1 it takes the least memory",
     )

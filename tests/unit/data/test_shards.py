@@ -188,6 +188,46 @@ def test_rows_are_prepared_where_the_system_does_not_say_which_cores_are_ours(
     assert prepare(plan, tokenizer, tmp_path / "out").kept
 
 
+def killing(monkeypatch: pytest.MonkeyPatch, *, times: int) -> list[int]:
+    """Kill workers as the system does where memory runs out, when they get a shard; list the processes."""
+    real, killed = workers._ask, list[int]()
+
+    def ask(process: subprocess.Popen[str], job: ShardJob) -> bool:
+        if len(killed) < times:
+            killed.append(process.pid)
+            process.kill()
+        return real(process, job)
+
+    monkeypatch.setattr(workers, "_ask", ask)
+    return killed
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_worker_that_the_system_kills_is_replaced_and_nothing_is_lost(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(write_jsonl(tmp_path / "rows.jsonl", ROWS), max_length=128)
+    prepare(plan, tokenizer, tmp_path / "clean", num_workers=1)
+    killed = killing(monkeypatch, times=1)
+    prepare(plan, tokenizer, tmp_path / "out", num_workers=2)
+    assert len(killed) == 1
+    assert content(tmp_path / "out") == content(tmp_path / "clean")
+
+
+def test_workers_that_the_system_goes_on_killing_are_told_of_with_their_memory(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killing(monkeypatch, times=9)
+    job = ShardJob(
+        rows="rows", rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path), model=str(tokenizer.folder),
+        chat_template=None, tokenizer_digest="", template_digest="", max_length=9, on_too_long="drop",
+        format_name="alpaca",
+    )  # fmt: skip
+    with pytest.raises(FineTuneError, match=r"killed from outside.*the largest held [\d.]+ [KMG]iB") as caught:
+        encode_in_processes([job], num_workers=1, told=lambda job: None)
+    assert (caught.value.code, caught.value.exit_status) == ("D31", RESUMABLE)
+
+
 def test_what_a_worker_was_refused_is_said_as_it_was_there(tmp_path: Path) -> None:
     job = ShardJob(
         rows="", rows_digest="", drawn=None, num_drawn=0, shards=str(tmp_path), model=str(tmp_path / "none"), chat_template=None,

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,26 @@ class Run:
 @pytest.fixture
 def run(make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path) -> Run:
     return Run(make(*COMMON), data, base, tmp_path / "run")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system lists no processes under /proc")
+def test_no_other_process_and_no_thread_of_ours_reads_rows_that_could_die_unnoticed(run: Run) -> None:
+    """Where other trainers load rows in worker processes, this one reads each batch itself when its pass comes."""
+    found: list[tuple[str, int]] = []
+
+    class Watched(list[AnyEvent]):
+        def append(self, event: AnyEvent) -> None:
+            if isinstance(event, StepFinished):
+                children = [task.joinpath("children").read_text() for task in Path("/proc/self/task").iterdir()]
+                found.append(("".join(children), threading.active_count()))
+            super().append(event)
+
+    run.events = Watched()
+    before = "".join(task.joinpath("children").read_text() for task in Path("/proc/self/task").iterdir())
+    threads = threading.active_count()
+    run.start()
+    assert found == [(before, threads)] * len(run.losses)
+    assert run.losses
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
