@@ -28,6 +28,7 @@ class PagedAdamW(PagedAdamW8bit):  # type: ignore[misc]  # bitsandbytes has no t
         """Put a state where it belongs: into the pages that it had, for these are never given back."""
         if not paged:
             return value
-        fits = old is not None and getattr(old, "is_paged", False) and old.shape == value.shape
-        place: torch.Tensor = old if fits else self.get_state_buffer(value, dtype=value.dtype)
-        return place.copy_(value)
+        if old is not None and getattr(old, "is_paged", False) and old.shape == value.shape:
+            return old.copy_(value)
+        pages: torch.Tensor = self.get_state_buffer(value, dtype=value.dtype)
+        return pages.copy_(value)
