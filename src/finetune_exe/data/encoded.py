@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finetune_exe.data.shorten import shorten
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Encoded, Sequence, encode_rows, strip_end_markers
+from finetune_exe.text.formats.written_calls import calls_as_texts
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def lacks_tools(conversation: Conversation, tokenizer: ChatTokenizer) -> bool:
     return template is not None and bool(conversation.extra.get("tools")) and "tools" not in template.source
 
 
+def _writes_calls(tokenizer: ChatTokenizer) -> bool:
+    """Whether the template writes calls of tools; those that stood in their file as text are learned as text else."""
+    return tokenizer.template is None or "tool_calls" in tokenizer.template.source
+
+
 def encode_conversations(
     conversations: Rows[Conversation],
     tokenizer: ChatTokenizer,
@@ -71,6 +77,8 @@ def encode_conversations(
     """
     if paired:
         return encode_pairs(conversations, tokenizer, max_length=max_length)
+    if not _writes_calls(tokenizer):
+        conversations = [calls_as_texts(conversation) for conversation in conversations]
     stripped = [strip_end_markers(conversation, tokenizer) for conversation in conversations]
     encoded = encode_rows(stripped, tokenizer, max_length=max_length)
     results = []

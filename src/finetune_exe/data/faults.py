@@ -123,6 +123,10 @@ ROW_NOTES: dict[str, FaultKind] = {
     "content_parts": FaultKind(
         "info", "a turn's text is a list of typed parts; they are joined", "nothing need be done"
     ),
+    "call_as_text": FaultKind(
+        "warning", "a turn that should call a tool is no JSON object with a name and arguments; it is learned as text",
+        'write it as {"name": "...", "arguments": {...}}, or as a list of such',
+    ),
     "unknown_key": FaultKind(
         "info", "the row has a column that the others do not have", "check its spelling; it is kept aside"
     ),

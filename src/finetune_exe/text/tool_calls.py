@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune_exe.text.conversation import Message
 
-_CALL_KEYS = ("tool_calls", "function_call")
+CALL_KEYS = ("tool_calls", "function_call")
 
 
 def template_turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -30,6 +30,15 @@ def called_names(message: Message) -> list[str]:
     return [name for function in _functions(message.extra) if isinstance(name := function.get("name"), str)]
 
 
+def all_said(message: Message) -> str:
+    """Give what a turn says, and a line of JSON for each call: its name and its arguments, and not its number."""
+    if not message.extra:
+        return message.content
+    calls = [_parsed_call(function) for function in _functions(message.extra)]
+    written = (json.dumps(call, ensure_ascii=False, sort_keys=True, default=str) for call in calls)
+    return "\n".join(filter(None, (message.content, *written)))
+
+
 def is_call_alone(message: Message) -> bool:
     """Whether a turn calls tools and says nothing beside it."""
     return not message.content.strip() and bool(called_names(message))
@@ -37,7 +46,7 @@ def is_call_alone(message: Message) -> bool:
 
 def without_calls(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Give the other keys of a turn that has calls."""
-    return {key: value for key, value in extra.items() if key not in _CALL_KEYS}
+    return {key: value for key, value in extra.items() if key not in CALL_KEYS}
 
 
 def mark_last_name(extra: Mapping[str, Any], mark: str) -> dict[str, Any]:
@@ -71,6 +80,11 @@ def _parsed(extra: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(arguments, str):
             function["arguments"] = _object_or_text(arguments)
     return copied
+
+
+def _parsed_call(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    arguments = function.get("arguments")
+    return {**function, "arguments": _object_or_text(arguments)} if isinstance(arguments, str) else function
 
 
 def _object_or_text(text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_exe.data.layout import Layout, layout_of
 from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.tool_calls import all_said
 
 _ASCII, _BEYOND = bytes(range(128)), bytes(range(128, 256))
 _NO_SIGNS = _BEYOND + b" abcdefghijklmnopqrstuvwxyz"
@@ -19,7 +20,8 @@ class RowView:
         answer: The last of `answers`, or "".
         prompt: What the user says before the last answer, or "".
         rejected: The answer that is marked as the worse one; None where the row has none.
-        text: All that is said, a line feed between turns; a rejected answer is no part of it.
+        text: All that is said and what tools are called with, a line feed between turns; a rejected answer is no part
+            of it.
         is_ascii: Whether `text` is ASCII: most text faults need another character.
         signs: `text` without small letters, spaces and all that is not ASCII. It is short: a check whose fault needs
             signs, digits or capitals looks for those here first.
@@ -39,7 +41,7 @@ class RowView:
         self.layout: Layout = layout_of(conversation)
         self.is_exchange = len(messages) == 2 and messages[0].role == "user" and messages[1].role == "assistant"
         self.prompt = ""
-        if self.is_exchange and self.layout != "text":
+        if self.is_exchange and self.layout != "text" and not messages[1].extra:
             self.prompt, self.answer = messages[0].content, messages[1].content
             self.answers = [self.answer]
             self.text = f"{self.prompt}\n{self.answer}"
@@ -49,7 +51,7 @@ class RowView:
             if self.layout != "text":
                 asked = (message.content for message in reversed(messages) if message.role == "user")
                 self.prompt = next(asked, "")
-            self.text = "\n".join([message.content for message in messages])
+            self.text = "\n".join([all_said(message) for message in messages])
         self.is_ascii = self.text.isascii()
         self.signs = signs_of(self.text)
         self.foreign = "" if self.is_ascii else _foreign(self.text)

@@ -10,9 +10,8 @@ from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import call, turns
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.text.conversation import Message
+from finetune_exe.text.formats.written_calls import CALLING_ROLES
 
-_CALLING_ROLES = ("function_call", "tool_call")
-"""Names of the assistant's role that say its whole content is a call."""
 _CALL_MARKS = ("function", "tool", "call", "action", "{", "[", "(")
 """What stands in the text of an answer that calls a tool in words of its own."""
 
@@ -21,6 +20,11 @@ def _calls(message: Message) -> list[Any]:
     calls = message.extra.get("tool_calls") or []
     single = message.extra.get("function_call")
     return [*(calls if isinstance(calls, list) else [calls]), *([single] if single else [])]
+
+
+def _is_read(message: Message) -> bool:
+    """Whether the calls of a turn stand apart from its text."""
+    return bool(message.extra) and bool(_calls(message))
 
 
 def _said_roles(row: RowView) -> list[Any]:
@@ -34,7 +38,7 @@ def _arguments_not_json(row: RowView) -> str | None:
     if row.layout != "turns":
         return None
     for message, said in zip(row.messages, _said_roles(row), strict=False):
-        if said in _CALLING_ROLES and not _is_json(message.content):
+        if said in CALLING_ROLES and not _is_read(message) and not _is_json(message.content):
             return shorten(message.content)
         if message.extra:
             for one in _calls(message):
@@ -48,7 +52,7 @@ def _arguments_not_json(row: RowView) -> str | None:
 def called_functions(row: RowView) -> Iterator[dict[str, Any]]:
     """Give every call of a row as an object with a name and arguments, wherever its layout keeps them."""
     for message, said in zip(row.messages, _said_roles(row), strict=False):
-        if said in _CALLING_ROLES:
+        if said in CALLING_ROLES and not _is_read(message):
             try:
                 value = json.loads(message.content)
             except (ValueError, RecursionError):
@@ -84,10 +88,10 @@ def _call_without_result(row: RowView) -> str | None:
         return None
     said = _said_roles(row)
     for number, message in enumerate(row.messages):
-        if message.role != "assistant" or not (said[number] in _CALLING_ROLES or (message.extra and _calls(message))):
+        if message.role != "assistant" or not (said[number] in CALLING_ROLES or (message.extra and _calls(message))):
             continue
         following = row.messages[number + 1].role if number + 1 < len(row.messages) else None
-        if following != "tool" and not (following == "assistant" and said[number + 1] in _CALLING_ROLES):
+        if following != "tool" and not (following == "assistant" and said[number + 1] in CALLING_ROLES):
             return shorten(json.dumps(_calls(message), ensure_ascii=False) if message.extra else message.content)
     return None
 
@@ -100,7 +104,7 @@ def _result_without_call(row: RowView) -> str | None:
     ids: set[str] = set()
     for number, message in enumerate(row.messages):
         if message.role == "assistant":
-            called = said[number] in _CALLING_ROLES or bool(message.extra and _calls(message))
+            called = said[number] in CALLING_ROLES or bool(message.extra and _calls(message))
             called = called or any(mark in message.content.casefold() for mark in _CALL_MARKS)
             ids |= (
                 {str(one.get("id")) for one in _calls(message) if isinstance(one, dict) and one.get("id")}

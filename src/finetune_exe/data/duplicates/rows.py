@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.duplicates.words import WordArray, hash_words, mix, word_hashes
-from finetune_exe.text.conversation import Conversation, Message
+from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.tool_calls import all_said
 
 if TYPE_CHECKING:
     from finetune_exe.data.duplicates.words import Hashes, Places, Words32
@@ -29,13 +29,8 @@ def row_text(conversation: Conversation) -> RowText:
     prompt: list[str] = []
     answer: list[str] = []
     for message in conversation.messages:
-        (answer if message.role == "assistant" and message.learn else prompt).append(_said(message))
+        (answer if message.role == "assistant" and message.learn else prompt).append(all_said(message))
     return RowText("\n".join(prompt), "\n".join(answer))
-
-
-def _said(message: Message) -> str:
-    calls = message.extra.get("tool_calls")
-    return f"{message.content}\n{json.dumps(calls, sort_keys=True, default=str)}" if calls else message.content
 
 
 class Stretches(NamedTuple):

@@ -23,6 +23,8 @@ from finetune_exe.text.formats.format import (
     not_an_object,
     share,
 )
+from finetune_exe.text.formats.written_calls import CALLING_ROLES, as_written, read_calls
+from finetune_exe.text.tool_calls import CALL_KEYS
 
 if TYPE_CHECKING:
     from finetune_exe.domain.task import FormatName
@@ -39,7 +41,6 @@ ROLE_NAMES: dict[str, Role] = {
 LIST_KEYS = ("messages", "conversations", "conversation")
 WEIGHT_KEYS = ("loss_weight", "weight")
 _NO_LAYOUT: dict[str, Any] = {}
-CALL_KEYS = ("tool_calls", "function_call")
 USUAL_KEYS = frozenset({
     "role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "loss_weight", "weight",
     "reasoning_content",
@@ -138,6 +139,8 @@ class TurnFormat:
             layouts.append(read.layout)
             if read.layout or read.message.extra:
                 notes += self._turn_notes(read)
+        if any(layout.get("role") in CALLING_ROLES for layout in layouts) and not read_calls(messages, layouts):
+            notes.append("call_as_text")
         origin: dict[str, Any] = {"format": self.name, "key": found.key, "turns": layouts}
         if found.json_text is not None:
             origin["json_text"] = found.json_text
@@ -269,6 +272,8 @@ class TurnFormat:
         return {key: held, **extra}
 
     def _write_turn(self, message: Message, layout: dict[str, Any], names: Mapping[Role, str]) -> dict[str, Any]:
+        if layout:
+            message = as_written(message, layout)
         said = layout.get("role")
         turn: dict[str, Any] = {self.role_key: said if _role_of(said) == message.role else names[message.role]}
         if "parts" in layout:
