@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from finetune_exe.data.faults import FileNote, Tell, file_note
 from finetune_exe.data.packing import BLOCK_BYTES, Packing, packing_of, unpacked
@@ -70,17 +70,14 @@ def read_head(path: Path) -> Head:
     Raises:
         FineTuneError: D01 for a file of another kind than data, or one the system does not let us read.
     """
-    with _opened(path) as file:
-        packing = packing_of(file.read(8))
-        file.seek(0)
-        start, whole = _start(_blocks(file, packing, path, _quiet))
-    if start.startswith(TABLES):
-        return Head(packing, "binary", start, whole)
-    form = _form(start, path)
-    if form.codec == "utf-8":
-        return Head(packing, form.codec, start.removeprefix(codecs.BOM_UTF8), whole)
-    text = codecs.getincrementaldecoder(form.codec)("replace").decode(start)
-    return Head(packing, form.codec, text.encode(errors="replace"), whole)
+    with _unpacked(path, _quiet) as (packing, start, whole, _):
+        if start.startswith(TABLES):
+            return Head(packing, "binary", start, whole)
+        form = _form(start, path)
+        if form.codec == "utf-8":
+            return Head(packing, form.codec, start.removeprefix(codecs.BOM_UTF8), whole)
+        text = codecs.getincrementaldecoder(form.codec)("replace").decode(start)
+        return Head(packing, form.codec, text.encode(errors="replace"), whole)
 
 
 def utf8_blocks(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Iterator[bytes]:
@@ -93,23 +90,15 @@ def utf8_blocks(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Itera
     Raises:
         FineTuneError: D01 for a binary file, or one the system does not let us read.
     """
-    with _opened(path) as file:
-        packing = packing_of(file.read(8))
-        file.seek(0)
-        blocks = _blocks(file, packing, path, tell)
-        start, _ = _start(blocks)
+    with _unpacked(path, tell) as (_, start, _, rest):
         form = _form(start, path)
         for note in _form_notes(form, path, crlf_is_usual=crlf_is_usual):
             tell(note)
-        rest = chain((start,), blocks)
         if form.codec != "utf-8":
-            yield from _recoded(rest, form, path)
+            yield from _recoded(chain((start,), rest), form, path)
             return
-        first = True
-        for block in rest:
-            plain = block.removeprefix(codecs.BOM_UTF8) if first else block
-            first = False
-            yield plain.replace(b"\r", b"\n") if form.carriage_returns else plain
+        for block in chain((start.removeprefix(codecs.BOM_UTF8),), rest):
+            yield block.replace(b"\r", b"\n") if form.carriage_returns else block
 
 
 def utf8_lines(path: Path, tell: Tell, *, crlf_is_usual: bool = False) -> Iterator[bytes]:
@@ -193,37 +182,38 @@ def unreadable(path: Path, why: str, fix: str, *, line: int | None = None) -> Fi
     )
 
 
+class _Unpacked(NamedTuple):
+    """The bytes of a file, out of whatever it is packed in."""
+
+    packing: Packing | None
+    start: bytes
+    whole: bool
+    """Whether the start is all of it."""
+    rest: Iterator[bytes]
+
+
 @contextmanager
-def system_faults(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses while `path` is read into error FT-D01."""
+def _unpacked(path: Path, tell: Tell) -> Iterator[_Unpacked]:
+    """Open a file, but no folder, pipe or device, which may never end; what the system refuses is error FT-D01."""
     try:
-        yield
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+            raise unreadable(path, f"it is {kind}, not a file", "write the rows to a file and give that")
+        with path.open("rb") as file:
+            packing = packing_of(file.read(8))
+            file.seek(0)
+            plain = iter(lambda: file.read(BLOCK_BYTES), b"")
+            blocks = unpacked(file, packing, path, tell) if packing is not None else plain
+            yield _Unpacked(packing, *_start(blocks), blocks)
     except OSError as fault:
         raise unreadable(
             path, f"the system says: {fault.strerror or fault}", "check the path and its rights"
         ) from fault
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, but no folder, pipe or device, which may never end."""
-    with system_faults(path):
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
-            raise unreadable(path, f"it is {kind}, not a file", "write the rows to a file and give that")
-        with path.open("rb") as file:
-            yield file
-
-
 def _quiet(note: FileNote) -> None:
     """Let a note go that the reading itself will tell again."""
-
-
-def _blocks(file: BinaryIO, packing: Packing | None, path: Path, tell: Tell) -> Iterator[bytes]:
-    if packing is not None:
-        return unpacked(file, packing, path, tell)
-    return iter(lambda: file.read(BLOCK_BYTES), b"")
 
 
 def _start(blocks: Iterator[bytes]) -> tuple[bytes, bool]:
