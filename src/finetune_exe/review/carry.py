@@ -97,18 +97,14 @@ def _plain(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
     for path, meaning in configuration.peer.meaning.items():
         if path in SPECIAL or (path == "model.reference" and configuration.peer.name == "torchtune"):
             continue
-        key = stands_for(configuration, path)
-        item = meant(configuration, path)
-        value: Json = meaning.default if item is None else item.scalar
-        if item is not None and item.computed:
-            left.append(Left(key, item.key_place.line, "it is computed when the script runs"))
-            value = meaning.default
-        elif item is not None and isinstance(value, str) and not isinstance(item.content, str):
-            continue
+        said = meant(configuration, path)
+        value: Json = meaning.default if said is None else said.scalar
+        if said is not None and said.item.computed:
+            left.append(Left(said.key, said.line, "it is computed when the script runs"))
+            said, value = None, meaning.default
         number = _number(path, value)
         if number is not None:
-            line = item.key_place.line if item is not None and not item.computed else None
-            yield Setting(path, number, key, line)
+            yield Setting(path, number, stands_for(configuration, path), said.line if said is not None else None)
 
 
 def _number(path: str, value: Json) -> Json:
@@ -162,15 +158,15 @@ def _folder_model(configuration: Configuration, left: list[Left]) -> Iterator[Se
     """Take the model that torchtune's folder of a checkpoint is named for."""
     if configuration.peer.name != "torchtune":
         return
-    item = meant(configuration, "model.reference")
-    if item is None or not isinstance(item.scalar, str):
+    said = meant(configuration, "model.reference")
+    if said is None or not isinstance(said.scalar, str):
         return
-    reference = _known_model(item.scalar.rstrip("/").rpartition("/")[2], built_model(configuration))
+    reference = _known_model(said.scalar.rstrip("/").rpartition("/")[2], built_model(configuration))
     if reference is None:
-        reason = f"{item.scalar} is a folder of another machine; name the model with --set model.reference=..."
-        left.append(Left("checkpointer.checkpoint_dir", item.key_place.line, reason))
+        reason = f"{said.scalar} is a folder of another machine; name the model with --set model.reference=..."
+        left.append(Left("checkpointer.checkpoint_dir", said.line, reason))
     else:
-        yield Setting("model.reference", reference, "checkpointer.checkpoint_dir", item.key_place.line)
+        yield Setting("model.reference", reference, "checkpointer.checkpoint_dir", said.line)
 
 
 def _known_model(*names: str | None) -> str | None:
@@ -183,33 +179,31 @@ def _known_model(*names: str | None) -> str | None:
 
 
 def _named(configuration: Configuration, path: str, names: Mapping[str, str], left: list[Left]) -> Iterator[Setting]:
-    item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+    said, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
     if meaning is None:
         return
-    key = stands_for(configuration, path)
-    text = str(item.scalar if item is not None else meaning.default).removeprefix("OptimizerNames.").lower()
+    text = str(said.scalar if said is not None else meaning.default).removeprefix("OptimizerNames.").lower()
     if text in names:
-        yield Setting(path, names[text], key, item.key_place.line if item is not None else None)
-    elif item is not None:
-        left.append(
-            Left(key, item.key_place.line, f"{item.scalar} is none of {', '.join(dict.fromkeys(names.values()))}")
-        )
+        line = said.line if said is not None else None
+        yield Setting(path, names[text], stands_for(configuration, path), line)
+    elif said is not None:
+        left.append(Left(said.key, said.line, f"{said.scalar} is none of {', '.join(dict.fromkeys(names.values()))}"))
 
 
 def _precision(configuration: Configuration) -> Iterator[Setting]:
     for name, dtype in (("bf16", "bfloat16"), ("bfloat16", "bfloat16"), ("fp16", "float16"), ("float16", "float16")):
         given = given_value(configuration, name)
-        if given is not None and given[1].scalar in (True, "auto", "true"):
-            yield Setting("precision.base_dtype", dtype, given[0], given[1].key_place.line)
+        if given is not None and given.scalar in (True, "auto", "true"):
+            yield Setting("precision.base_dtype", dtype, given.key, given.line)
             return
     given = given_value(configuration, "torch_dtype", "dtype")
     words = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16", "float16": "float16"}
-    if given is not None and str(given[1].scalar) in words:
-        yield Setting("precision.base_dtype", words[str(given[1].scalar)], given[0], given[1].key_place.line)
+    if given is not None and str(given.scalar) in words:
+        yield Setting("precision.base_dtype", words[str(given.scalar)], given.key, given.line)
         return
     stated = given_value(configuration, "bf16", "torch_dtype", "dtype")
     if stated is not None:
-        yield Setting("precision.base_dtype", "float32", stated[0], stated[1].key_place.line)
+        yield Setting("precision.base_dtype", "float32", stated.key, stated.line)
     else:
         calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
         plain = configuration.peer.name in ("llamafactory", "transformers") or bool(calls & PLAIN_ARGUMENTS)
@@ -219,8 +213,8 @@ def _precision(configuration: Configuration) -> Iterator[Setting]:
 def _tf32(configuration: Configuration) -> Iterator[Setting]:
     given = given_value(configuration, "tf32")
     if given is not None:
-        wanted = given[1].scalar in (True, "auto", "true")
-        yield Setting("precision.tf32", wanted, given[0], given[1].key_place.line)
+        wanted = given.scalar in (True, "auto", "true")
+        yield Setting("precision.tf32", wanted, given.key, given.line)
 
 
 def _warmup(configuration: Configuration) -> Iterator[Setting]:
@@ -228,50 +222,46 @@ def _warmup(configuration: Configuration) -> Iterator[Setting]:
     if given is None:
         yield Setting("schedule.warmup.steps", 0, "warmup_steps", None)
         return
-    key, item = given
-    number = item.scalar
+    number = given.scalar
     if isinstance(number, int | float) and not isinstance(number, bool) and number >= 0:
         share = isinstance(number, float) and number < 1
         path = "schedule.warmup.fraction" if share else "schedule.warmup.steps"
-        yield Setting(path, number if share else int(number), key, item.key_place.line)
+        yield Setting(path, number if share else int(number), given.key, given.line)
 
 
 def _steps_and_norm(configuration: Configuration) -> Iterator[Setting]:
-    item = meant(configuration, "schedule.max_steps")
-    if item is not None and isinstance(item.scalar, int) and item.scalar > 0:
-        key = stands_for(configuration, "schedule.max_steps")
-        yield Setting("schedule.max_steps", item.scalar, key, item.key_place.line)
-    item = meant(configuration, "optimizer.max_grad_norm")
-    number = item.scalar if item is not None else None
-    if item is not None and isinstance(number, int | float):
-        key = stands_for(configuration, "optimizer.max_grad_norm")
-        yield Setting("optimizer.max_grad_norm", float(number) if number else None, key, item.key_place.line)
-    elif item is None and configuration.peer.name == "torchtune":
+    steps = meant(configuration, "schedule.max_steps")
+    if steps is not None and isinstance(steps.scalar, int) and steps.scalar > 0:
+        yield Setting("schedule.max_steps", steps.scalar, steps.key, steps.line)
+    norm = meant(configuration, "optimizer.max_grad_norm")
+    number = norm.scalar if norm is not None else None
+    if norm is not None and isinstance(number, int | float):
+        yield Setting("optimizer.max_grad_norm", float(number) if number else None, norm.key, norm.line)
+    elif norm is None and configuration.peer.name == "torchtune":
         yield Setting("optimizer.max_grad_norm", None, "clip_grad_norm", None)
 
 
 def _evaluations(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:
     path = "checkpoints.evaluations_per_epoch"
     given = given_value(configuration, "evals_per_epoch")
-    if given is not None and isinstance(given[1].scalar, int | float):
-        yield Setting(path, float(given[1].scalar), given[0], given[1].key_place.line)
+    if given is not None and isinstance(given.scalar, int | float):
+        yield Setting(path, float(given.scalar), given.key, given.line)
         return
     strategy = given_value(configuration, "eval_strategy")
-    if strategy is not None and strategy[1].scalar == "epoch":
-        yield Setting(path, 1.0, strategy[0], strategy[1].key_place.line)
+    if strategy is not None and strategy.scalar == "epoch":
+        yield Setting(path, 1.0, strategy.key, strategy.line)
         return
     given = given_value(configuration, "eval_steps")
-    epochs_item = meant(configuration, "schedule.epochs")
-    meaning = configuration.peer.meaning.get("schedule.epochs")
-    epochs = epochs_item.scalar if epochs_item is not None else meaning.default if meaning is not None else None
+    passes, meaning = meant(configuration, "schedule.epochs"), configuration.peer.meaning.get("schedule.epochs")
+    epochs = passes.scalar if passes is not None else meaning.default if meaning is not None else None
     if given is None or not isinstance(epochs, int | float):
         return
-    every = given[1].scalar
+    every = given.scalar
     if isinstance(every, float) and 0 < every < 1 and epochs > 0:
-        yield Setting(path, _round_number(1 / (every * epochs)), given[0], given[1].key_place.line)
+        yield Setting(path, _round_number(1 / (every * epochs)), given.key, given.line)
     else:
         reason = "evaluations are counted by epoch here: set checkpoints.evaluations_per_epoch"
-        left.append(Left(given[0], given[1].key_place.line, reason))
+        left.append(Left(given.key, given.line, reason))
 
 
 def _round_number(value: float) -> float:
@@ -282,33 +272,34 @@ def _round_number(value: float) -> float:
 
 def _checkpoints(configuration: Configuration) -> Iterator[Setting]:
     given = given_value(configuration, "save_total_limit")
-    if given is not None and isinstance(given[1].scalar, int) and given[1].scalar > 0:
+    if given is not None and isinstance(given.scalar, int) and given.scalar > 0:
         best = given_value(configuration, "load_best_model_at_end")
-        beside = 1 if best is not None and best[1].scalar is True else 0
-        yield Setting("checkpoints.keep_last", max(1, given[1].scalar - beside), given[0], given[1].key_place.line)
+        beside = 1 if best is not None and best.scalar is True else 0
+        yield Setting("checkpoints.keep_last", max(1, given.scalar - beside), given.key, given.line)
     patience = meant(configuration, "checkpoints.early_stopping_patience")
     if patience is None:
         yield Setting("checkpoints.early_stopping_patience", None, "early_stopping_patience", None)
 
 
 def _sampling(configuration: Configuration) -> Iterator[Setting]:
-    item = meant(configuration, "batch.group_by_length")
-    meaning = configuration.peer.meaning.get("batch.group_by_length")
+    path = "batch.group_by_length"
+    said, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
     if meaning is None:
         return
-    value = item.scalar if item is not None else meaning.default
-    line = item.key_place.line if item is not None else None
-    yield Setting("batch.group_by_length", value in (True, "group_by_length"), meaning.key, line)
+    value = said.scalar if said is not None else meaning.default
+    line = said.line if said is not None else None
+    yield Setting(path, value in (True, "group_by_length"), meaning.key, line)
 
 
 def _checkpointing(configuration: Configuration) -> Iterator[Setting]:
     path = "precision.gradient_checkpointing"
-    item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+    said, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
     if meaning is None:
         return
-    value: Scalar = item.scalar if item is not None else meaning.default
+    value: Scalar = said.scalar if said is not None else meaning.default
     on = value not in (False, None, "", "false", "no")
-    yield Setting(path, not on if meaning.inverse else on, meaning.key, item.key_place.line if item else None)
+    line = said.line if said is not None else None
+    yield Setting(path, not on if meaning.inverse else on, meaning.key, line)
 
 
 def _targets(configuration: Configuration) -> Iterator[Setting]:
@@ -348,8 +339,8 @@ def _torchtune_targets(configuration: Configuration) -> Iterator[Setting]:
 def _scale(configuration: Configuration) -> Iterator[Setting]:
     """Give LLaMA-Factory's own choice where it is not told the scale: twice the rank."""
     if configuration.peer.name == "llamafactory" and meant(configuration, "method.lora_alpha") is None:
-        item = meant(configuration, "method.lora_rank")
-        rank = item.scalar if item is not None else 8
+        said = meant(configuration, "method.lora_rank")
+        rank = said.scalar if said is not None else 8
         if isinstance(rank, int):
             yield Setting("method.lora_alpha", 2.0 * rank, "lora_alpha", None)
 

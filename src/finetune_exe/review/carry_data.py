@@ -36,8 +36,8 @@ def carry_data(configuration: Configuration, left: list[Left]) -> Iterator[Setti
                 left.append(Left(key.partition("[")[0], items[0].key_place.line, reason))
             break
     share = given_value(configuration, "val_set_size", "val_size", "split_dataset_ratio")
-    if share is not None and isinstance(share[1].scalar, float) and 0 < share[1].scalar < 0.5:
-        yield Setting("data.validation_fraction", share[1].scalar, share[0], share[1].key_place.line)
+    if share is not None and isinstance(share.scalar, float) and 0 < share.scalar < 0.5:
+        yield Setting("data.validation_fraction", share.scalar, share.key, share.line)
 
 
 def _several(content: Json) -> list[Json]:

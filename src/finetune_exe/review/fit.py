@@ -39,14 +39,13 @@ def check_fit(configuration: Configuration, room: Room) -> Iterator[Configuratio
     need = footprint(workload).device
     if need.mid <= room.memory_bytes:
         return
-    key = stands_for(configuration, "batch.micro_batch_size")
-    item = meant(configuration, "batch.micro_batch_size")
+    rows = meant(configuration, "batch.micro_batch_size")
     least, most, there = (round(size / GIB, 1) for size in (need.low, need.high, room.memory_bytes))
     yield finding(
         "does_not_fit",
         "error" if need.low > room.memory_bytes else "warning",
-        key=key,
-        place=item.key_place if item else Place(1, 1),
+        key=stands_for(configuration, "batch.micro_batch_size"),
+        place=rows.item.key_place if rows else Place(1, 1),
         what=f"it needs {least:g} to {most:g} GiB of GPU memory; {room.gpu} has {there:g}",
         why="it runs out of memory in the first steps"
         if need.low > room.memory_bytes
@@ -85,8 +84,8 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
     """Describe a configuration in the columns of recorded runs."""
 
     def value(path: str) -> Scalar:
-        item, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
-        found = item.scalar if item is not None else None
+        said, meaning = meant(configuration, path), configuration.peer.meaning.get(path)
+        found = said.scalar if said is not None else None
         return found if found is not None or meaning is None else meaning.default
 
     adapted = is_adapted(configuration)
@@ -103,7 +102,7 @@ def recorded_run(configuration: Configuration, room: Room) -> RecordedRun:
     if inverse is not None and inverse.inverse and isinstance(checkpointing, bool):
         checkpointing = not checkpointing
     targets = meant(configuration, "method.target_modules")
-    layers = targets.plain() if targets is not None else None
+    layers = targets.item.plain() if targets is not None else None
     everything = first_value(configuration, "lora_target_linear") is True or layers in ("all", "all-linear")
     return RecordedRun(
         id=configuration.path,

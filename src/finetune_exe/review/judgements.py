@@ -10,7 +10,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
-from finetune_exe.review.meaning import is_adapted, meant, stands_for
+from finetune_exe.review.meaning import Said, is_adapted, meant
 from finetune_exe.review.tree import Item
 
 _HIGHEST = {"adapter": 2e-3, "full": 3e-4}
@@ -28,28 +28,27 @@ def check_judgements(configuration: Configuration) -> _Found:
         yield from judge(configuration)
 
 
-def _number(item: Item | None) -> int | float | None:
+def _number(given: Said | Item | None) -> int | float | None:
     """Give the number that a setting holds; None where it holds none."""
-    value = item.scalar if item is not None else None
+    value = given.scalar if given is not None else None
     return None if isinstance(value, bool | str | None) else value
 
 
 def _learning_rate(configuration: Configuration) -> _Found:
-    item = meant(configuration, "optimizer.learning_rate")
-    rate = _number(item)
-    if item is None or rate is None or _is_not_sft(configuration):
+    said = meant(configuration, "optimizer.learning_rate")
+    rate = _number(said)
+    if said is None or rate is None or _is_not_sft(configuration):
         return
-    key = stands_for(configuration, "optimizer.learning_rate")
     form = "adapter" if is_adapted(configuration) else "full"
     if rate <= 0:
         yield finding(
             "learning_rate",
             "error",
-            key=key,
-            place=item.place,
+            key=said.key,
+            place=said.place,
             what=f"the learning rate is {rate:g}",
             why="nothing is learned",
-            fix=f"write {written(configuration.form, key, _usual(form))}",
+            fix=f"write {written(configuration.form, said.key, _usual(form))}",
             source=_RATE_SOURCE,
         )
     elif rate > _HIGHEST[form] or (rate < _LOWEST[form] and not _learns_from_pairs(configuration)):
@@ -57,11 +56,11 @@ def _learning_rate(configuration: Configuration) -> _Found:
         yield finding(
             "learning_rate",
             "error" if rate >= 0.1 else "warning",
-            key=key,
-            place=item.place,
+            key=said.key,
+            place=said.place,
             what=f"the learning rate {rate:g} is {_beyond(form, high=high)}",
             why="the loss will leap or end in NaN" if high else "the weights hardly move",
-            fix=f"write {written(configuration.form, key, _usual(form))}",
+            fix=f"write {written(configuration.form, said.key, _usual(form))}",
             source=_RATE_SOURCE,
         )
 
@@ -102,19 +101,18 @@ def _learns_from_pairs(configuration: Configuration) -> bool:
 
 
 def _epochs(configuration: Configuration) -> _Found:
-    item = meant(configuration, "schedule.epochs")
-    epochs, steps = _number(item), _number(meant(configuration, "schedule.max_steps"))
-    if item is None or epochs is None or epochs < _MANY_EPOCHS or (steps is not None and steps > 0):
+    said = meant(configuration, "schedule.epochs")
+    epochs, steps = _number(said), _number(meant(configuration, "schedule.max_steps"))
+    if said is None or epochs is None or epochs < _MANY_EPOCHS or (steps is not None and steps > 0):
         return
-    key = stands_for(configuration, "schedule.epochs")
     yield finding(
         "epochs",
         "note",
-        key=key,
-        place=item.place,
+        key=said.key,
+        place=said.place,
         what=f"{epochs:g} passes over the same rows",
         why="after a few, a model learns rows by heart",
-        fix=f"write {written(configuration.form, key, 3)}, and keep the best checkpoint",
+        fix=f"write {written(configuration.form, said.key, 3)}, and keep the best checkpoint",
         source="huggingface/transformers#22934, unslothai/unsloth#970",
     )
 
@@ -167,48 +165,45 @@ def _warmup_longer_than_run(configuration: Configuration) -> _Found:
 
 
 def _scale(configuration: Configuration) -> _Found:
-    item, alpha_item = meant(configuration, "method.lora_rank"), meant(configuration, "method.lora_alpha")
-    rank, alpha = _number(item), _number(alpha_item)
-    if item is None or not isinstance(rank, int):
+    said, scale = meant(configuration, "method.lora_rank"), meant(configuration, "method.lora_alpha")
+    rank, alpha = _number(said), _number(scale)
+    if said is None or not isinstance(rank, int):
         return
-    key = stands_for(configuration, "method.lora_rank")
     if rank < 1:
         yield finding(
             "adapter",
             "error",
-            key=key,
-            place=item.place,
+            key=said.key,
+            place=said.place,
             what=f"the rank of the adapters is {rank}",
             why="an adapter needs a rank of 1 at least",
-            fix=f"write {written(configuration.form, key, 16)}",
+            fix=f"write {written(configuration.form, said.key, 16)}",
             source="PEFT LoraConfig",
         )
-    elif alpha_item is not None and alpha is not None:
+    elif scale is not None and alpha is not None:
         stabilised = (
             configuration.value("use_rslora")
             or configuration.value("peft_use_rslora")
             or configuration.value("lora.use_rslora")
         )
         if not stabilised and not 0.24 < alpha / rank <= 8:
-            name = stands_for(configuration, "method.lora_alpha")
             yield finding(
                 "adapter",
                 "note",
-                key=name,
-                place=alpha_item.place,
+                key=scale.key,
+                place=scale.place,
                 what=f"the adapters are scaled by {alpha / rank:g}",
                 why="the learning rates that others publish are for a scale of 1 or 2",
-                fix=f"write {written(configuration.form, name, 2 * rank)}, or another learning rate",
+                fix=f"write {written(configuration.form, scale.key, 2 * rank)}, or another learning rate",
                 source="PEFT LoraConfig: lora_alpha / r",
             )
 
 
 def _length(configuration: Configuration) -> _Found:
-    item, model = meant(configuration, "data.max_length"), meant(configuration, "model.reference")
-    length = _number(item)
-    if item is None or not isinstance(length, int):
+    said, model = meant(configuration, "data.max_length"), meant(configuration, "model.reference")
+    length = _number(said)
+    if said is None or not isinstance(length, int):
         return
-    key = stands_for(configuration, "data.max_length")
     scaled = any(re.search(r"rope|yarn|overrides_of_model_config|shift_attn", name) for name in configuration.settings)
     if model is not None and isinstance(model.scalar, str) and not scaled:
         try:
@@ -219,11 +214,11 @@ def _length(configuration: Configuration) -> _Found:
             yield finding(
                 "length",
                 "warning",
-                key=key,
-                place=item.place,
+                key=said.key,
+                place=said.place,
                 what=f"rows of {length:,} tokens; {model.scalar} was made for {context:,}",
                 why="positions beyond were never trained",
-                fix=f"write {written(configuration.form, key, context)}",
+                fix=f"write {written(configuration.form, said.key, context)}",
                 source="the model's max_position_embeddings",
             )
 

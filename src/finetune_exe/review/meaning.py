@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_text import Place
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.tree import Item
 
 _BUILDER = re.compile(r"(?:q?lora_)?(llama|qwen|gemma)(\d)(?:_([123](?!_5b)|5(?=_\d)))?_(\d+(?:_5)?)b")
 """torchtune's names of functions that build a model."""
+
+
+class Said(NamedTuple):
+    """A key that a file has, with its value."""
+
+    key: str
+    item: Item
+
+    @property
+    def scalar(self) -> Scalar:
+        """The value, where it is a single one that is known; else None."""
+        return self.item.scalar
+
+    @property
+    def place(self) -> Place:
+        """Where the value stands."""
+        return self.item.place
+
+    @property
+    def line(self) -> int:
+        """Where the key stands."""
+        return self.item.key_place.line
 
 
 def stands_for(configuration: Configuration, path: str) -> str:
@@ -24,10 +48,11 @@ def stands_for(configuration: Configuration, path: str) -> str:
     return meaning.key if meaning is not None else ""
 
 
-def meant(configuration: Configuration, path: str) -> Item | None:
-    """Give the value that stands for a setting of our plan; None where the file says nothing."""
-    item = configuration.settings.get(stands_for(configuration, path))
-    return None if item is None or item.content is None else item
+def meant(configuration: Configuration, path: str) -> Said | None:
+    """Give what stands for a setting of our plan; None where the file says nothing."""
+    key = stands_for(configuration, path)
+    item = configuration.settings.get(key)
+    return None if item is None or item.content is None else Said(key, item)
 
 
 def built_model(configuration: Configuration) -> str | None:
@@ -79,11 +104,11 @@ def first_value(configuration: Configuration, *names: str) -> Scalar:
     return next((item.scalar for name in names if (item := configuration.settings.get(name)) is not None), None)
 
 
-def given_value(configuration: Configuration, *names: str) -> tuple[str, Item] | None:
+def given_value(configuration: Configuration, *names: str) -> Said | None:
     """Give the first of some keys that is there with a value that is known."""
     prefix = "args." if configuration.form == "python" else ""
     for name in names:
         item = configuration.settings.get(prefix + name)
         if item is not None and item.content is not None and not item.computed:
-            return prefix + name, item
+            return Said(prefix + name, item)
     return None

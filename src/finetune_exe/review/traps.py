@@ -35,11 +35,11 @@ def check_traps(configuration: Configuration) -> _Found:
 
 
 def _template(configuration: Configuration) -> _Found:
-    model_item = meant(configuration, "model.reference")
+    named = meant(configuration, "model.reference")
     item = configuration.settings.get("template") or configuration.settings.get("chat_template")
-    if item is None or model_item is None or not isinstance(model_item.scalar, str) or not isinstance(item.scalar, str):
+    if item is None or named is None or not isinstance(named.scalar, str) or not isinstance(item.scalar, str):
         return
-    model, template = model_item.scalar.lower(), item.scalar.lower()
+    model, template = named.scalar.lower(), item.scalar.lower()
     key = "template" if "template" in configuration.settings else "chat_template"
     if len(template) > 60:
         return
@@ -51,7 +51,7 @@ def _template(configuration: Configuration) -> _Found:
             "warning",
             key=key,
             place=item.place,
-            what=f"the template {item.scalar} with the model {model_item.scalar}",
+            what=f"the template {item.scalar} with the model {named.scalar}",
             why="its turns are marked by tokens that this model does not know, and it will not stop",
             fix=_own_template(configuration, key),
             source="hiyouga/LLaMA-Factory#6736, InternLM/xtuner#658",
@@ -66,7 +66,7 @@ def _template(configuration: Configuration) -> _Found:
             "warning",
             key=key,
             place=item.place,
-            what=f"the template {item.scalar} with the chat model {model_item.scalar}",
+            what=f"the template {item.scalar} with the chat model {named.scalar}",
             why="it was trained on turns marked in another way, and will be served so",
             fix=_own_template(configuration, key),
             source="hiyouga/LLaMA-Factory#6736",
