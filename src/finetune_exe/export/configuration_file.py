@@ -10,7 +10,8 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.yaml_text import Json, write_yaml
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
-from finetune_exe.export.source import left_out, literal, refuse_gguf, refuse_pairs
+from finetune_exe.export.left_out import left_out, refuse_gguf, refuse_pairs
+from finetune_exe.export.source import literal
 
 TRAIN_ROWS, VALIDATION_ROWS = "data/train.jsonl", "data/validation.jsonl"
 """Where `prepare` has most trainers' rows written."""

@@ -1,14 +1,14 @@
-"""Python source out of a plan: literals, assignments, and what a script leaves to others."""
+"""Python source out of a plan: literals, assignments, calls and whole scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePath
 
-from finetune_exe.domain.plan import Full, Ia3, Parallelism, Plan, Prefix, Prompt, Qlora, WarmupFraction
-from finetune_exe.errors import FineTuneError
+from finetune_exe.domain.plan import Full, Ia3, Plan, Prefix, Prompt, Qlora, WarmupFraction
+from finetune_exe.export.left_out import left_out, refuse_pairs
 from finetune_exe.knowledge.trainer_names import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
@@ -209,6 +209,11 @@ def assignments(settings: Sequence[Setting]) -> str:
     return "".join(f"{item.name} = {item.code}\n" for item in settings)
 
 
+def entries(settings: Sequence[Setting]) -> str:
+    """Write settings as a dictionary, one entry a line."""
+    return "{\n" + "".join(f"    {literal(item.name)}: {item.code},\n" for item in settings) + "}"
+
+
 def call(target: str, settings: Sequence[Setting]) -> str:
     """Write settings as the keyword arguments of a call, one a line."""
     return f"{target}(\n" + "".join(f"    {item.name}={item.code},\n" for item in settings) + ")\n"
@@ -230,73 +235,6 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
     expressed = {path for item in settings for path in item.paths}
     opening = f"{header}# Task: {literal(plan.task.description)}\n{constants}{left_out(plan, expressed)}"
     return "\n\n".join([opening, *map(_script_part, parts)])
-
-
-_ELSEWHERE = {
-    "data": " (applied by `fine-tune dataset`, before)",
-    "evaluation": " (applied by `fine-tune eval`, after)",
-}
-
-
-_AS_EVERYWHERE = {"precision.checkpoint_every_layers", "schedule.decay_fraction"}
-"""Settings that at their defaults say what other trainers do, or belong to another schedule."""
-
-
-def refuse_pairs(plan: Plan) -> None:
-    """Refuse to write for a trainer of answers what learns from pairs.
-
-    Raises:
-        FineTuneError: O03.
-    """
-    if plan.objective.kind != "sft":
-        raise FineTuneError(
-            "O03",
-            what=f"no other trainer's form is written for objective.kind={plan.objective.kind}",
-            where="objective.kind in the plan",
-            why="it would train the better answers alone, which is something else",
-            fix="`fine-tune train` trains it; `config --to plan` writes the plan",
-        )
-
-
-def refuse_gguf(plan: Plan, *, target: str) -> None:
-    """Refuse a base model in one GGUF file, which trainers do not read.
-
-    Raises:
-        FineTuneError: O03.
-    """
-    if plan.model.reference.endswith(".gguf"):
-        raise FineTuneError(
-            "O03",
-            what=f"--to {target} cannot be written for a model in a GGUF file",
-            where=f"model.reference = {plan.model.reference}",
-            why="that trainer reads model folders and hub ids alone",
-            fix="--set model.reference=HUB-ID; or --to trl or python, which read it",
-        )
-
-
-def left_out(plan: Plan, expressed: Collection[str], *, template_before: bool = False) -> str:
-    """List, as comments, the settings that are not among the paths `expressed`, so that none is dropped silently.
-
-    Of what other commands apply, only that which is not as usual; and nothing that is off, as it is by default, or that
-    says what every trainer does.
-
-    Args:
-        plan: Whose settings.
-        expressed: Paths of those that the form carries.
-        template_before: Whether the chat template is applied when the rows are written, not by the trainer.
-    """
-    one_process = plan.parallelism == Parallelism()
-    lines: list[str] = []
-    for path, value, default in plan.settings():
-        if path.startswith("objective."):
-            continue  # anything but answers is refused
-        by_trainer = path == "data.chat_template" and not template_before
-        elsewhere = "" if by_trainer else _ELSEWHERE.get(path.split(".")[0], "")
-        off = value == default and (value is None or value is False or value == () or path in _AS_EVERYWHERE)
-        usual = off or (elsewhere and value == default) or (one_process and path.startswith("parallelism."))
-        if path not in expressed and not usual:
-            lines.append(f"#   {path} = {value!r}{elsewhere}")
-    return "\n".join(["# not expressible here:", *lines]) + "\n" if lines else ""
 
 
 def _script_part(name: str) -> str:

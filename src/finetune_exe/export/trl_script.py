@@ -8,6 +8,7 @@ from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
     Setting,
     assignments,
+    entries,
     length_constants,
     literal,
     looking_and_keeping,
@@ -65,12 +66,11 @@ class TrlScript:
             setting("EFFECTIVE_BATCH_SIZE", plan.batch.effective * num_processes),
         )
         arguments = (*trainer_settings(plan), *_explicit(plan))
-        body = "".join(f"    {literal(item.name)}: {item.code},\n" for item in arguments)
         text = script(
             _HEADER.replace("python train_trl.py", f"{start} train_trl.py"),
             plan,
             (*constants, *arguments),
-            constants=f"{assignments(constants)}SETTINGS = {{\n{body}}}\n",
+            constants=f"{assignments(constants)}SETTINGS = {entries(arguments)}\n",
             parts=("encode", "trl"),
         )
         return (File(name="train_trl.py", text=text),)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from finetune_exe.domain.plan import Full, LowRank, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.left_out import refuse_gguf
 from finetune_exe.export.source import (
     Setting,
     adapter,
     assignments,
+    entries,
     length_constants,
-    literal,
     looking_and_keeping,
     model_settings,
-    refuse_gguf,
     script,
     setting,
     trainer_settings,
@@ -84,10 +84,9 @@ class UnslothScript:
             setting("EFFECTIVE_BATCH_SIZE", plan.batch.effective),
         )
         arguments = (*trainer_settings(plan), *_explicit(plan))
-        body = "".join(f"    {literal(item.name)}: {item.code},\n" for item in arguments)
         text = script(
-            _HEADER, plan, (*constants, *arguments), constants=f"{assignments(constants)}SETTINGS = {{\n{body}}}\n",
-            parts=("encode", "unsloth"),
+            _HEADER, plan, (*constants, *arguments),
+            constants=f"{assignments(constants)}SETTINGS = {entries(arguments)}\n", parts=("encode", "unsloth"),
         )  # fmt: skip
         return (File(name="train_unsloth.py", text=text),)
 
@@ -101,10 +100,9 @@ def _adapter(plan: Plan) -> Setting:
     named = {item.name: item for item in made.settings if item.name != "task_type"}
     if isinstance(plan.method.target_modules, str):
         named["target_modules"] = setting("target_modules", list(_ALL_LINEAR), "method.target_modules")
-    code = "{\n" + "".join(f"    {literal(name)}: {item.code},\n" for name, item in named.items()) + "}"
-    return Setting(
-        name="ADAPTER", code=code, paths=("method.kind", *(path for item in named.values() for path in item.paths))
-    )
+    settings = tuple(named.values())
+    paths = ("method.kind", *(path for item in settings for path in item.paths))
+    return Setting(name="ADAPTER", code=entries(settings), paths=paths)
 
 
 def _explicit(plan: Plan) -> tuple[Setting, ...]:
