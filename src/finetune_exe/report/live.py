@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ PLAIN_INTERVAL_SECONDS = 5.0
 SHOWN_ROWS = 4
 SHOWN_CHARACTERS = 60
 """Of each part of a sample."""
+_ASKED, _ANSWERS = re.compile(r"(?:^|\n)(?:user|human)\n"), re.compile(r"\n(?:assistant|model)$")
+"""What is left of the marks of turns where a prompt is read without its special tokens."""
 _SMOOTHING = 0.9
 
 
@@ -164,7 +167,8 @@ def _incident(event: RunResumed | RunStopped | StepSkipped | LossSpiked | BatchS
 
 def _sample(sample: Sample) -> str:
     """Put question, answer and what the row says on one line; of the question the end is what was asked last."""
-    asked = " ".join(sample.prompt.split())[-SHOWN_CHARACTERS:]
+    asked = _ASKED.split(_ANSWERS.sub("", sample.prompt.rstrip()))[-1]
+    asked = " ".join(asked.split())[-SHOWN_CHARACTERS:]
     answer, reference = (" ".join(text.split())[:SHOWN_CHARACTERS] for text in (sample.answer, sample.reference))
     return f'"{asked}" is answered "{answer}" (the row says "{reference}")'
 
@@ -218,8 +222,13 @@ class _Bar:
         self._progress = progress
         self._label = ""
         self._task: TaskID | None = None
+        self._full = False
 
     def line(self, text: str) -> None:
+        if self._task is not None and self._full:  # what is said now is about what comes next
+            self._progress.remove_task(self._task)
+            self._progress.refresh()
+            self._task = None
         self._progress.console.print(text, markup=False, highlight=False, emoji=False)
 
     def state(self, label: str, done: int, total: int, detail: str) -> None:
@@ -229,7 +238,8 @@ class _Bar:
                 self._progress.remove_task(self._task)
             self._label, self._task = label, self._progress.add_task(label, total=total or None, detail=detail)
         self._progress.update(self._task, completed=done, total=total or None, detail=detail)
-        if total and done >= total:
+        self._full = bool(total) and done >= total
+        if self._full:
             self._progress.refresh()
 
 

@@ -123,7 +123,10 @@ def test_a_resumed_run_judges_its_pace_by_its_own_steps() -> None:
 def test_memory_and_answers_are_shown() -> None:
     stream = io.StringIO()
     sample = Sample(
-        prompt="user\nsay fox 3", answer="the \x1b[31mfox" + " said" * 40, reference="the fox", stopped=False
+        prompt="system\nBe brief.\nuser\nsay fox 3\n\nassistant",
+        answer="the \x1b[31mfox" + " said" * 40,
+        reference="the fox",
+        stopped=False,
     )
     with live_view(stream, plain=True, clock=Clock()) as view:
         view(msgspec.structs.replace(step(1), memory_bytes=3 << 29))
@@ -131,7 +134,7 @@ def test_memory_and_answers_are_shown() -> None:
     state, *lines = stream.getvalue().splitlines()
     assert state.endswith("300 learned tokens/s, 1.50 GiB")
     assert len(lines) == 2
-    assert lines[0].startswith('step 1: "user say fox 3" is answered "the ')
+    assert lines[0].startswith('step 1: "say fox 3" is answered "the ')
     assert lines[0].endswith('(the row says "the fox")')
     assert "\x1b" not in lines[0]
     assert len(lines[0]) < 160
@@ -204,3 +207,14 @@ def test_the_package_loads_rich_only_for_a_terminal() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_bar_that_is_full_goes_when_something_else_is_said() -> None:
+    stream = Terminal()
+    with live_view(stream, plain=False, clock=Clock()) as view:
+        view.progress("write", 60, 60)
+        view.note("loading the model")
+        view.note("this takes a minute")
+    written = stream.getvalue()
+    assert "60/60" in written
+    assert "60/60" not in written[written.index("loading the model") :]
