@@ -168,7 +168,9 @@ def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], 
         write_json(run=summary, folder=str(path))
     else:
         say(render_run(summary))
-        say(f"\nThe run lies in {path}; what was learned in {path / 'model'}. Next: {typed('fine-tune', 'eval', path)}")
+        say(
+            f"\nThe run lies in {path}; what was learned in {path / 'model'}.\nNext: {typed('fine-tune', 'eval', path)}"
+        )
 
 
 def _handed_on(context: click.Context) -> Iterator[str]:

@@ -96,4 +96,4 @@ def command(
         write_json(tuning=tuning, folder=str(path))
     else:
         say(render_tuning(tuning))
-        say(f"\nThe study lies in {path}. Next: {typed('fine-tune', 'train', StudyFolder(path).tuned)}")
+        say(f"\nThe study lies in {path}.\nNext: {typed('fine-tune', 'train', StudyFolder(path).tuned)}")

@@ -19,6 +19,7 @@ from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.shortlist import memory_by_rule
 from finetune_exe.planning.task import classify_task
 from finetune_exe.units import format_count, format_gib, format_number
 
@@ -38,6 +39,8 @@ _ASKED_FOR: frozenset[TaskType] = frozenset(
 """Tasks whose form a prompt can ask a large instruct model for."""
 _HAVE_ANSWERS: frozenset[TaskType] = frozenset({*_ASKED_FOR, "qa", "reasoning", "code"})
 _FEW_TO_CHOOSE_BY = 10
+_SMALL = 4e9
+"""Weights below which a larger model in 4 bit is worth a word."""
 _REPEATED = 0.05
 """Share of repeated rows worth a word."""
 
@@ -144,6 +147,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
             "--set data.format=preference --set objective.kind=dpo"
         )
     yield from _about_experts(plan)
+    yield from _larger_in_4_bit(plan)
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
     if idle > 0:
@@ -176,6 +180,22 @@ def _about_experts(plan: Plan) -> Iterator[str]:
             f"QLoRA keeps the experts, {share:.0%} of the weights, in 16 bit: they are no linear layers, which alone "
             "can be kept in 4 bit. It saves little of this model's memory."
         )
+
+
+def _larger_in_4_bit(plan: Plan) -> Iterator[str]:
+    """Name the next better model where the one chosen is small and the other would fit in 4 bit."""
+    chosen = next((candidate for candidate in plan.shortlist if candidate.chosen), None)
+    if chosen is None or plan.method.kind != "lora" or not plan.hardware.gpus or chosen.num_parameters > _SMALL:
+        return
+    room = 0.95 * plan.hardware.accelerator_memory_bytes
+    for other in plan.shortlist:
+        whole, needed = (memory_by_rule(other.num_parameters, plan.hardware, method=kind) for kind in ("lora", "qlora"))
+        if other.num_parameters > chosen.num_parameters and needed <= room < whole:
+            yield (
+                f"{other.name} would fit in 4 bit, by rule of thumb in {format_gib(needed)}: --model {other.reference} "
+                f"--method qlora. 4 bit costs next to no quality (QLoRA, 2023), and the larger model begins with more."
+            )
+            return
 
 
 def _about_gpu(plan: Plan) -> Iterator[str]:

@@ -16,6 +16,8 @@ from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import GIB, format_count, format_gib, format_parameters
 
 _LENGTH = 5
+_NEXT_SIZE = 1.25
+"""Among models up to so many times the smallest that is better and does not fit, the first by rank is named."""
 _SAME_SIZE = 0.02
 """Versions of one model differ by so much at most, over its weights."""
 _FEW_ROWS = 1000
@@ -94,7 +96,8 @@ def shortlist(
     listed = list(of_series.values())[:_LENGTH] or [remains]
     if hardware.gpus:
         better = [facts for facts in ranked if not _fits(facts, need) and (facts.mmlu or 0) > (listed[0].mmlu or 0)]
-        listed += sorted(better, key=lambda facts: facts.num_parameters)[:1]
+        least = min((facts.num_parameters for facts in better), default=0)
+        listed += [facts for facts in better if facts.num_parameters <= _NEXT_SIZE * least][:1]
     return tuple(_candidate(facts, need, chosen=facts is listed[0]) for facts in listed)
 
 
@@ -148,12 +151,16 @@ def _points(facts: ModelFacts, need: _Need) -> Iterator[_Point]:
     yield _Point(cost=-facts.num_parameters)
 
 
-def _memory_needed(facts: ModelFacts, need: _Need, *, method: str) -> float:
+def memory_by_rule(num_parameters: int, hardware: Hardware, *, method: str) -> float:
     """Bytes a run of modest length takes; 16 a weight in full training, 0.6 in 4 bit."""
     known = rule("suggested_model_memory")
-    half = 2 if need.hardware.computes_bf16 else 4
+    half = 2 if hardware.computes_bf16 else 4
     width = {"full": 16.0, "qlora": 0.6}.get(method, half)
-    return facts.num_parameters * width * known["factor"] + known["extra_gib"] * GIB
+    return num_parameters * width * known["factor"] + known["extra_gib"] * GIB
+
+
+def _memory_needed(facts: ModelFacts, need: _Need, *, method: str) -> float:
+    return memory_by_rule(facts.num_parameters, need.hardware, method=method)
 
 
 def _fits(facts: ModelFacts, need: _Need) -> bool:

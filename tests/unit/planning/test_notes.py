@@ -1,5 +1,7 @@
 """What a plan says first: whether to fine-tune at all, and what the data lack."""
 
+import re
+
 import pytest
 from tests.unit.planning.planned import make_plan, make_profile
 
@@ -63,6 +65,21 @@ def test_plain_texts_of_a_task_that_has_answers_are_said_to_have_none() -> None:
 @pytest.mark.parametrize(("rows", "said"), [(200, "20 test rows show only large"), (1000, "100 test rows miss small")])
 def test_what_so_many_test_rows_miss_is_named(rows: int, said: str) -> None:
     assert any(said in note for note in make_plan(profile=make_profile(num_rows=rows)).notes)
+
+
+def test_a_larger_model_that_fits_in_4_bit_is_named_where_the_one_chosen_is_small() -> None:
+    said = "would fit in 4 bit"
+    small = make_plan(description="summarize news", num_rows=800, hardware=parse_hardware("12"))
+    note = next(note for note in small.notes if said in note)
+    found = re.search(r"--model (\S+) --method qlora", note)
+    assert found
+    larger = make_plan(
+        description="summarize news", num_rows=800, hardware=parse_hardware("12"), model=found[1], method="qlora"
+    )
+    assert larger.model.num_parameters > small.model.num_parameters  # type: ignore[operator]
+    assert next(check for check in larger.readiness if check.name == "Memory fits").passed
+    large = make_plan(description="summarize news", num_rows=800, hardware=parse_hardware("80"))
+    assert not any(said in note for note in large.notes)
 
 
 def test_idle_gpus_have_a_reason() -> None:
