@@ -71,7 +71,7 @@ def test_the_plan_report_has_the_form_and_the_commands(job: Path) -> None:
                 "HYPERPARAMETERS", "EVALUATION PLAN", "COMMANDS", "Fine-Tuning Status: ● Plan Complete"]  # fmt: skip
     places = [report.index(heading) for heading in headings]
     assert places == sorted(places)
-    assert "fine-tune train plan.yaml --run runs/plan" in report
+    assert "\nfine-tune train plan.yaml\n" in report
     assert "\x1b" not in report
 
 
