@@ -61,6 +61,7 @@ def choose_data(
     if profile.format == "completion":
         wanted = min(wanted, usual)
     longest = max(8, min(max(64, wanted), model.context_length or wanted))
+    reason += f"; {_of_longer(profile, longest, on_too_long=str(wished.get('data.on_too_long', 'drop')))}"
     decisions["data.max_length"] = Decision(
         value=longest,
         reason=reason,
@@ -78,6 +79,18 @@ def choose_data(
     decisions |= {**_shares(task, profile, wished), **_kinship(profile)}
     decided = {path.rpartition(".")[2]: decision.value for path, decision in decisions.items()}
     return DataChoice.model_validate(decided), decisions
+
+
+def _of_longer(profile: DataProfile, longest: int, *, on_too_long: str) -> str:
+    """Say what becomes of the rows that are longer still."""
+    tokens = profile.tokens
+    most = tokens.lengths[-1] if tokens is not None else math.ceil(profile.row_characters_max / 3)
+    if 0 < most <= longest:
+        return "none is longer"
+    if profile.format == "completion":
+        return "longer texts are cut into several"
+    fates = {"truncate_prompt": "lose the start of their prompts", "refuse": "are refused"}
+    return f"longer ones {fates.get(on_too_long, 'are dropped and counted')}"
 
 
 def _shares(task: TaskType, profile: DataProfile, wished: Mapping[str, Leaf]) -> dict[str, Decision]:

@@ -86,3 +86,16 @@ def test_an_unknown_fault_to_drop_is_refused_when_the_plan_is_made() -> None:
     with pytest.raises(FineTuneError, match="did you mean mojibake") as caught:
         plan_task(TaskSpec(description="answer questions", model="embedded"), settings=("data.drop=[mojibak]",))
     assert caught.value.code == "C02"
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "said"),
+    [
+        ({"row_characters_max": 9000}, (), "longer ones are dropped and counted"),
+        ({"row_characters_max": 9000}, ("data.on_too_long=refuse",), "longer ones are refused"),
+        ({"row_characters_max": 2900}, (), "none is longer"),
+        ({"row_characters_max": 9000, "format": "completion"}, (), "longer texts are cut into several"),
+    ],
+)
+def test_what_becomes_of_longer_rows_is_said(changes: dict[str, object], settings: tuple[str, ...], said: str) -> None:
+    assert wish(make_profile(**changes), *settings).decisions["data.max_length"].reason.endswith(said)
