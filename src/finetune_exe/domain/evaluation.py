@@ -28,9 +28,10 @@ class Comparison(Value):
     metric: str
     higher_is_better: bool
     baseline: float
+    """Scores of answers lie between 0 and 1; perplexity, bits per byte and scores from elsewhere have other scales."""
     candidate: float
     difference: float
-    """candidate - baseline, on the metric's own scale."""
+    """candidate - baseline, on the same scale."""
     standard_error: float | None
     """Of the difference, corrected for clusters; None where there are fewer than two clusters."""
     ci_low: float | None
