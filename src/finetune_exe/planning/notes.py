@@ -96,7 +96,8 @@ def _about_data(plan: Plan) -> Iterator[str]:
             "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
             "question and its answer, split it into the columns prompt and completion."
         )
-    if needs.minimum_samples <= profile.num_rows < needs.recommended_samples:
+    answered = profile.num_rows * (1 - profile.empty_answer_share)
+    if needs.minimum_samples <= answered and profile.num_rows < needs.recommended_samples:
         enough = needs.recommended
         usual = f" (usual: {enough.low:,.0f} to {enough.high:,.0f})" if enough is not None else ""
         yield (

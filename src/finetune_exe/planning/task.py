@@ -127,6 +127,8 @@ def _plain_in(profile: DataProfile) -> _Verdict | None:
         return _Verdict(type="completion", words="the data are plain texts without prompts")
     if profile.format == "squad":
         return _Verdict(type="qa", words="the data are questions on passages")
+    if profile.format == "function_calls":
+        return _Verdict(type="extraction", words="the data are questions to be answered by a function call")
     if profile.num_turns_mean > 3:
         return _Verdict(type="chat", words=f"the data have {profile.num_turns_mean:.1f} messages in a row")
     for type, kinds, name in _FORMS:

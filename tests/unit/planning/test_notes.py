@@ -82,6 +82,13 @@ def test_a_larger_model_that_fits_in_4_bit_is_named_where_the_one_chosen_is_smal
     assert not any(said in note for note in large.notes)
 
 
+def test_rows_without_answers_are_not_said_to_show_an_effect() -> None:
+    said = "rows will show an effect"
+    assert any(said in note for note in make_plan(profile=make_profile(num_rows=400)).notes)
+    bare = make_plan(profile=make_profile(num_rows=400, empty_answer_share=1.0))
+    assert not any(said in note for note in bare.notes)
+
+
 def test_idle_gpus_have_a_reason() -> None:
     plan = make_plan(profile=make_profile(num_rows=300), hardware=parse_hardware("8xA100"), model="qwen3")
     assert any("a step of 4 rows cannot be shared" in note for note in plan.notes)

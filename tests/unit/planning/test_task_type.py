@@ -114,6 +114,7 @@ def test_plain_data_overrule_words() -> None:
         assert classify_task(told, make_profile(format="completion")).type == "completion"
         assert classify_task(told, make_profile(num_turns_mean=6.0)).type == "chat"
         assert classify_task(told, make_profile(format="squad")).type == "qa"
+        assert classify_task(told, make_profile(format="function_calls")).type == "extraction"
         assert classify_task(told, make_profile(answer_kinds={"sql": 0.5, "code": 0.4, "prose": 0.1})).type == "code"
         assert classify_task(told, make_profile(answer_kinds={"json": 0.9, "prose": 0.1})).type == "extraction"
         assert classify_task(told, make_profile(answer_kinds={"worked": 0.9, "prose": 0.1})).type == "reasoning"
