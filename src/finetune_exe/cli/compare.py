@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Compare model B with model A on the same items: is it better, worse, or can nobody say?
 
-    Each file has one JSON object a line: {"item": "q1", "score": 0.5, "cluster": "document 7"}; the cluster may be left
+    A run folder stands for the scores of its tuned model. Each file has one JSON object a line: {"item": "q1", "score": 0.5, "cluster": "document 7"}; the cluster may be left
     out. JSON, CSV, and what lm-evaluation-harness and EvalPlus write are read too. With A alone, the smallest difference
     that a comparison on its items could find.
 
@@ -52,6 +52,7 @@ def command(
     fine-tune compare base.jsonl tuned.jsonl
     fine-tune compare base.jsonl tuned.jsonl --margin 0.02 --slice language
     fine-tune compare base.jsonl tuned.jsonl --gate --json > verdict.json
+    fine-tune compare runs/one runs/two
     fine-tune compare base.jsonl
     """
     from finetune_exe.evaluation.compare import Question, compare_results
@@ -61,6 +62,7 @@ def command(
 
     keys = Keys(item=item_key, score=score_key, cluster=cluster_key)
     corpus = None if metric == "score" else metric
+    path_a, path_b = _results(path_a), None if path_b is None else _results(path_b)
     results_a = read_results(path_a, keys, scored=corpus is None)
     if path_b is None:
         if corpus is not None or gate:
@@ -89,3 +91,9 @@ def command(
         say(render_comparison(result))
     if gate and result.comparison.verdict not in ("improved", "non_inferior"):
         context.exit(GATE)
+
+
+def _results(path: Path) -> Path:
+    """Give the file with the scores of a run's tuned model where a run folder is named."""
+    tuned = path / "evaluation" / "tuned.jsonl"
+    return tuned if tuned.is_file() else path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from finetune_exe.atomic import STANDARD_OUTPUT, cannot_write
 from finetune_exe.domain.document import Document
 from finetune_exe.domain.events import AnyEvent, encode_event
 from finetune_exe.domain.json_text import json_line, unsteering
+from finetune_exe.errors import typed
 from finetune_exe.report.boxes import clean_lines
 from finetune_exe.report.live import LiveView, live_view
 
@@ -28,12 +30,27 @@ hardware_options = (
     click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs."),
 )
 SCHEMA_VERSION = 1
+_ROWS = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt"}
+"""Ends of names that files of rows have and plans have not."""
 
 
 def task_in_words(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Refuse a task that says nothing."""
+    """Refuse a task that says nothing, or names a file of rows instead."""
     if not value.strip():
         raise click.BadParameter('it is empty: say in a sentence what the model shall do, such as "sort support mails"')
+    if Path(value).suffix and Path(value).is_file():
+        told = typed("fine-tune", "analyze", "what the model shall do", "--data", value)
+        raise click.BadParameter(
+            f"{value} is a file: say in a sentence what the model shall learn from it, as in {told}"
+        )
+    return value
+
+
+def plan_not_rows(_: click.Context, __: click.Parameter, value: Path) -> Path:
+    """Refuse a file of rows in the place of a plan, and say how a plan is made of it."""
+    if value.suffix.lower() in _ROWS and value.is_file():
+        told = typed("fine-tune", "analyze", "what the model shall do", "--data", value)
+        raise click.BadParameter(f"{value} holds rows, and a plan is wanted; make one of them first: {told}")
     return value
 
 

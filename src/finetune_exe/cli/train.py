@@ -11,6 +11,7 @@ import click
 from finetune_exe.cli.surface import (
     json_option,
     overwrite_option,
+    plan_not_rows,
     say,
     set_option,
     view,
@@ -30,7 +31,7 @@ OF_THE_LAUNCH = {"plan_path", "run_path", "launch", "processes", "machines", "dr
 
 
 @click.command("train")
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path), callback=plan_not_rows)
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop in good order after so long.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, exactly where it was.")

@@ -7,12 +7,20 @@ from typing import Literal
 
 import click
 
-from finetune_exe.cli.surface import json_option, overwrite_option, say, set_option, view, write_json
+from finetune_exe.cli.surface import (
+    json_option,
+    overwrite_option,
+    plan_not_rows,
+    say,
+    set_option,
+    view,
+    write_json,
+)
 from finetune_exe.errors import typed
 
 
 @click.command("tune")
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path), callback=plan_not_rows)
 @click.option(
     "--over",
     metavar="PATH,...",

@@ -160,3 +160,24 @@ def test_a_file_in_the_place_of_a_command_is_told_what_takes_it(
     advised = capsys.readouterr().err
     assert f"fine-tune dataset --check {shlex.quote(str(rows))}" in advised
     assert f"--data {shlex.quote(str(rows))}" in advised
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "analyze"])
+def test_rows_in_the_place_of_a_plan_or_a_sentence_are_told_how_to_become_one(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "my rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert edge._run([command, str(rows)], debug=False) == USAGE
+    advised = capsys.readouterr().err
+    assert f"fine-tune analyze 'what the model shall do' --data {shlex.quote(str(rows))}" in advised
+
+
+def test_a_run_folder_stands_for_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run, score in (("one", 0.2), ("two", 0.7)):
+        folder = tmp_path / run / "evaluation"
+        folder.mkdir(parents=True)
+        lines = [json.dumps({"item": n, "score": score + n % 3 / 10}) for n in range(30)]
+        (folder / "tuned.jsonl").write_text("\n".join(lines))
+    assert edge._run(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--json"], debug=False) == 0
+    assert json.loads(capsys.readouterr().out)["difference"] == pytest.approx(0.5)
