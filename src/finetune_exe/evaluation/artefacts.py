@@ -121,8 +121,8 @@ def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder, *, other
         else f"the run does not name its {' and '.join(missing)}" if missing
         else f"{len(unhashed)} sources have no digest" if unhashed
         else "the versions of the software are not on record" if not training.versions
-        else f"digests of plan, dataset{'' if other_base is None else ', base model'} and "
-        f"{len(data.manifest.sources)} sources, seed {plan.seed}, "
+        else f"digests of plan, dataset{'' if other_base is None else ', base model'} and files of rows "
+        f"({len(data.manifest.sources)}), seed {plan.seed}, "
         f"{len(training.versions)} versions, machine",
         fix=None if good else "train again from the plan, and keep the run folder whole",
     )  # fmt: skip
