@@ -24,13 +24,20 @@ _PASSED_OVER = {
     "a", "an", "the", "my", "our", "your", "this", "one", "single", "just", "only", "local", "base", "model", "small",
     "pretrained", "open", "latest", "nvidia", "geforce", "apple", "macbook", "mac", "pro", "air", "studio", "free",
     "google", "colab", "kaggle", "x",
+    "ein", "eine", "einer", "einem", "einen", "der", "die", "dem", "den", "das", "meiner", "meinem", "unserer",
+    "modell", "un", "une", "le", "la", "mon", "ma", "notre", "una", "el", "mi", "nuestra", "modelo", "modèle",
 }  # fmt: skip
 """Words between a name and the one that says what the name is there for."""
 _TRAIN = r"fine[- ]?tun\w*|tun\w*|(?:pre-?)?train\w*|adapt\w*|teach\w*"
-_DONE_TO = re.compile(rf"{_TRAIN}|q-?lora|use|using|take|taking|make|making|turn|turning|let")
+_DONE_TO = re.compile(
+    rf"{_TRAIN}|q-?lora|use|using|take|taking|make|making|turn|turning|let|feinabgestimmt\w*|nutze\w*|verwende\w*"
+    r"|entra[iî]n\w*|utilis\w+|affine[rz]|entren\w*|us[ae]r?|ajust[ae]r?"
+)
 """Words before a name that make it something to work with whatever follows."""
-_HAD = re.compile(r"with|on|get|got|want|have|has|into|via|through|own|across")
+_HAD = re.compile(r"with|on|get|got|want|have|has|into|via|through|own|across|mit|auf|avec|sur|con|en|sobre|mediante")
 """Words that do so where the name stands for itself; others, "about", "from", "like", make it a matter."""
+_ABOUT = ("sur", "sobre", "über")
+"""Words of other languages that say "about" of a model, and two of them "on" of a machine."""
 _MEANT_FOR = re.compile(rf"q?lora|adapters?|{_TRAIN}|finetunes?")
 """What comes before "of" and "for" where the name that follows is to be worked with."""
 _WORK_OF = re.compile(
@@ -47,6 +54,8 @@ _GOES_ON = {
     "within", "under", "overnight", "this", "gpu", "gpus", "card", "cards", "machine", "machines", "server", "servers",
     "node", "box", "cluster", "instance", "workstation", "laptop", "desktop", "each", "or", "only", "available", "vram",
     "because", "until", "then", "tonight",
+    "mit", "auf", "für", "um", "zum", "zur", "und", "trainieren", "feinabstimmen", "anpassen", "nutzen", "verwenden",
+    "avec", "sur", "pour", "et", "afin", "con", "para", "y", "en", "sobre",
 }  # fmt: skip
 """Words after a name that leave it what it is; in "Llama 3 outputs" or "T4 form" it belongs to something else."""
 
@@ -205,9 +214,11 @@ def _is_passed_over(word: _Word) -> bool:
 
 
 def _is_compared(words: Sequence[_Word], span: _Named) -> bool:
-    """Say whether a model is only what the tuned one is held against: "as good as", "better than"."""
+    """Say whether a model is only spoken about, or what the tuned one is held against: "as good as", "better than"."""
     near = {word.folded for word in words[max(0, span.first - 3) : span.first]}
-    return bool(near & {"than", "like", "beat", "beats", "match", "matches", "outperform", "against", "versus", "vs"})
+    return bool(
+        near & {"than", "like", "beat", "beats", "match", "matches", "outperform", "against", "versus", "vs", *_ABOUT}
+    )
 
 
 def _counted(words: Sequence[_Word], span: _Named) -> tuple[int, int]:
@@ -260,7 +271,7 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
          r"\b(?:gpu|vram|graphics card)(?: with| of)? (?P<number>\d{1,3}) ?gi?b\b"),
         ("gpu", lambda _: "cpu",
          r"\bcpu[- ]only\b|\b(?:without|no|don't have)(?: an?| any)? gpus?\b|\bon (?:a |my |the )?(?:cpu|processor)\b"),
-        ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through) (?:an? )?{_KIND}\b"),
+        ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through|mit|avec|con) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
         ("method", _method, r"^\s*(?P<method>q-?lora) (?!(?:vs?|versus|or|and|is|for|of|in)\b)"),
         ("num_rows", lambda match: int(_amount(match)),

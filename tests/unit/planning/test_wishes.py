@@ -95,6 +95,26 @@ def test_what_is_worked_with_is_a_wish(description: str, wishes: dict[str, objec
     assert len(heard.heard) == len(wishes)
 
 
+@pytest.mark.parametrize(
+    ("description", "model", "gpu", "method"),
+    [
+        ("Llama 3.1 8B mit QLoRA auf einer RTX 3090 trainieren", "meta-llama/Llama-3.1-8B-Instruct", "RTX 3090 24GB", "qlora"),
+        ("Trainiere Qwen2.5 7B auf 2 RTX 4090 für Übersetzungen", "Qwen/Qwen2.5-7B-Instruct", "2xRTX 4090 24GB", None),
+        ("Traduire des contrats avec Qwen2.5 7B sur une RTX 4090", "Qwen/Qwen2.5-7B-Instruct", "RTX 4090 24GB", None),
+        ("Entrenar Qwen2.5 7B con LoRA en una RTX 3060", "Qwen/Qwen2.5-7B-Instruct", "RTX 3060 12GB", "lora"),
+        ("Bewertungen der RTX 4090 klassifizieren", None, None, None),
+        ("Antworten von Llama 3 8B bewerten", None, None, None),
+        ("Classer des avis sur Mistral 7B", None, None, None),
+        ("Resumir reseñas de la RTX 4090", None, None, None),
+    ],
+)  # fmt: skip
+def test_wishes_are_heard_in_german_french_and_spanish(
+    description: str, model: str | None, gpu: str | None, method: str | None
+) -> None:
+    heard = hear(TaskSpec(description=description))
+    assert (heard.model, heard.gpu, heard.method) == (model, gpu, method)
+
+
 @pytest.mark.parametrize("description", ONLY_THE_MATTER)
 def test_what_the_task_is_about_is_none(description: str) -> None:
     assert list(read_wishes(description)) == []
