@@ -11,6 +11,7 @@ from finetune_exe.domain.plan import Task
 from finetune_exe.domain.task import AnswerKind, DataProfile, TaskType
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.task_signs import task_signs
+from finetune_exe.planning.scripts import spaced
 
 _OBJECT = 0.25
 """What a sign is worth again when the request begins with it: a task is named first, its matter later."""
@@ -29,9 +30,6 @@ _INPUT = re.compile(
     re.IGNORECASE,
 )
 
-_WIDE = r"[\u3040-\u30ff\u3400-\u9fff]"
-_UNSPACED = re.compile(rf"(?<={_WIDE})(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?={_WIDE})")
-"""Where a Latin word stands in Chinese or Japanese text without a space, as in that of SQL or Python."""
 
 _UNTOLD = (
     "neither words nor data say more than that text goes in and comes out; a verb such as classify, extract, answer, "
@@ -101,7 +99,7 @@ def _read_words(description: str) -> _Verdict | None:
     """Weigh the signs in a description; None where there is none."""
     scores: dict[TaskType, float] = defaultdict(float)
     words: dict[TaskType, list[str]] = defaultdict(list)
-    description = _UNSPACED.sub(" ", unicodedata.normalize("NFKC", description))
+    description = spaced(unicodedata.normalize("NFKC", description))
     request = _REQUEST.search(description)
     begin = request.end() if request else 0
     given = [match.span() for match in _INPUT.finditer(description)]

@@ -11,10 +11,11 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.knowledge.gpus import known_gpu
 from finetune_exe.knowledge.models import known_model, models_called
 from finetune_exe.planning.model import is_family
+from finetune_exe.planning.scripts import WIDE, spaced
 
 Value = str | float | int | bool
 
-_WORD = re.compile(r"[A-Za-z0-9](?:[\w.+/-]*[A-Za-z0-9+])?|[^\w\s]")
+_WORD = re.compile(rf"[A-Za-z0-9](?:[\w.+/-]*[A-Za-z0-9+])?|{WIDE}+|[^\w\s]")
 _LONGEST_NAME = 7
 """Words that a name is written in, at most: "RTX PRO 6000 Blackwell 96 GB"."""
 _LONGEST_SENTENCE = 4000
@@ -36,6 +37,11 @@ _DONE_TO = re.compile(
 """Words before a name that make it something to work with whatever follows."""
 _HAD = re.compile(r"with|on|get|got|want|have|has|into|via|through|own|across|mit|auf|avec|sur|con|en|sobre|mediante")
 """Words that do so where the name stands for itself; others, "about", "from", "like", make it a matter."""
+_WIDE_BEFORE = re.compile(r"(?:用|使用|利用|在|基于|微调|训练|拿)(?:我们的|我的)?[一两二]?[张块个台枚]?$")
+_WIDE_AFTER = re.compile(
+    r"(?:上|来|进行微调|微调|训练|で|を使|を用い|を(?:学習|微調整|ファイン|訓練|チューニング))(?!た)"
+)
+"""The same in Chinese and Japanese: words right before a name, and right behind it."""
 _ABOUT = ("sur", "sobre", "über")
 """Words of other languages that say "about" of a model, and two of them "on" of a machine."""
 _MEANT_FOR = re.compile(rf"q?lora|adapters?|{_TRAIN}|finetunes?")
@@ -117,6 +123,7 @@ def _flag(field: str) -> str:
 
 def read_wishes(description: str) -> Iterator[Wish]:
     """List what a description wishes for, in the fields of a TaskSpec; a field may come several times."""
+    description = spaced(description)
     words = [_Word(match[0], match.start(), match.end()) for match in _WORD.finditer(description)]
     for span in _named(description, words, _model_called):
         if _is_wanted(words, span) and not _is_compared(words, span):
@@ -160,7 +167,8 @@ def _named(description: str, words: Sequence[_Word], called: Callable[[str], str
             if not (words[first].text[0].isalnum() and (words[last].text[-1].isalnum() or words[last].text == ")")):
                 continue
             text = description[words[first].start : words[last].end]
-            value = called(text) if first == last or "/" not in text else None
+            wide = re.search(WIDE, text) is not None
+            value = called(text) if not wide and (first == last or "/" not in text) else None
             if value is not None:
                 yield _Named(first, last, value)
                 first = last
@@ -194,6 +202,9 @@ def _gpu_called(text: str) -> str | None:
 
 def _is_wanted(words: Sequence[_Word], span: _Named) -> bool:
     """Say whether a name is something to work with, by the words before and after it."""
+    wide = _is_wanted_in_wide(words, span)
+    if wide is not None:
+        return wide
     before = span.first - 1
     while before >= 0 and _is_passed_over(words[before]):
         before -= 1
@@ -207,6 +218,18 @@ def _is_wanted(words: Sequence[_Word], span: _Named) -> bool:
     if _DONE_TO.fullmatch(word) or (word in ("for", "of") and _MEANT_FOR.fullmatch(earlier)):
         return not _MADE.fullmatch(earlier)
     return alone and _HAD.fullmatch(word) is not None and not _MADE.fullmatch(earlier)
+
+
+def _is_wanted_in_wide(words: Sequence[_Word], span: _Named) -> bool | None:
+    """Say so by the Chinese or Japanese words beside a name; None where there are none."""
+    first = span.first - 1
+    while first >= 0 and words[first].text.isdigit():
+        first -= 1
+    before = words[first].text if first >= 0 else ""
+    after = words[span.last + 1].text if span.last + 1 < len(words) else ""
+    if not (re.match(WIDE, before[-1:]) or re.match(WIDE, after)):
+        return None
+    return bool(_WIDE_BEFORE.search(before) and not after.startswith("的")) or bool(_WIDE_AFTER.match(after))
 
 
 def _is_passed_over(word: _Word) -> bool:
