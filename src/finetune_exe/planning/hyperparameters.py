@@ -71,7 +71,7 @@ def advise(
     kind = chosen_kind(method)
     epochs = _of_preset(preset, "epochs") or advise_epochs(num_rows)
     passes = _number(wished.get("schedule.epochs", epochs.value))
-    batch = _of_preset(preset, "batch_size") or advise_batch(num_rows, epochs=passes)
+    batch = _of_preset(preset, "batch_size") or advise_batch(num_rows, epochs=passes, full=kind == "full")
     rows = int(_number(batch.value))
     optimizer = str(wished.get("optimizer.kind", "adamw"))
     decisions = {

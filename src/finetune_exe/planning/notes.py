@@ -18,6 +18,7 @@ from finetune_exe.estimate.parameters import (
 from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts
+from finetune_exe.knowledge.models import known_model
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.shortlist import memory_by_rule
 from finetune_exe.planning.task import classify_task
@@ -148,6 +149,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
             "--set data.format=preference --set objective.kind=dpo"
         )
     yield from _about_experts(plan)
+    yield from _tuned_for_chat(plan)
     yield from _larger_in_4_bit(plan)
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
@@ -180,6 +182,18 @@ def _about_experts(plan: Plan) -> Iterator[str]:
         yield (
             f"QLoRA keeps the experts, {share:.0%} of the weights, in 16 bit: they are no linear layers, which alone "
             "can be kept in 4 bit. It saves little of this model's memory."
+        )
+
+
+def _tuned_for_chat(plan: Plan) -> Iterator[str]:
+    """Name the pretrained variant where plain texts are to be learned by a model that was tuned for chat."""
+    facts = known_model(plan.model.reference)
+    if plan.task.type != "completion" or facts is None or not facts.chat or plan.model.reference != facts.reference:
+        return
+    if facts.base_reference != facts.reference:
+        yield (
+            f"{plan.model.name} was tuned for chat, and plain texts are learned here: its pretrained variant is "
+            f"--model {facts.base_reference}."
         )
 
 

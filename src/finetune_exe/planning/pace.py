@@ -28,9 +28,9 @@ def advise_epochs(num_rows: int | None) -> Decision:
     )
 
 
-def advise_batch(num_rows: int | None, *, epochs: float) -> Decision:
-    """Choose the rows of one optimizer step: small enough for a few hundred steps, and for LoRA."""
-    known = rule("batch")
+def advise_batch(num_rows: int | None, *, epochs: float, full: bool = False) -> Decision:
+    """Choose the rows of one optimizer step: small enough for a few hundred steps, and for LoRA where it is LoRA."""
+    known = rule("batch_of_full" if full else "batch")
     if num_rows is None:
         rows, reason = 8, "a small batch; how many rows there are is not known yet"
     else:

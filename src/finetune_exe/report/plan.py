@@ -277,7 +277,8 @@ def _metric_names(plan: Plan) -> tuple[str, ...]:
     """Name what will be measured: the plan's metrics, and those that answers of this kind of task get besides."""
     asked = [_METRIC_NAMES[metric] for metric in plan.evaluation.metrics]
     generates = plan.evaluation.max_generations > 0 and set(plan.evaluation.metrics) & _OF_ANSWERS
-    return (*asked, *(_TASK_METRICS.get(plan.task.type, ()) if generates else ()))
+    pairs = ("Better answer is likelier",) if plan.objective.kind == "dpo" else ()
+    return (*pairs, *asked, *(_TASK_METRICS.get(plan.task.type, ()) if generates else ()))
 
 
 def evaluation_lines(plan: Plan) -> tuple[str, ...]:

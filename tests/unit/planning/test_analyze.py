@@ -107,6 +107,17 @@ def test_few_rows_a_step_widen_the_interval_of_the_rate_downwards() -> None:
     assert (few_rate.confidence, many_rate.confidence) == ("medium", "high")
 
 
+def test_only_adapters_are_kept_from_large_batches() -> None:
+    many = make_profile(num_rows=60_000)
+    gpus = parse_hardware("8xH100")
+    adapter = make_plan(profile=many, hardware=gpus, model="Qwen/Qwen2.5-7B-Instruct")
+    full = make_plan(profile=many, hardware=gpus, model="Qwen/Qwen2.5-7B-Instruct", method="full")
+    assert adapter.batch_of_step.effective == 32
+    assert full.batch_of_step.effective == 128
+    few = make_plan(profile=make_profile(num_rows=800), hardware=gpus, model="Qwen/Qwen2.5-7B-Instruct", method="full")
+    assert few.batch_of_step.effective == 8
+
+
 def test_steps_are_those_of_the_rows_that_are_trained_on() -> None:
     # 4,000 rows, a tenth held out twice, three passes, 32 rows a step: 3,200 * 3 / 32
     plan = make_plan(profile=make_profile(num_rows=4000))

@@ -89,6 +89,16 @@ def test_rows_without_answers_are_not_said_to_show_an_effect() -> None:
     assert not any(said in note for note in bare.notes)
 
 
+def test_plain_texts_for_a_model_tuned_for_chat_name_its_pretrained_variant() -> None:
+    asked = {"description": "continue my novel", "hardware": parse_hardware("24"), "method": "qlora"}
+    tuned = make_plan(profile=make_profile(format="completion"), model="llama-3.1-8b", **asked)
+    note = next(note for note in tuned.notes if "was tuned for chat" in note)
+    found = re.search(r"--model (\S+)\.$", note)
+    assert found
+    base = make_plan(profile=make_profile(format="completion"), model=found[1], **asked)
+    assert not any("was tuned for chat" in note for note in base.notes)
+
+
 def test_idle_gpus_have_a_reason() -> None:
     plan = make_plan(profile=make_profile(num_rows=300), hardware=parse_hardware("8xA100"), model="qwen3")
     assert any("a step of 4 rows cannot be shared" in note for note in plan.notes)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.report import sample
 from tests.unit.report.golden import assert_golden
 
-from finetune_exe.domain.plan import Full, Plan
+from finetune_exe.domain.plan import Dpo, Full, Plan
 from finetune_exe.domain.task import TaskType
 from finetune_exe.domain.values import Check, Decision, Gpu, Hardware
 from finetune_exe.evaluation.tasks import TASK_METRICS
@@ -162,6 +162,12 @@ def test_metrics_of_the_kind_of_task_are_announced(task: TaskType) -> None:
 
     own_alone = task not in ("generation", "rewriting")
     assert (announced(task) != announced("generation")) == own_alone
+
+
+def test_of_pairs_it_is_announced_that_the_better_answer_must_be_the_likelier() -> None:
+    plan = sample.plan()
+    assert "Better answer is likelier" not in written(plan)
+    assert "Better answer is likelier" in written(plan.model_copy(update={"objective": Dpo()}))
 
 
 def test_full_fine_tuning_has_no_rank() -> None:
