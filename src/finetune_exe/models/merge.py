@@ -15,13 +15,18 @@ from finetune_exe.models.methods.tokens import make_room, token_numbers
 def merged(model: Any) -> Any:
     """Fold an adapter that changes weights into them, so that each token takes fewer operations.
 
-    A model whose weights are kept in 4 bit, or whose adapter stands before the rows, is given back as it is.
+    A model whose adapter stands before the rows is given back as it is, one whose weights are kept in 4 bit but for
+    its experts, which are whole and would be added up with their adapters for each new token.
     """
     from peft import IA3Config, LoraConfig, PeftModel
+    from peft.tuners.lora.layer import ParamWrapper
 
     if not isinstance(model, PeftModel) or not isinstance(model.active_peft_config, LoraConfig | IA3Config):
         return model
     if getattr(model.get_base_model(), "quantization_method", None) is not None:
+        for module in model.modules():
+            if isinstance(module, ParamWrapper):
+                module.merge()
         return model
     return _folded(model)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.plan import Full, Plan
+from finetune_exe.domain.plan import Full, LowRank, Plan
 from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.parameters import count_adapted_experts
+from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.models.load import pick_device, require_training_packages
 from finetune_exe.models.ranks import current_ranks
 from finetune_exe.training.optimizers import FROM_BITSANDBYTES
@@ -96,6 +98,23 @@ def _recomputed_prefix(plan: Plan) -> FineTuneError | None:
     )
 
 
+def _experts_with_more_than_factors(plan: Plan) -> FineTuneError | None:
+    shape, method = plan.model.shape, plan.method
+    if shape is None or not isinstance(method, LowRank) or not (method.use_dora or method.lora_dropout):
+        return None
+    if not count_adapted_experts(shape, targets=adapted_layers(method)):
+        return None
+    named = "method.use_dora=false" if method.use_dora else "method.lora_dropout=0.0"
+    return FineTuneError(
+        "T02",
+        what="adapters of experts have neither DoRA's lengths nor dropout",
+        where="method in the plan",
+        why="the experts of a layer are one tensor, to which PEFT adds their adapters before it is multiplied",
+        fix=f"--set {named}; or leave the experts alone: "
+        "--set 'method.target_modules=[q_proj, k_proj, v_proj, o_proj]'",
+    )
+
+
 def _pairs_without_reference(plan: Plan) -> FineTuneError | None:
     if plan.objective.kind != "dpo" or plan.method.kind in SWITCHABLE:
         return None
@@ -133,7 +152,7 @@ def _paged_without_gpu(plan: Plan) -> FineTuneError | None:
 
 
 BEFORE_PACKAGES: tuple[Refusal, ...] = (
-    _deepspeed, _other_number_of_processes, _inexact_in_parts, _recomputed_prefix, _pairs_without_reference,
-    _pairs_of_several_processes,
+    _deepspeed, _other_number_of_processes, _inexact_in_parts, _recomputed_prefix,
+    _experts_with_more_than_factors, _pairs_without_reference, _pairs_of_several_processes,
 )  # fmt: skip
 """What is told without PyTorch, in the order in which it is told."""

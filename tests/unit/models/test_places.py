@@ -10,6 +10,7 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
+from peft.tuners.lora.layer import ParamWrapper
 from tests.unit.models.test_architectures import MODELS, UNSHAPED, attached, base_of, rows_of, same
 from transformers import AutoModelForCausalLM
 
@@ -19,6 +20,7 @@ from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters
 from finetune_exe.estimate.targets import read_targets
 from finetune_exe.models.forward import LossFunction, collate
 from finetune_exe.models.load import load_base
+from finetune_exe.models.merge import merged
 from finetune_exe.models.methods import training_method
 from finetune_exe.planning.model_config import config_shape
 
@@ -85,6 +87,9 @@ def test_an_adapter_on_experts_beside_4_bit_is_read_by_peft(name: str, folder: P
         logits = model(input_ids=ids).logits
         assert same(ours(input_ids=ids).logits, logits)
         assert same(theirs(input_ids=ids).logits, logits)
+        folded = merged(ours)
+        assert same(folded(input_ids=ids).logits, logits)
+        assert {m.merged for m in folded.modules() if isinstance(m, ParamWrapper)} == {True}
         bare = AutoModelForCausalLM.from_pretrained(base).eval()
         assert not same(bare(input_ids=ids).logits, logits)
 

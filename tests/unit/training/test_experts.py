@@ -9,14 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.unit.training.conftest import MakePlan
+from tests.unit.training.processes import together
+from tests.unit.training.test_ranks import learn_share, weights
 from tests.unit.training.test_resume import COMMON, Run
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from finetune_exe.domain.events import Noticed, RunStarted
+from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.planned import plan_workload
 from finetune_exe.models.forward import LossFunction, mean_loss
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder
+from finetune_exe.training.preflight import check_trainable
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,18 @@ def test_a_resumed_run_over_experts_is_the_uninterrupted_one(
     assert again == pytest.approx(summary.best_validation_loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("setting", ["method.use_dora=true", "method.lora_dropout=0.1"])
+def test_what_experts_do_not_take_is_refused_before_anything_is_loaded(
+    setting: str, make: MakePlan, experts: Path
+) -> None:
+    plan = make(f"model.reference={experts}", "method.kind=lora", setting)
+    with pytest.raises(FineTuneError, match="adapters of experts") as raised:
+        check_trainable(plan)
+    assert raised.value.code == "T02"
+    assert setting.partition("=")[0] in raised.value.fix
+    check_trainable(make(f"model.reference={experts}", setting, "method.target_modules=[q_proj]"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -82,3 +98,22 @@ def test_a_run_says_what_it_leaves_of_the_experts(
         assert len(about) == len(said)
         assert all(words in remark for words, remark in zip(said, about, strict=True))
         assert all(f"{share:.0%} of the weights" in remark for remark in about)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_processes_train_experts_together_as_one_does_alone(
+    kind: str, make: MakePlan, data: PreparedFolder, experts: Path, tmp_path: Path
+) -> None:
+    settings = (f"model.reference={experts}", "method.kind=lora", "schedule.max_steps=3", "batch.micro_batch_size=2",
+                "optimizer.learning_rate=1e-3")  # fmt: skip
+    alone = Run(make(*settings, "batch.gradient_accumulation_steps=2"), data, experts, tmp_path / "alone")
+    summary = alone.start()
+    spread = make(*settings, "batch.gradient_accumulation_steps=1", f"parallelism.kind={kind}",
+                  "parallelism.num_gpus=2")  # fmt: skip
+    found = together(
+        learn_share, tmp_path / "told", count=2, plan=spread.model_dump_json(by_alias=True), data=str(data.path),
+        base=str(experts), run=str(tmp_path / "together"),
+    )  # fmt: skip
+    assert found[0]["losses"] == pytest.approx(list(alone.losses.values()), rel=1e-5)
+    one, many = weights(tmp_path / "alone", summary.checkpoint), weights(tmp_path / "together", found[0]["checkpoint"])
+    assert (one - many).norm() <= 1e-5 * one.norm()
