@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 import random
@@ -220,11 +221,12 @@ def share_out(lengths: Sequence[int], size: int) -> list[list[int]]:
         For each pass, which rows it takes.
     """
     passes: list[list[int]] = [[] for _ in range(math.ceil(len(lengths) / size))]
-    tokens = [0] * len(passes)
+    with_room = [(0, number) for number in range(len(passes))]
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        emptiest = min((i for i, rows in enumerate(passes) if len(rows) < size), key=lambda i: tokens[i])
+        tokens, emptiest = heapq.heappop(with_room)
         passes[emptiest].append(row)
-        tokens[emptiest] += lengths[row]
+        if len(passes[emptiest]) < size:
+            heapq.heappush(with_room, (tokens + lengths[row], emptiest))
     return passes
 
 
