@@ -128,7 +128,7 @@ def as_pair(conversation: Conversation) -> tuple[Conversation, Conversation] | R
             message="the row has no worse answer to hold the better one against",
             fix="add it, or leave the row out of a training on preferences",
         )
-    start = conversation.num_asking
+    start = conversation.num_prompt_turns
     shared, better, worse = conversation.messages[:start], conversation.messages[start:], conversation.rejected
     if not start or any(message.role == "user" for message in worse):
         return RowFault(

@@ -38,10 +38,10 @@ class Conversation:
     """What is odd about the row though it can be read: codes such as `role_name_variant`, each once."""
 
     @property
-    def num_asking(self) -> int:
+    def num_prompt_turns(self) -> int:
         """Count the turns up to the last that a user says; what stands behind them is the last answer."""
-        asking = (number for number, message in enumerate(self.messages, start=1) if message.role == "user")
-        return max(asking, default=0)
+        asked = (number for number, message in enumerate(self.messages, start=1) if message.role == "user")
+        return max(asked, default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ class PreferenceFormat:
             return cannot_carry(self.name, "a row without a rejected answer")
         if conversation.label is not None:
             return cannot_carry(self.name, "the mark of a judged answer")
-        messages, start = conversation.messages, conversation.num_asking
+        messages, start = conversation.messages, conversation.num_prompt_turns
         parts = {"prompt": messages[:start], "chosen": messages[start:], "rejected": conversation.rejected}
         written: dict[str, Any] = {}
         for key, part in parts.items():
