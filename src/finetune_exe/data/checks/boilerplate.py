@@ -17,6 +17,13 @@ _MENU = re.compile(
     r"\s*(?:[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*[|\u2022\u00b7\u00bb>]\s*){2,}[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*"
 )
 """Links side by side."""
+_ABOUT = re.compile(
+    r"\b(?:cookies?|privacy|polic\w+|terms|copyright|licen[cs]\w+|web ?(?:site|page|shop)?s?|pages?|blog\w*"
+    r"|newsletters?|menus?|footers?|headers?|e-?mails?|html|notices?|banners?|disclaimers?|landing|navigation|app"
+    r"|advert\w*|posts?|articles?)\b",
+    re.IGNORECASE,
+)
+"""What an answer with such lines may have been asked for."""
 _MIN_FAMILIES = 2
 _EDGE_LINES = 6
 _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
@@ -24,7 +31,11 @@ _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
 
 
 def _find(row: RowView) -> str | None:
-    if row.layout != "text" or (row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split())):
+    if row.layout != "text" and row.signs.count("\n") < _MIN_FAMILIES + 1:
+        return None
+    if row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split()):
+        return None
+    if row.layout != "text" and _ABOUT.search(row.prompt) is not None:
         return None
     for answer in row.answers:
         lines = answer.splitlines()
@@ -65,7 +76,7 @@ CHECKS = (
         message="notices and menus of a web page stand in the text",
         fix="cut those lines",
         find=_find,
-        layouts=frozenset({"text"}),
+        layouts=frozenset({"text", "turns", "columns"}),
         example=text(
             "It was a good cask.\nCookie settings | Accept all | Privacy policy\nCopyright. All rights reserved."
         ),
