@@ -43,7 +43,7 @@ _SAYS_SO = re.compile(
 )
 """Words with which a text speaks of code itself, beside the code."""
 _BEFORE = 20
-_MIN_PROSE, _PROSE_SHARE = 120, 0.3
+_MIN_PROSE, _PROSE_SHARE = 60, 0.3
 """Characters of prose beside the code, and their share: without them the text is a program."""
 
 
