@@ -27,6 +27,8 @@ MAX_LENGTH, BATCH, RANK, RATE = 512, 4, 16, 2e-4
 ROUNDED = "LoRA beside weights rounded to 4 bit"
 CONTENDERS = {"LoRA": ("lora", 0), "LoRA, another seed": ("lora", 1), "QLoRA": ("qlora", 0), ROUNDED: ("lora", 0)}
 HELD_OUT = 6
+TRIED = "\n## What was tried against the rounding\n"
+"""What stands from here on was measured otherwise, and stays when the file is written again."""
 
 
 def prepare(rows_file: Path, num_rows: int, folder: Path) -> None:
@@ -182,7 +184,9 @@ def main() -> None:
     ])  # fmt: skip
     print(text)
     if arguments.write:
-        arguments.write.write_text(text, encoding="utf-8")
+        before = arguments.write.read_text(encoding="utf-8") if arguments.write.exists() else ""
+        _, heading, tried = before.partition(TRIED)
+        arguments.write.write_text(text + heading + tried, encoding="utf-8")
 
 
 if __name__ == "__main__":
