@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune_exe.evaluation import signs, student_t
-from finetune_exe.evaluation.signs import flip_signs
-from finetune_exe.evaluation.spread import choose_kind, counted_parts, standard_error
+from finetune_exe.evaluation.spread import choose_kind, counted_parts, p_value_of_few, standard_error
 
 Numbers = NDArray[np.float64]
 COUNTS = (4, 5, 6, 8, 10, 15, 20, 30, 100)
@@ -138,7 +137,7 @@ def p_values(differences: Numbers, index: Numbers) -> tuple[float, float, float]
     side = float(np.sign((parts * sums).sum()))
     if choose_kind(parts * sums, parts * weights) == "t":
         return plain, plain, side
-    return flip_signs(differences, np.ones(len(differences)), index, parts).p_value(0.0), plain, side
+    return p_value_of_few(differences, np.ones(len(differences)), index, parts)(0.0), plain, side
 
 
 def measure(work: tuple[Cell, int, int]) -> Rates:

@@ -6,6 +6,8 @@ differences up to three times too often. Two remedies stand together:
 - The t statistic is passed through Hall's monotone cubic, which takes the skewness of the mean out of it. A handful of
   cluster means does not tell their skewness; their items do. The third moment of the items is carried over to sums of
   clusters by the share of variance that items of a cluster have in common, as if that share were as skewed as the rest.
+  Where clusters turn out to be more skewed than that, as where a few of them lose altogether, the difference is
+  believed the more, the more clusters there are.
 - The result is ranked among those that arise when the signs of whole clusters are flipped. Without a difference, and
   with symmetric gains, each sign is as likely as the other, whatever the sizes, the tails and the ties, so that noise
   in the estimate of the skewness cannot raise the level.
@@ -38,6 +40,8 @@ FEWEST_TO_FLIP = 7
 ENUMERATED = 13
 """Up to so many clusters, every pattern of signs is tried; beyond, `NUM_FLIPS` at random."""
 NUM_FLIPS = 9_999
+HALF_BELIEVED = 10
+"""Clusters whose own skewness counts as much as what is carried over from their items, where it is the larger one."""
 _BLOCK = 1_000
 _TINY = 1e-12
 
@@ -59,7 +63,7 @@ class SignedClusters:
     """
 
     flipped_FM: Numbers
-    """D, W, DW, WW, dw, ww, ddd, ddw, dww, www, each times the sign of its cluster."""
+    """D, W, DW, WW, DDD, DDW, DWW, WWW, dw, ww, ddd, ddw, dww, www, each times the sign of its cluster."""
     squares: float
     """Sum of d squared over items."""
     cluster_squares: float
@@ -87,25 +91,28 @@ class SignedClusters:
         import numpy as np
 
         t = assumed / self.unit
-        D, W, DW, WW, dw, ww, ddd, ddw, dww, www = self.flipped_FM.T
+        D, W, DW, WW, *of_clusters, dw, ww, ddd, ddw, dww, www = self.flipped_FM.T
         sum_F = D - t * W
         mean_F = sum_F / W[0]
         spread = self.cluster_squares - 2 * t * DW[0] + t * t * WW[0]
         spread_F = spread - 2 * mean_F * (DW - t * WW) + mean_F**2 * WW[0]
         second_F = (self.squares - 2 * t * dw[0] + t * t * ww[0]) - 2 * mean_F * (dw - t * ww) + mean_F**2 * ww[0]
-        third_F = (
-            (ddd - 3 * t * ddw + 3 * t**2 * dww - t**3 * www)
-            - 3 * mean_F * (ddw[0] - 2 * t * dww[0] + t**2 * www[0])
-            + 3 * mean_F**2 * (dww - t * www)
-            - mean_F**3 * www[0]
-        )
         known_F = (spread_F > _TINY * spread) & (second_F > 0)
         variance_F = np.where(known_F, spread_F, 1.0) * (self.clusters / (self.clusters - 1))
-        skew_F = np.where(known_F, self._skewness(variance_F, np.where(known_F, second_F, 1.0), third_F), 0.0)
+        carried_F = self._carried(variance_F, np.where(known_F, second_F, 1.0), _third(mean_F, t, ddd, ddw, dww, www))
+        own_F = self._own(variance_F, _third(mean_F, t, *of_clusters))
+        larger_F = np.where(np.abs(own_F) > np.abs(carried_F), own_F, carried_F)
+        believed = self.clusters / (self.clusters + HALF_BELIEVED) if self.clusters >= FEWEST_TO_FLIP else 0.0
+        skew_F = np.where(known_F, carried_F + believed * (larger_F - carried_F), 0.0)
         t_F = np.where(known_F, sum_F / np.sqrt(variance_F), np.sign(sum_F) / _TINY)
         return np.asarray(t_F + skew_F * t_F**2 / 3 + skew_F**2 * t_F**3 / 27 + skew_F / 6)
 
-    def _skewness(self, variance_F: Numbers, second_F: Numbers, third_F: Numbers) -> Numbers:
+    def _own(self, variance_F: Numbers, third_F: Numbers) -> Numbers:
+        """Give the skewness of the sum by that of the clusters themselves, corrected for how few they are."""
+        lost = self.clusters**2 / max(1, (self.clusters - 1) * (self.clusters - 2))
+        return lost * third_F / variance_F**1.5
+
+    def _carried(self, variance_F: Numbers, second_F: Numbers, third_F: Numbers) -> Numbers:
         """Carry the skewness of items over to the sum of clusters."""
         import numpy as np
 
@@ -113,8 +120,20 @@ class SignedClusters:
         together = a2n2 - a2n
         common_F = np.clip((variance_F / second_F - 1) * a2n / together, 0, 1) if together > 0 else 0 * second_F
         shared_F, own_F = common_F**1.5, (1 - common_F) ** 1.5
-        carried_F = (shared_F * a3n3 + own_F * a3n) / (shared_F + own_F) / a3n
-        return np.asarray(third_F * carried_F / np.maximum(variance_F, second_F) ** 1.5)
+        grown_F = (shared_F * a3n3 + own_F * a3n) / (shared_F + own_F) / a3n
+        return np.asarray(third_F * grown_F / np.maximum(variance_F, second_F) ** 1.5)
+
+
+def _third(mean_F: Numbers, t: float, ddd: Numbers, ddw: Numbers, dww: Numbers, www: Numbers) -> Numbers:
+    """Sum third powers of what is left of differences, less t for each weight, when their mean is taken away."""
+    import numpy as np
+
+    return np.asarray(
+        (ddd - 3 * t * ddw + 3 * t**2 * dww - t**3 * www)
+        - 3 * mean_F * (ddw[0] - 2 * t * dww[0] + t**2 * www[0])
+        + 3 * mean_F**2 * (dww - t * www)
+        - mean_F**3 * www[0]
+    )
 
 
 def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, parts_C: Numbers) -> SignedClusters:
@@ -135,7 +154,17 @@ def flip_signs(differences: Numbers, weights: Numbers, cluster_of: Counts, parts
     unit = float(np.abs(differences).max()) or 1.0
     d, w = differences / unit * parts_C[cluster_of], weights * parts_C[cluster_of]
     D, W = by_cluster(d), by_cluster(w)
-    columns = [D, W, D * W, W * W, *map(by_cluster, (d * w, w * w, d**3, d * d * w, d * w * w, w**3))]
+    columns = [
+        D,
+        W,
+        D * W,
+        W * W,
+        D**3,
+        D * D * W,
+        D * W * W,
+        W**3,
+        *map(by_cluster, (d * w, w * w, d**3, d * d * w, d * w * w, w**3)),
+    ]
     return SignedClusters(
         flipped_FM=_flipped(np.stack(columns, axis=1)),
         squares=float(np.sum(d * d)),

@@ -6,7 +6,9 @@ what clusters count and by how many of them differ at all, never by who is ahead
 
 - many clusters: Student's t of the cluster-corrected standard error, clusters less one degrees of freedom;
 - fewer, or few that differ: a t corrected for skewness, ranked among those of flipped signs (`signs`);
-- fewer than seven: Student's t of the corrected statistic, which must also be the largest of all signs.
+- fewer than seven: Student's t of the corrected statistic, which must also be the largest of all signs;
+- besides, where most items tie, Student's t must agree: the few items that differ tell little of their skewness, which
+  may make a difference seem surer than it is.
 
 An interval holds the differences that the test does not refuse.
 
@@ -39,6 +41,9 @@ MANY_CLUSTERS = 200
 """Effective clusters from which on neither skewness nor unlike sizes harm the t test."""
 FEW_DIFFER = 40
 """Clusters that differ, below which the t test is replaced where most do not differ."""
+
+FEW_TIES = 0.5
+"""Share of items that differ, from which on their skewness is believed without more."""
 
 _FARTHEST, _HALVINGS = 1e6, 14
 
@@ -124,9 +129,33 @@ def measure_spread(
     if kind == "t":
         found = _by_t(centre, error, df, alpha=alpha)
     else:
-        p_value = flip_signs(differences, weights, cluster_of, parts_C).p_value
+        p_value = p_value_of_few(differences, weights, cluster_of, parts_C)
         found = _by_test(p_value, centre, error, df, alpha=alpha)
     return replace(found, kind=kind, weighed=weighed_clusters(names, counts_C, parts_C, centre))
+
+
+def p_value_of_few(
+    differences: Numbers, weights: Numbers, cluster_of: Counts, parts_C: Numbers
+) -> Callable[[float], float]:
+    """Give the p value of any difference that is assumed; where most items tie, the larger one of both tests.
+
+    Args:
+        differences: What each item adds to the numerator of the estimate.
+        weights: What each adds to the denominator.
+        cluster_of: Cluster of each item, numbered from 0 without gaps; each of some weight.
+        parts_C: Which part of each cluster counts.
+    """
+    import numpy as np
+
+    signed = flip_signs(differences, weights, cluster_of, parts_C)
+    if np.count_nonzero(differences) >= FEW_TIES * len(differences):
+        return signed.p_value
+    sums_C, counts_C = (parts_C * np.bincount(cluster_of, weights=values) for values in (differences, weights))
+    error, centre = standard_error(sums_C, counts_C), float(np.sum(sums_C) / np.sum(counts_C))
+    df = len(parts_C) - 1
+    return lambda assumed: max(
+        signed.p_value(assumed), student_t.two_sided_p((centre - assumed) / error, df=df) if error else 1.0
+    )
 
 
 def counted_parts(weights_C: Numbers) -> Numbers:

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_exe.evaluation import signs
+from finetune_exe.evaluation import signs, student_t
 from finetune_exe.evaluation.signs import flip_signs
-from finetune_exe.evaluation.spread import choose_kind, counted_parts, measure_spread, number_clusters, standard_error
+from finetune_exe.evaluation.spread import (
+    choose_kind,
+    counted_parts,
+    measure_spread,
+    number_clusters,
+    p_value_of_few,
+    standard_error,
+)
 
 DESIGNS = {
     "three alike": [10] * 3,
@@ -48,7 +55,7 @@ def rejected(sizes: list[int], *, shared: float, kind: str, repeats: int = 600) 
         values = gains(sizes, shared=shared, kind=kind, rng=rng)
         if not np.bincount(index, weights=values).any():
             continue
-        hits += flip_signs(values, np.ones(len(index)), index, parts).p_value(0.0) < 0.05
+        hits += p_value_of_few(values, np.ones(len(index)), index, parts)(0.0) < 0.05
     return hits / repeats
 
 
@@ -68,11 +75,11 @@ def test_false_alarms_stay_near_the_level_at_any_clustering(design: str, shared:
 @pytest.mark.parametrize("kind", ["scores", "skewed", "mostly ties"])
 @pytest.mark.parametrize("count", [4, 5, 6, 8, 12, 20])
 def test_false_alarms_of_few_clusters_stay_near_the_level_whatever_the_shape(count: int, kind: str) -> None:
-    """The plain t test finds skewed differences in 9 to 11 %."""
+    """The plain t test finds skewed differences in 9 to 11 %; of few clusters that mostly tie, little can be said."""
     rates = [rejected([8] * count, shared=shared, kind=kind, repeats=700) for shared in (0.0, 0.6)]
-    assert min(rates) >= 0.015
+    assert min(rates) >= (0.005 if kind == "mostly ties" else 0.015)
     assert max(rates) <= 0.085
-    assert 0.02 <= sum(rates) / 2 <= 0.075
+    assert (0.01 if kind == "mostly ties" else 0.02) <= sum(rates) / 2 <= 0.075
 
 
 @pytest.mark.parametrize("design", ["eight alike", "nine and a huge one", "power law", "fifty alike"])
@@ -90,6 +97,8 @@ def test_the_statistic_is_halls_cubic_of_the_t_of_items_that_stand_alone(values:
     deviations = gains_ - gains_.mean()
     t = (gains_.mean() - assumed) / (np.std(gains_, ddof=1) / math.sqrt(n))
     skew = float(np.mean(deviations**3)) / float(np.var(gains_, ddof=1)) ** 1.5 / math.sqrt(n)
+    if n >= signs.FEWEST_TO_FLIP:
+        skew *= 1 + n / (n + signs.HALF_BELIEVED) * (n * n / ((n - 1) * (n - 2)) - 1)
     assert one == pytest.approx(((1 + skew * t / 3) ** 3 - 1) / skew + skew / 6 if abs(skew) > 1e-3 else t, rel=1e-2)
 
 
@@ -108,6 +117,28 @@ def test_clusters_that_hold_half_of_all_do_not_decide_alone(sizes: list[int]) ->
     """Counted for all they hold, they make 10 to 15 % of comparisons without a difference find one."""
     assert rejected(sizes, shared=0.6, kind="skewed") <= 0.075
     assert rejected(sizes, shared=0.2, kind="skewed") <= 0.075
+
+
+@pytest.mark.parametrize("count", [8, 10, 12])
+def test_few_items_that_differ_do_not_make_false_alarms(count: int) -> None:
+    """Four of five tie, the others are skewed. Flipped signs alone find a difference in 7 to 8 %."""
+    rng, index, hits = np.random.default_rng(count), np.repeat(np.arange(count), 8), 0
+    for _ in range(1200):
+        values = (rng.exponential(size=len(index)) - 1) * (rng.random(len(index)) < 0.2)
+        hits += p_value_of_few(values, np.ones(len(index)), index, np.ones(count))(0.0) < 0.05
+    assert 0.01 <= hits / 1200 <= 0.07
+
+
+def test_clusters_more_skewed_than_their_items_tell_count_by_their_own_skewness_in_part() -> None:
+    """Of items that cancel out within their clusters nothing is carried: what is left is Hall's cubic of the sums."""
+    sums = np.random.default_rng(12).exponential(size=12)
+    items = np.concatenate([[part / 4 + 99, part / 4 - 99] * 2 for part in sums])
+    one = flip_signs(items, np.ones(48), np.repeat(np.arange(12), 4), np.ones(12)).statistics(0.0)[0]
+    t = sums.mean() / (np.std(sums, ddof=1) / math.sqrt(12))
+    unbiased = 12 / (11 * 10) * np.sum((sums - sums.mean()) ** 3) / np.std(sums, ddof=1) ** 3
+    skew = 12 / (12 + signs.HALF_BELIEVED) * unbiased / math.sqrt(12)
+    assert skew > 0.1
+    assert one == pytest.approx(((1 + skew * t / 3) ** 3 - 1) / skew + skew / 6, rel=1e-3)
 
 
 @given(st.lists(st.floats(0.5, 1e4), min_size=2, max_size=40))
@@ -172,13 +203,17 @@ def test_the_interval_of_flipped_signs_covers_as_often_as_it_says() -> None:
 def test_flipped_signs_of_single_right_and_wrong_answers_are_the_binomial_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nine won, two lost: the mid p value of the binomial distribution."""
+    """Nine won, two lost: the mid p value of the binomial distribution, and never less than that of Student's t."""
     monkeypatch.setattr(signs, "NUM_FLIPS", 9_999)
     differences = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 60)
-    found = measure_spread(differences, np.ones(71), number_clusters(list(range(71))), confidence_level=0.95, scale=1)
+    ones, alone = np.ones(71), np.arange(71)
     beyond = 2 * sum(math.comb(11, k) for k in (0, 1)) / 2**11
+    by_signs = flip_signs(differences, ones, alone, ones).p_value(0.0)
+    assert by_signs == pytest.approx(beyond + math.comb(11, 2) / 2**11, abs=0.01)
+    found = measure_spread(differences, ones, number_clusters(alone.tolist()), confidence_level=0.95, scale=1)
     assert found.kind == "sign flips"
-    assert found.p_value == pytest.approx(beyond + math.comb(11, 2) / 2**11, abs=0.01)
+    t = float(np.mean(differences) / (np.std(differences, ddof=1) / math.sqrt(71)))
+    assert found.p_value == pytest.approx(max(by_signs, student_t.two_sided_p(t, df=70)))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=20), st.floats(0.5, 20))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import signs, student_t
-from finetune_exe.evaluation.signs import flip_signs
+from finetune_exe.evaluation.spread import p_value_of_few
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 
 PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
@@ -43,7 +43,7 @@ def simulate(rng: np.random.Generator, *, icc: float, effect: float) -> np.ndarr
 
 def p_of(gains: np.ndarray, index: np.ndarray) -> float:
     """Give the p value alone: an interval takes some thirty of them."""
-    return flip_signs(gains, np.ones(len(gains)), index, np.ones(int(index.max()) + 1)).p_value(0.0)
+    return p_value_of_few(gains, np.ones(len(gains)), index, np.ones(int(index.max()) + 1))(0.0)
 
 
 @pytest.fixture
