@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as without_deadline
 from hypothesis import strategies as st
 
 from finetune_exe.domain.evaluation import Comparison, Evaluation
@@ -83,6 +84,7 @@ def test_a_verdict_is_what_the_p_value_says(icc: float) -> None:
         assert (result.verdict in ("improved", "regressed")) == (result.p_value < 0.05)
 
 
+@without_deadline(deadline=None)
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=2, max_size=13), st.booleans())
 def test_items_that_are_their_own_cluster_have_the_textbook_error(pairs: list[tuple[float, float]], many: bool) -> None:
     """Many of them are judged by the textbook's paired t."""
