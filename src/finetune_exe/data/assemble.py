@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.domain.dataset import SPLITS, Split, SplitName
 from finetune_exe.prepared.shards import ROWS, shard_array
 from finetune_exe.prepared.store import SplitWriter
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +48,6 @@ def assemble(
         vocabulary_size: Ids that may occur.
         written: Told the number of rows done.
     """
-    import numpy as np
-
     parts = _parts(shards, sides)
     used = np.zeros(vocabulary_size, dtype=np.bool_)
     all_learned = []
@@ -118,8 +115,6 @@ def _add(
     lines: Sequence[bytes],
 ) -> None:
     """Give a writer the rows that are its."""
-    import numpy as np
-
     chosen = rows[part.owners]
     inside = np.repeat(chosen, part.lengths)
     new_numbers = np.cumsum(rows) - 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from finetune_exe.data.duplicates.find import find_duplicates
 from finetune_exe.data.duplicates.pairs import Pair, cluster
-
-if TYPE_CHECKING:
-    from finetune_exe.data.duplicates.rows import RowWords
+from finetune_exe.data.duplicates.rows import RowWords
 
 Stratum = Literal["label", "length"]
 LARGEST_FAMILY = 0.2
@@ -72,8 +72,6 @@ def find_strata(rows: RowWords, by: Literal["auto", "label", "length"] | None) -
         rows: The words of the rows.
         by: auto takes labels where the answers are labels, or else length where it varies.
     """
-    import numpy as np
-
     if by is None or not len(rows):
         return None
     if by in ("auto", "label"):
@@ -92,8 +90,6 @@ def find_strata(rows: RowWords, by: Literal["auto", "label", "length"] | None) -
 
 def _same_prompt(rows: RowWords) -> list[Pair]:
     """Pair rows of one prompt, unless it is an instruction that many rows share."""
-    import numpy as np
-
     _, inverse, counts = np.unique(rows.prompt_hashes, return_inverse=True, return_counts=True)
     own = counts[inverse] <= max(SHARED_PROMPT_ROWS, SHARED_PROMPT_SHARE * len(rows))
     asked = np.flatnonzero(own & (rows.answers > rows.starts[:-1]))

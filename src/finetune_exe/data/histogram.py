@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.domain.dataset import Histogram
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 STEPS = (10, 15, 20, 30, 50, 70)
 """Borders within a power of ten; each is about half as large again as the one before, for lengths have long tails."""
@@ -23,8 +20,6 @@ def count_lengths(lengths: NDArray[np.int64]) -> Histogram | None:
     Returns:
         The bins from the one of the shortest to the one of the longest; None where there are no lengths.
     """
-    import numpy as np
-
     if not len(lengths):
         return None
     low, high = int(lengths.min()), int(lengths.max())

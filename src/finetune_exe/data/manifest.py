@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from finetune_exe import __version__
 from finetune_exe.data.assemble import Assembled
 from finetune_exe.data.intake import Intake
@@ -122,8 +124,6 @@ def _key(plan: Plan, tokenizer: ChatTokenizer, planned: Sequence[PlannedSource],
 
 def _example(work: Path, tokenizer: ChatTokenizer) -> tuple[tuple[str, bool], ...]:
     """Decode the first training sequence in runs of learned and unlearned tokens."""
-    import numpy as np
-
     arrays = {name: np.load(work / f"train.{name}.npy", mmap_mode="r", allow_pickle=False)
               for name in ("tokens", "learned", "offsets")}  # fmt: skip
     end = int(arrays["offsets"][1])

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune_exe.data.duplicates.words import Hashes
 from finetune_exe.domain.dataset import SPLITS, SplitName
 from finetune_exe.domain.plan import DataChoice
 from finetune_exe.errors import FineTuneError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.words import Hashes
 
 FROZEN: tuple[SplitName, ...] = ("validation", "test")
 """Sides that results are measured on."""
@@ -29,8 +26,6 @@ def write_members(work: Path, identities: Hashes, sides: NDArray[np.int8]) -> di
         identities: Of each row, a hash of what it says, whatever tokenizer and template it is encoded with.
         sides: Of each row, its split as a position in `SPLITS`.
     """
-    import numpy as np
-
     digests: dict[SplitName, str] = {}
     for number, name in enumerate(SPLITS):
         members = np.sort(identities[sides == number]).astype("<u8")
@@ -72,8 +67,6 @@ def changed_sides(before: Path, after: Path) -> tuple[str, ...]:
         before: A prepared dataset, or a folder that is none: then nothing is said.
         after: The one that takes its place.
     """
-    import numpy as np
-
     notes = []
     for name in FROZEN:
         try:

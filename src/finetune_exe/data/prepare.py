@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finetune_exe.atomic import io_faults, output_exists, take_place
 from finetune_exe.data.assemble import assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
@@ -186,8 +188,6 @@ def _kept(rows: Intake, jobs: Sequence[ShardJob]) -> list[int]:
 
 
 def _sides(rows: Intake, kept: Sequence[int], plan: Plan) -> Sides:
-    import numpy as np
-
     words = choose_rows(rows.words, np.array(kept, np.int64))
     groups, sides = [rows.groups[row] for row in kept], [rows.sides[row] for row in kept]
     drawn = share_out(words, groups, sides, plan.data, seed=plan.seed)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.leaks import LeakKind, find_leaks
-from finetune_exe.data.duplicates.rows import choose_rows
+from finetune_exe.data.duplicates.rows import RowWords, choose_rows
 from finetune_exe.data.families import LARGEST_FAMILY, families, find_strata
 from finetune_exe.data.sources import Source, find_sources
 from finetune_exe.data.split import Shares, split_groups
@@ -15,12 +18,6 @@ from finetune_exe.domain.dataset import SPLITS, SplitName
 from finetune_exe.domain.plan import DataChoice
 from finetune_exe.estimate.rows import test_share
 from finetune_exe.text.conversation import RowFault
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
 
 HARMLESS: frozenset[LeakKind] = frozenset(("output_only",))
 """The same answer to another question tells the test's answer to nobody who does not ask."""
@@ -95,8 +92,6 @@ def leaking_rows(
         groups: The group of each; None for none.
         sides: The side of each that has one.
     """
-    import numpy as np
-
     held_out = np.array([row for row, side in enumerate(sides) if side not in (None, "train")], np.int64)
     free = np.array([row for row, side in enumerate(sides) if side is None], np.int64)
     if not len(held_out):
@@ -129,8 +124,6 @@ def share_out(
     Raises:
         FineTuneError: D04 where there are too few groups for the sides that are wanted.
     """
-    import numpy as np
-
     free = np.array([row for row, side in enumerate(sides) if side is None], np.int64)
     own = choose_rows(words, free)
     names = [groups[row] for row in free.tolist()]

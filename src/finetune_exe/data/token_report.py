@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.histogram import count_lengths
 from finetune_exe.data.language import language_of
 from finetune_exe.domain.dataset import Fertility, LengthChoice, TokenReport
 from finetune_exe.domain.plan import Batch, Plan
 from finetune_exe.text.tokenizer import ChatTokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 ADVISED_LOSS = 0.001
@@ -47,8 +45,6 @@ def report_tokens(
         num_unknown: Tokens that stand for what the vocabulary has no piece for.
         sample: Contents of some rows, for tokens per word.
     """
-    import numpy as np
-
     lost = np.array(too_long, dtype=np.int64).reshape(-1, 2)
     everything = np.concatenate([lengths, lost[:, 0]])
     all_learned = np.concatenate([learned, lost[:, 1]])
@@ -83,8 +79,6 @@ def _choices(lengths: NDArray[np.int64], learned: NDArray[np.int64], chosen: int
 
 def packing_share(lengths: NDArray[np.int64], max_length: int) -> float:
     """Share of full positions if sequences are packed, longest first, each where it leaves least room."""
-    import numpy as np
-
     counts = np.bincount(lengths, minlength=max_length + 1)[: max_length + 1]
     room = np.zeros(max_length + 1, dtype=np.int64)
     num_rows = 0
@@ -112,8 +106,6 @@ def packing_share(lengths: NDArray[np.int64], max_length: int) -> float:
 
 def padding_share(lengths: NDArray[np.int64], batch: Batch, *, seed: int) -> float:
     """Share of full positions in the batches of one epoch; packed rows fill all but the last few."""
-    import numpy as np
-
     if batch.packing:
         return 1.0 if len(lengths) else 0.0
     order = np.random.default_rng((seed, 0)).permutation(len(lengths))

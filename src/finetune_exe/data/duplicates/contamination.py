@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.benchmark_items import BenchmarkItem, read_benchmarks
 from finetune_exe.data.duplicates.repeats import first_equal
 from finetune_exe.data.duplicates.rows import RowText, RowWords, Stretches, choose_rows, sequence_hashes, words_of_rows
 from finetune_exe.data.duplicates.shingles import each_chunk
-from finetune_exe.data.duplicates.words import FIRST_CAPITAL, WordArray, begins, hash_words, word_hashes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.words import Hashes, Places, Words32
+from finetune_exe.data.duplicates.words import (
+    FIRST_CAPITAL,
+    Hashes,
+    Places,
+    WordArray,
+    Words32,
+    begins,
+    hash_words,
+    word_hashes,
+)
 
 ContaminationMode = Literal["exact", "case_ws", "wrapped", "partial", "renamed"]
 FEWEST_WORDS_WHOLE = 5
@@ -60,8 +66,6 @@ class BenchmarkIndex:
     """
 
     def __init__(self, items: Sequence[BenchmarkItem]) -> None:
-        import numpy as np
-
         self.items = tuple(items)
         """What is looked for."""
         self._rows = words_of_rows([RowText(item.text, "") for item in self.items])
@@ -94,8 +98,6 @@ class BenchmarkIndex:
             rows: Training rows; what is looked at is the prompt, or the whole text where there is none, and for
                 items inside a longer text both.
         """
-        import numpy as np
-
         found: dict[int, tuple[int, ContaminationMode]] = {}
         asked = _asked(rows)
         whole = first_equal(self._rows.prompt_hashes, asked.prompt_hashes)
@@ -116,8 +118,6 @@ class BenchmarkIndex:
 
     def _inside(self, rows: RowWords, asked: RowWords) -> list[tuple[int, int, ContaminationMode]]:
         """Find rows that hold a whole item, or whose prompt is a part of one."""
-        import numpy as np
-
         shared = self._shared(rows)
         shared = shared.where(self._can_be_inside(shared))
         inside = shared.where(shared.runs >= ITEM_INSIDE * self._own_runs[shared.items])
@@ -136,8 +136,6 @@ class BenchmarkIndex:
 
     def _runs_but_wording(self, rows: RowWords) -> Places:
         """Count each row's runs of words, those of the benchmarks' own wording left out."""
-        import numpy as np
-
         counts = np.zeros(len(rows), np.int64)
         for chunk in each_chunk(rows):
             counts += np.bincount(chunk.rows[~np.isin(chunk.hashes, self._wording)], minlength=len(rows))
@@ -151,15 +149,11 @@ class BenchmarkIndex:
 
     def _best(self, shared: _SharedRuns) -> list[tuple[int, int]]:
         """Order pairs of row and item by the share of the item that the row has."""
-        import numpy as np
-
         order = np.lexsort((shared.items, -shared.runs / self._own_runs[shared.items], shared.rows))
         return list(zip(shared.rows[order].tolist(), shared.items[order].tolist(), strict=True))
 
     def _shared(self, rows: RowWords) -> _SharedRuns:
         """Count the distinct runs of words that each row shares with each item."""
-        import numpy as np
-
         found = [np.zeros(0, np.int64)]
         for chunk in each_chunk(rows):
             likely = self._bloom[chunk.hashes >> np.uint64(64 - _BLOOM_BITS)]
@@ -187,8 +181,6 @@ class _SharedRuns(NamedTuple):
 
 def _each_once(hashes: Hashes, owners: Places) -> tuple[Hashes, Places]:
     """Sort runs of words by hash and owner, and keep one of each."""
-    import numpy as np
-
     order = np.lexsort((owners, hashes))
     hashes, owners = hashes[order], owners[order]
     once = begins(hashes) | begins(owners)
@@ -197,8 +189,6 @@ def _each_once(hashes: Hashes, owners: Places) -> tuple[Hashes, Places]:
 
 def _asked(rows: RowWords) -> RowWords:
     """Take of each row the prompt, or the whole text where there is none."""
-    import numpy as np
-
     prompted = rows.answers > rows.starts[:-1]
     after = np.where(prompted, rows.answers, rows.starts[1:])
     taken = Stretches(rows.words, rows.starts[:-1], after).copy()
@@ -211,8 +201,6 @@ def _asked(rows: RowWords) -> RowWords:
 
 def _masked_hashes(rows: RowWords) -> Hashes:
     """Hash each row with its names and numbers left open; 0 where there are none, or too few other words."""
-    import numpy as np
-
     hashed = word_hashes(rows.words)
     names = (rows.words >> np.uint32(FIRST_CAPITAL) & np.uint32(1)).astype(np.bool_) | _are_numbers(hashed)
     of_row = np.repeat(np.arange(len(rows)), rows.lengths)
@@ -225,8 +213,6 @@ def _masked_hashes(rows: RowWords) -> Hashes:
 
 
 def _are_numbers(hashed: Words32) -> NDArray[np.bool_]:
-    import numpy as np
-
     numbers, likely = _numbers()
     found: NDArray[np.bool_] = likely[hashed & np.uint32(len(likely) - 1)]
     found[found] = np.isin(hashed[found], numbers)
@@ -236,8 +222,6 @@ def _are_numbers(hashed: Words32) -> NDArray[np.bool_]:
 @lru_cache(maxsize=1)
 def _numbers() -> tuple[Words32, NDArray[np.bool_]]:
     """The hashes of the words that are numbers, and a table of their lowest bits."""
-    import numpy as np
-
     numbers = (f"{number:0{width}}" for width in (1, 2, 3) for number in range(LARGEST_NUMBER))
     hashes = np.unique(word_hashes(hash_words([" ".join(numbers)]).words))
     likely = np.zeros(1 << 20, np.bool_)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, parts_alike
 from finetune_exe.data.duplicates.pairs import Pair, RowPairs, cluster
 from finetune_exe.data.duplicates.rare import rare_pairs
 from finetune_exe.data.duplicates.repeats import find_conflicts, find_repeats
-from finetune_exe.data.duplicates.rows import choose_rows
+from finetune_exe.data.duplicates.rows import RowWords, choose_rows
 from finetune_exe.data.duplicates.shingles import may_be_contained, shared_shingles
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Places
+from finetune_exe.data.duplicates.words import Places
 
 CONTAINED = 0.9
 """A row is contained in another that has this much of its distinct runs of five words."""
@@ -58,8 +55,6 @@ def find_duplicates(rows: RowWords, *, threshold: float = NEAR, thorough: bool =
         threshold: Least similarity of near duplicates, from 0.5 to 1.
         thorough: Look also for much edited copies and contained rows.
     """
-    import numpy as np
-
     repeats = find_repeats(rows)
     firsts = np.flatnonzero(repeats.first == np.arange(len(rows)))
     distinct = choose_rows(rows, firsts)
@@ -108,8 +103,6 @@ def _rarely_shared(distinct: RowWords, firsts: Places, near: RowPairs) -> tuple[
     Returns:
         The copies, the earliest partner first; and the contained rows, the shortest partner first.
     """
-    import numpy as np
-
     candidates = rare_pairs(distinct)
     left, right = candidates.pairs
     number, lengths = len(distinct), distinct.lengths

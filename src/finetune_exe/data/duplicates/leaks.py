@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.minhash import likely_pairs
 from finetune_exe.data.duplicates.near import NEAR, edited_copies, in_order, parts_alike
 from finetune_exe.data.duplicates.pairs import RowPairs
 from finetune_exe.data.duplicates.rare import rare_pairs
 from finetune_exe.data.duplicates.repeats import MANY_ANSWERS, MANY_ANSWERS_SHARE, first_equal, repeated_in_form
-from finetune_exe.data.duplicates.rows import choose_rows, join_rows
+from finetune_exe.data.duplicates.rows import RowWords, choose_rows, join_rows
 from finetune_exe.data.duplicates.shingles import shared_shingles
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Hashes, Places
+from finetune_exe.data.duplicates.words import Hashes, Places
 
 LeakKind = Literal["exact", "normalised", "near_light", "near_heavy", "prompt_only", "output_only", "group"]
 TOUCHED_LIGHTLY = 0.945
@@ -61,8 +58,6 @@ def find_leaks(
         train_groups: The group of each row to train on: its conversation, document or user; None for none.
         held_out_groups: The same for the held-out rows.
     """
-    import numpy as np
-
     found: dict[int, Leak] = {}
 
     def add(index: Places, of_index: Places, kinds: Sequence[LeakKind]) -> None:
@@ -101,8 +96,6 @@ def _touched(train: RowWords, held_out: RowWords, of: int, row: int) -> LeakKind
 
 def _near(train: RowWords, held_out: RowWords) -> RowPairs:
     """Pair rows of training with near duplicates and edited copies among the held-out ones."""
-    import numpy as np
-
     number = len(train)
     joined = join_rows([train, held_out])
     candidates = likely_pairs(joined, NEAR, across=number)
@@ -118,8 +111,6 @@ def _near(train: RowWords, held_out: RowWords) -> RowPairs:
 
 def _same_prompt(train: RowWords, held_out: RowWords) -> Places:
     """Where the prompt of each held-out row stands in training; not for one that many training rows share."""
-    import numpy as np
-
     known, sought = train.prompt_hashes, held_out.prompt_hashes
     first = first_equal(known, sought)
     shared = _occurrences(known, sought) > max(MANY_ANSWERS, MANY_ANSWERS_SHARE * len(train))
@@ -128,8 +119,6 @@ def _same_prompt(train: RowWords, held_out: RowWords) -> Places:
 
 def _same_answer(train: RowWords, held_out: RowWords) -> Places:
     """Where the answer of each held-out row stands in training, if it is one row's own."""
-    import numpy as np
-
     known, sought = train.answer_hashes, held_out.answer_hashes
     common = _occurrences(known, sought) > OWN_ANSWER_ROWS
     short = held_out.starts[1:] - held_out.answers < OWN_ANSWER_WORDS
@@ -137,7 +126,5 @@ def _same_answer(train: RowWords, held_out: RowWords) -> Places:
 
 
 def _occurrences(known: Hashes, sought: Hashes) -> NDArray[np.int64]:
-    import numpy as np
-
     ordered = np.sort(known)
     return np.searchsorted(ordered, sought, "right") - np.searchsorted(ordered, sought, "left")

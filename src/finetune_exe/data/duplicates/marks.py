@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    Bytes = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
+
 
 SPACE, LETTER, DIGIT, STOP, HYPHEN, APOSTROPHE, CLOSER, SIGN, LEFT_OUT = range(9)
 """Kinds of bytes: white space and control characters; those of letters, and of everything beyond ASCII; digits; marks
@@ -25,8 +24,6 @@ def kinds_of_bytes(blob: Bytes) -> Bytes:
     factorial; apostrophes between letters; and hyphens between words of two letters or more. All other marks say
     something: 3.5 is not 3,5, -5 is not 5, a.b is not a,b, != is not =.
     """
-    import numpy as np
-
     kinds = _table()[blob]
     marks = np.flatnonzero((kinds - np.uint8(STOP)) <= np.uint8(APOSTROPHE - STOP))
     if not len(marks):
@@ -48,8 +45,6 @@ def kinds_of_bytes(blob: Bytes) -> Bytes:
 
 @lru_cache(maxsize=1)
 def _table() -> Bytes:
-    import numpy as np
-
     table = np.full(256, LETTER, np.uint8)
     for byte in range(128):
         character = chr(byte)

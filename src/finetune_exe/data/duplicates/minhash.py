@@ -12,19 +12,15 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.pairs import RowPairs
-from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles_of
-from finetune_exe.data.duplicates.words import THREADS, begins, mix
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.shingles import Shingles
-    from finetune_exe.data.duplicates.words import Hashes, Places, Words32
+from finetune_exe.data.duplicates.rows import RowWords
+from finetune_exe.data.duplicates.shingles import RowRange, Shingles, row_ranges, shingles_of
+from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, Words32, begins, mix
 
 BINS, BANDS = 128, 32
 BIN_BITS, VALUE_BITS = 7, 27
@@ -53,8 +49,6 @@ class Signatures(NamedTuple):
 
     def resemblance(self, pairs: RowPairs) -> NDArray[np.float64]:
         """Estimate the similarity of pairs, to within `DOUBT` for rows of `SKETCHED_WORDS` or more."""
-        import numpy as np
-
         share = [np.zeros(0)]
         for start in range(0, len(pairs.left), 1 << 16):
             left, right = (self.sketches[side[start : start + (1 << 16)]] for side in pairs)
@@ -64,8 +58,6 @@ class Signatures(NamedTuple):
 
 def sign(rows: RowWords) -> Signatures:
     """Make the signatures of rows. Rows without words have bands of their own."""
-    import numpy as np
-
     bands = np.empty((BANDS, len(rows)), np.uint64)
     sketches = np.empty((len(rows), BINS), np.uint8)
 
@@ -83,8 +75,6 @@ def sign(rows: RowWords) -> Signatures:
 
 def _signatures(chunk: Shingles, first: int) -> Words32:
     """Give the smallest value of each bin: an array of bins by rows, without empty bins."""
-    import numpy as np
-
     none = np.uint32(0xFFFFFFFF)
     number = chunk.num_rows
     smallest = np.full(BINS * number, none, np.uint32)
@@ -104,8 +94,6 @@ def _filled(signatures: Words32, none: np.uint32) -> Words32:
 
     Were all to borrow from the next one, the bands of a short row would hold the same few values again and again.
     """
-    import numpy as np
-
     own = np.ascontiguousarray(signatures)
     filled = own.copy()
     for turn, mask in enumerate(BORROWED_FROM, start=1):
@@ -122,8 +110,6 @@ def _filled(signatures: Words32, none: np.uint32) -> Words32:
 
 def _bands(signatures: Words32) -> Hashes:
     """Hash bins 32 apart into one band: neighbours may have borrowed from the same bin and would agree too often."""
-    import numpy as np
-
     wide = signatures.reshape(BINS // BANDS, BANDS, -1)
     keys = np.zeros(wide.shape[1:], np.uint64)
     for step in range(BINS // BANDS):
@@ -143,8 +129,6 @@ def agreeing_pairs(keys: Hashes, *, across: int | None = None) -> RowPairs:
         keys: Bands by rows, as `sign` makes them.
         across: Pair only rows before this one with rows from it on; None pairs all.
     """
-    import numpy as np
-
     number = keys.shape[1]
     found = np.zeros(0, np.int64)
     agreeing = np.zeros(number, np.int64)
@@ -175,8 +159,6 @@ class _BandPairs(NamedTuple):
 
 
 def _pairs_of_band(keys: Hashes, band: int) -> _BandPairs:
-    import numpy as np
-
     number = keys.shape[1]
     row_bits = np.uint64(max(1, number.bit_length()))
     packed = keys[band] >> row_bits << row_bits | np.arange(number, dtype=np.uint64)
@@ -205,8 +187,6 @@ def likely_pairs(rows: RowWords, threshold: float, *, across: int | None = None)
         threshold: Least similarity wanted.
         across: Pair only rows before this one with rows from it on; None pairs all.
     """
-    import numpy as np
-
     signatures = sign(rows)
     pairs = agreeing_pairs(signatures.bands, across=across)
     short = np.minimum(rows.lengths[pairs.left], rows.lengths[pairs.right]) < SKETCHED_WORDS
@@ -216,8 +196,6 @@ def likely_pairs(rows: RowWords, threshold: float, *, across: int | None = None)
 
 def _with_centre(crowd: _Crowd, agreeing: Places) -> Places:
     """Pair the members of each run with the one of them that agrees with most rows."""
-    import numpy as np
-
     order = np.lexsort((crowd.members, -agreeing[crowd.members], crowd.runs))
     run, members = crowd.runs[order], crowd.members[order]
     first = begins(run)
@@ -226,8 +204,6 @@ def _with_centre(crowd: _Crowd, agreeing: Places) -> Places:
 
 def _reach(sizes: Places, most_pairs: int) -> int:
     """Say with how many of those after it a row can be paired, so that a band gives no more pairs than it may."""
-    import numpy as np
-
     reach = max(1, int(sizes.max(initial=1)) - 1)
     while reach > NEIGHBOURS:
         within = np.minimum(reach, sizes - 1)
@@ -239,13 +215,9 @@ def _reach(sizes: Places, most_pairs: int) -> int:
 
 def _distinct(values: Places) -> Places:
     """Sort values and keep one of each."""
-    import numpy as np
-
     ordered = np.sort(values)
     return ordered[begins(ordered)]
 
 
 def _encode(one: Places, other: Places, number: int) -> Places:
-    import numpy as np
-
     return np.minimum(one, other) * number + np.maximum(one, other)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.pairs import RowPairs
-from finetune_exe.data.duplicates.rows import Stretches
+from finetune_exe.data.duplicates.rows import RowWords, Stretches
 from finetune_exe.data.duplicates.shingles import in_parts
-from finetune_exe.data.duplicates.words import HASH_BITS, begins, word_hashes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Hashes, Words32
+from finetune_exe.data.duplicates.words import HASH_BITS, Hashes, Words32, begins, word_hashes
 
 NEAR = 0.7
 """Rows that share this much of their distinct runs of five words are near duplicates."""
@@ -49,8 +43,6 @@ def answer_overlap(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[
 
 def edited_copies(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.bool_]:
     """Whether the rows of each pair have most words in the same order, and prompts and answers alike."""
-    import numpy as np
-
     lengths = left.lengths[pairs.left], right.lengths[pairs.right]
     shorter = np.minimum(*lengths)
     alike = (shorter >= SHORTEST_EDITED) & (2 * shorter >= SAME_ORDER * (lengths[0] + lengths[1]))
@@ -71,15 +63,11 @@ def in_order(left: RowWords, one: int, right: RowWords, other: int, *, strict: b
 
 def word_overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
     """Count the words two stretches share, as often as both have them, over their mean length; 1 for two empty ones."""
-    import numpy as np
-
     parts = in_parts(lambda *cut: _overlap(left.part(*cut), right.part(*cut)), left.lengths + right.lengths)
     return np.concatenate([np.zeros(0), *parts])
 
 
 def _overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
-    import numpy as np
-
     number = len(left.first)
     keys = []
     for side in (left, right):
@@ -94,8 +82,6 @@ def _overlap(left: Stretches, right: Stretches) -> NDArray[np.float64]:
 
 def _numbered(ordered: Hashes) -> Hashes:
     """Number equal keys, so that each is found as often as both have it."""
-    import numpy as np
-
     position = np.arange(len(ordered))
     repeat = position - np.maximum.accumulate(np.where(begins(ordered), position, 0))
     return ordered << np.uint64(_REPEAT_BITS) | np.minimum(repeat, (1 << _REPEAT_BITS) - 1).astype(np.uint64)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    from finetune_exe.data.duplicates.words import Places
+from finetune_exe.data.duplicates.words import Places
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,8 +47,6 @@ def cluster(num_rows: int, pairs: Iterable[Pair]) -> Places:
     Returns:
         For each row the first row of its cluster; a row in no pair stands for itself.
     """
-    import numpy as np
-
     parent = list(range(num_rows))
 
     def root(row: int) -> int:

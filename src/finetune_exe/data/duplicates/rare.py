@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.pairs import RowPairs
+from finetune_exe.data.duplicates.rows import RowWords
 from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles_of
-from finetune_exe.data.duplicates.words import THREADS, begins
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Hashes, Places
+from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, begins
 
 RARE_SHINGLE_WORDS = 3
 RARE = 6
@@ -47,8 +44,6 @@ def rare_pairs(rows: RowWords, *, across: int | None = None) -> RarePairs:
         rows: The rows.
         across: Pair only rows before this one with rows from it on; None pairs all.
     """
-    import numpy as np
-
     with ThreadPoolExecutor(THREADS) as pool:
         short: list[Hashes] = []
         every: list[Hashes] = []
@@ -72,8 +67,6 @@ class _Samples(NamedTuple):
 
 def _samples(rows: RowWords, part: RowRange) -> _Samples:
     """Choose the runs of words of some rows to look at."""
-    import numpy as np
-
     made = shingles_of(rows, part, size=RARE_SHINGLE_WORDS)
     bits = np.uint64(_row_bits(len(rows)))
     keyed = made.hashes >> bits << bits | made.rows.astype(np.uint64)
@@ -93,8 +86,6 @@ def _sharing(
     Returns:
         The pairs as numbers, and their shares as in `RarePairs`.
     """
-    import numpy as np
-
     keyed = np.concatenate([np.zeros(0, np.uint64), *parts])
     parts.clear()
     keyed.sort()
@@ -121,8 +112,6 @@ def _sharing(
 
 def _blocks(keyed: Hashes, row_bits: int) -> Iterator[Hashes]:
     """Cut sorted runs where their hash changes."""
-    import numpy as np
-
     start = 0
     while start < len(keyed):
         end = min(len(keyed), start + BLOCK_RUNS)

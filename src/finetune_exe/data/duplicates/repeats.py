@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from finetune_exe.data.duplicates.near import SAME_PART, answer_overlap
 from finetune_exe.data.duplicates.pairs import Pair, RowPairs
-from finetune_exe.data.duplicates.words import FIRST_CAPITAL, MARK_FOLLOWS, begins
-
-if TYPE_CHECKING:
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Hashes, Places, Words32
+from finetune_exe.data.duplicates.rows import RowWords
+from finetune_exe.data.duplicates.words import FIRST_CAPITAL, MARK_FOLLOWS, Hashes, Places, Words32, begins
 
 MANY_ANSWERS = 10
 """A prompt with more different answers than this is an instruction that many rows share, and no contradiction."""
@@ -37,8 +36,6 @@ class Repeats(NamedTuple):
 
 def find_repeats(rows: RowWords) -> Repeats:
     """Find the rows whose words stood before, in the same order, prompt and answer alike."""
-    import numpy as np
-
     first = first_of_equal(rows.row_hashes)
     first_exact = first_of_equal(rows.exact)
     wordless = rows.lengths == 0
@@ -62,8 +59,6 @@ def find_conflicts(rows: RowWords) -> tuple[Pair, ...]:
     A prompt answered in a great many ways is an instruction shared by many rows, and left alone. Nor do two longer
     answers conflict that say it in nearly the same words. Rows without a prompt or an answer play no part.
     """
-    import numpy as np
-
     asked = np.flatnonzero((rows.answers > rows.starts[:-1]) & (rows.starts[1:] > rows.answers))
     order = asked[np.argsort(rows.prompt_hashes[asked], kind="stable")]
     prompts, answers = rows.prompt_hashes[order], rows.answer_hashes[order]
@@ -84,16 +79,12 @@ def find_conflicts(rows: RowWords) -> tuple[Pair, ...]:
 
 def first_of_equal(keys: Hashes) -> Places:
     """For each place, the first one with the same key."""
-    import numpy as np
-
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse]
 
 
 def first_equal(known: Hashes, sought: Hashes) -> Places:
     """The first place of each sought key among the known ones, or -1; 0, as of no words at all, is never found."""
-    import numpy as np
-
     if not len(known):
         return np.full(len(sought), -1, np.int64)
     distinct, first = np.unique(known, return_index=True)
@@ -120,8 +111,6 @@ def changes_are_scattered(one: Words32, other: Words32) -> bool:
     All small letters, no punctuation, or a stretch all in capitals is a change of form. Single words changed here and
     there are the work of an editor, or of somebody who hides a copy.
     """
-    import numpy as np
-
     assert len(one) == len(other)
     capitals = [words & np.uint32(0b11 << FIRST_CAPITAL) for words in (one, other)]
     marks = [words[:-1] & np.uint32(1 << MARK_FOLLOWS) for words in (one, other)]
@@ -129,8 +118,6 @@ def changes_are_scattered(one: Words32, other: Words32) -> bool:
 
 
 def _scattered(one: Words32, other: Words32) -> bool:
-    import numpy as np
-
     changed = np.flatnonzero(one != other)
     if not len(changed) or not one.any() or not other.any():
         return False

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from finetune_exe.data.duplicates.words import WordArray, hash_words, mix, word_hashes
+import numpy as np
+
+from finetune_exe.data.duplicates.words import Hashes, Places, WordArray, Words32, hash_words, mix, word_hashes
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.tool_calls import all_said
-
-if TYPE_CHECKING:
-    from finetune_exe.data.duplicates.words import Hashes, Places, Words32
 
 
 class RowText(NamedTuple):
@@ -51,8 +50,6 @@ class Stretches(NamedTuple):
 
     def copy(self) -> WordArray:
         """Copy their words one after the other."""
-        import numpy as np
-
         starts = np.concatenate(([0], np.cumsum(self.lengths)))
         within = np.arange(starts[-1]) - np.repeat(starts[:-1], self.lengths)
         return WordArray(self.words[np.repeat(self.first, self.lengths) + within], starts)
@@ -105,8 +102,6 @@ class RowWords:
 
 def words_of_rows(rows: Sequence[RowText]) -> RowWords:
     """Hash the words of some rows. Rows hashed in parts, also in other processes, are put together by `join_rows`."""
-    import numpy as np
-
     array = hash_words([part for row in rows for part in row])
     hashes = sequence_hashes(array)
     return RowWords(
@@ -121,8 +116,6 @@ def words_of_rows(rows: Sequence[RowText]) -> RowWords:
 
 def join_rows(parts: Iterable[RowWords]) -> RowWords:
     """Put rows that were hashed in parts one after the other."""
-    import numpy as np
-
     kept = list(parts) or [words_of_rows([])]
     before = np.concatenate(([0], np.cumsum([len(part.words) for part in kept])))[:-1]
     starts = [part.starts[:-1] + offset for part, offset in zip(kept, before, strict=True)]
@@ -143,8 +136,6 @@ def choose_rows(rows: RowWords, chosen: Places) -> RowWords:
         rows: Any rows.
         chosen: Their numbers, rising.
     """
-    import numpy as np
-
     wanted = np.zeros(len(rows), np.bool_)
     wanted[chosen] = True
     starts = np.concatenate(([0], np.cumsum(rows.lengths[chosen])))
@@ -160,8 +151,6 @@ def choose_rows(rows: RowWords, chosen: Places) -> RowWords:
 
 def sequence_hashes(array: WordArray) -> Hashes:
     """Hash each text's words as a whole."""
-    import numpy as np
-
     lengths = np.diff(array.starts)
     within = (np.arange(len(array.words)) - np.repeat(array.starts[:-1], lengths)).astype(np.uint64)
     salted = mix(word_hashes(array.words) | within << np.uint64(32))

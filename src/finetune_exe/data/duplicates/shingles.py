@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.pairs import RowPairs
-from finetune_exe.data.duplicates.words import THREADS, begins, mix, word_hashes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from finetune_exe.data.duplicates.rows import RowWords
-    from finetune_exe.data.duplicates.words import Hashes, Places, Words32
+from finetune_exe.data.duplicates.rows import RowWords
+from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, Words32, begins, mix, word_hashes
 
 Result = TypeVar("Result")
 
@@ -49,15 +45,11 @@ class Shared(NamedTuple):
 
     def jaccard(self) -> NDArray[np.float64]:
         """Shingles of both over shingles of either; 1 where neither has any."""
-        import numpy as np
-
         either = self.left + self.right - self.both
         return np.where(either > 0, self.both / np.maximum(either, 1), 1.0)
 
     def contained(self) -> NDArray[np.float64]:
         """Share of the shingles of the left row that the right one has too."""
-        import numpy as np
-
         return self.both / np.maximum(self.left, 1)
 
 
@@ -69,8 +61,6 @@ def shingles(words: Words32, starts: Places, *, size: int = SHINGLE_WORDS) -> Sh
         starts: Where each row begins, and the end of the last.
         size: Words of a shingle.
     """
-    import numpy as np
-
     lengths = np.diff(starts)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     salted = mix(word_hashes(words).astype(np.uint64) + np.uint64(1))
@@ -91,8 +81,6 @@ def shingles(words: Words32, starts: Places, *, size: int = SHINGLE_WORDS) -> Sh
 
 
 def _short(salted: Hashes, first: Places, lengths: Places) -> Hashes:
-    import numpy as np
-
     hashes = np.zeros(len(first), np.uint64)
     for step in range(int(lengths.max())):
         more = lengths > step
@@ -109,8 +97,6 @@ class RowRange(NamedTuple):
 
 def row_ranges(rows: RowWords) -> list[RowRange]:
     """Divide rows into ranges of about `CHUNK_WORDS` words."""
-    import numpy as np
-
     ranges, first = [], 0
     while first < len(rows):
         after = int(np.searchsorted(rows.starts, rows.starts[first] + CHUNK_WORDS, "right")) - 1
@@ -142,8 +128,6 @@ def in_parts(work: Callable[[int, int], Result], lengths: Places, *, most_pairs:
     Returns:
         What came of each part, in order.
     """
-    import numpy as np
-
     bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, lengths.sum() + PART_WORDS, PART_WORDS), "right")
     cuts = np.unique(np.concatenate((bounds, np.arange(0, len(lengths), most_pairs), [0, len(lengths)])))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -152,8 +136,6 @@ def in_parts(work: Callable[[int, int], Result], lengths: Places, *, most_pairs:
 
 def shared_shingles(left: RowWords, right: RowWords, pairs: RowPairs, *, size: int = SHINGLE_WORDS) -> Shared:
     """Count the distinct shingles that the rows of each pair share, and those that either has."""
-    import numpy as np
-
     parts = in_parts(
         lambda first, after: _shared(left, right, pairs.where(slice(first, after)), size),
         left.lengths[pairs.left] + right.lengths[pairs.right],
@@ -177,7 +159,6 @@ def may_be_contained(
         share: Least share of the distinct shingles of the inner row that the outer one must have.
         size: Words of a shingle.
     """
-    import numpy as np
 
     def look(first: int, after: int) -> NDArray[np.bool_]:
         number = after - first
@@ -197,16 +178,12 @@ def may_be_contained(
 
 def _slots(rows: RowWords, chosen: Places, size: int) -> Places:
     """Number the slot of every shingle of some rows, those of row i from i times `SLOTS` on."""
-    import numpy as np
-
     made = shingles(*rows.whole(chosen).copy(), size=size)
     return made.rows << _SLOT_BITS | (made.hashes & np.uint64(SLOTS - 1)).astype(np.int64)
 
 
 def _shared(left: RowWords, right: RowWords, pairs: RowPairs, size: int) -> Shared:
     """Sort the shingles of all pairs at once: those of both rows come to stand beside each other."""
-    import numpy as np
-
     keys = []
     for side, (rows, chosen) in enumerate(((left, pairs.left), (right, pairs.right))):
         made = shingles(*rows.whole(chosen).copy(), size=size)

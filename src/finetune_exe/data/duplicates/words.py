@@ -12,18 +12,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_exe.data.duplicates.marks import DIGIT, LEFT_OUT, LETTER, SIGN, kinds_of_bytes
 from finetune_exe.data.duplicates.plain import plain
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Hashes = NDArray[np.uint64]
-    Words32 = NDArray[np.uint32]
-    Places = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+Words32 = NDArray[np.uint32]
+Places = NDArray[np.int64]
 
 HASH_BITS = 29
 FIRST_CAPITAL, SECOND_CAPITAL, MARK_FOLLOWS = 29, 30, 31
@@ -61,8 +60,6 @@ def hash_words(texts: Sequence[str]) -> WordArray:
     Returns:
         The hashed words of all texts, and where those of each begin.
     """
-    import numpy as np
-
     words: list[Words32] = []
     starts, first, size = [np.zeros(1, np.int64)], 0, 0
     for number, text in enumerate(texts, start=1):
@@ -77,8 +74,6 @@ def hash_words(texts: Sequence[str]) -> WordArray:
 
 def begins(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark the values that differ from the one before them, and the first."""
-    import numpy as np
-
     marks = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=marks[1:])
     return marks
@@ -86,8 +81,6 @@ def begins(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 def word_hashes(words: Words32) -> Words32:
     """Leave case and punctuation out of words."""
-    import numpy as np
-
     return words & np.uint32((1 << HASH_BITS) - 1)
 
 
@@ -96,8 +89,6 @@ def _hash_batch(texts: Sequence[str]) -> WordArray:
 
     A word's hash is the polynomial of its bytes: the difference of two running sums, brought to a common power.
     """
-    import numpy as np
-
     plain_texts = [text if text.isascii() else plain(text) for text in texts]
     joined = "\0".join([*plain_texts, ""])
     if joined.count("\0") != len(texts):
@@ -120,8 +111,6 @@ def _hash_batch(texts: Sequence[str]) -> WordArray:
 
 def _bounds(kinds: NDArray[np.uint8]) -> tuple[Places, Places]:
     """Say where words begin, and where they end: letters and digits in runs, signs one by one."""
-    import numpy as np
-
     inside = (kinds - np.uint8(1)) < np.uint8(SIGN)
     letter = (kinds - np.uint8(LETTER)) <= np.uint8(DIGIT - LETTER)
     joins = np.zeros(len(kinds) + 1, np.bool_)
@@ -134,8 +123,6 @@ def mix(values: Hashes) -> Hashes:
 
     Source: the finaliser of splitmix64, Steele, Lea and Flood, OOPSLA 2014.
     """
-    import numpy as np
-
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -143,8 +130,6 @@ def mix(values: Hashes) -> Hashes:
 
 @lru_cache(maxsize=4)
 def _tables(size: int) -> _Tables:
-    import numpy as np
-
     folded, capital = np.arange(256, dtype=np.uint8), np.zeros(256, np.uint8)
     for byte in range(ord("A"), ord("Z") + 1):
         folded[byte], capital[byte] = byte + 32, 1
@@ -153,8 +138,6 @@ def _tables(size: int) -> _Tables:
 
 
 def _powers(radix: int, size: int) -> Hashes:
-    import numpy as np
-
     powers = np.ones(1, np.uint64)
     while len(powers) < size:
         powers = np.concatenate((powers, powers * np.uint64(radix)))
