@@ -283,6 +283,9 @@ CASES: dict[str, Case] = {
     "method.double_quantization": Case(
         value="false", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
     ),
+    "method.offset_rounding": Case(
+        value="true", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
+    ),
     "method.num_virtual_tokens": Case(value="7", phase=model, differs="trainable", beside=("method.kind=prefix",)),
     "optimizer.kind": Case(
         value="adamw_8bit", phase=training, differs="weights", same=("rates", "initial"), beside=WIDE_ENOUGH

@@ -47,6 +47,8 @@ class Qlora(LowRank):
     """How the model is made trainable."""
     double_quantization: bool = True
     """Keep the scales of the 4-bit blocks in 8 bit too: 0.4 bit a weight less."""
+    offset_rounding: bool = False
+    """Begin with adapters that offset most of what rounding took; they then belong over the 4-bit weights alone."""
 
 
 class Prefix(Value):

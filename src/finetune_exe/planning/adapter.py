@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from finetune_exe.domain.plan import BaseModelChoice, Lora
+from finetune_exe.domain.plan import BaseModelChoice, Lora, Qlora
 from finetune_exe.domain.task import DataProfile
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.estimate.parameters import count_lora_parameters
@@ -70,6 +70,23 @@ def advise_adapter(
             confidence=rule("dora").confidence,
         ),
     }
+
+
+def advise_offset() -> Decision:
+    """Let adapters begin at zero, as everyone who will load one over weights in 16 bit expects of it."""
+    known = rule("offset_rounding")
+    return Decision(
+        value=Qlora().offset_rounding,
+        reason="an adapter that begins at zero serves over the 16-bit weights too; one that offsets the rounding of "
+        "the 4-bit ones is wrong over any others",
+        source=known.source,
+        confidence=known.confidence,
+        alternatives=(
+            f"true: of a model of {known['measured']:,.0f} weights it won back {known['won_back']:.0%} of what "
+            "rounding cost the held-out loss; serve the merged model then, or the adapter over 4-bit weights alone",
+        ),
+        would_change="a model as small as that, which loses much by rounding, and which leaves merged",
+    )
 
 
 def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:

@@ -10,6 +10,7 @@ from finetune_exe.domain.values import Decision, Interval, Leaf
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.adapter import advise_offset
 from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import format_gib
 
@@ -225,6 +226,7 @@ def _reasoned(chosen: Plan, asked: Plan, fixed: Collection[str]) -> Plan:
     usable = format_gib(usable_memory_bytes(plan))
     if plan.method.kind != asked.method.kind:
         plan = _decided(plan, "method.kind", _smaller_method(asked, usable))
+        plan = _decided(plan, "method.offset_rounding", advise_offset())
     if "precision.gradient_checkpointing" not in fixed:
         plan = _decided(plan, "precision.gradient_checkpointing", _recomputing(plan))
     if plan.optimizer.kind != asked.optimizer.kind:

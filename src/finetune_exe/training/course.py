@@ -280,6 +280,7 @@ def _announce(course: Course) -> None:
         num_trainable_parameters=setup.num_trainable_parameters, device=setup.device,
     ))  # fmt: skip
     _announce_experts(course)
+    _announce_offset(course)
     _announce_sharing(course)
     loss = course.tally.initial_loss = course.validation_loss()
     judge_pairs(setup, "validation", 0, course.emit, seconds=course.seconds())
@@ -300,6 +301,19 @@ def _announce_experts(course: Course) -> None:
     for remark in said:
         course.tally.remarks.append(remark)
         course.emit(Noticed(seconds=course.seconds(), message=remark))
+
+
+def _announce_offset(course: Course) -> None:
+    """Say what an adapter is tied to that offsets the rounding of weights."""
+    method = course.plan.method
+    if not isinstance(method, Qlora) or not method.offset_rounding:
+        return
+    remark = (
+        "the adapter begins by offsetting what rounding to 4 bit took: serve the model merged "
+        "(fine-tune export RUN --to merged), for over 16-bit weights this adapter is wrong"
+    )
+    course.tally.remarks.append(remark)
+    course.emit(Noticed(seconds=course.seconds(), message=remark))
 
 
 def _announce_sharing(course: Course) -> None:

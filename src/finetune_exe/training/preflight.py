@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.plan import Full, LowRank, Plan
+from finetune_exe.domain.plan import Full, LowRank, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_adapted_experts
 from finetune_exe.estimate.planned import adapted_layers
@@ -127,6 +127,18 @@ def _pairs_without_reference(plan: Plan) -> FineTuneError | None:
     )
 
 
+def _pairs_beside_an_offset(plan: Plan) -> FineTuneError | None:
+    if plan.objective.kind != "dpo" or not isinstance(plan.method, Qlora) or not plan.method.offset_rounding:
+        return None
+    return FineTuneError(
+        "T02",
+        what="pairs cannot be learned by adapters that begin by offsetting rounding",
+        where="objective.kind and method.offset_rounding in the plan",
+        why="the reference is the model with its adapter switched off, which would no longer be the model at the start",
+        fix="--set method.offset_rounding=false",
+    )
+
+
 def _pairs_of_several_processes(plan: Plan) -> FineTuneError | None:
     if plan.objective.kind != "dpo" or plan.parallelism.num_gpus == 1:
         return None
@@ -153,6 +165,6 @@ def _paged_without_gpu(plan: Plan) -> FineTuneError | None:
 
 BEFORE_PACKAGES: tuple[Refusal, ...] = (
     _deepspeed, _other_number_of_processes, _inexact_in_parts, _recomputed_prefix,
-    _experts_with_more_than_factors, _pairs_without_reference, _pairs_of_several_processes,
+    _experts_with_more_than_factors, _pairs_without_reference, _pairs_beside_an_offset, _pairs_of_several_processes,
 )  # fmt: skip
 """What is told without PyTorch, in the order in which it is told."""

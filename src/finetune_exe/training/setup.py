@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune_exe.domain.plan import Dpo, Plan
+from finetune_exe.domain.plan import Dpo, Plan, Qlora
 from finetune_exe.models.forward import LossFunction, require_finite
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.models.packing import Arrangement, require_packing
 from finetune_exe.models.preference import PreferenceLoss
 from finetune_exe.models.ranks import ALONE, Ranks, current_ranks
+from finetune_exe.models.rounding import offset_rounding
 from finetune_exe.training.optimizers import make_optimizer, parameter_groups
 from finetune_exe.training.preflight import check_trainable, needs_bitsandbytes
 from finetune_exe.training.sharding import ShardedLosses
@@ -82,6 +83,8 @@ def set_up(plan: Plan, base: Path) -> Setup:
     choose_attention(model, device=at_first, packing=plan.batch.packing)
     arrangement = require_packing(model) if plan.batch.packing else "side by side"
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
+    if isinstance(plan.method, Qlora) and plan.method.offset_rounding and ranks.is_first:
+        offset_rounding(model, base, dtype=dtype)
     if device == "cpu":
         compute_in_fewer_passes(model)
     if plan.precision.gradient_checkpointing:

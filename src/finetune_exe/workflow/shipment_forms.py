@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.atomic import write_file
-from finetune_exe.domain.plan import Full, Plan
+from finetune_exe.domain.plan import Full, Plan, Qlora
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Parity, ShipmentForm
 from finetune_exe.errors import FineTuneError
@@ -27,6 +27,11 @@ from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 Note = Callable[[str], None]
 LEAST_CONTEXT = 2_048
 """Tokens a server makes room for, where the model takes so many; short rows say nothing about conversations."""
+_OVER_4_BIT = (
+    "The adapter offsets the rounding of the 4-bit weights it was trained beside, so over the base in 16 bit, or in "
+    "another 4-bit form, it answers worse than it was measured to: load the base with BitsAndBytesConfig("
+    'load_in_4bit=True, bnb_4bit_quant_type="nf4"), or export the model with --to merged.'
+)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                     "vocab.json", "merges.txt", "tokenizer.model")  # fmt: skip
 _CONSTRUCTED = (
@@ -141,7 +146,9 @@ def _pack_adapter(cargo: Cargo, work: Path) -> Packed:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(cargo.checkpoint / name, work / name)
     _write_tokenizer(cargo, work)
-    return Packed(num_texts=_same_tokens(cargo, work))
+    method = cargo.plan.method
+    notes = (_OVER_4_BIT,) if isinstance(method, Qlora) and method.offset_rounding else ()
+    return Packed(num_texts=_same_tokens(cargo, work), notes=notes)
 
 
 def _merge(cargo: Cargo) -> tuple[Any, tuple[Parity, ...], list[tuple[int, ...]], Predictions]:

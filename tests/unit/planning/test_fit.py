@@ -55,6 +55,7 @@ def test_lora_becomes_qlora_where_only_that_fits() -> None:
     tight = planned(gpu(14))
     assert tight.method.kind == "qlora"
     assert "4 bit" in tight.decisions["method.kind"].reason
+    assert tight.decisions["method.offset_rounding"].value is tight.method.offset_rounding is False
     with pytest.raises(FineTuneError) as refusal:
         planned(gpu(14), method="lora")
     assert refusal.value.code == "C10"

@@ -203,6 +203,15 @@ def test_a_method_without_a_reference_is_refused(kind: str, plan: Plan) -> None:
         check_trainable(plan.model_copy(update={"method": METHOD_TYPES[kind]()}))  # type: ignore[index]
 
 
+def test_an_adapter_that_is_not_nothing_at_the_start_leaves_no_reference(plan: Plan) -> None:
+    from finetune_exe.domain.plan import Qlora
+
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\].*offsetting rounding") as caught:
+        check_trainable(plan.model_copy(update={"method": Qlora(offset_rounding=True)}))
+    assert "method.offset_rounding=false" in caught.value.fix
+    check_trainable(plan.model_copy(update={"method": Qlora()}))
+
+
 @pytest.mark.parametrize("setting", ["data.format=null", "data.on_too_long=truncate_prompt"])
 def test_settings_that_leave_no_pairs_are_refused(setting: str, plan: Plan) -> None:
     from finetune_exe.workflow.plans import edit_plan

@@ -101,6 +101,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
         pytest.param(("method.lora_rank=128", "optimizer.kind=adamw_8bit", "precision.base_dtype=bfloat16"),
                      id="8-bit states, bfloat16"),
         pytest.param(("method.kind=prefix",), id="prefix"),
+        pytest.param(("method.kind=qlora", "method.offset_rounding=true"), id="qlora that offsets its rounding"),
         pytest.param(("batch.packing=true",), id="packed"),
         pytest.param(("method.kind=full", "method.masters=split", "precision.base_dtype=bfloat16"), id="full in bfloat16"),
         pytest.param(("method.kind=full", "method.masters=stochastic", "precision.base_dtype=bfloat16"),

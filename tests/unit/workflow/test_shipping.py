@@ -398,5 +398,37 @@ def test_full_fine_tuning_has_no_adapter_and_its_whole_model_is_exported(
     assert torch.equal(logits(theirs, ids), logits(full.beside(), ids))
 
 
+@pytest.mark.parametrize("offset", [True, False])
+def test_an_adapter_that_offsets_rounding_says_where_it_belongs_and_leaves_merged(
+    offset: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged, it is what was evaluated; PEFT alone puts it over 4 bit as the card says."""
+    from bitsandbytes.nn import Linear4bit
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig
+
+    monkeypatch.setenv("FINETUNE_EXE_CACHE", str(tmp_path / "cache"))
+    house = House(tmp_path / "house", "method.kind=qlora", f"method.offset_rounding={str(offset).lower()}")
+    house.export(tmp_path / "adapter", "adapter")
+    _, body = card_of(tmp_path / "adapter")
+    assert ("load the base with BitsAndBytesConfig" in body) is offset
+    assert any("fine-tune export RUN --to merged" in remark for remark in house.training.remarks) is offset
+    house.export(tmp_path / "whole")
+    assert "offsets the rounding" not in card_of(tmp_path / "whole")[1]
+    ids = load_tokenizer(house.base, chat_template=None).encode(PROMPT).ids
+    trained = logits(house.beside(), ids)
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    assert torch.allclose(logits(whole, ids), trained, atol=1e-3)
+    in_4_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                                  bnb_4bit_compute_dtype=torch.float32)  # fmt: skip
+    theirs = AutoModelForCausalLM.from_pretrained(house.base, dtype=torch.float32, quantization_config=in_4_bit)
+    for module in theirs.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False  # bitsandbytes 0.50.2 cannot repack layers narrower than a block
+    assert torch.allclose(
+        logits(PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval(), ids), trained, atol=1e-3
+    )
+
+
 def test_the_document_is_read_as_it_was_written(house: House) -> None:
     assert Evaluation.read(house.run / "evaluation.json").inputs["weights"]
