@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune_exe.models.headers import stored_tensors
 from finetune_exe.models.load import Dtype, load_model, torch_dtype
 from finetune_exe.models.positions import position_limit
+from finetune_exe.models.without_weights import model_without_weights
 from finetune_exe.text.generic_texts import GENERIC_TEXTS
 from finetune_exe.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
+_PLAIN = ("F32", "BF16", "F16")
+"""Formats in which a number of a file is the weight itself."""
 _OVERSAMPLED, _ITERATIONS = 8, 4
 """More columns than are kept, and passes over the matrix, which bring the random projection close to the optimum.
 
@@ -26,7 +31,7 @@ def offset_rounding(model: Any, base: Path, *, dtype: Dtype) -> int:
 
     The product of a layer's two factors becomes the truncated singular value decomposition of the rounding error, each
     column of which counts by the root mean square of its input on general text. Layers that are kept whole have no
-    such error and begin at zero, as ever. The whole weights are read from the file one after the other.
+    such error and begin at zero, as ever. Whole weights are read one layer after the other.
 
     Source: LoftQ, arXiv 2310.08659, which begins so; LQ-LoRA, arXiv 2311.12023, section 4, which weighs the error.
 
@@ -37,18 +42,44 @@ def offset_rounding(model: Any, base: Path, *, dtype: Dtype) -> int:
     """
     import torch
     from peft.tuners.lora.bnb import Linear4bit
-    from transformers.pytorch_utils import Conv1D
 
     layers = {name: one for name, one in model.get_base_model().named_modules() if isinstance(one, Linear4bit)}
     sizes = _input_sizes(model, layers, base, dtype=dtype)
-    whole = load_model(base, dtype=dtype, device="cpu")
+    whole_of = _whole_weights(base, layers, dtype=dtype)
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
         for name, layer in layers.items():
-            own = whole.get_submodule(name)
-            _begin(layer, own.weight.T if isinstance(own, Conv1D) else own.weight, sizes[name])
+            _begin(layer, whole_of(name), sizes[name])
     return len(layers)
+
+
+def _whole_weights(base: Path, names: Collection[str], *, dtype: Dtype) -> Callable[[str], torch.Tensor]:
+    """Give what reads the whole weights of a layer: alone, out of its file, where they lie there as the model has them.
+
+    Where not, as in a file of other names, the whole model is loaded beside the one in 4 bit.
+    """
+    from safetensors import safe_open
+    from transformers.pytorch_utils import Conv1D
+
+    stored = {tensor.name: (file, tensor) for file in base.glob("*.safetensors") for tensor in stored_tensors(file)}
+    model: Any = model_without_weights(base)
+
+    def as_it_is(name: str) -> bool:
+        _, tensor = stored.get(f"{name}.weight", (None, None))
+        return tensor is not None and tensor.dtype in _PLAIN and tensor.shape == model.get_submodule(name).weight.shape
+
+    def read(name: str) -> torch.Tensor:
+        with safe_open(stored[f"{name}.weight"][0], framework="pt") as file:
+            return turned(name, file.get_tensor(f"{name}.weight").to(torch_dtype(dtype)))
+
+    def turned(name: str, weight: torch.Tensor) -> torch.Tensor:
+        return weight.T if isinstance(model.get_submodule(name), Conv1D) else weight
+
+    if model is not None and all(map(as_it_is, names)):
+        return read
+    model = load_model(base, dtype=dtype, device="cpu")
+    return lambda name: turned(name, model.get_submodule(name).weight)
 
 
 def _input_sizes(model: Any, layers: dict[str, Any], base: Path, *, dtype: Dtype) -> dict[str, torch.Tensor]:

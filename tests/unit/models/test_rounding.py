@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from peft.tuners.lora.bnb import Linear4bit
-from tests.tiny import write_model
+from safetensors.torch import load_file, save_file
+from tests.tiny import write_gpt2, write_model
 
 from finetune_exe.domain.plan import Precision, Qlora
 from finetune_exe.models import rounding
@@ -119,6 +122,37 @@ def test_it_is_the_same_each_time_and_draws_nothing_from_what_follows(base: Path
     assert torch.equal(*found)
 
 
+@pytest.mark.parametrize("kept", ["as the model has them", "under other names", "in an unknown format"])
+@pytest.mark.parametrize("write", [write_model, partial(write_gpt2, positions=16)], ids=["llama", "gpt2"])
+def test_whole_weights_are_read_layer_by_layer_or_from_the_whole_model(
+    kept: str, write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a model that transformers loads, rounded as training has them."""
+    folder = write(tmp_path / "base")
+    wanted = load_model(folder, dtype="bfloat16", device="cpu")
+    method = METHODS["plain"]
+    names = layers(attached(folder, method))
+    loaded = []
+    monkeypatch.setattr(
+        rounding, "load_model", lambda *args, **more: (loaded.append(args), load_model(*args, **more))[1]
+    )
+    if kept == "under other names":
+        tensors = load_file(folder / "model.safetensors")
+        prefix = "transformer." if write is not write_model else "model."
+        save_file({name.removeprefix(prefix): tensor for name, tensor in tensors.items()},
+                  folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    elif kept == "in an unknown format":
+        monkeypatch.setattr(rounding, "_PLAIN", ())
+    whole_of = rounding._whole_weights(folder, names, dtype="bfloat16")
+    for name, layer in names.items():
+        own = wanted.get_submodule(name).weight
+        expected = own if write is write_model else own.T
+        assert layer.base_layer.weight.quant_state.shape == expected.shape
+        assert torch.equal(whole_of(name), expected)
+        assert whole_of(name).dtype == torch.bfloat16
+    assert bool(loaded) is (kept != "as the model has them")
+
+
 def test_weights_count_by_their_inputs(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs that are always small may be wrong: other inputs, other factors; none at all count alike."""
     changed = attached(base, METHODS["plain"])
@@ -147,6 +181,18 @@ def test_merged_weights_answer_as_the_adapter_over_4_bit_and_whole_ones_do_not(
     clean = logits(load_model(base, dtype="float32", device="cpu"))
     over_whole = logits(PeftModel.from_pretrained(load_model(base, dtype="float32", device="cpu"), tmp_path).eval())
     assert (merged - clean).norm() < (0.01 if name == "wide" else 1.0) * (over_whole - clean).norm()
+
+
+def test_matrices_that_are_kept_the_other_way_round_are_offset(tmp_path: Path) -> None:
+    """GPT-2's, whose positions are fewer than the tokens of the general text."""
+    folder = write_gpt2(tmp_path / "gpt2", positions=16)
+    method = Qlora(lora_rank=8)
+    model, whole = attached(folder, method), load_model(folder, dtype="float32", device="cpu")
+    assert offset_rounding(model, folder, dtype="float32") == len(layers(model)) == 2 * 4
+    for path, layer in layers(model).items():
+        packed = layer.base_layer.weight
+        error = whole.get_submodule(path).weight.T - dequantize_4bit(packed.data, packed.quant_state)
+        assert (error - layer.get_delta_weight("default")).norm() < 0.9 * error.norm()
 
 
 def test_experts_kept_in_16_bit_begin_at_zero(tmp_path: Path) -> None:

@@ -288,3 +288,14 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(
     found = [weights(tmp_path / str(n), summary) for n, (summary, _) in enumerate(runs)]
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert any(not torch.equal(found[0][name], found[2][name]) for name in found[0])
+
+
+def test_an_adapter_that_offsets_rounding_begins_the_same_with_packing(make: MakePlan, base: Path) -> None:
+    """Attention is told of the rows of a pass then, and general text is none of them."""
+    offset = ("method.kind=qlora", "method.offset_rounding=true")
+    found = []
+    for packing in ("false", "true"):
+        setup = set_up(make(*offset, f"batch.packing={packing}"), base)
+        assert setup.model.training
+        found.append(torch.cat([parameter.detach().flatten() for parameter in setup.trainable]))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
