@@ -152,3 +152,22 @@ def test_what_is_trained_of_experts_and_kept_in_how_many_bits_is_said_and_counte
 
 def test_nothing_is_said_of_experts_where_there_are_none() -> None:
     assert not any("expert" in note for note in make_plan(profile=make_profile(), method="qlora").notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "settings", "said"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", (), "--set method.offset_rounding=true"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("method.offset_rounding=true",), "so export merged"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("objective.kind=dpo", "data.format=preference"), None),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "lora", (), None),
+        ("Qwen/Qwen3-8B", "qlora", (), None),
+    ],
+)
+def test_small_models_in_4_bit_are_told_how_to_win_back_what_rounding_costs(
+    model: str, method: str, settings: tuple[str, ...], said: str | None
+) -> None:
+    plan = refresh(apply_settings(make_plan(profile=make_profile(), model=model, method=method), list(settings)))
+    found = [note for note in notes(plan) if "rounding" in note]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
