@@ -195,11 +195,11 @@ def _about_rounding(plan: Plan) -> Iterator[str]:
         return
     known = rule("offset_rounding")
     if method.offset_rounding:
-        yield "The adapter will offset the rounding of its 4-bit weights: over 16-bit ones it is wrong, so export merged."
+        yield "The adapter offsets the rounding of its 4-bit weights: over 16-bit ones it is wrong; export merged."
     elif plan.objective.kind == "sft":
         yield (
-            f"Small models lose by rounding to 4 bit. Of what it cost a held-out loss, {known['won_back']:.0%} were won "
-            "back by --set method.offset_rounding=true, for a model that will be exported merged; --method lora, where "
+            f"Small models lose by rounding to 4 bit. Of what it cost a held-out loss, {known['won_back']:.0%} were "
+            "won back by --set method.offset_rounding=true, for a model that will be exported merged; --method lora, where "
             "it fits, loses nothing."
         )
 

@@ -158,7 +158,7 @@ def test_nothing_is_said_of_experts_where_there_are_none() -> None:
     ("model", "method", "settings", "said"),
     [
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", (), "--set method.offset_rounding=true"),
-        ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("method.offset_rounding=true",), "so export merged"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("method.offset_rounding=true",), "; export merged"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("objective.kind=dpo", "data.format=preference"), None),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "lora", (), None),
         ("Qwen/Qwen3-8B", "qlora", (), None),
