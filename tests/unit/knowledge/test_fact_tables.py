@@ -68,7 +68,7 @@ def test_what_is_not_verified_is_not_far_off_either() -> None:
         for facts in model_facts()
         if count_parameters(facts.shape) != pytest.approx(facts.num_parameters, rel=0.014)
     }
-    assert far == {"granite-3.0-3b-a800m", "DeepSeek-V2-Lite"}
+    assert far == {"granite-3.0-3b-a800m"}
 
 
 def test_models_are_told_apart() -> None:
