@@ -199,8 +199,8 @@ def _about_rounding(plan: Plan) -> Iterator[str]:
     elif plan.objective.kind == "sft":
         yield (
             f"Small models lose by rounding to 4 bit. Of what it cost a held-out loss, {known['won_back']:.0%} were "
-            "won back by --set method.offset_rounding=true, for a model that will be exported merged; --method lora, where "
-            "it fits, loses nothing."
+            "won back by --set method.offset_rounding=true, for a model that will be exported merged; --method lora, "
+            "where it fits, loses nothing."
         )
 
 
