@@ -133,6 +133,8 @@ def near_duplicates(rows: Path, *, truth: Path | None, peer_rows: int) -> Iterab
     yield ""
     yield f"finetune-exe names {len(found.exact):,} exact and {len(found.near):,} near duplicates;"
     yield f"datasketch, among its rows, {pairs:,} pairs of either kind."
+    yield "Either searches for near duplicates alone: a lean reader hashes the words of its columns. In `--check` above"
+    yield "the search is one part of all, and looks for edited copies and contained rows too."
     if truth is not None:
         yield f"Found: {recall(rows, truth, found)}."
 

@@ -15,6 +15,8 @@ EXTRA_RUNS = 2
 LEAST_TRIALS = 4
 LEAST_SHARE = 0.1
 """Shorter runs say too little about the whole one."""
+_ROUNDING = 1e-9
+"""Of a study that fits to the second, what its last run may seem to lack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ def bound_budget(plan: Plan, *, num_trials: int, seconds: float | None, share: f
         fits = 1.0 if seconds is None else (seconds / runs - fixed) / working
         share = 1.0 if fits >= 1 else max(LEAST_SHARE, math.floor(100 * fits) / 100)
     each = fixed + share * working
-    possible = num_trials if seconds is None else min(num_trials, int(seconds / each) - EXTRA_RUNS)
+    possible = num_trials if seconds is None else min(num_trials, int(seconds / each + _ROUNDING) - EXTRA_RUNS)
     least = min(num_trials, LEAST_TRIALS)
     if possible < least:
         raise _too_short(seconds or 0.0, each, least, share)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.unit.report import sample
 
@@ -88,6 +88,7 @@ def timed(seconds: float, *, loading: float) -> Plan:
 @given(
     run=st.floats(20, 1e5), loading=st.floats(0, 10), trials=st.integers(2, 60), limit=st.floats(60, 1e6)
 )  # fmt: skip
+@example(run=217.0, loading=0.0, trials=3, limit=217.0)
 def test_a_study_fits_its_time_or_is_refused(run: float, loading: float, trials: int, limit: float) -> None:
     plan = timed(run, loading=loading)
     least = (min(trials, 4) + EXTRA_RUNS) * (loading + 0.1 * (run - loading))
