@@ -48,8 +48,14 @@ def is_base(base: Path, recorded: str) -> bool:
 
 
 def _configuration(file: Path) -> bytes:
-    """Give the settings of a configuration in an order of their own."""
-    settings = json.loads(file.read_bytes())
+    """Give the settings of a configuration in an order of their own; one that cannot be read as it is."""
+    content = file.read_bytes()
+    try:
+        settings = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(settings, dict):
+        return content
     settings.pop("transformers_version", None)
     return json.dumps(settings, sort_keys=True).encode()
 

@@ -46,6 +46,14 @@ def test_other_settings_and_tokens_are_another_base(tmp_path: Path) -> None:
     assert not is_base(base, recorded)
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "[]", "null", "[" * 100_000])
+def test_a_damaged_configuration_is_another_base(tmp_path: Path, damaged: str) -> None:
+    base = write(tmp_path / "a")
+    recorded = fingerprint(base)
+    (base / "config.json").write_text(damaged)
+    assert not is_base(base, recorded)
+
+
 def test_what_cannot_change_the_model_is_left_out(tmp_path: Path) -> None:
     base = write(tmp_path / "a")
     recorded = fingerprint(base)
