@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -96,4 +97,4 @@ def command(
 def _results(path: Path) -> Path:
     """Give the file with the scores of a run's tuned model where a run folder is named."""
     tuned = path / "evaluation" / "tuned.jsonl"
-    return tuned if tuned.is_file() else path
+    return tuned if os.path.isfile(tuned) else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def task_in_words(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse a task that says nothing, or names a file of rows instead."""
     if not value.strip():
         raise click.BadParameter('it is empty: say in a sentence what the model shall do, such as "sort support mails"')
-    if Path(value).suffix and Path(value).is_file():
+    if Path(value).suffix and os.path.isfile(value):  # which a sentence may be too long for
         told = typed("fine-tune", "analyze", "what the model shall do", "--data", value)
         raise click.BadParameter(
             f"{value} is a file: say in a sentence what the model shall learn from it, as in {told}"
@@ -48,7 +49,7 @@ def task_in_words(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def plan_not_rows(_: click.Context, __: click.Parameter, value: Path) -> Path:
     """Refuse a file of rows in the place of a plan, and say how a plan is made of it."""
-    if value.suffix.lower() in _ROWS and value.is_file():
+    if value.suffix.lower() in _ROWS and os.path.isfile(value):
         told = typed("fine-tune", "analyze", "what the model shall do", "--data", value)
         raise click.BadParameter(f"{value} holds rows, and a plan is wanted; make one of them first: {told}")
     return value

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
-from finetune_exe.cli.surface import remark, say, wished_hardware, write, write_event
+from finetune_exe.cli.surface import remark, say, task_in_words, wished_hardware, write, write_event
 from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
@@ -171,6 +171,11 @@ def test_rows_in_the_place_of_a_plan_or_a_sentence_are_told_how_to_become_one(
     assert edge._run([command, str(rows)], debug=False) == USAGE
     advised = capsys.readouterr().err
     assert f"fine-tune analyze 'what the model shall do' --data {shlex.quote(str(rows))}" in advised
+
+
+def test_a_task_longer_than_any_name_of_a_file_is_a_task() -> None:
+    task = "SQuAD-it is derived from SQuAD. Answer questions about a text. " * 9
+    assert task_in_words(click.Context(click.Command("analyze")), click.Argument(["task"]), task) == task
 
 
 def test_a_run_folder_stands_for_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
