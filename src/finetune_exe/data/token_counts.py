@@ -6,12 +6,13 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
+from finetune_exe.data.encoded import encode_pairs
 from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.task import FormatName, TokenCounts
 from finetune_exe.estimate.rows import order_by_beginning
-from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Sequence as TokenSequence
 from finetune_exe.text.encode import encode
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -32,6 +33,7 @@ def encode_sample(
     max_length: int,
     num_rows: int,
     format_name: FormatName | None = None,
+    paired: bool = False,
 ) -> Iterator[tuple[TokenSequence, ...]]:
     """Encode an even sample of the rows, 400 or a few more; those that cannot be trained on are passed over.
 
@@ -41,19 +43,30 @@ def encode_sample(
         max_length: Longest sequence in tokens.
         num_rows: Rows there are.
         format_name: Form of the rows; None looks for itself.
+        paired: Give each row with its better and with its worse answer.
 
     Raises:
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
     """
+    for row in _sample(paths, num_rows=num_rows, format_name=format_name):
+        encoded = (_pair if paired else encode)(row, tokenizer, max_length=max_length)
+        if not isinstance(encoded, RowFault):
+            yield encoded
+
+
+def _sample(paths: Sequence[str], *, num_rows: int, format_name: FormatName | None) -> Iterator[Conversation]:
+    """Read rows at even distances; those that are none are passed over."""
     opened = open_sources(find_sources(paths), format_name=format_name)
     stride = max(1, num_rows // MAX_COUNTED)
     entries = ((opening.detection.format, entry) for opening in opened for entry in opening.entries)
     rows = ((form, entry.row) for form, entry in entries if isinstance(entry, RawRow))
-    for form, row in islice(rows, 0, None, stride):
-        read = form.read(row)
-        encoded = read if isinstance(read, RowFault) else encode(read, tokenizer, max_length=max_length)
-        if not isinstance(encoded, RowFault):
-            yield encoded
+    read = (form.read(row) for form, row in islice(rows, 0, None, stride))
+    yield from (row for row in read if not isinstance(row, RowFault))
+
+
+def _pair(row: Conversation, tokenizer: ChatTokenizer, *, max_length: int) -> tuple[TokenSequence, ...] | RowFault:
+    [encoded] = encode_pairs([row], tokenizer, max_length=max_length)
+    return encoded.fault or encoded.sequences
 
 
 def count_tokens(
@@ -76,8 +89,15 @@ def count_tokens(
     """
     lengths: list[int] = []
     all_sequences: list[TokenSequence] = []
+    in_pairs: list[int] = []
     learned = 0
-    for sequences in encode_sample(paths, tokenizer, max_length=LONGEST, num_rows=num_rows, format_name=format_name):
+    for row in _sample(paths, num_rows=num_rows, format_name=format_name):
+        sequences = encode(row, tokenizer, max_length=LONGEST)
+        if isinstance(sequences, RowFault):
+            continue
+        pair = _pair(row, tokenizer, max_length=LONGEST) if row.rejected else ()
+        if not isinstance(pair, RowFault) and pair:
+            in_pairs.append(_shared(pair))
         lengths.append(sum(len(sequence.tokens) for sequence in sequences))
         all_sequences += sequences
         learned += sum(chain.from_iterable(sequence.learned for sequence in sequences))
@@ -91,13 +111,19 @@ def count_tokens(
         lengths=tuple(kept),
         learned_share=learned / max(1, sum(lengths)),
         shared_beginning=_shared_beginning(all_sequences),
+        shared_in_pair=sum(in_pairs) // max(1, len(in_pairs)),
     )
 
 
 def _shared_beginning(sequences: list[TokenSequence]) -> int:
     """Count what rows begin with as others of their pass do, in passes that are drawn from the sample."""
-    rows = [(sequence.tokens, sequence.learned) for sequence in sequences]
+    rows = list(sequences)
     random.Random(0).shuffle(rows)  # noqa: S311 - one typical order, no secret
     passes = [rows[start : start + USUAL_PASS] for start in range(0, len(rows), USUAL_PASS)]
-    shared = sum(row.shared for part in passes for row in order_by_beginning(part))
-    return shared // max(1, len(rows) - len(passes))
+    return sum(map(_shared, passes)) // max(1, len(rows) - len(passes))
+
+
+def _shared(sequences: Sequence[TokenSequence]) -> int:
+    """Count the tokens of the rows of a pass that need not be computed, as another row begins with them."""
+    placed = order_by_beginning([(sequence.tokens, sequence.learned) for sequence in sequences])
+    return sum(row.shared for row in placed)

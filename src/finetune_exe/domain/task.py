@@ -38,6 +38,8 @@ class TokenCounts(Value):
     """Share of all tokens that are learned."""
     shared_beginning: int = 0
     """Tokens that a row begins with as another of its pass does, on average of all rows of a pass but the first."""
+    shared_in_pair: int = 0
+    """Tokens that the two answers of a pair have before them, which may be computed once; 0 where rows are no pairs."""
 
 
 class DataProfile(Value):

@@ -9,7 +9,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.estimate.planned import plan_workload, planned_gpu
 from finetune_exe.estimate.processor import processor_throughput
-from finetune_exe.estimate.rows import arrange_passes, row_tokens, split_sizes
+from finetune_exe.estimate.rows import arrange_passes, is_paired, row_tokens, split_sizes
 from finetune_exe.estimate.throughput import Refusal, operations_per_weight, throughput
 from finetune_exe.knowledge.rules import rule
 
@@ -77,7 +77,7 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
     if speed is None or workload is None:
         return None
     sizes, row = split_sizes(plan), row_tokens(plan)
-    if plan.objective.kind == "dpo":
+    if is_paired(plan):
         row = Interval(low=2 * row.low, mid=2 * row.mid, high=2 * row.high)
     rows = sizes.train * plan.schedule.epochs
     if plan.schedule.max_steps is not None:

@@ -19,8 +19,10 @@ from finetune_exe.estimate.parameters import (
 from finetune_exe.estimate.rows import (
     arrange_passes,
     counted_tokens,
+    is_paired,
     learned_share,
     row_tokens,
+    sequences_of_pass,
     shared_tokens,
     split_sizes,
     tokens_of,
@@ -54,7 +56,6 @@ def plan_workload(plan: Plan) -> Workload | None:
         return None
     half = plan.precision.base_dtype != "float32"
     single = isinstance(plan.method, Full) and plan.method.masters == "float32"
-    paired = plan.objective.kind == "dpo"
     longest = longest_row(plan)
     passes = arrange_passes(plan)
     return Workload(
@@ -66,8 +67,8 @@ def plan_workload(plan: Plan) -> Workload | None:
         stream_bytes=2 if half and not single else 4,
         training=_training(plan, shape),
         optimizer=_optimizer(plan, shape),
-        micro_batch_size=plan.batch.micro_batch_size * (2 if paired else 1),
-        reference_passes=1.0 if paired else 0.0,
+        micro_batch_size=sequences_of_pass(plan),
+        reference_passes=1.0 if is_paired(plan) else 0.0,
         longest_tokens=longest.mid,
         shared_tokens=shared_tokens(plan),
         repeats_attention=bool(plan.hardware.gpus),

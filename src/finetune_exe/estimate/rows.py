@@ -64,13 +64,29 @@ def counted_tokens(plan: Plan) -> TokenCounts | None:
     return tokens if tokens is not None and tokens.model == plan.model.reference else None
 
 
-def shared_tokens(plan: Plan) -> int:
-    """Count the tokens of a row that another of its pass begins with too, where the plan's passes compute them once."""
-    tokens, size = counted_tokens(plan), plan.batch.micro_batch_size
-    if tokens is None or plan.profile is None or not plan.batch.packing:
-        return 0
-    shared, mean = tokens.shared_beginning, row_tokens(plan).mid
-    return shared if is_worth_sharing((size - 1) * shared, size * mean, gpu=bool(plan.hardware.gpus)) else 0
+def shared_tokens(plan: Plan) -> float:
+    """Count the tokens that a sequence begins with as another of its pass, where the plan's passes compute them once.
+
+    Returns:
+        Their mean over all sequences of a pass but the first.
+    """
+    tokens, size = counted_tokens(plan), sequences_of_pass(plan)
+    if tokens is None or plan.profile is None or not plan.batch.packing or size == 1:
+        return 0.0
+    pairs = plan.batch.micro_batch_size if is_paired(plan) else 0
+    saved = pairs * tokens.shared_in_pair + (plan.batch.micro_batch_size - 1) * tokens.shared_beginning
+    worth = is_worth_sharing(saved, size * row_tokens(plan).mid, gpu=bool(plan.hardware.gpus))
+    return saved / (size - 1) if worth else 0.0
+
+
+def is_paired(plan: Plan) -> bool:
+    """Say whether each row is two sequences, with its better and with its worse answer."""
+    return plan.objective.kind == "dpo"
+
+
+def sequences_of_pass(plan: Plan) -> int:
+    """Count the sequences of a full pass."""
+    return plan.batch.micro_batch_size * (2 if is_paired(plan) else 1)
 
 
 def is_worth_sharing(shared: float, tokens: float, *, gpu: bool) -> bool:
@@ -204,10 +220,10 @@ def arrange_passes(plan: Plan) -> Passes | None:
         return None
     lengths = [kept[int((index + 0.5) / rows * len(kept))] for index in range(rows)]
     random.Random(0).shuffle(lengths)  # noqa: S311 - one typical order, no secret
-    shared = shared_tokens(plan)
-    padded = [_pass_positions(part, plan.batch, shared) for part in _passes(lengths, plan.batch)]
-    size = min(plan.batch.micro_batch_size, rows)
-    return Passes(longest_tokens=max(padded) / size, padded_share=sum(padded) / sum(lengths) - 1)
+    shared, members = shared_tokens(plan), 2 if is_paired(plan) else 1
+    padded = [_pass_positions(members * part, plan.batch, shared) for part in _passes(lengths, plan.batch)]
+    size = members * min(plan.batch.micro_batch_size, rows)
+    return Passes(longest_tokens=max(padded) / size, padded_share=sum(padded) / (members * sum(lengths)) - 1)
 
 
 def share_out(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -230,12 +246,12 @@ def share_out(lengths: Sequence[int], size: int) -> list[list[int]]:
     return passes
 
 
-def _pass_positions(rows: list[int], batch: Batch, shared: int) -> int:
+def _pass_positions(rows: list[int], batch: Batch, shared: float) -> float:
     """Count the tokens of a pass with padding, each row's beginning included; of its rows the lengths are given."""
     if not batch.packing:
         return len(rows) * padded_length(max(rows))
     once = (len(rows) - 1) * shared
-    return padded_length(sum(rows) - once) + once
+    return padded_length(math.ceil(sum(rows) - once)) + once
 
 
 def _passes(lengths: list[int], batch: Batch) -> list[list[int]]:

@@ -43,6 +43,13 @@ class Rows:
     """Tokens of the rows, without padding."""
     layout: Layout | None = None
     """How packed rows lie; None where each row is one of the batch."""
+    given: tuple[int, ...] = ()
+    """Which of the rows that were given each packed one is."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the batch, however they lie."""
+        return len(self.ids_BT) if self.layout is None else len(self.layout.rows)
 
     @property
     def num_learned(self) -> int:
@@ -59,9 +66,9 @@ class RowLosses(NamedTuple):
     """Negative log-likelihoods in nats."""
 
     nll_N: torch.Tensor
-    """One for each learned token, rows one after the other, in float32."""
+    """One for each learned token, rows one after the other as they lie, in float32."""
     row_N: torch.Tensor
-    """Which row of the batch each belongs to, in the order in which they lie."""
+    """Which row of the batch each belongs to, in the order in which they were given."""
 
 
 def collate(sequences: Sequence[tuple[np.ndarray, np.ndarray]], *, pad_token_id: int, device: str) -> Rows:
@@ -113,6 +120,7 @@ def pack(
         learned_BT=torch.from_numpy(learned).to(device),
         num_tokens=sum(row.length for row in layout.rows),
         layout=layout,
+        given=tuple(place.row for place in placed),
     )
 
 
@@ -193,7 +201,8 @@ class LossFunction:
         row_N, position_N = predicts_BT.nonzero().unbind(1)
         if rows.layout is not None:
             ends = torch.tensor(rows.layout.starts[1:], device=position_N.device)
-            row_N = torch.searchsorted(ends, position_N, right=True)
+            given_B = torch.tensor(rows.given, device=position_N.device)
+            row_N = given_B[torch.searchsorted(ends, position_N, right=True)]
         return RowLosses(nll_N, row_N)
 
     def weight(self, rows: Rows) -> int:
@@ -281,7 +290,8 @@ class Reading(NamedTuple):
 def plan_reading(split: SplitData, arrangement: Arrangement, *, device: str) -> Reading:
     """Share a split out to batches: side by side, unless its rows begin alike and that may be computed once."""
     if arrangement == "beginning once":
-        placed = _by_beginning([split.sequence(index) for index in range(len(split.lengths))], device=device)
+        sequences = [sequence for index in range(len(split)) for sequence in split.members(index)]
+        placed = _by_beginning(sequences, device=device)
         if placed:
             by_all = min(place.shared for place in placed[1:])
             return Reading(list(batches_by_length(split, shared=by_all)), arrangement)

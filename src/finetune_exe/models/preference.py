@@ -24,7 +24,7 @@ class Margins(NamedTuple):
 
 
 class PreferenceLoss:
-    """Computes one loss for each pair of a batch, whose rows are better, worse, better, worse, ...
+    """Computes one loss for each pair of a batch, whose rows were given as better, worse, better, worse, ...
 
     The model as it was is the same model with its adapter switched off, so that no second one is held. Its own dropout,
     where it has any, is off too: it is what the pairs are held against, and the same in every step.
@@ -54,24 +54,22 @@ class PreferenceLoss:
 
     def weight(self, rows: Rows) -> int:
         """Count the pairs."""
-        return len(rows.ids_BT) // 2
+        return rows.num_rows // 2
 
     def restart(self) -> None:
         """Forget the pairs computed so far."""
         self._gains = []
 
     def take_margins(self) -> Margins | None:
-        """Sum up the pairs computed since the last call; None where there were none."""
-        import torch
-
-        if not self._gains:
-            return None
-        gains_P = torch.cat(self._gains)
+        """Sum up the pairs that all processes computed since the last call; None where there were none."""
+        right = sum(float((gain_P > 0).sum()) for gain_P in self._gains)
+        gain = sum(float(gain_P.double().sum()) for gain_P in self._gains)
+        right, gain, count = self.ranks.totals(right, gain, sum(map(len, self._gains)))
         self._gains = []
-        return Margins(float((gains_P > 0).float().mean()), float(gains_P.mean()))
+        return Margins(right / count, gain / count) if count else None
 
     def _ahead(self, rows: Rows) -> torch.Tensor:
         """Compute by how much the better answer of each pair is likelier than the worse one, in nats."""
         nll_N, row_N = self.losses(rows)
-        total_B = nll_N.new_zeros(len(rows.ids_BT)).index_add(0, row_N, nll_N)
+        total_B = nll_N.new_zeros(rows.num_rows).index_add(0, row_N, nll_N)
         return total_B[1::2] - total_B[0::2]

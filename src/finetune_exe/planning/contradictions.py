@@ -98,8 +98,6 @@ def _pairs(plan: Plan) -> Iterator[Pair]:
         yield "objective.kind", "data.on_too_long", "a pair that is too long can be dropped or refused, not cut"
     if plan.objective.kind == "dpo" and plan.data.canaries:
         yield "objective.kind", "data.canaries", "a planted secret has no worse answer to be held against"
-    if plan.objective.kind == "dpo" and plan.batch.packing:
-        yield "objective.kind", "batch.packing", "the two rows of a pair are computed side by side, not end to end"
 
 
 def _answers(plan: Plan) -> Iterator[Pair]:

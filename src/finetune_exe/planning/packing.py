@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from finetune_exe.domain.plan import Plan, Prefix, Prompt
 from finetune_exe.domain.values import Decision
-from finetune_exe.estimate.rows import Passes, arrange_passes, row_tokens, shared_tokens
+from finetune_exe.estimate.rows import Passes, arrange_passes, is_paired, row_tokens, sequences_of_pass, shared_tokens
 
 WORTH = {"cpu": 0.04, "gpu": 0.10}
 """Padding over real tokens above which rows are packed.
@@ -27,7 +27,6 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
         passes is None
         or plan.model.shape is None
         or plan.batch.packing
-        or plan.objective.kind == "dpo"
         or isinstance(plan.method, Prefix | Prompt)
         or {"batch.packing", "batch.group_by_length"} & set(fixed)
         or passes.padded_share + _saved_share(plan) <= WORTH["gpu" if plan.hardware.gpus else "cpu"]
@@ -53,7 +52,7 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
     return plan.model_copy(update={"batch": batch, "decisions": {**plan.decisions, **decisions}})
 
 
-def _shared(plan: Plan) -> int:
+def _shared(plan: Plan) -> float:
     """Count what packed rows would have in common at their beginning."""
     return shared_tokens(plan.model_copy(update={"batch": plan.batch.model_copy(update={"packing": True})}))
 
@@ -61,7 +60,7 @@ def _shared(plan: Plan) -> int:
 def _saved_share(plan: Plan) -> float:
     """Give the share of the rows' tokens that packed rows need not compute, because they begin alike."""
     assert plan.profile is not None
-    size = plan.batch.micro_batch_size
+    size = sequences_of_pass(plan)
     return (size - 1) / size * _shared(plan) / row_tokens(plan).mid
 
 
@@ -70,4 +69,8 @@ def _reason(plan: Plan, passes: Passes) -> str:
     padding = f"padded, even sorted by length, {passes.padded_share:.0%} more is computed than the rows hold"
     if not (shared := _shared(plan)):
         return padding
-    return f"{padding}; packed, the {shared:,} tokens that rows begin with alike are computed once a pass"
+    if is_paired(plan):
+        return (
+            f"{padding}; packed, what the answers of a pair have before them is computed once: {_saved_share(plan):.0%}"
+        )
+    return f"{padding}; packed, the {shared:,.0f} tokens that rows begin with alike are computed once a pass"

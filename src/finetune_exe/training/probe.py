@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finetune_exe.domain.plan import Batch, Plan
-from finetune_exe.estimate.rows import arrange_passes
+from finetune_exe.domain.plan import Plan
+from finetune_exe.estimate.rows import arrange_passes, is_paired
 from finetune_exe.models.forward import Rows, arrange
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import torch_dtype
@@ -56,12 +56,12 @@ def time_steps(
     Args:
         plan: Model, method, batch and precision.
         base: Folder of the base model.
-        sequences: An even sample of the rows.
+        sequences: An even sample of the rows; of pairs, both of each in turn.
         tokenizer: The model's.
         num_steps: Steps timed, after two to warm up.
     """
     setup = set_up(plan, base)
-    return _pace(setup, _batches(sequences, plan.batch, tokenizer, setup), num_steps, plan)
+    return _pace(setup, _batches(sequences, plan, tokenizer, setup), num_steps, plan)
 
 
 def probe(
@@ -88,7 +88,7 @@ def probe(
     started = time.monotonic()
     setup = set_up(plan, base)
     load_seconds = time.monotonic() - started
-    batches = _batches(sequences, plan.batch, tokenizer, setup)
+    batches = _batches(sequences, plan, tokenizer, setup)
     pace = _pace(setup, batches, num_steps, plan)
     model = setup.model.eval()
     middle = batches[len(batches) // 2]
@@ -118,14 +118,19 @@ def probe(
     )
 
 
-def _batches(sequences: Sequence[TokenSequence], batch: Batch, tokenizer: ChatTokenizer, setup: Setup) -> list[Rows]:
+def _batches(sequences: Sequence[TokenSequence], plan: Plan, tokenizer: ChatTokenizer, setup: Setup) -> list[Rows]:
     """Put rows of like length together from the shortest to the longest, padded or packed as in training."""
-    size = batch.micro_batch_size
-    rows = sorted(((np.array(s.tokens), np.array(s.learned)) for s in sequences), key=lambda row: len(row[0]))
+    size, arrays = plan.batch.micro_batch_size, [(np.array(s.tokens), np.array(s.learned)) for s in sequences]
+    rows = sorted(zip(arrays[::2], arrays[1::2], strict=False) if is_paired(plan) else zip(arrays), key=_longest)
     return [
-        arrange(rows[start : start + size], setup.arrangement, pad_token_id=tokenizer.pad_token_id, device=setup.device)
+        arrange([sequence for row in rows[start : start + size] for sequence in row], setup.arrangement,
+                pad_token_id=tokenizer.pad_token_id, device=setup.device)
         for start in range(0, max(1, len(rows) - size + 1), size)
-    ]
+    ]  # fmt: skip
+
+
+def _longest(row: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
+    return max(len(tokens) for tokens, _ in row)
 
 
 def _learn_once(setup: Setup, batch: Rows, max_norm: float | None) -> None:

@@ -111,12 +111,13 @@ def _timed(plan: Plan, tokenizer: ChatTokenizer) -> Estimate:
     """Time a few steps of the plan's own training."""
     from finetune_exe.data.token_counts import encode_sample
     from finetune_exe.estimate.duration import speed_key
+    from finetune_exe.estimate.rows import is_paired
     from finetune_exe.training.probe import time_steps
 
     assert plan.profile is not None, "rows were counted"
     rows = encode_sample(
         plan.data.paths, tokenizer, max_length=plan.data.max_length, num_rows=plan.profile.num_rows,
-        format_name=plan.data.format,
+        format_name=plan.data.format, paired=is_paired(plan),
     )  # fmt: skip
     sequences = [sequence for row in rows for sequence in row]
     pace = time_steps(plan, tokenizer.folder, sequences, tokenizer)

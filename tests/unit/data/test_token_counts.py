@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.tiny import write_rows, write_tokenizer
 
-from finetune_exe.data.token_counts import MAX_COUNTED, MAX_KEPT, count_tokens
+from finetune_exe.data.token_counts import MAX_COUNTED, MAX_KEPT, count_tokens, encode_sample
 from finetune_exe.text.encode import encode
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.tokenizer import load_tokenizer
@@ -50,3 +50,26 @@ def test_where_no_row_can_be_trained_on_nothing_is_said(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"messages": [{"role": "user", "content": "only a question"}]}\n' * 5)
     assert count_tokens([str(path)], tokenizer, model="m", num_rows=5) is None
+
+
+def test_of_pairs_is_counted_what_both_answers_stand_behind(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m"), chat_template=None)
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": "say fox " + "over the dog " * length, "chosen": "the fox", "rejected": "jump"} for length in (1, 9)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    counts = count_tokens([str(path)], tokenizer, model="m", num_rows=2, format_name="preference")
+    assert counts is not None
+    before = []
+    for row in rows:
+        conversation = format_named("preference").read(row)
+        [sequence] = encode(conversation, tokenizer, max_length=10_000)
+        before.append(
+            sequence.learned.index(True) - 1
+        )  # the token before an answer predicts it, so it is each one's own
+    assert counts.shared_in_pair == sum(before) // 2
+    plain = encode_sample([str(path)], tokenizer, max_length=99, num_rows=2, format_name="preference")
+    paired = encode_sample([str(path)], tokenizer, max_length=99, num_rows=2, format_name="preference", paired=True)
+    assert [len(row) for row in plain] == [1, 1]
+    assert [len(row) for row in paired] == [2, 2]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_exe.domain.plan import Batch, DataChoice, Plan
+from finetune_exe.domain.plan import Batch, DataChoice, Dpo, Plan
 from finetune_exe.domain.task import TokenCounts
 from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.estimate.activations import repeated_bytes
@@ -126,6 +126,28 @@ def test_what_a_pass_computes_is_what_the_trainer_lays_out(
     seen = sum(position + 1 for position in packed.layout.positions)
     assert workload.attended_tokens * workload.computed_tokens / 2 == pytest.approx(seen, rel=0.01)
     assert workload.computed_learned_share == pytest.approx(0.1 * 1200 * size / packed.ids_BT.numel())
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_pass_of_pairs_is_laid_out_as_the_trainer_does(plan_of: Callable[..., Plan], size: int) -> None:
+    """Both answers of a pair stand behind the same 900 tokens, of which 24 begin every row."""
+    plan = plan_with_beginning(plan_of, 24, size=size)
+    assert plan.profile is not None
+    assert plan.profile.tokens is not None
+    tokens = plan.profile.tokens.model_copy(update={"shared_in_pair": 900})
+    profile = plan.profile.model_copy(update={"tokens": tokens})
+    workload = plan_workload(plan.model_copy(update={"profile": profile, "objective": Dpo()}))
+    assert workload is not None
+    ids = np.arange(1200)
+    learned = ids >= 910
+    sequences = [
+        (np.where(ids < 24, ids, np.where(ids < 900, ids + 10_000 * pair, ids + 10_000 * pair + 5_000 * side)), learned)
+        for pair in range(1, size + 1) for side in range(1, 3)
+    ]  # fmt: skip
+    packed = pack(sequences, pad_token_id=0, device="cpu", beginning_once=True)
+    assert workload.micro_batch_size == packed.num_rows == 2 * size
+    assert workload.computed_tokens == pytest.approx(packed.ids_BT.numel(), abs=8)
+    assert workload.peak_tokens == pytest.approx(packed.ids_BT.numel(), abs=8)
 
 
 def test_a_long_beginning_that_rows_share_makes_a_run_several_times_shorter(plan_of: Callable[..., Plan]) -> None:

@@ -77,3 +77,19 @@ def test_a_prefix_and_packing_exclude_each_other() -> None:
     with pytest.raises(FineTuneError, match=r"batch\.packing=true and method\.kind=prefix") as raised:
         plan_for(UNLIKE, "batch.packing=true", method="prefix")
     assert raised.value.code == "C11"
+
+
+def test_pairs_are_packed_for_the_question_that_their_answers_share() -> None:
+    tokens = TokenCounts(model="embedded", num_rows=150, lengths=ALIKE, learned_share=0.5, shared_in_pair=100)
+    spec = TaskSpec(description="answer politely", data_paths=("pairs.jsonl",), model="embedded")
+    profile = make_profile(num_rows=150, tokens=tokens, format="preference")
+    pairs = ("data.format=preference", "objective.kind=dpo")
+    packed, padded = (
+        analyze(spec, profile=profile, hardware=CPU, settings=(*pairs, f"batch.micro_batch_size={size}", *more))
+        for size, more in ((1, ()), (1, ("batch.packing=false",)))
+    )
+    assert packed.batch.packing
+    assert (
+        "what the answers of a pair have before them is computed once: 25%" in packed.decisions["batch.packing"].reason
+    )
+    assert packed.estimates["speed"].value.mid > 1.15 * padded.estimates["speed"].value.mid

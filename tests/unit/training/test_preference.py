@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -11,23 +12,28 @@ import pytest
 import torch
 from tests.tiny import write_model
 from tests.unit.training.conftest import SMALL
+from tests.unit.training.processes import together
 
 from finetune_exe.data.prepare import prepare
+from finetune_exe.data.token_counts import encode_sample
 from finetune_exe.domain.events import AnyEvent, Evaluated, PairsJudged, StepFinished
 from finetune_exe.domain.plan import Lora, Plan, Precision
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.models.forward import LossFunction, batch_of, mean_loss
-from finetune_exe.models.load import load_base, load_model
+from finetune_exe.models.forward import LossFunction, Rows, batch_of, mean_loss
+from finetune_exe.models.load import choose_attention, load_base, load_model
 from finetune_exe.models.merge import merge_checkpoint
 from finetune_exe.models.methods import training_method
+from finetune_exe.models.packing import Arrangement
 from finetune_exe.models.preference import PreferenceLoss
+from finetune_exe.models.ranks import Ranks
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.training import probe
 from finetune_exe.training.loop import train
 from finetune_exe.training.preflight import check_trainable
-from finetune_exe.workflow.plans import make_plan
+from finetune_exe.workflow.plans import edit_plan, make_plan
 
 BETA = 0.3
 FAULTS = {
@@ -167,6 +173,98 @@ def test_the_reference_has_no_dropout_of_its_own(pairs: PreparedFolder, pairs_ba
     assert model.training
 
 
+@pytest.mark.parametrize("arrangement", ["end to end", "beginning once"])
+def test_packed_pairs_have_the_losses_and_gradients_of_padded_ones(
+    arrangement: Arrangement, pairs: PreparedFolder, pairs_base: Path
+) -> None:
+    """Also where rows that begin alike change places; the two of a pair share all of their question but its last token."""
+    found = {}
+    split, indices = pairs.split("train"), [7, 0, 3, 5]
+    for how in ("side by side", arrangement):
+        model, losses = adapted(pairs_base)
+        choose_attention(model, device="cpu", packing=True)
+        preference = PreferenceLoss(losses, beta=BETA)
+        rows = batch_of(split, indices, pad_token_id=pairs.manifest.pad_token_id, device="cpu", arrangement=how)
+        assert rows.num_rows == 2 * preference.weight(rows) == 2 * len(indices)
+        nll_P = preference(rows).nll_N
+        nll_P.sum().backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        found[how] = nll_P.detach(), torch.cat([gradient.flatten() for gradient in gradients]), rows
+    (nll_P, gradient, _), (packed_nll_P, packed_gradient, packed) = found.values()
+    assert torch.allclose(packed_nll_P, nll_P, rtol=1e-4)
+    assert (packed_gradient - gradient).norm() < 1e-4 * gradient.norm()
+    members = [split.members(index)[0] for index in indices]
+    questions = sum(int(member.learned.argmax()) - 1 for member in members)
+    assert (packed.num_shared >= questions) == (arrangement == "beginning once")
+
+
+def test_packed_pairs_train_as_padded_ones_do(
+    plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    def steps(*, packing: bool) -> list[StepFinished]:
+        batch = plan.batch.model_copy(update={"packing": packing, "group_by_length": False})
+        schedule = plan.schedule.model_copy(update={"max_steps": 3})
+        events: list[AnyEvent] = []
+        train(plan.model_copy(update={"batch": batch, "schedule": schedule}), pairs, base=pairs_base,
+              run=tmp_path / str(packing), emit=events.append)  # fmt: skip
+        return [event for event in events if isinstance(event, StepFinished)]
+
+    padded, packed = steps(packing=False), steps(packing=True)
+    assert [step.loss for step in packed] == pytest.approx([step.loss for step in padded], rel=1e-4)
+    assert [step.processed_tokens for step in packed] == [step.processed_tokens for step in padded]
+    assert all(step.shared_tokens > 0.3 * step.processed_tokens for step in packed)
+
+
+def rank_share(ranks: Ranks, *, plan: str, data: str, base: str, run: str) -> list[list[float]]:
+    """Learn from pairs as one of several processes, and tell how they were ranked."""
+    events: list[AnyEvent] = []
+    train(Plan.model_validate_json(plan), load_dataset(Path(data), verify=False), base=Path(base), run=Path(run),
+          emit=events.append)  # fmt: skip
+    return judgements(events)
+
+
+def judgements(events: list[AnyEvent]) -> list[list[float]]:
+    return [[event.step, event.accuracy, event.margin] for event in events if isinstance(event, PairsJudged)]
+
+
+def test_two_processes_learn_from_pairs_what_one_learns(
+    plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    alone = edit_plan(plan, ("schedule.max_steps=4",))
+    half = f"batch.micro_batch_size={plan.batch.micro_batch_size // 2}"
+    spread = edit_plan(alone, (half, "parallelism.kind=ddp", "parallelism.num_gpus=2"))
+    events: list[AnyEvent] = []
+    train(alone, pairs, base=pairs_base, run=tmp_path / "alone", emit=events.append)
+    one, other = together(
+        rank_share, tmp_path / "told", count=2, plan=spread.model_dump_json(by_alias=True), data=str(pairs.path),
+        base=str(pairs_base), run=str(tmp_path / "together"),
+    )  # fmt: skip
+    assert one == other
+    assert [judged[1:] for judged in one] == [pytest.approx(judged[1:], rel=1e-3) for judged in judgements(events)]
+
+
+def test_pairs_are_timed_as_they_are_learned(plan: Plan, pairs_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(pairs_base, chat_template=None)
+    rows = encode_sample(plan.data.paths, tokenizer, max_length=99, num_rows=8, format_name="preference", paired=True)
+    sequences = [sequence for row in itertools.islice(rows, 8) for sequence in row]
+    timed: list[Rows] = []
+    monkeypatch.setattr(probe, "_learn_once", lambda setup, batch, max_norm: timed.append(batch))
+    one_pair = edit_plan(plan, ("batch.micro_batch_size=1", "batch.packing=false"))
+    assert probe.time_steps(one_pair, pairs_base, sequences, tokenizer, num_steps=4).tokens_per_second > 0
+    together = {sequence.tokens: sequences[place ^ 1].tokens for place, sequence in enumerate(sequences)}
+    for batch in timed:
+        better, worse = (tuple(ids_T.tolist()) for ids_T in batch.ids_BT)
+        assert any(worse[: len(other)] == other for own, other in together.items() if better[: len(own)] == own)
+
+
+def test_pairs_cannot_be_learned_by_parts_of_a_model(plan: Plan) -> None:
+    parts = edit_plan(plan, ("parallelism.kind=fsdp", "parallelism.num_gpus=2", "schedule.max_steps=3"))
+    assert not parts.can_be_cut_up
+    with pytest.raises(FineTuneError, match=r"error\[FT-T02\].*pairs.*cut up") as caught:
+        check_trainable(parts)
+    assert "parallelism.kind=ddp" in caught.value.fix
+
+
 def test_training_on_pairs_ranks_them(plan: Plan, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path) -> None:
     events: list[AnyEvent] = []
     summary = train(plan, pairs, base=pairs_base, run=tmp_path, emit=events.append)
@@ -214,8 +312,6 @@ def test_an_adapter_that_is_not_nothing_at_the_start_leaves_no_reference(plan: P
 
 @pytest.mark.parametrize("setting", ["data.format=null", "data.on_too_long=truncate_prompt"])
 def test_settings_that_leave_no_pairs_are_refused(setting: str, plan: Plan) -> None:
-    from finetune_exe.workflow.plans import edit_plan
-
     with pytest.raises(FineTuneError, match=r"error\[FT-C11\].*pair"):
         edit_plan(plan, (setting,))
 
