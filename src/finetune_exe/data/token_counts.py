@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
@@ -10,7 +11,7 @@ from finetune_exe.data.encoded import encode_pairs
 from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.task import FormatName, TokenCounts
+from finetune_exe.domain.task import FormatName, PairCounts, TokenCounts
 from finetune_exe.estimate.rows import order_by_beginning
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Sequence as TokenSequence
@@ -89,15 +90,15 @@ def count_tokens(
     """
     lengths: list[int] = []
     all_sequences: list[TokenSequence] = []
-    in_pairs: list[int] = []
+    pairs: list[tuple[TokenSequence, ...]] = []
     learned = 0
     for row in _sample(paths, num_rows=num_rows, format_name=format_name):
         sequences = encode(row, tokenizer, max_length=LONGEST)
         if isinstance(sequences, RowFault):
             continue
         pair = _pair(row, tokenizer, max_length=LONGEST) if row.rejected else ()
-        if not isinstance(pair, RowFault) and pair:
-            in_pairs.append(_shared(pair))
+        if pair and not isinstance(pair, RowFault):
+            pairs.append(pair)
         lengths.append(sum(len(sequence.tokens) for sequence in sequences))
         all_sequences += sequences
         learned += sum(chain.from_iterable(sequence.learned for sequence in sequences))
@@ -111,7 +112,16 @@ def count_tokens(
         lengths=tuple(kept),
         learned_share=learned / max(1, sum(lengths)),
         shared_beginning=_shared_beginning(all_sequences),
-        shared_in_pair=sum(in_pairs) // max(1, len(in_pairs)),
+        pairs=_counts_of_pairs(pairs) if pairs else None,
+    )
+
+
+def _counts_of_pairs(pairs: list[tuple[TokenSequence, ...]]) -> PairCounts:
+    """Take the mean over pairs of their shares: long ones, which may be left out, weigh no more than others."""
+    learned = (sum(sum(each.learned) for each in pair) / sum(len(each.tokens) for each in pair) for pair in pairs)
+    return PairCounts(
+        shared=statistics.fmean(_shared(pair) / len(pair[0].tokens) for pair in pairs),
+        learned=statistics.fmean(learned),
     )
 
 

@@ -25,6 +25,15 @@ AnswerKind = Literal["prose", "worked", "number", "json", "code", "sql", "empty"
 """What an answer is by its form; "worked" is prose that ends in the number it arrives at."""
 
 
+class PairCounts(Value):
+    """What the two sequences of a pair are, with its better and with its worse answer; on average."""
+
+    shared: float
+    """Share of the better one's tokens that the worse one begins with too, and that may be computed once."""
+    learned: float
+    """Share of their tokens that are learned: of a pair only the answers in which they differ."""
+
+
 class TokenCounts(Value):
     """How long rows are in the tokens of one model, its chat template included; counted on an even sample of them."""
 
@@ -38,8 +47,8 @@ class TokenCounts(Value):
     """Share of all tokens that are learned."""
     shared_beginning: int = 0
     """Tokens that a row begins with as another of its pass does, on average of all rows of a pass but the first."""
-    shared_in_pair: int = 0
-    """Tokens that the two answers of a pair have before them, which may be computed once; 0 where rows are no pairs."""
+    pairs: PairCounts | None = None
+    """Of rows with a better and a worse answer, what they are as pairs; all else counts the better one alone."""
 
 
 class DataProfile(Value):

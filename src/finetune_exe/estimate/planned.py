@@ -81,7 +81,7 @@ def plan_workload(plan: Plan) -> Workload | None:
         one_pass_norms=not plan.hardware.gpus,
         one_pass_mlp=not plan.hardware.gpus and shape.gated_mlp and shape.num_experts == 1 and _multiplies_alone(plan),
         loss=_loss(plan),
-        learned_share=learned_share(plan.profile, counted_tokens(plan)).mid,
+        learned_share=_learned_share(plan).mid,
         validation_tokens=_validation_tokens(plan),
         sharding=Sharding(
             num_gpus=plan.parallelism.num_gpus,
@@ -96,7 +96,7 @@ def plan_workload(plan: Plan) -> Workload | None:
 
 def extremes(plan: Plan, workload: Workload) -> tuple[Workload, Workload]:
     """Give the workload with the shortest and with the longest rows that the data may have."""
-    longest, share = longest_row(plan), learned_share(plan.profile, counted_tokens(plan))
+    longest, share = longest_row(plan), _learned_share(plan)
     return (
         replace(workload, longest_tokens=longest.low, learned_share=share.low),
         replace(workload, longest_tokens=longest.high, learned_share=share.high),
@@ -114,6 +114,10 @@ def longest_row(plan: Plan) -> Interval:
         error = PEAK_LENGTH_ERROR * (most - shared_tokens(plan))  # what all share has none
         return Interval(low=most - error, mid=most, high=min(limit, most + error))
     return tokens_of(plan.profile.row_characters_p99, longest=limit)
+
+
+def _learned_share(plan: Plan) -> Interval:
+    return learned_share(plan.profile, counted_tokens(plan), paired=is_paired(plan))
 
 
 def _loss(plan: Plan) -> Literal["full", "sliced", "in_place"]:

@@ -73,9 +73,10 @@ def shared_tokens(plan: Plan) -> float:
     tokens, size = counted_tokens(plan), sequences_of_pass(plan)
     if tokens is None or plan.profile is None or not plan.batch.packing or size == 1:
         return 0.0
-    pairs = plan.batch.micro_batch_size if is_paired(plan) else 0
-    saved = pairs * tokens.shared_in_pair + (plan.batch.micro_batch_size - 1) * tokens.shared_beginning
-    worth = is_worth_sharing(saved, size * row_tokens(plan).mid, gpu=bool(plan.hardware.gpus))
+    rows, mean = plan.batch.micro_batch_size, row_tokens(plan).mid
+    in_pairs = rows * tokens.pairs.shared * mean if is_paired(plan) and tokens.pairs is not None else 0.0
+    saved = in_pairs + (rows - 1) * tokens.shared_beginning
+    worth = is_worth_sharing(saved, size * mean, gpu=bool(plan.hardware.gpus))
     return saved / (size - 1) if worth else 0.0
 
 
@@ -190,14 +191,14 @@ def tokens_of(characters: float, *, longest: float) -> Interval:
     )
 
 
-def learned_share(profile: DataProfile | None, tokens: TokenCounts | None = None) -> Interval:
-    """Give the share of a row's tokens that are learned: its answer's, or all of a text."""
+def learned_share(profile: DataProfile | None, tokens: TokenCounts | None = None, *, paired: bool = False) -> Interval:
+    """Give the share of a row's tokens that are learned: its answers', of a pair the last two, or all of a text."""
     if profile is None:
         return Interval(low=0.1, mid=0.5, high=1.0)
     if profile.format == "completion":
         return Interval(low=1.0, mid=1.0, high=1.0)
     if tokens is not None:
-        known = tokens.learned_share
+        known = tokens.pairs.learned if paired and tokens.pairs is not None else tokens.learned_share
         return Interval(low=0.9 * known, mid=known, high=min(1.0, 1.1 * known))
     turns = max(1.0, profile.num_turns_mean / 2)
     answer = profile.answer_characters_p50 * turns

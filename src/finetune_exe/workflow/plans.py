@@ -81,7 +81,7 @@ def make_plan(
         )  # fmt: skip
         profile = profile.model_copy(update={"tokens": tokens})
         plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
-        if probe and not hardware.gpus and tokens is not None and plan.objective.kind == "sft":
+        if probe and not hardware.gpus and tokens is not None:
             plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=_timed(plan, tokenizer))
     if not calibrate:
         return plan

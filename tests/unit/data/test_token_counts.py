@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,16 @@ def test_of_pairs_is_counted_what_both_answers_stand_behind(tmp_path: Path) -> N
     path.write_text("\n".join(map(json.dumps, rows)))
     counts = count_tokens([str(path)], tokenizer, model="m", num_rows=2, format_name="preference")
     assert counts is not None
-    before = []
+    shared, learned = [], []
     for row in rows:
         conversation = format_named("preference").read(row)
-        [sequence] = encode(conversation, tokenizer, max_length=10_000)
-        before.append(
-            sequence.learned.index(True) - 1
-        )  # the token before an answer predicts it, so it is each one's own
-    assert counts.shared_in_pair == sum(before) // 2
+        worse = replace(conversation, messages=(conversation.messages[0], *conversation.rejected), rejected=())
+        both = [sequence for each in (conversation, worse) for sequence in encode(each, tokenizer, max_length=10_000)]
+        question = both[0].learned.index(True) - 1  # the token before an answer predicts it, so it is each one's own
+        shared.append(question / len(both[0].tokens))
+        learned.append(sum(sum(each.learned) for each in both) / sum(len(each.tokens) for each in both))
+    assert counts.pairs is not None
+    assert (counts.pairs.shared, counts.pairs.learned) == pytest.approx((sum(shared) / 2, sum(learned) / 2))
     plain = encode_sample([str(path)], tokenizer, max_length=99, num_rows=2, format_name="preference")
     paired = encode_sample([str(path)], tokenizer, max_length=99, num_rows=2, format_name="preference", paired=True)
     assert [len(row) for row in plain] == [1, 1]

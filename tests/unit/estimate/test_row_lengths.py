@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from finetune_exe.domain.plan import Batch, DataChoice, Dpo, Plan
-from finetune_exe.domain.task import TokenCounts
+from finetune_exe.domain.task import PairCounts, TokenCounts
 from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.estimate.activations import repeated_bytes
 from finetune_exe.estimate.footprint import footprint
@@ -134,7 +134,7 @@ def test_a_pass_of_pairs_is_laid_out_as_the_trainer_does(plan_of: Callable[..., 
     plan = plan_with_beginning(plan_of, 24, size=size)
     assert plan.profile is not None
     assert plan.profile.tokens is not None
-    tokens = plan.profile.tokens.model_copy(update={"shared_in_pair": 900})
+    tokens = plan.profile.tokens.model_copy(update={"pairs": PairCounts(shared=0.75, learned=0.3)})
     profile = plan.profile.model_copy(update={"tokens": tokens})
     workload = plan_workload(plan.model_copy(update={"profile": profile, "objective": Dpo()}))
     assert workload is not None
@@ -146,6 +146,7 @@ def test_a_pass_of_pairs_is_laid_out_as_the_trainer_does(plan_of: Callable[..., 
     ]  # fmt: skip
     packed = pack(sequences, pad_token_id=0, device="cpu", beginning_once=True)
     assert workload.micro_batch_size == packed.num_rows == 2 * size
+    assert workload.learned_share == 0.3
     assert workload.computed_tokens == pytest.approx(packed.ids_BT.numel(), abs=8)
     assert workload.peak_tokens == pytest.approx(packed.ids_BT.numel(), abs=8)
 

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.planning.planned import CPU, make_profile
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.task import TaskSpec, TokenCounts
+from finetune_exe.domain.task import PairCounts, TaskSpec, TokenCounts
 from finetune_exe.domain.values import Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
@@ -80,7 +80,9 @@ def test_a_prefix_and_packing_exclude_each_other() -> None:
 
 
 def test_pairs_are_packed_for_the_question_that_their_answers_share() -> None:
-    tokens = TokenCounts(model="embedded", num_rows=150, lengths=ALIKE, learned_share=0.5, shared_in_pair=100)
+    tokens = TokenCounts(
+        model="embedded", num_rows=150, lengths=ALIKE, learned_share=0.5, pairs=PairCounts(shared=0.5, learned=0.4)
+    )
     spec = TaskSpec(description="answer politely", data_paths=("pairs.jsonl",), model="embedded")
     profile = make_profile(num_rows=150, tokens=tokens, format="preference")
     pairs = ("data.format=preference", "objective.kind=dpo")
