@@ -58,6 +58,7 @@ ERRORS: dict[str, ErrorKind] = {
     "E07": ErrorKind("The model has not passed, so it is not exported", GATE),
     "H01": ErrorKind("The GPU is not known", USAGE),
     "I01": ErrorKind("A file cannot be written", IO),
+    "I02": ErrorKind("A path cannot be used", IO),
     "I11": ErrorKind("The disk has too little room for the run", NO_ROOM),
     "I12": ErrorKind("The disk is full: a checkpoint was not written", IO),
     "I13": ErrorKind("The prepared rows cannot be read", IO),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -14,7 +15,7 @@ import click
 
 from finetune_exe import __version__
 from finetune_exe.atomic import STANDARD_OUTPUT, cannot_write
-from finetune_exe.errors import BUG, INTERRUPTED, IO, OK, USAGE, FineTuneError
+from finetune_exe.errors import INTERRUPTED, IO, OK, USAGE, FineTuneError
 
 COMMANDS = {
     "analyze": "Recommend an approach: the boxed FINE-TUNING PLAN and plan.yaml",
@@ -36,6 +37,14 @@ COMMANDS = {
     "schema": "JSON Schemas of the documents",
     "demo": "The whole job on real data, in six minutes on two cores",
 }
+_MENDED = {
+    errno.ENAMETOOLONG: "give a shorter path: a name may have 255 bytes, a whole path 4,095",
+    errno.ELOOP: "mend the link, which leads round in a circle, or name the file itself",
+    errno.ENOTDIR: "check the path: a part of it that should be a folder is a file",
+    errno.EISDIR: "name a file in that folder",
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+}
+"""How a path that the operating system refuses is mended, by the number of the refusal."""
 
 
 class Commands(click.Group):
@@ -133,15 +142,27 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if odd is not None:
             _tell(f"Error: an argument is no text in UTF-8, which all that is written is: {odd!a}")
             return USAGE
-        bug = FineTuneError(
+        told = _refusal(fault) or FineTuneError(
             "B01",
             what=f"{type(fault).__name__}: {fault}",
             where="inside fine-tune",
             why="this is a mistake of the program, not of yours",
             fix="run again with `fine-tune --debug ...` and report the traceback",
         )
-        _explain(str(bug), debug=debug)
-        return BUG
+        _explain(str(told), debug=debug)
+        return told.exit_status
+
+
+def _refusal(fault: Exception) -> FineTuneError | None:
+    """Say which path the operating system refuses and why, if that is the fault."""
+    if isinstance(fault, ValueError) and "embedded null" in str(fault):
+        place, reason, fix = "a path", "it holds a zero byte, which no name of a file may", "write the path anew"
+    elif isinstance(fault, OSError) and fault.strerror and isinstance(fault.filename, str | bytes):
+        place, reason = os.fsdecode(fault.filename), fault.strerror
+        fix = _MENDED.get(fault.errno or 0, "check the path, and whether you may read it")
+    else:
+        return None
+    return FineTuneError("I02", what="a path cannot be used", where=place, why=reason, fix=fix)
 
 
 def _is_no_text(words: str) -> bool:
