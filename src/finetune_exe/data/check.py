@@ -143,24 +143,15 @@ def _size(opened: Sequence[SourceRows]) -> int:
 def _proof(tokenizer: ChatTokenizer | None, max_length: int) -> Prove | None:
     if tokenizer is None:
         return None
-    from finetune_exe.data.encoded import TOOLS_NOT_WRITTEN, encode_conversations, lacks_tools
+    from finetune_exe.data.encoded import END_MARK_WRITTEN, TOOLS_NOT_WRITTEN, encode_conversations, lacks_tools
 
     def prove(conversations: Sequence[Conversation]) -> list[RowFault | None]:
         found = encode_conversations(conversations, tokenizer, max_length=max_length)
         return [
             encoded.fault
-            or (_written_out(tokenizer) if encoded.changes else None)
+            or (END_MARK_WRITTEN if encoded.changes else None)
             or (TOOLS_NOT_WRITTEN if lacks_tools(conversation, tokenizer) else None)
             for conversation, encoded in zip(conversations, found, strict=True)
         ]
 
     return prove
-
-
-def _written_out(tokenizer: ChatTokenizer) -> RowFault:
-    """Name a special token of the model that stands as text at the end of an answer."""
-    return RowFault(
-        code="special_token",
-        message=f"an answer ends with a special token of {tokenizer.folder.name}, written out",
-        fix="remove it, or leave it: preparing for this model removes it, and counts the row as altered",
-    )

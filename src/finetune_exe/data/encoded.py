@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from finetune_exe.data.shorten import shorten
 from finetune_exe.text.conversation import Conversation, RowFault
-from finetune_exe.text.encode import Encoded, Sequence, encode_rows, strip_end_markers
+from finetune_exe.text.encode import Encoded, Sequence, encode_rows
+from finetune_exe.text.end_marks import without_end_marks
 from finetune_exe.text.formats.written_calls import calls_as_texts
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -20,6 +21,12 @@ TOOLS_NOT_WRITTEN = RowFault(
     code="tools_not_written",
     message="the model's chat template does not write the definitions of the row's tools",
     fix="choose a base model whose template does, or say in the system prompt which tools there are",
+)
+
+END_MARK_WRITTEN = RowFault(
+    code="end_mark_written",
+    message="an answer ends with a mark for the end, which the chat template would write a second time",
+    fix="nothing need be done: preparing takes it off",
 )
 
 
@@ -38,7 +45,7 @@ class EncodedConversation:
     """A conversation with its sequences, or why it has none."""
 
     conversation: Conversation
-    """As it was encoded: without special tokens written out at the end of its answers, and perhaps shortened."""
+    """As it was encoded: without marks for the end at the ends of its answers, and perhaps shortened."""
     sequences: tuple[Sequence, ...]
     """With a fault: those it would have had, where that is known."""
     num_learned: int
@@ -79,7 +86,7 @@ def encode_conversations(
         return encode_pairs(conversations, tokenizer, max_length=max_length)
     if not _writes_calls(tokenizer):
         conversations = [calls_as_texts(conversation) for conversation in conversations]
-    stripped = [strip_end_markers(conversation, tokenizer) for conversation in conversations]
+    stripped = [without_end_marks(conversation, tokenizer.special_tokens) for conversation in conversations]
     encoded = encode_rows(stripped, tokenizer, max_length=max_length)
     results = []
     for before, after, found in zip(conversations, stripped, encoded, strict=True):
@@ -148,7 +155,7 @@ _IN_PIECES = RowFault(
     message="an answer of the pair is more than one sequence under this chat template",
     fix="leave the row out",
 )
-MARKER_REMOVED = "an answer ended with a special token written out; it was removed, for the template writes its own"
+MARKER_REMOVED = "an answer ended with a mark for the end; it was taken off, for the template writes its own"
 
 
 def _shortened(

@@ -137,6 +137,10 @@ ROW_NOTES: dict[str, FaultKind] = {
         "warning", "the model's chat template does not write the definitions of the row's tools",
         "choose a base model whose template does, or say in the system prompt which tools there are",
     ),
+    "end_mark_written": FaultKind(
+        "warning", "an answer ends with a mark for the end, which the chat template would write a second time",
+        "nothing need be done: preparing takes it off; take it off for programs that do not",
+    ),
     "part_read": FaultKind(
         "info", "the row holds several answers or paths; the first or best-ranked one is read", "nothing need be done"
     ),

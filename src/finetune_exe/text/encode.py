@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.masks import (
@@ -147,29 +147,6 @@ def reference_answer(conversation: Conversation, tokenizer: ChatTokenizer) -> st
     for token in tokenizer.special_tokens:
         written = written.replace(token, "")
     return written.strip()
-
-
-def strip_end_markers(conversation: Conversation, tokenizer: ChatTokenizer) -> Conversation:
-    """Remove special tokens written out as text at the end of answers, as older datasets have them.
-
-    The template writes the end of an answer itself; a second one would teach the model to stop twice.
-    Returns the same object where there is nothing to remove.
-    """
-    messages = tuple(_without_marker(message, tokenizer) for message in conversation.messages)
-    return conversation if messages == conversation.messages else replace(conversation, messages=messages)
-
-
-def _without_marker(message: Message, tokenizer: ChatTokenizer) -> Message:
-    content = message.content
-    if message.role != "assistant":
-        return message
-    if tokenizer.specials.find(content) is None:
-        return message
-    while True:
-        marker = next((token for token in tokenizer.special_tokens if content.rstrip().endswith(token)), None)
-        if marker is None:
-            return message if content == message.content else replace(message, content=content)
-        content = content.rstrip().removesuffix(marker)
 
 
 def _last_answer(conversation: Conversation) -> int | None:

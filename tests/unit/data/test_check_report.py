@@ -209,13 +209,37 @@ def test_a_column_that_sorts_rows_into_kinds_is_no_group(tmp_path: Path, values:
 def test_special_tokens_of_the_very_model_are_found_wherever_they_stand(
     tmp_path: Path, tokenizer: ChatTokenizer
 ) -> None:
-    mark = next(token for token in tokenizer.special_tokens if not token.startswith("<|im_"))
+    assert {"<|endoftext|>", "<|head|>", "<|/head|>"} <= tokenizer.special_tokens
     rows = usual(30)
-    rows[3]["instruction"] += f" Is it {mark} or not?"
-    rows[4]["output"] += mark
+    rows[3]["instruction"] += " Is it <|endoftext|> or not?"
+    rows[4]["output"] += "<|head|>"
+    rows[5]["output"] = f"<|/head|> {rows[5]['output']}"
     report = check([write(tmp_path / "rows.jsonl", rows)], tokenizer=tokenizer)
-    assert found(report)["special_token"] == [3, 4]
+    assert found(report)["special_token"] == [3, 4, 5]
     assert [finding.severity for finding in report.findings if finding.code == "special_token"] == ["error"]
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_mark_for_the_end_that_preparing_takes_off_is_no_error(
+    with_model: bool, tmp_path: Path, tokenizer: ChatTokenizer
+) -> None:
+    rows = usual(30)
+    rows[3]["output"] += "<|endoftext|>"
+    rows[4]["output"] += "</s>"  # which this model does not know
+    rows[5]["output"] += "<|/head|>"  # which only this model has
+    rows[6]["output"] = "Yes.<|endoftext|> Next: how are you?<|endoftext|>"
+    rows[7]["output"] = "<|endoftext|>"
+    report = check([write(tmp_path / "rows.jsonl", rows)], tokenizer=tokenizer if with_model else None)
+    assert found(report)["special_token"] == [6, 7]
+    assert found(report)["end_mark_written"] == ([3, 4, 5, 6] if with_model else [3, 4, 6])
+    severities = {finding.code: finding.severity for finding in report.findings}
+    assert (severities["special_token"], severities["end_mark_written"]) == ("error", "warning")
+
+
+def test_rows_that_all_end_in_a_mark_for_the_end_are_how_the_data_is(tmp_path: Path) -> None:
+    rows = [{**row, "output": f"{row['output']}\n<|endoftext|>"} for row in usual(30)]
+    report = check([write(tmp_path / "rows.jsonl", rows)])
+    assert [(finding.code, finding.severity) for finding in report.findings] == [("end_mark_written", "info")]
 
 
 @pytest.mark.parametrize(

@@ -257,13 +257,16 @@ def test_a_text_file_is_held_out_in_part_and_learned_whole(tmp_path: Path, token
 
 
 def test_written_out_end_tokens_are_removed_and_it_is_said(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
-    rows = [{"prompt": f"Sum of {n}", "completion": f"It is {n}.<|endoftext|>"} for n in range(9)]
+    marks = ("<|endoftext|>", "</s>", "<|im_end|>\n")  # the second is none of this model's
+    rows = [{"prompt": f"Sum of {n}", "completion": f"It is {n}.{marks[n % 3]}"} for n in range(9)]
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     manifest = prepare(plan_for(path), tokenizer, tmp_path / "out")
     assert manifest.kept == 9
     [change] = manifest.altered
     assert (change.code, change.count, manifest.num_altered) == ("end_marker_removed", 9, 9)
-    assert "<|endoftext|>" not in "".join(text for text, _ in manifest.example)
+    shown = "".join(text for text, _ in manifest.example)
+    assert "<|endoftext|>" not in shown
+    assert "</s>" not in shown
 
 
 def test_progress_ends_where_it_said(tmp_path: Path, tokenizer: ChatTokenizer) -> None:

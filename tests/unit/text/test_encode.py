@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.tiny import TEMPLATES, write_tokenizer
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
-from finetune_exe.text.encode import encode, encode_prompt, reference_answer, strip_end_markers
+from finetune_exe.text.encode import encode, encode_prompt, reference_answer
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 
@@ -168,15 +168,6 @@ def test_texts_are_cut_and_lose_nothing(text: str, size: int, tokenizers: dict[s
     assert len(whole) - len(everything) <= 1, "at most a lone last token, which nothing can predict, is left out"
     assert all(len(sequence.tokens) <= size for sequence in encoded)
     assert all(learned == (position > 0) for s in encoded for position, learned in enumerate(s.learned))
-
-
-def test_end_markers_written_as_text_are_removed_once(tokenizers: dict[str, ChatTokenizer]) -> None:
-    tokenizer = tokenizers["chatml"]
-    marked = chat("a", "fox<|endoftext|> <|im_end|>\n")
-    cleaned = strip_end_markers(marked, tokenizer)
-    assert cleaned.messages[1].content == "fox"
-    clean = chat("a", "fox ")
-    assert strip_end_markers(clean, tokenizer) is clean
 
 
 def test_prompt_and_reference_are_of_the_last_answer(tokenizers: dict[str, ChatTokenizer]) -> None:
