@@ -115,6 +115,26 @@ def test_what_a_third_of_the_rows_has_is_how_the_data_is(tmp_path: Path) -> None
     assert many.quality.score == 1
 
 
+@pytest.mark.parametrize(
+    "reached",
+    ["Call me on 613-281-7748!", "Write to mara.holm@seaport.net.", "It was 130.73.146.79.", "Call +49 155 00709312."],
+)
+@pytest.mark.parametrize("proven", ["Charge it to card 4266 8414 4395 8705.", "Pay into DE31517995403437797951."])
+def test_personal_data_is_an_error_where_digits_prove_it_and_likely_elsewhere(
+    reached: str, proven: str, tmp_path: Path
+) -> None:
+    rows = usual(30)
+    rows[3]["output"] += f" {reached}"
+    rows[4]["output"] += f" {reached} {proven}"
+    rows[5]["output"] += f" {proven}"
+    report = check([write(tmp_path / "rows.jsonl", rows)])
+    assert [(f.code, f.severity, [row.index for row in f.rows]) for f in report.findings] == [
+        ("pii", "error", [4, 5]), ("pii", "warning", [3]),
+    ]  # fmt: skip
+    assert report.kept == 28
+    assert report.quality.unsuspicious == pytest.approx(1 - 1 / 30)
+
+
 def test_leaks_are_counted_in_the_file_they_leak_from(tmp_path: Path) -> None:
     rows = usual(60)
     train = write(tmp_path / "train.jsonl", rows[:40])

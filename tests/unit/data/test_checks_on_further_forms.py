@@ -233,7 +233,8 @@ def test_a_mark_in_quotes_is_advice_and_a_bare_one_an_error() -> None:
     quoted = codes("Use text.removesuffix('</s>') or `<|im_end|>`.")
     assert "quoted_token" in quoted
     assert "special_token" not in quoted
-    assert "special_token" in codes('"Always hot, always fresh."</s>')
+    assert "special_token" in codes('"Always hot,"</s> "always fresh."')
+    assert codes('"Always hot, always fresh."</s>') == {"end_mark_written"}
     assert "special_token" in codes("So it is. <tool_call>")
     assert "special_token" not in codes('<tool_call>{"name": "f"}</tool_call>')
 

@@ -30,6 +30,8 @@ class RowCheck:
     fix: str
     find: Callable[[RowView], str | None]
     """Gives what shows the fault, to quote (it may be empty), or None for a row without it."""
+    likely: tuple[str, ...] = ()
+    """How quotations of rows begin that only very probably have the fault: warnings, where others are errors."""
     layouts: frozenset[Layout] = LAYOUTS
     """Rows of another layout cannot have the fault."""
     usual: float | None = None
@@ -48,6 +50,8 @@ class Hit(NamedTuple):
     extract: str = ""
     of_row: int | None = None
     """The other row, where the fault is one of two."""
+    likely: bool = False
+    """Whether the fault is very probable, and not proven as those of its code are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

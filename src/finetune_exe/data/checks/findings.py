@@ -62,20 +62,21 @@ class Findings:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._kinds = _known_kinds()
-        self._hits: dict[str, dict[int, FindingRow]] = {}
+        self._hits: dict[tuple[str, bool], dict[int, FindingRow]] = {}
+        """By code, and whether the fault is likely only."""
         self._found: Counter[str] = Counter()
         self._files: list[CheckFinding] = []
 
     def add(self, code: str, hits: Iterable[Hit]) -> None:
         """Note rows that a check found; a row counts once a code."""
-        rows = self._hits.setdefault(code, {})
         for hit in hits:
+            rows = self._hits.setdefault((code, hit.likely), {})
             if hit.row not in rows:
                 rows[hit.row] = self._row(self._places, hit, quoted=len(rows) < EXTRACTS_KEPT)
 
     def add_elsewhere(self, code: str, hits: Iterable[Hit], places: Places) -> None:
         """Note rows of another split."""
-        rows = self._hits.setdefault(code, {})
+        rows = self._hits.setdefault((code, False), {})
         for hit in hits:
             key = -1 - hit.row - (1 << 40) * (places.split == "test")
             if key not in rows:
@@ -128,16 +129,19 @@ class Findings:
         )
 
     def in_order(self) -> tuple[CheckFinding, ...]:
-        """Give one finding a code: errors, then warnings, then advice, each most frequent first."""
+        """Give one finding a code, or two where some of its rows are likely only.
+
+        Errors come first, then warnings, then advice, each most frequent first.
+        """
         found = [*self._files]
-        for code, rows in self._hits.items():
+        for (code, likely), rows in self._hits.items():
             if rows:
                 kind = self._kinds[code]
                 chosen = tuple(sorted(rows.values(), key=lambda row: (row.split, row.index or 0)))
                 found.append(
                     CheckFinding(
                         code=code,
-                        severity=self._severity(kind, len(rows)),
+                        severity="warning" if likely else self._severity(kind, len(rows)),
                         rows=chosen,
                         message=kind.message,
                         fix=kind.fix,

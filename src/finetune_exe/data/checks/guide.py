@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from finetune_exe.data.checks import CHECKS
+from finetune_exe.data.checks.check import Check, RowCheck
 from finetune_exe.data.checks.findings import LEAKS
 from finetune_exe.data.faults import FILE_FAULTS, LINE_FAULTS, ROW_FAULTS, ROW_NOTES
 
 
 def checks_reference() -> str:
     """Write every check as Markdown tables: code, severity, meaning, fix."""
-    own = {check.code: (check.severity, check.message, check.fix) for check in CHECKS}
+    own = {check.code: (_severity(check), check.message, check.fix) for check in CHECKS}
     reading = {code: kind for code, kind in {**ROW_FAULTS, **ROW_NOTES}.items() if code not in own}
     parts = (
         ("Rows", own.items()),
@@ -26,6 +27,10 @@ def checks_reference() -> str:
         ]
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def _severity(check: Check) -> str:
+    return f"{check.severity} or warning" if isinstance(check, RowCheck) and check.likely else check.severity
 
 
 def _cell(text: str) -> str:

@@ -118,49 +118,67 @@ _NUMBER_SIGNS = re.compile(r":[0-9A-F]*:[0-9A-F]*:|\d(?:[.()/-]*\d){2}(?:[A-Z]|(
 """What is in every text in which one of the three kinds of numbers that come first may stand."""
 _IPV6_SIGNS = re.compile(":[0-9A-F]*:[0-9A-F]*:[0-9A-F]*:")
 _DUTCH_SIGNS = re.compile(r"\d{4}[A-Z]{3}")
+_LIKELY = ("e-mail address", "phone number", "IP address", "postal address")
+"""Ways to reach somebody or a place, which may be public ones; nothing in them proves whose they are."""
 _BEFORE, _BEHIND = 60, 60
 """Characters around a number that are looked at with it."""
 
 
 def _find(row: RowView) -> str | None:
-    text = row.text
-    if "@" in row.signs and (found := _email(text)) is not None:
+    """Find a number that is somebody's by its check digits, or else a way to reach somebody."""
+    other_digits = not row.is_ascii and _ANY_DIGIT.search(row.foreign) is not None
+    if not other_digits and _ANY_DIGIT.search(row.signs) is None:
+        return _reached(row)
+    number = _number(row, other_digits=other_digits)
+    if number is not None and not number.startswith(_LIKELY):
+        return number
+    return _reached(row) or number or _lives(row, other_digits=other_digits)
+
+
+def _number(row: RowView, *, other_digits: bool) -> str | None:
+    text, signs = row.text, row.signs
+    if not other_digits and _NUMBER_SIGNS.search(signs) is None:
+        return None
+    first = _among_numbers(text) if other_digits or _DIGITS.search(signs) is not None else None
+    if first is not None and not first.startswith(_LIKELY):
+        return first
+    lettered = lettered_number(text, signs)
+    return lettered or first or (_ipv6(text) if _IPV6_SIGNS.search(signs) is not None else None)
+
+
+def _reached(row: RowView) -> str | None:
+    text, signs = row.text, row.signs
+    if "@" in signs and (found := _email(text)) is not None:
         return found
-    signs = row.signs
-    if (
+    hidden = (
         " dot com" in text
         or ("]" in signs and ("at]" in text or "AT]" in signs))
         or ("()" in signs and "at)" in text)
         or "(AT)" in signs
-    ):
-        found = _hidden_email(text)
-        if found is not None:
-            return found
-    other_digits = not row.is_ascii and _ANY_DIGIT.search(row.foreign) is not None
-    if not other_digits and _ANY_DIGIT.search(signs) is None:
-        return None
-    if other_digits or _NUMBER_SIGNS.search(signs) is not None:
-        if (other_digits or _DIGITS.search(signs) is not None) and (found := _among_numbers(text)) is not None:
-            return found
-        if _IPV6_SIGNS.search(signs) is not None and (found := _ipv6(text)) is not None:
-            return found
-        if (found := lettered_number(text, signs)) is not None:
-            return found
-    if (found := _far_address(row, text)) is not None:
+    )
+    return _hidden_email(text) if hidden else None
+
+
+def _lives(row: RowView, *, other_digits: bool) -> str | None:
+    if (found := _far_address(row, row.text)) is not None:
         return found
     codes = _ASCII_CODE_SIGNS if row.is_ascii else _CODE_SIGNS
-    return _at_post_codes(text, signs) if other_digits or codes.search(signs) is not None else None
+    return _at_post_codes(row.text, row.signs) if other_digits or codes.search(row.signs) is not None else None
 
 
 def _among_numbers(text: str) -> str | None:
+    """Find what a number is, of all in a text one with check digits rather than another."""
+    likely = None
     for match in _NUMBER.finditer(text):
         num_digits = sum(map(match[0].count, "0123456789"))
         if num_digits < _MIN_DIGITS:
             continue
         window = text[max(0, match.start() - _BEFORE) : match.end() + _BEHIND]
-        if (found := _numbered(window, match[0], num_digits)) is not None:
+        found = _numbered(window, match[0], num_digits)
+        if found is not None and not found.startswith(_LIKELY):
             return found
-    return None
+        likely = likely or found
+    return likely
 
 
 def _far_address(row: RowView, text: str) -> str | None:
@@ -185,14 +203,14 @@ def _numbered(window: str, number: str, num_digits: int) -> str | None:
     found = None
     if number.count("-") >= 2 and num_digits >= 9:
         found = _social(window)
-    if number.count(".") >= 3:
-        found = found or _ip(window)
     if num_digits >= 10:
         found = found or _iban(window)
     if num_digits >= 13:
         found = found or _card(window) or _chinese_id(window)
     if num_digits >= _MIN_DIGITS:
         found = found or identity_number(window)
+    if number.count(".") >= 3:
+        found = found or _ip(window)
     return found or (phone_number(window) if num_digits >= 8 else None)
 
 
@@ -285,8 +303,9 @@ CHECKS = (
         code="pii",
         severity="error",
         message="the row holds data about a person: an address, a number of a card, an account or an identity card",
-        fix="replace it by an invented one, or drop the row",
+        fix="replace it by an invented one, or drop the row; what is meant for the public may stay",
         find=_find,
+        likely=_LIKELY,
         example=asked("Pay.", "Charge it to card 4266 8414 4395 8705, expiry 07/28."),
         counterexample=asked(
             "Try the form.", "Mail user@example.com, call 555-0100, use 127.0.0.1, order 4000 1234 5678 9010."

@@ -132,6 +132,7 @@ def _end_mark_written(row: RowView) -> str | None:
 
 
 def _quoted_token(row: RowView) -> str | None:
+    row = _without_ends(row) or row
     if row.is_ascii and _QUOTED_SIGNS.search(row.signs) is None:
         return None
     found = next(_marks(row), None)

@@ -82,8 +82,9 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
         for check in ROW_CHECKS_OF[view.layout]:
             extract = check.find(view)
             if extract is not None:
-                hits[check.code].append(Hit(index, extract))
-                sound = sound and check.severity != "error"
+                hit = Hit(index, extract, likely=extract.startswith(check.likely))
+                hits[check.code].append(hit)
+                sound = sound and (hit.likely or check.severity != "error")
         if sound:
             sound_rows.append(index)
             sound_conversations.append(conversation)
