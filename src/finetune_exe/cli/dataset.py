@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 )
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @click.option(
+    "--turns",
+    metavar="ASKS,ANSWERS",
+    help="With FORMAT: part a text of each row into turns at these marks, as in 'Q:,A:' or "
+    "'### Instruction:,### Response:'.",
+)
+@click.option(
     "--show",
     type=click.IntRange(min=1),
     metavar="N",
@@ -110,6 +116,7 @@ def command(
     benchmarks: Path | None,
     model: str | None,
     columns: str | None,
+    turns: str | None,
     show: int | None,
     dry_run: bool,
     export: ExportForm | TrainerName | None,
@@ -130,6 +137,7 @@ def command(
     fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
     fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
+    fine-tune dataset chatml texts.jsonl --turns 'Q:,A:' -o chats.jsonl
     fine-tune dataset --plan plan.yaml --dry-run
     fine-tune dataset --plan plan.yaml
     """  # fmt: skip
@@ -144,7 +152,7 @@ def command(
         raise click.UsageError(f"{paths[0]!r} is no format and no file; did you mean {near[0]}? The formats: {known}")
     held_out = bool(validation or test or benchmarks)
     if plan_path is not None:
-        if paths or target or checks or model or columns or held_out:
+        if paths or target or checks or model or columns or turns or held_out:
             raise click.UsageError(
                 "--plan goes with -o, --set, --show, --dry-run, --export, --html, --workers, --launch, --overwrite and "
                 "--json only: "
@@ -164,6 +172,8 @@ def command(
         raise click.UsageError("--set, --dry-run, --export, --workers and --launch go with --plan")
     if html is not None and (show is not None or (target and not checks)):
         raise click.UsageError("--html goes with --check or --plan")
+    if turns is not None and (columns or checks or not target):
+        raise click.UsageError("--turns goes with a FORMAT to convert to, and without --columns")
     files = Files.named(paths, columns)
     if show is not None:
         if model is None or checks or target or held_out:
@@ -172,7 +182,7 @@ def command(
     elif target and not checks:
         if held_out or model:
             raise click.UsageError("--validation, --test, --benchmarks and --model go with --check")
-        convert_files(files, target, output, overwrite=overwrite, as_json=as_json)
+        convert_files(files, target, output, turns=turns, overwrite=overwrite, as_json=as_json)
     else:
         clean = check_files(
             files, format_name=target, validation=validation, test=test, benchmarks=benchmarks, model=model,

@@ -17,6 +17,7 @@ from finetune_exe.domain.task import FormatName
 if TYPE_CHECKING:
     from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.formats.format import Row
+    from finetune_exe.text.formats.marked_turns import TurnMarks
     from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -82,19 +83,24 @@ def check_files(
     return not any(finding.severity == "error" for finding in report.findings)
 
 
-def convert_files(files: Files, target: FormatName, output: Path | None, *, overwrite: bool, as_json: bool) -> None:
+def convert_files(
+    files: Files, target: FormatName, output: Path | None, *, turns: str | None, overwrite: bool, as_json: bool
+) -> None:
     """Write the rows in another format, into a file that is there whole or not at all, or on stdout."""
     from finetune_exe.workflow.converting import convert_rows, convert_to_file
 
+    marks = None if turns is None else _turn_marks(turns)
     if output is not None:
-        conversion = convert_to_file(files.paths, output, target=target, columns=files.columns, overwrite=overwrite)
+        conversion = convert_to_file(
+            files.paths, output, target=target, columns=files.columns, turns=marks, overwrite=overwrite
+        )
     else:
 
         def show(row: Row) -> None:
             if not as_json:
                 write(json_line(row))
 
-        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show)
+        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show, turns=marks)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
@@ -102,6 +108,20 @@ def convert_files(files: Files, target: FormatName, output: Path | None, *, over
     remark(f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}")
     for drop in conversion.dropped:
         remark(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}")
+
+
+def _turn_marks(turns: str) -> TurnMarks:
+    """Take ASKS,ANSWERS apart.
+
+    Raises:
+        click.UsageError: `turns` is not two marks.
+    """
+    from finetune_exe.text.formats.marked_turns import TurnMarks
+
+    asks, _, answers = (part.strip() for part in turns.partition(","))
+    if not asks or not answers or asks == answers:
+        raise click.UsageError("--turns takes two marks, as in --turns 'Q:,A:'")
+    return TurnMarks(asks, answers)
 
 
 def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:

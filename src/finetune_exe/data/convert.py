@@ -13,6 +13,7 @@ from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.format import Row
+from finetune_exe.text.formats.marked_turns import TurnMarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ def convert(
     write: Callable[[Row], None],
     format_name: FormatName | None = None,
     columns: Mapping[str, str] | None = None,
+    turns: TurnMarks | None = None,
 ) -> Conversion:
     """Read rows in whatever format they have and hand them on in another, one at a time.
 
@@ -42,11 +44,12 @@ def convert(
         write: Called with each row in that format, in order.
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
+        turns: Marks at which a text of each row is parted into turns.
 
     Raises:
         FineTuneError: C05, D01 to D04, D07 or X01 where the data cannot be read at all.
     """
-    opened = open_sources(find_sources(paths), format_name=format_name, columns=columns, preferences=True)
+    opened = open_sources(find_sources(paths), format_name=format_name, columns=columns, turns=turns, preferences=True)
     writer = format_named(target)
     tally = Tally()
     seen = written = 0

@@ -94,6 +94,9 @@ ROW_FAULTS: dict[str, FaultKind] = {
     "non_text_content": FaultKind("error", "a turn holds an image or another part than text", "keep text parts only"),
     "unsupported_weight": FaultKind("error", "a loss weight is neither 0 nor 1", "use 0 or 1"),
     "rejected_answer": FaultKind("error", "the row marks its own answer as a bad one", "keep the good answers only"),
+    "turns_unclear": FaultKind(
+        "error", "the text does not go from question to answer by turns", "part the row by hand, or name other marks"
+    ),
     "cannot_convert": FaultKind("error", "the format has no place for part of the row", "convert to chatml"),
     "no_assistant": FaultKind("error", "the conversation has no answer to learn from", "add the answer"),
     "empty_answer": FaultKind("error", "an answer is empty", "write the answer, or drop the row"),

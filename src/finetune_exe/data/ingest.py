@@ -20,6 +20,7 @@ from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.detect import Detection, detect_format, format_of_row
 from finetune_exe.text.formats.format import Row
 from finetune_exe.text.formats.infer import infer_columns, with_columns
+from finetune_exe.text.formats.marked_turns import TurnMarks, with_turns
 
 DETECTION_ROWS = 1000
 FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
@@ -47,6 +48,7 @@ def open_sources(
     *,
     format_name: FormatName | None,
     columns: Mapping[str, str] | None = None,
+    turns: TurnMarks | None = None,
     unreadable: list[FileNote] | None = None,
     preferences: bool = False,
 ) -> tuple[SourceRows, ...]:
@@ -56,6 +58,7 @@ def open_sources(
         sources: The files.
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where the user has said so.
+        turns: Marks at which a text of each row is parted into turns, where the user has said so.
         unreadable: Where it is given, a file that holds no row or cannot be read is left out of the result and noted
             here, as `empty_file` or `unreadable_file`, instead of raised; with nothing but such files the result is
             empty. What is lost of a damaged file is then a note in `SourceRows.notes`, not an error either, and a
@@ -69,7 +72,7 @@ def open_sources(
     opened = []
     for source in sources:
         try:
-            opening = _open(source, format_name, columns or {}, tolerant=unreadable is not None)
+            opening = _open(source, format_name, columns or {}, turns, tolerant=unreadable is not None)
         except FineTuneError as fault:
             if unreadable is None or fault.code not in ("D01", "D02"):
                 raise
@@ -91,7 +94,14 @@ def open_sources(
     return tuple(opened)
 
 
-def _open(source: Source, format_name: FormatName | None, columns: Mapping[str, str], *, tolerant: bool) -> SourceRows:
+def _open(
+    source: Source,
+    format_name: FormatName | None,
+    columns: Mapping[str, str],
+    turns: TurnMarks | None,
+    *,
+    tolerant: bool,
+) -> SourceRows:
     notes: list[FileNote] = []
 
     def tell(note: FileNote) -> None:
@@ -106,7 +116,7 @@ def _open(source: Source, format_name: FormatName | None, columns: Mapping[str, 
         raise _no_row_left(source, sample)
     return SourceRows(
         source=source,
-        detection=_settle(source, rows, format_name, columns),
+        detection=_settle(source, rows, format_name, columns, turns),
         usual_keys=_usual_keys(rows),
         entries=chain(sample, entries),
         notes=notes,
@@ -114,9 +124,16 @@ def _open(source: Source, format_name: FormatName | None, columns: Mapping[str, 
 
 
 def _settle(
-    source: Source, rows: Sequence[Row], format_name: FormatName | None, columns: Mapping[str, str]
+    source: Source,
+    rows: Sequence[Row],
+    format_name: FormatName | None,
+    columns: Mapping[str, str],
+    turns: TurnMarks | None,
 ) -> Detection:
-    """Choose the format: by the columns or the name the user gave, or else by the rows."""
+    """Choose the format: by the marks, the columns or the name the user gave, or else by the rows."""
+    if turns is not None:
+        parted = with_turns(turns)
+        return Detection(format=parted, evidence=parted.detect(rows).phrases)
     if {"prompt", "answer"} <= columns.keys():
         named = f"{columns['prompt']!r} is the prompt and {columns['answer']!r} the answer, as you said"
         return Detection(format=with_columns(columns["prompt"], columns["answer"]), evidence=(named,))

@@ -97,7 +97,7 @@ def _about_data(plan: Plan) -> Iterator[str]:
     if profile.format == "completion" and classify_task(plan.task.description, None).type in _HAVE_ANSWERS:
         yield (
             "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
-            "question and its answer, split it into the columns prompt and completion."
+            "question and its answer, part them: fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl."
         )
     answered = profile.num_rows * (1 - profile.empty_answer_share)
     if needs.minimum_samples <= answered and profile.num_rows < needs.recommended_samples:

@@ -14,10 +14,16 @@ from finetune_exe.errors import FineTuneError
 if TYPE_CHECKING:
     from finetune_exe.data.convert import Conversion
     from finetune_exe.text.formats.format import Row
+    from finetune_exe.text.formats.marked_turns import TurnMarks
 
 
 def convert_rows(
-    paths: Sequence[str], *, target: FormatName, columns: Mapping[str, str], write: Callable[[Row], None]
+    paths: Sequence[str],
+    *,
+    target: FormatName,
+    columns: Mapping[str, str],
+    write: Callable[[Row], None],
+    turns: TurnMarks | None = None,
 ) -> Conversion:
     """Hand on rows in another format.
 
@@ -26,13 +32,14 @@ def convert_rows(
         target: Format wanted.
         columns: Which columns hold "prompt" and "answer", where names do not say so.
         write: Called with each row.
+        turns: Marks at which a text of each row is parted into turns.
 
     Raises:
         FineTuneError: D04 where not one row can be converted; whatever reading raises.
     """
     from finetune_exe.data.convert import convert
 
-    conversion = convert(paths, target=target, columns=columns, write=write)
+    conversion = convert(paths, target=target, columns=columns, write=write, turns=turns)
     if not conversion.written:
         worst = conversion.dropped[0]
         raise FineTuneError(
@@ -51,6 +58,7 @@ def convert_to_file(
     *,
     target: FormatName,
     columns: Mapping[str, str],
+    turns: TurnMarks | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write rows in another format as JSON lines.
@@ -65,4 +73,4 @@ def convert_to_file(
         def write(row: Row) -> None:
             file.write(f"{json_line(row)}\n".encode())
 
-        return convert_rows(paths, target=target, columns=columns, write=write)
+        return convert_rows(paths, target=target, columns=columns, write=write, turns=turns)

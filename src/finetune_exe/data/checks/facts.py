@@ -16,6 +16,7 @@ from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
 from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
 from finetune_exe.data.groups import group_hashes, join_groups
+from finetune_exe.text.formats.marked_turns import TurnMarks, edge_marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +36,6 @@ TAIL_CHARACTERS = 60
 """How much of the end of an answer that breaks off is shown."""
 EDGE_CHARACTERS = 20
 """A line at the edge of a text must be so long to be recognised in others."""
-TAGGED_CHARACTERS = 8000
-"""Longer texts are documents, not a question with its answer."""
-_TAG = re.compile(r"^(#{0,4} ?[A-Z][A-Za-z ]{0,24}):", re.MULTILINE)
 EDGE_LINES = 4
 """The first line of a text and the last three."""
 _NO_ANSWER = frozenset({
@@ -101,8 +99,8 @@ class RowFacts(NamedTuple):
     """How the answer begins and ends; none for a text or a label."""
     edges: tuple[int, ...]
     """For a text: hashes of the lines at its edges, 0 for a short one."""
-    tags: tuple[str, str] | None
-    """For a text: the words before a colon that begin its first and its last line of that kind, where they differ."""
+    marks: TurnMarks | None
+    """For a text: its first and its last mark of a turn, where they differ."""
 
 
 def measure(row: RowView) -> RowFacts:
@@ -132,7 +130,7 @@ def measure(row: RowView) -> RowFacts:
         language=language,
         form=form_of(stripped) if answered else NO_FORM,
         edges=_edges(row.text) if row.layout == "text" else (),
-        tags=_tags(row.text) if row.layout == "text" else None,
+        marks=edge_marks(row.text) if row.layout == "text" else None,
     )
 
 
@@ -202,13 +200,6 @@ def _edges(text: str) -> tuple[int, ...]:
     return tuple(_key(line) if len(line.strip()) >= EDGE_CHARACTERS else 0 for line in chosen)
 
 
-def _tags(text: str) -> tuple[str, str] | None:
-    if ":" not in text or len(text) > TAGGED_CHARACTERS:
-        return None
-    tags = _TAG.findall(text)
-    return (tags[0], tags[-1]) if tags and tags[0] != tags[-1] else None
-
-
 def _named_languages(rows: Sequence[RowFacts], views: Sequence[RowView]) -> list[bool]:
     """Say for answers in another language than most others whether their prompt speaks of it or of translating."""
     usual = Counter(row.language for row in rows if row.language is not None).most_common(1)
@@ -247,8 +238,8 @@ class Facts:
     """The same, whether it is data."""
     edges: NDArray[np.int64]
     """A row of `EDGE_LINES` hashes for each row."""
-    tags: Counter[tuple[str, str]]
-    """How many texts have which tags."""
+    marks: Counter[TurnMarks]
+    """How many texts have which marks of turns."""
     layouts: frozenset[str]
     """Layouts that occur."""
     is_judged: bool
@@ -296,7 +287,7 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         lasts=np.array([row.form.last for row in rows], np.int64),
         structures=np.array([row.form.structure for row in rows], np.int8),
         edges=edges,
-        tags=Counter(row.tags for row in rows if row.tags is not None),
+        marks=Counter(row.marks for row in rows if row.marks is not None),
         layouts=frozenset(view.layout for view in views),
         is_judged=any(view.conversation.label is not None for view in views),
         words=words_of_rows([row_text(view.conversation) for view in views]),
@@ -327,7 +318,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         lasts=np.concatenate([part.lasts for part in parts]),
         structures=np.concatenate([part.structures for part in parts]),
         edges=np.concatenate([part.edges for part in parts]),
-        tags=sum((part.tags for part in parts), Counter()),
+        marks=sum((part.marks for part in parts), Counter()),
         layouts=frozenset().union(*(part.layouts for part in parts)),
         is_judged=any(part.is_judged for part in parts),
         words=join_rows(part.words for part in parts),

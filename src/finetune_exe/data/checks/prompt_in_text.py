@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import text
 from finetune_exe.data.checks.facts import Facts
+from finetune_exe.text.formats.marked_turns import usual_marks
 
 _MIN_TEXTS = 10
-_MIN_SHARE = 0.9
-"""Share of the texts that must have the same two tags."""
 
 
 def _find(facts: Facts) -> Iterator[Hit]:
-    """Find texts whose last part begins with the same word and a colon as that of nearly all others."""
-    if facts.layouts != {"text"} or len(facts) < _MIN_TEXTS or not facts.tags:
+    """Find texts that go from the same mark to the same other one as nearly all others do."""
+    if facts.layouts != {"text"} or len(facts) < _MIN_TEXTS:
         return
-    (first, last), count = facts.tags.most_common(1)[0]
-    if count >= _MIN_SHARE * len(facts):
-        said = f"{count:,} texts go from '{first}:' to '{last}:'"
+    marks = usual_marks(facts.marks, len(facts))
+    if marks is not None:
+        turns = shlex.quote(",".join(marks))
+        said = f"{facts.marks[marks]:,} texts go from {marks.asks!r} to {marks.answers!r}: --turns {turns}"
         yield from (Hit(int(index), said) for index in facts.index.tolist())
 
 
@@ -31,8 +32,8 @@ CHECKS = (
         severity="info",
         message="each text holds a question and its answer: as texts, both are learned",
         fix=(
-            "to learn the answers alone, cut each text in two columns first; with jq, where 'A:' is the last word: "
-            r"""jq -c '.text / "\nA:" | {prompt: (.[:-1] + [""] | join("\nA:")), completion: .[-1][1:]}' FILE > PAIRS"""
+            "to learn the answers alone, part them at what stands before each question and each answer, as in: "
+            "fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl"
         ),
         find=_find,
         example=[text(_TEXT.format(age, age)) for age in range(12)],
