@@ -42,6 +42,8 @@ def cannot_write(fault: OSError, path: Path) -> FineTuneError:
         if fault.errno in _NOT_ALLOWED
         else "free some space, or choose another folder"
         if fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "allow more open files: ulimit -n 4096"
+        if fault.errno in (errno.EMFILE, errno.ENFILE)
         else "choose another place, in a folder you may write to",
     )
 

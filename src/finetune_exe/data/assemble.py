@@ -90,7 +90,8 @@ def _parts(shards: Sequence[Path], sides: NDArray[np.int8]) -> list[_Part]:
     for shard in shards:
         num_rows = len(shard_array(shard, "kept"))
         own = sides[first : first + num_rows]
-        parts.append(_Part(shard, shard_array(shard, "lengths")[:], shard_array(shard, "owners")[:], own))
+        lengths, owners = (np.array(shard_array(shard, name)) for name in ("lengths", "owners"))  # no file stays open
+        parts.append(_Part(shard, lengths, owners, own))
         first += num_rows
     return parts
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from finetune_exe.data.deduplicate import content_key
-from finetune_exe.data.faults import FAULTS, FileNote, file_note, insist
+from finetune_exe.data.faults import FAULTS, FileNote, Tell, file_note, insist
 from finetune_exe.data.layout import empty_answer_code
 from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.data.rows import KeptRow, LostRow, Mend, Mended, Position, Repair
@@ -25,6 +25,8 @@ from finetune_exe.text.formats.marked_turns import TurnMarks, with_turns
 DETECTION_ROWS = 1000
 FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
 """Faults that a row of another layout shows."""
+MOST_OPEN = 8
+"""Files that stay open between the sample and the rest of their rows; some systems allow 256 in all."""
 MIN_ROWS_FOR_KEYS = 20
 RARE_KEY = 0.05
 """Share of the rows up to which a column is an oddity."""
@@ -70,9 +72,16 @@ def open_sources(
             pairs that nobody asked for; D04 where no line of a file is a row.
     """
     opened = []
-    for source in sources:
+    for number, source in enumerate(sources):
         try:
-            opening = _open(source, format_name, columns or {}, turns, tolerant=unreadable is not None)
+            opening = _open(
+                source,
+                format_name,
+                columns or {},
+                turns,
+                tolerant=unreadable is not None,
+                stays_open=number < MOST_OPEN or source.path is None,
+            )
         except FineTuneError as fault:
             if unreadable is None or fault.code not in ("D01", "D02"):
                 raise
@@ -101,13 +110,15 @@ def _open(
     turns: TurnMarks | None,
     *,
     tolerant: bool,
+    stays_open: bool,
 ) -> SourceRows:
     notes: list[FileNote] = []
 
     def tell(note: FileNote) -> None:
         if not tolerant:
             insist(note)
-        notes.append(note)
+        if note not in notes:  # a file that is opened twice tells some of them twice
+            notes.append(note)
 
     entries = source.rows(tell)
     sample = list(islice(entries, DETECTION_ROWS))
@@ -118,9 +129,16 @@ def _open(
         source=source,
         detection=_settle(source, rows, format_name, columns, turns),
         usual_keys=_usual_keys(rows),
-        entries=chain(sample, entries),
+        entries=chain(sample, entries) if stays_open else _reopened(source, sample, tell),
         notes=notes,
     )
+
+
+def _reopened(source: Source, sample: Sequence[RawRow | BadLine], tell: Tell) -> Iterator[RawRow | BadLine]:
+    """Give the rows that were looked at, then the others, for which the file is opened again."""
+    yield from sample
+    if len(sample) == DETECTION_ROWS:
+        yield from islice(source.rows(tell), DETECTION_ROWS, None)
 
 
 def _settle(
