@@ -9,9 +9,10 @@ from the saved-tensor lists of transformers' Llama block under PyTorch 2.13 and 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from finetune_exe.estimate.parameters import Target, count_adapted_experts
+from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_adapted_experts
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 
 LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25, "sliced": 0.25}
@@ -73,24 +74,43 @@ def repeated_bytes(workload: Workload) -> float:
     return _attention(workload, _widths(workload)) if workload.repeats_attention else 0.0
 
 
-def rebuilt_bytes(workload: Workload) -> float:
-    """Count the copies of a block's experts with their adapters added, which do not depend on the tokens."""
+def adapted_expert_bytes(workload: Workload) -> float:
+    """Count a block's experts with their adapters added, which do not depend on the tokens."""
     match workload.training:
         case Adapters(rebuilds_experts=True, targets=targets):
-            shape = workload.shape
-            return workload.compute_bytes * count_adapted_experts(shape, targets=targets) / shape.num_layers
+            return _expert_bytes(workload, targets)
         case _:
             return 0.0
+
+
+def rebuilt_bytes(workload: Workload) -> float:
+    """Count what is kept of them for the backward pass."""
+    return 0.0 if workload.quantised else adapted_expert_bytes(workload)
+
+
+def remade_bytes(workload: Workload) -> float:
+    """Count a block's experts that are in 4 bit and whole only while they are computed, forward and back."""
+    match workload.training:
+        case Adapters(rebuilds_experts=True) if workload.quantised:
+            return _expert_bytes(workload, ALL_LINEAR)
+        case _:
+            return 0.0
+
+
+def _expert_bytes(workload: Workload, targets: Collection[Target]) -> float:
+    shape = workload.shape
+    return workload.compute_bytes * count_adapted_experts(shape, targets=targets) / shape.num_layers
 
 
 def backward_bytes(workload: Workload) -> float:
     """Count the gradients alive at once inside a block's backward pass, for each token: the MLP's, and the stream's.
 
-    Experts go one after the other, so only one's are alive.
+    Experts that are one tensor are computed together, others one after the other, so that only one's are alive.
     """
     shape = workload.shape
-    expert = shape.intermediate_size * shape.experts_per_token / shape.num_experts
-    inner = max(expert, shape.shared_intermediate_size)
+    together = isinstance(workload.training, Adapters) and workload.training.rebuilds_experts
+    experts = shape.intermediate_size * shape.experts_per_token / (1 if together else shape.num_experts)
+    inner = max(experts, shape.shared_intermediate_size)
     gradients = 3 if shape.gated_mlp else 2
     return gradients * workload.compute_bytes * inner + workload.stream_bytes * shape.hidden_size
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import (
     REBUILT_GRADIENT,
+    adapted_expert_bytes,
     backward_bytes,
     block_bytes,
     checkpoint_bytes,
@@ -15,6 +16,7 @@ from finetune_exe.estimate.activations import (
     last_hidden_bytes,
     logit_bytes,
     rebuilt_bytes,
+    remade_bytes,
     repeated_bytes,
 )
 from finetune_exe.estimate.parameters import block_parameters, count_targeted_parameters, embedding_parameters
@@ -109,9 +111,8 @@ def weight_bytes(workload: Workload) -> float:
     """Count the model's own weights on one GPU; embeddings and output matrix keep 16 bit or more when others shrink."""
     shape, stored = workload.shape, STORED_BYTES[workload.storage]
     embeddings = min(workload.num_parameters, embedding_parameters(shape))
-    whole = embeddings + workload.whole_parameters
     outside = max(stored, workload.unquantised_bytes)
-    return ((workload.num_parameters - whole) * stored + whole * outside) * workload.sharding.share(
+    return ((workload.num_parameters - embeddings) * stored + embeddings * outside) * workload.sharding.share(
         of=workload.sharding.weights
     )
 
@@ -151,11 +152,11 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
     if workload.optimizer.in_backward:
         gradients = _head_gradient(workload)
     repeated = repeated_bytes(workload) * workload.spared_tokens / workload.sharding.tensor_parallel
-    rebuilt = rebuilt_bytes(workload)
+    rebuilt, made_again = rebuilt_bytes(workload), remade_bytes(workload)
     kept = shape.num_layers * (checkpoint_bytes(workload) * tokens + kept_share(workload) * (repeated + rebuilt))
-    block = block_bytes(workload) * tokens + repeated + rebuilt
-    working = backward_bytes(workload) * tokens + REBUILT_GRADIENT * rebuilt
-    again = 0.0 if workload.checkpointing == "no" else block
+    block = block_bytes(workload) * tokens + repeated + rebuilt + made_again
+    working = backward_bytes(workload) * tokens + REBUILT_GRADIENT * adapted_expert_bytes(workload)
+    again = made_again if workload.checkpointing == "no" else block
     copies = _layer_copies(workload)
     # an MLP in one function has all its gradients before it lets go of what it computed them of
     to_come = 0.0 if workload.one_pass_mlp else _gradient_bytes(workload, block=True)
@@ -194,7 +195,7 @@ def _layer_copies(workload: Workload) -> float:
     if workload.sharding.weights:
         return 2.0 * workload.compute_bytes * block_parameters(shape)
     widest = shape.hidden_size * max(shape.intermediate_size, shape.num_attention_heads * shape.head_dim)
-    copies = workload.compute_bytes * widest if workload.storage in ("int4", "int8", "nf4", "nf4-dq") else 0.0
+    copies = workload.compute_bytes * widest if workload.quantised else 0.0
     match workload.training:
         case Adapters(rebuilds_weights=True, targets=targets):
             return copies + workload.compute_bytes * count_targeted_parameters(shape, targets=targets)

@@ -158,14 +158,3 @@ def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target], act
         for matrix in matrices(shape)
         if matrix.stacked and not matrix.parts.isdisjoint(targets)
     )
-
-
-def count_unquantised_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
-    """Count the weights that QLoRA keeps in 16 bit: all experts, and the MLPs beside or for them that have adapters."""
-    if shape.num_experts == 1:
-        return 0
-    return sum(
-        matrix.size * matrix.copies
-        for matrix in matrices(shape)
-        if matrix.stacked or not matrix.parts.isdisjoint({"gate", "up", "down"} & set(targets))
-    )

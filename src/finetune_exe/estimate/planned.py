@@ -14,7 +14,6 @@ from finetune_exe.estimate.parameters import (
     Target,
     count_lora_parameters,
     count_parameters,
-    count_unquantised_parameters,
 )
 from finetune_exe.estimate.rows import (
     arrange_passes,
@@ -62,7 +61,6 @@ def plan_workload(plan: Plan) -> Workload | None:
         shape=shape,
         num_parameters=plan.model.num_parameters or count_parameters(shape),
         storage=_storage(plan),
-        whole_parameters=_whole_parameters(plan, shape),
         compute_bytes=2 if half else 4,
         stream_bytes=2 if half and not single else 4,
         training=_training(plan, shape),
@@ -186,12 +184,6 @@ def _storage(plan: Plan) -> Storage:
             return "nf4-dq" if twice else "nf4"
         case _:
             return "bfloat16" if half else "float32"
-
-
-def _whole_parameters(plan: Plan, shape: ModelShape) -> int:
-    if not isinstance(plan.method, Qlora):
-        return 0
-    return count_unquantised_parameters(shape, targets=adapted_layers(plan.method))
 
 
 def adapted_layers(method: LowRank) -> frozenset[Target]:

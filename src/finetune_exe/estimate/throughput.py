@@ -186,8 +186,7 @@ def recomputed(workload: Workload) -> float:
 def _weight_traffic(workload: Workload) -> float:
     """Bytes that a pass moves for weights which must be made before they are used."""
     shape = workload.shape
-    weights = shape.num_layers * block_parameters(shape) - workload.whole_parameters
-    quantised = DEQUANTISE_BYTES * weights if workload.storage in ("int4", "int8", "nf4", "nf4-dq") else 0.0
+    quantised = DEQUANTISE_BYTES * shape.num_layers * block_parameters(shape) if workload.quantised else 0.0
     match workload.training:
         case Adapters(weight_touches=touches, targets=targets) if touches:
             return quantised + REBUILD_BYTES * touches * count_targeted_parameters(shape, targets=targets)

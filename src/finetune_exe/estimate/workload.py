@@ -61,7 +61,8 @@ class Adapters:
     rebuilds_weights: bool = False
     """Whether a rebuilt copy of each adapted weight is kept for the backward pass."""
     rebuilds_experts: bool = False
-    """Whether adapted experts are added up with their adapters before they are multiplied, and kept so."""
+    """Whether a block's experts are one tensor, which is added up with its adapters before it is multiplied and kept
+    so; a quantised one is made whole, and made again in the backward pass."""
     dropout: bool = False
     """Whether dropout keeps a thinned copy and a mask of each adapted input."""
     trained_embeddings: bool = False
@@ -112,8 +113,6 @@ class Workload:
     storage: Storage
     unquantised_bytes: float = 2
     """Of a weight of the embeddings and the output matrix where the rest is quantised."""
-    whole_parameters: int = 0
-    """Weights of the layers that keep 16 bit where the others are quantised, embeddings and output matrix aside."""
     compute_bytes: int = 2
     """Of a number in matrix products and activations."""
     stream_bytes: float = 2
@@ -160,6 +159,11 @@ class Workload:
     gpu: GpuFacts | None = None
     guessed: frozenset[str] = frozenset()
     """Inputs nobody stated; each widens the intervals."""
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights must be made whole before they are multiplied."""
+        return self.storage in ("int4", "int8", "nf4", "nf4-dq")
 
     @property
     def spared_tokens(self) -> float:

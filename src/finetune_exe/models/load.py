@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import BaseDtype, Method, Prefix, Qlora
 from finetune_exe.errors import FineTuneError, missing_component
-from finetune_exe.models.places import kept_whole
+from finetune_exe.models.places import kept_in_4_bit
 from finetune_exe.models.reading import beneath_adapter
 from finetune_exe.models.without_weights import model_without_weights, require_keys_and_values
 
@@ -166,7 +166,7 @@ def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> Pre
 
 
 def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) -> PreTrainedModel:
-    """Load a model whose linear layers, the head aside, are kept in 4-bit NormalFloat and computed in `dtype`.
+    """Load a model whose linear layers, the head aside, and experts are kept in 4-bit NormalFloat, computed in `dtype`.
 
     On processors that compute in bfloat16, bitsandbytes would repack the weights the first time they are used without
     gradients, for good, and compute wrong gradients from then on; the layers are told not to. Weights that stay
@@ -179,6 +179,8 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers import BitsAndBytesConfig
 
+    from finetune_exe.models.quantizer import pack_tensors
+
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -186,7 +188,9 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
         bnb_4bit_compute_dtype=torch_dtype(dtype),
     )
     if (empty := model_without_weights(folder)) is not None:
-        config.llm_int8_skip_modules = kept_whole(empty, method.target_modules)
+        config.llm_int8_skip_modules, packed = kept_in_4_bit(empty, method.target_modules)
+        if packed:
+            config = pack_tensors(config, packed)
     model = load_model(folder, dtype=dtype, device=device, quantization=config)
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -1,7 +1,9 @@
-"""A linear layer in 4 bit with a low-rank adapter; whole weights exist only while they are multiplied."""
+"""Linear layers and experts in 4 bit with low-rank adapters; whole weights exist only while they are multiplied."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,14 +12,16 @@ from bitsandbytes.functional import QuantState, dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from peft.tuners.lora.bnb import Linear4bit as PeftLinear4bit
+from peft.tuners.lora.layer import ParamWrapper as PeftParamWrapper
 
 from finetune_exe.models.factors import Factors, computed_in
 from finetune_exe.models.low_rank_layer import adapted, multiplied, plain_adapter
+from finetune_exe.models.packed import Added, Packed
 
 
 def compute_4_bit_adapters_fast(config: LoraConfig) -> LoraConfig:
-    """Let PEFT put `Fast4bit` beside layers in 4 bit; return the configuration."""
-    config._register_custom_module({Linear4bit: Fast4bit})
+    """Let PEFT put `Fast4bit` beside layers in 4 bit, its like onto other tensors; return the configuration."""
+    config._register_custom_module({Linear4bit: Fast4bit, Packed: ParamWrapper})
     return config
 
 
@@ -40,6 +44,31 @@ class Fast4bit(PeftLinear4bit):  # type: ignore[misc]  # PEFT has no types
         """Compute the layer with its adapter; in any case but the plain one as PEFT does."""
         factors = None if args or rest else self.factors(x)
         return super().forward(x, *args, **rest) if factors is None else multiplied(x, factors)
+
+
+class ParamWrapper(PeftParamWrapper):  # type: ignore[misc]  # PEFT has no types, and knows it by its name
+    """PEFT's adapter of a tensor, for one that lies packed: added up when it is made whole."""
+
+    def get_param(self) -> torch.Tensor:
+        """Give the tensor's form, format and device, without numbers."""
+        module: Packed = self.get_base_layer()
+        state, device = module.packed[self.parameter_name], module.as_it_lies(self.parameter_name).device
+        return torch.empty((), dtype=state.dtype, device=device).expand(state.shape)
+
+    def _factors(self, name: str) -> Added:
+        if self.num_experts > 1:
+            return Added(*self.get_delta_factors(name))
+        dtype = self.get_param().dtype
+        return Added(self.lora_B[name].weight.to(dtype), self.lora_A[name].weight.to(dtype), self.scaling[name])
+
+    @contextmanager
+    def _activate_lora(self, active_adapters: list[str]) -> Iterator[None]:
+        added = self.get_base_layer().added
+        added[self.parameter_name] = tuple(self._factors(name) for name in active_adapters if name in self.lora_A)
+        try:
+            yield
+        finally:
+            del added[self.parameter_name]
 
 
 def _whole(packed: torch.Tensor, *, state: QuantState) -> torch.Tensor:

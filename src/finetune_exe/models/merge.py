@@ -15,18 +15,13 @@ from finetune_exe.models.methods.tokens import make_room, token_numbers
 def merged(model: Any) -> Any:
     """Fold an adapter that changes weights into them, so that each token takes fewer operations.
 
-    A model whose adapter stands before the rows is given back as it is, one whose weights are kept in 4 bit but for
-    its experts, which are whole and would be added up with their adapters for each new token.
+    A model whose adapter stands before the rows is given back as it is, and one whose weights are kept in 4 bit.
     """
     from peft import IA3Config, LoraConfig, PeftModel
-    from peft.tuners.lora.layer import ParamWrapper
 
     if not isinstance(model, PeftModel) or not isinstance(model.active_peft_config, LoraConfig | IA3Config):
         return model
     if getattr(model.get_base_model(), "quantization_method", None) is not None:
-        for module in model.modules():
-            if isinstance(module, ParamWrapper):
-                module.merge()
         return model
     return _folded(model)
 
@@ -89,11 +84,16 @@ def _on_dequantised(checkpoint: Path, base: Path, method: Qlora, *, device: str)
     from peft import PeftModel
     from transformers.pytorch_utils import Conv1D
 
+    from finetune_exe.models.packed import Packed
+
     model = load_model(base, dtype="float32", device=device)
     with torch.no_grad():
         for name, layer in load_base(base, method, dtype="float32", device=device).named_modules():
             if isinstance(layer, Linear4bit):
                 whole, own = dequantize_4bit(layer.weight.data, layer.weight.quant_state), model.get_submodule(name)
                 own.weight.copy_(whole.T if isinstance(own, Conv1D) else whole)
+            elif isinstance(layer, Packed):
+                for tensor in layer.packed:
+                    model.get_submodule(name).get_parameter(tensor).copy_(layer.whole(tensor))
     make_room(model, token_numbers(base, method.trained_tokens))
     return PeftModel.from_pretrained(model, checkpoint)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from finetune_exe.models.reading import reading
+
+if TYPE_CHECKING:
+    import torch
 
 Targets = Literal["all-linear"] | Sequence[str]
 """The plan's `method.target_modules`."""
@@ -54,7 +57,7 @@ def adapter_places(model: Any, targets: Targets) -> Places:
     by_tensor = {name for name in adapted if _last(name) in _MLP}
     modules = {_last(name) for name in adapted - by_tensor}
     tensors = [f"{name}.weight" for name in by_tensor]
-    tensors += [name for name in _stacks(model) if _wants(targets, _last(name))]
+    tensors += [name for name, _ in _stacks(model) if _wants(targets, _last(name))]
     return Places(
         target_modules=sorted(modules),
         exclude_modules=sorted(n for n in linear if _last(n) in modules and n not in adapted) or None,
@@ -62,19 +65,30 @@ def adapter_places(model: Any, targets: Targets) -> Places:
     )
 
 
-def kept_whole(model: Any, targets: Targets) -> list[str] | None:
-    """Name the layers of a model that QLoRA does not keep in 4 bit; None for the usual ones.
+class Kept(NamedTuple):
+    """How the weights of a model are kept where linear layers are in 4 bit."""
 
-    Beside the output matrix those are layers whose weights are used without calling them; and in models with experts
-    the MLPs beside or for experts, if they get an adapter, which goes to their tensor itself.
+    whole: list[str] | None
+    """Layers that are not in 4 bit as layers; None for the usual ones."""
+    packed: list[str]
+    """Tensors that are in 4 bit by themselves: experts, and others that an adapter goes to directly."""
+
+
+def kept_in_4_bit(model: Any, targets: Targets) -> Kept:
+    """Say how QLoRA keeps a model's weights.
+
+    Beside the output matrix, layers whose weights are used without calling them stay whole. In models with experts the
+    MLPs beside or for experts are tensors in 4 bit as the experts are, if they get an adapter.
     """
     import torch
 
-    whole = _uncalled(model)
-    if any(True for _ in _stacks(model)) and (targets == "all-linear" or not set(_MLP).isdisjoint(targets)):
-        whole += [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and _last(n) in _MLP]
+    whole, packed = _uncalled(model), [name for name, _ in _stacks(model)]
+    if packed and (targets == "all-linear" or not set(_MLP).isdisjoint(targets)):
+        alone = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and _last(n) in _MLP]
+        packed += [f"{name}.weight" for name in alone]
+        whole += alone
     head = model.get_output_embeddings()
-    return [*whole, *(n for n, m in model.named_modules() if m is head)] if whole else None
+    return Kept([*whole, *(n for n, m in model.named_modules() if m is head)] if whole else None, packed)
 
 
 class ExpertWeights(NamedTuple):
@@ -89,9 +103,18 @@ def expert_weights(model: Any) -> ExpertWeights:
     """Count the weights of experts in a model, adapters or not."""
     from peft.tuners.lora.layer import ParamWrapper
 
-    total = sum(model.get_parameter(name).numel() for name in _stacks(model))
+    total = sum(shape.numel() for _, shape in _stacks(model))
     wrapped = (module.get_param() for module in model.modules() if isinstance(module, ParamWrapper))
     return ExpertWeights(total, sum(tensor.numel() for tensor in wrapped if tensor.ndim == 3))
+
+
+def packed_away(model: Any) -> int:
+    """Count the weights of tensors in 4 bit beyond the bytes that they lie in."""
+    from finetune_exe.models.packed import Packed
+
+    found = (module for module in model.modules() if isinstance(module, Packed))
+    return sum(state.shape.numel() - module.as_it_lies(name).numel()
+               for module in found for name, state in module.packed.items())  # fmt: skip
 
 
 def _harmed(model: Any) -> list[str]:
@@ -127,23 +150,26 @@ def _uncalled(model: Any) -> list[str]:
     return [name for name in names if getattr(_block(model, name), "D", None) is not None]
 
 
-def _stacks(model: Any) -> Iterator[str]:
-    """Name the tensors that hold one matrix for each expert of a block."""
+def _stacks(model: Any) -> Iterator[tuple[str, torch.Size]]:
+    """Name the tensors that hold one matrix for each expert of a block, with their shapes."""
     import torch
+
+    from finetune_exe.models.packed import Packed
 
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Conv1d):
             continue
+        packed = module.packed if isinstance(module, Packed) else {}
         for own, parameter in module.named_parameters(recurse=False):
-            if parameter.ndim == 3 and parameter.is_floating_point():
-                yield f"{name}.{own}"
+            shape = packed[own].shape if own in packed else parameter.shape
+            if len(shape) == 3 and (own in packed or parameter.is_floating_point()):
+                yield f"{name}.{own}", shape
 
 
 def _choosing(model: Any, linear: dict[str, Any]) -> Iterator[str]:
     """Name the layers that weigh experts, or what stands beside them: they give a number for each, or one."""
-    for stack in _stacks(model):
+    for stack, (experts, *_) in _stacks(model):
         block = stack.rpartition(".")[0].rpartition(".")[0]
-        experts = model.get_parameter(stack).shape[0]
         for name, module in linear.items():
             if name.startswith(f"{block}.") and module.out_features in (1, experts):
                 yield name

@@ -165,7 +165,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
 
 
 def _about_experts(plan: Plan) -> Iterator[str]:
-    """Say what is trained of a model with experts, and what is not in 4 bit."""
+    """Say what is trained of a model with experts."""
     shape, method = plan.model.shape, plan.method
     if shape is None or shape.num_experts == 1 or not isinstance(method, LowRank):
         return
@@ -175,16 +175,12 @@ def _about_experts(plan: Plan) -> Iterator[str]:
     if not adapted:
         yield f"The {shape.num_experts} experts of each layer, {share:.0%} of the weights, stay as they are."
     else:
+        held = "those of one layer whole" if isinstance(method, Qlora) else "the experts a second time"
         of_experts = count_lora_parameters(shape, rank=method.lora_rank, targets=targets & {"gate", "up", "down"})
         yield (
             f"Each of the {shape.num_experts} experts of a layer gets an adapter, {of_experts:,} trained weights in "
-            "all, and a pass holds the experts a second time with these added (the estimate counts it). For attention "
+            f"all, and a pass holds {held} with these added (the estimate counts it). For attention "
             "alone: --set 'method.target_modules=[q_proj, k_proj, v_proj, o_proj]'"
-        )
-    if isinstance(method, Qlora):
-        yield (
-            f"QLoRA keeps the experts, {share:.0%} of the weights, in 16 bit: they are no linear layers, which alone "
-            "can be kept in 4 bit. It saves little of this model's memory."
         )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from finetune_exe.domain.method_kinds import METHOD_PHRASES
-from finetune_exe.domain.plan import Full, Lora, Plan, Qlora
+from finetune_exe.domain.plan import Full, Lora, LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Estimate
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.estimate.parameters import count_adapted_experts
+from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import model_facts
 from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit, fits_memory, unfitted
@@ -20,6 +22,7 @@ from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import format_count, format_duration, format_gib, format_parameters
 
 _HOUR = 3600.0
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,8 @@ def _machine(plan: Plan) -> str:
 
 
 def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
-    """Name the nearest plans that fit: another method, shorter rows, a smaller model, a bigger GPU."""
+    """Name the nearest plans that fit: experts left alone, another method, shorter rows, smaller model, bigger GPU."""
+    yield from _attention_alone(plan, fixed)
     for method in ("lora", "qlora") if isinstance(plan.method, Full) else ():
         adapter = Lora() if method == "lora" else Qlora()
         fit = _refitted(plan.model_copy(update={"method": adapter}), fixed={"method.kind", "data.max_length"})
@@ -101,6 +105,19 @@ def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
         length //= 2
     yield from _smaller_model(plan)
     yield from _bigger_gpu(plan)
+
+
+def _attention_alone(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
+    """Leave the experts of a model without adapters, where that fits."""
+    shape, method = plan.model.shape, plan.method
+    if shape is None or not isinstance(method, LowRank) or "method.target_modules" in fixed:
+        return
+    if not count_adapted_experts(shape, targets=adapted_layers(method)):
+        return
+    alone = method.model_copy(update={"target_modules": _ATTENTION})
+    fit = _refitted(plan.model_copy(update={"method": alone}), fixed={"method.kind", "data.max_length"})
+    if fit.fits:
+        yield _way(f"--set 'method.target_modules=[{', '.join(_ATTENTION)}]'", fit)
 
 
 def _smaller_model(plan: Plan) -> Iterator[WayOut]:

@@ -289,18 +289,17 @@ def _announce(course: Course) -> None:
 
 
 def _announce_experts(course: Course) -> None:
-    """Say what is trained of a model with experts, and what is not in 4 bit."""
+    """Say that experts are not trained where a model has them."""
     total, adapted = expert_weights(course.setup.model)
-    if not total or not isinstance(course.plan.method, LowRank):
+    if not total or adapted or not isinstance(course.plan.method, LowRank):
         return
     base = course.setup.num_parameters - course.setup.num_trainable_parameters
-    share = f"experts, {total / base:.0%} of the weights,"
-    said = [] if adapted else [f"the {share} stay as they are: method.target_modules names none of their layers"]
-    if isinstance(course.plan.method, Qlora):
-        said.append(f"the {share} are kept in 16 bit: only linear layers can be kept in 4 bit")
-    for remark in said:
-        course.tally.remarks.append(remark)
-        course.emit(Noticed(seconds=course.seconds(), message=remark))
+    remark = (
+        f"the experts, {total / base:.0%} of the weights, stay as they are: method.target_modules names none of "
+        "their layers"
+    )
+    course.tally.remarks.append(remark)
+    course.emit(Noticed(seconds=course.seconds(), message=remark))
 
 
 def _announce_offset(course: Course) -> None:

@@ -16,6 +16,7 @@ from finetune_exe.models.forward import LossFunction, require_finite
 from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
 from finetune_exe.models.methods import TrainingMethod, training_method
 from finetune_exe.models.packing import Arrangement, require_packing
+from finetune_exe.models.places import packed_away
 from finetune_exe.models.preference import PreferenceLoss
 from finetune_exe.models.ranks import ALONE, Ranks, current_ranks
 from finetune_exe.models.rounding import offset_rounding
@@ -54,7 +55,7 @@ class Setup:
         from peft import PeftModel
 
         if isinstance(self.model, PeftModel):
-            return int(self.model.get_nb_trainable_parameters()[1])
+            return int(self.model.get_nb_trainable_parameters()[1]) + packed_away(self.model)
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
@@ -136,8 +137,13 @@ def recompute(model: Any, *, every: int) -> None:
     """Let the first of every so many layers be computed again in the backward pass instead of being kept."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
+    from finetune_exe.models.packed import Packed
+
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.enable_input_require_grads()
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     for number, layer in enumerate(layers):
         layer.gradient_checkpointing = number % every == 0
+        for module in layer.modules():
+            if isinstance(module, Packed):
+                module.computed_again = layer.gradient_checkpointing

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Params4bit
 from peft import LoraConfig, get_peft_model
+from tests.tiny import write_tokenizer
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3MoeConfig
 
+from finetune_exe.domain.plan import Qlora
 from finetune_exe.domain.values import ModelShape
 from finetune_exe.estimate.footprint import footprint, weight_bytes
 from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, OptimizerKind, Training, Workload
+from finetune_exe.models.load import load_base
 from finetune_exe.models.low_rank_layer import compute_adapters_fast
+from finetune_exe.models.methods import training_method
+from finetune_exe.models.packed import Packed
 from finetune_exe.models.passes import compute_in_fewer_passes
 from finetune_exe.models.places import adapter_places
+from finetune_exe.training.setup import recompute
 
 ROWS, TOKENS, RANK, VOCABULARY = 2, 384, 4, 1024
 HIDDEN, INNER, HEADS, KEYS, HEAD_DIM = 512, 1408, 8, 4, 64
@@ -121,17 +130,26 @@ def test_a_traced_step_holds_what_is_counted(kind: str, full: bool, checkpointin
 
 
 EXPERTS, EXPERT_INNER, VISITED = 16, 512, 2
+EXPERT_SHAPE = ModelShape(
+    hidden_size=HIDDEN, intermediate_size=EXPERT_INNER, num_layers=3, num_attention_heads=HEADS,
+    num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tied_embeddings=True, num_experts=EXPERTS,
+    experts_per_token=VISITED,
+)  # fmt: skip
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def traced_expert_peak(layers: int, *, experts_train: bool, checkpointing: bool) -> int:
-    """Run a step of a small Qwen3-MoE as `traced_peak` does, with adapters where this program puts them."""
-    config = Qwen3MoeConfig(
+def expert_config(layers: int) -> Qwen3MoeConfig:
+    return Qwen3MoeConfig(
         hidden_size=HIDDEN, moe_intermediate_size=EXPERT_INNER, num_hidden_layers=layers, num_attention_heads=HEADS,
         num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tie_word_embeddings=True,
         num_experts=EXPERTS, num_experts_per_tok=VISITED,
     )  # fmt: skip
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    places = adapter_places(model, "all-linear" if experts_train else ("q_proj", "k_proj", "v_proj", "o_proj"))
+
+
+def traced_expert_peak(layers: int, *, experts_train: bool, checkpointing: bool) -> int:
+    """Run a step of a small Qwen3-MoE as `traced_peak` does, with adapters where this program puts them."""
+    model: Any = AutoModelForCausalLM.from_config(expert_config(layers), dtype=torch.bfloat16)
+    places = adapter_places(model, "all-linear" if experts_train else ATTENTION)
     settings = compute_adapters_fast(LoraConfig(r=RANK, task_type="CAUSAL_LM", **places._asdict()))
     model = get_peft_model(model, settings, autocast_adapter_dtype=False)
     if checkpointing:
@@ -147,11 +165,7 @@ def traced_expert_peak(layers: int, *, experts_train: bool, checkpointing: bool)
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 def test_experts_with_adapters_are_held_again_as_often_as_is_counted(checkpointing: bool) -> None:
     """What a step holds more because experts train too, for the same tokens."""
-    shape = ModelShape(
-        hidden_size=HIDDEN, intermediate_size=EXPERT_INNER, num_layers=3, num_attention_heads=HEADS,
-        num_key_value_heads=KEYS, head_dim=HEAD_DIM, vocab_size=VOCABULARY, tied_embeddings=True, num_experts=EXPERTS,
-        experts_per_token=VISITED,
-    )  # fmt: skip
+    shape = EXPERT_SHAPE
 
     def counted(targets: frozenset[Target]) -> float:
         adapters = count_lora_parameters(shape, rank=RANK, targets=targets)
@@ -170,3 +184,51 @@ def test_experts_with_adapters_are_held_again_as_often_as_is_counted(checkpointi
     expected = [counted(frozenset({"query", "key", "value", "output"})), counted(ALL_LINEAR)]
     assert expected[1] - expected[0] == pytest.approx(traced[1] - traced[0], rel=0.13 if checkpointing else 0.06)
     assert expected[1] == pytest.approx(traced[1], rel=0.1)
+
+
+def held_bytes(model: torch.nn.Module) -> int:
+    """Sum up what weights lie in, those in 4 bit with their scales."""
+    states = [p.quant_state for p in model.parameters() if isinstance(p, Params4bit)]
+    states += [state for m in model.modules() if isinstance(m, Packed) for state in m.packed.values()]
+    scales = [tensor for state in states for tensor in (state.absmax, state.state2.absmax)]
+    storages = {value.untyped_storage() for value in (*model.parameters(), *scales)}
+    return sum(storage.nbytes() for storage in storages)
+
+
+@pytest.fixture(scope="module")
+def expert_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tokenizer(tmp_path_factory.mktemp("experts"))
+    AutoModelForCausalLM.from_config(expert_config(3), dtype=torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("experts_train", [False, True], ids=["attention", "experts"])
+def test_experts_in_4_bit_are_held_as_is_counted(experts_train: bool, checkpointing: bool, expert_base: Path) -> None:
+    """Weights as they lie, and a step: less than in 16 bit, though whole experts come and go."""
+    method = Qlora(lora_rank=RANK, lora_dropout=0.0, target_modules="all-linear" if experts_train else ATTENTION)
+    model: Any = load_base(expert_base, method, dtype="bfloat16", device="cpu")
+    weights = held_bytes(model)
+    model = training_method(method).attach(model, method, base=expert_base, base_name="experts")
+    if checkpointing:
+        recompute(model, every=1)
+    ids = torch.arange(ROWS * TOKENS).view(ROWS, TOKENS) % VOCABULARY
+    gc.collect()
+    with LiveBytes(model) as live, torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    targets: frozenset[Target] = ALL_LINEAR if experts_train else frozenset({"query", "key", "value", "output"})
+    training = Adapters(
+        targets=targets, num_parameters=count_lora_parameters(EXPERT_SHAPE, rank=RANK, targets=targets),
+        parameter_bytes=4, copied_bytes=0, rebuilds_experts=True,
+    )  # fmt: skip
+    counted = Workload(
+        shape=EXPERT_SHAPE, num_parameters=count_parameters(EXPERT_SHAPE), storage="nf4-dq", training=training,
+        optimizer=OptimizerKind(state_bytes=0, foreach=False), micro_batch_size=ROWS, longest_tokens=TOKENS,
+        mean_tokens=TOKENS, checkpointing="full" if checkpointing else "no",
+    )  # fmt: skip
+    parts = footprint(counted).parts
+    assert weight_bytes(counted) == pytest.approx(weights, rel=0.01)
+    step = sum(parts.values()) - parts["weights"] - parts["adapters"]
+    assert step == pytest.approx(live.peak, rel=0.06)
+    in_16_bit = footprint(replace(counted, storage="bfloat16")).parts
+    assert weights + live.peak < sum(in_16_bit.values()) - in_16_bit["adapters"]

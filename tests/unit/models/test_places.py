@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from peft import PeftModel
 from peft.tuners.lora.layer import ParamWrapper
 from tests.unit.models.test_architectures import MODELS, UNSHAPED, attached, base_of, rows_of, same
 from transformers import AutoModelForCausalLM
@@ -20,7 +19,7 @@ from finetune_exe.estimate.parameters import ALL_LINEAR, count_lora_parameters
 from finetune_exe.estimate.targets import read_targets
 from finetune_exe.models.forward import LossFunction, collate
 from finetune_exe.models.load import load_base
-from finetune_exe.models.merge import merged
+from finetune_exe.models.merge import merge_checkpoint, merged
 from finetune_exe.models.methods import training_method
 from finetune_exe.planning.model_config import config_shape
 
@@ -75,21 +74,19 @@ def test_every_expert_that_is_meant_learns_and_no_other(name: str, method: Lora 
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_an_adapter_on_experts_beside_4_bit_is_read_by_peft(name: str, folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_on_experts_in_4_bit_is_read_and_folded_by_peft(name: str, folder: Path, tmp_path: Path) -> None:
     base, method = base_of(folder, name), Qlora(lora_rank=4, lora_dropout=0.0)
     model = attached(base, method)
     training_method(method).save(model, tmp_path / "tuned")
     ours = training_method(method).load(tmp_path / "tuned", base, method, dtype="float32", device="cpu")
-    plain = load_base(base, method, dtype="float32", device="cpu")
-    theirs = PeftModel.from_pretrained(plain, tmp_path / "tuned").eval()
+    theirs = merge_checkpoint(tmp_path / "tuned", base, method, dtype="float32", device="cpu")
     ids = torch.from_numpy(rows_of((25,))[0][0])[None]
     with torch.no_grad():
         logits = model(input_ids=ids).logits
         assert same(ours(input_ids=ids).logits, logits)
+        assert same(merged(ours)(input_ids=ids).logits, logits)
         assert same(theirs(input_ids=ids).logits, logits)
-        folded = merged(ours)
-        assert same(folded(input_ids=ids).logits, logits)
-        assert {m.merged for m in folded.modules() if isinstance(m, ParamWrapper)} == {True}
+        assert not any(isinstance(module, ParamWrapper) for module in theirs.modules())
         bare = AutoModelForCausalLM.from_pretrained(base).eval()
         assert not same(bare(input_ids=ids).logits, logits)
 

@@ -6,8 +6,11 @@ import shlex
 import pytest
 from tests.unit.planning.planned import make_plan, make_profile
 
+from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import GATE, FineTuneError
+from finetune_exe.planning.analyze import analyze
 from finetune_exe.planning.hardware import parse_hardware
+from finetune_exe.units import GIB
 
 LLAMA_70B = "meta-llama/Llama-3.1-70B"
 
@@ -53,3 +56,13 @@ def test_a_wish_that_can_be_met_is_not_refused() -> None:
         profile=make_profile(), hardware=parse_hardware("H100"), model="meta-llama/Llama-3.1-8B", hours=48.0
     )
     assert plan.estimates["duration"].value.high < 48 * 3600
+
+
+def test_experts_that_are_too_much_to_train_are_left_alone_on_a_card_that_holds_them_in_4_bit() -> None:
+    card, model = parse_hardware("RTX 4090"), "Qwen/Qwen3-30B-A3B"
+    error = refusal(hardware=card, model=model, method="qlora")
+    wish = "method.target_modules=[q_proj, k_proj, v_proj, o_proj]"
+    assert f"1. --set '{wish}'" in error.fix
+    spec = TaskSpec(description="write a docstring", data_paths=("rows.jsonl",), model=model, method="qlora")
+    plan = analyze(spec, profile=make_profile(), hardware=card, settings=[wish])
+    assert 15 * GIB < plan.estimates["memory"].value.mid < 21 * GIB
