@@ -39,13 +39,7 @@ class Document(Value):
 
     def canonical_json(self) -> bytes:
         """Write the document so that equal documents are equal bytes: sorted keys, no spaces, UTF-8."""
-        return json.dumps(
-            self.model_dump(mode="json", by_alias=True),
-            sort_keys=True,
-            ensure_ascii=False,
-            separators=(",", ":"),
-            allow_nan=False,
-        ).encode()
+        return _canonical(self.model_dump(mode="json", by_alias=True))
 
     def pretty_json(self) -> str:
         """Write the document for a person: indented, in the order of its fields."""
@@ -53,7 +47,15 @@ class Document(Value):
 
     def digest(self) -> str:
         """Name the content: the first 32 hex digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.canonical_json()).hexdigest()[:32]
+        return _named(self.canonical_json())
+
+    def is_named(self, digest: str | None) -> bool:
+        """Say whether a digest is this document's: by its content now, or as the version that wrote it gave it.
+
+        That version may have lacked keys, which are read as their defaults.
+        """
+        as_written = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return digest in (self.digest(), _named(_canonical(as_written)))
 
     def write(self, path: Path) -> None:
         """Write the document as JSON in one step."""
@@ -83,6 +85,14 @@ class Document(Value):
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as fault:
             raise _damaged(cls.__name__, path, first_fault(fault)) from fault
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _named(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def first_fault(fault: ValidationError) -> str:

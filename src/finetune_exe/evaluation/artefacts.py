@@ -108,10 +108,9 @@ def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder, *, other
             "measured with weights, tokens or settings that the run has never seen",
             fix="put the base model back as it was (model.revision pins one of the hub), or train again from this one",
         )  # fmt: skip
-    wanted = {"plan": plan.digest(), "dataset": data.manifest.digest()}
     named = training.inputs
     missing = [what for what in ("plan", "dataset") if what not in named]
-    odd = ["dataset"] if "dataset" in named and named["dataset"] != wanted["dataset"] else []
+    odd = "dataset" in named and not data.manifest.is_named(named["dataset"])
     unhashed = [source.path for source in data.manifest.sources if not source.sha256]
     good = not missing and not odd and bool(training.versions) and not unhashed
     return Check(

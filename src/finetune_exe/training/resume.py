@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune_exe.domain.checkpoint import CheckpointManifest
+from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.events import read_events
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Leaf
@@ -89,11 +90,14 @@ def with_remarks(resumption: Resumption, remarks: Sequence[str]) -> Resumption:
 
 
 def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
-    """Compare the settings of a checkpoint with those of a plan."""
-    now = {path: value for path, value, _ in plan.settings()}
-    rows = _effective(manifest.settings) == _effective(now)
-    for path in sorted(manifest.settings.keys() | now.keys()):
-        before, after = manifest.settings.get(path), now.get(path)
+    """Compare the settings of a checkpoint with those of a plan.
+
+    A setting that the version which wrote the checkpoint did not have yet was at its default.
+    """
+    now, then = {path: value for path, value, _ in plan.settings()}, _settings_then(manifest, plan)
+    rows = _effective(then) == _effective(now)
+    for path in sorted(then.keys() | now.keys()):
+        before, after = then.get(path), now.get(path)
         if before == after:
             continue
         if path.startswith(HARMLESS):
@@ -105,14 +109,18 @@ def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
         yield Change(path, _shown(before), _shown(after), effect, flag)
 
 
-def content_changes(manifest: CheckpointManifest, *, base: Path, dataset: str) -> Iterator[Change]:
+def _settings_then(manifest: CheckpointManifest, plan: Plan) -> dict[str, Leaf]:
+    return {path: default for path, _, default in plan.settings()} | manifest.settings
+
+
+def content_changes(manifest: CheckpointManifest, *, base: Path, dataset: PreparedDataset) -> Iterator[Change]:
     """Compare the content of the base model and of the prepared rows."""
     effect = "other content: another run"
     then = manifest.inputs
     if not is_base(base, then["base"]):
         yield Change("the base model", then["base"][:12], fingerprint(base)[:12], effect, None)
-    if then["dataset"] != dataset:
-        yield Change("the prepared rows", then["dataset"][:12], dataset[:12], effect, None)
+    if not dataset.is_named(then["dataset"]):
+        yield Change("the prepared rows", then["dataset"][:12], dataset.digest()[:12], effect, None)
 
 
 def version_changes(manifest: CheckpointManifest, versions: Mapping[str, str], num_threads: int) -> tuple[str, ...]:

@@ -68,10 +68,9 @@ def take_up(
     manifest = found.checkpoint.manifest if found else None
     changes = [*data_changes(plan, data.manifest, tokenizer)]
     if manifest:
-        dataset = data.manifest.digest()
         changes = [
             *plan_changes(manifest, plan),
-            *content_changes(manifest, base=base, dataset=dataset),
+            *content_changes(manifest, base=base, dataset=data.manifest),
             *changes,
         ]
     remarks = insist_unchanged(changes, flags=flags, run=run)

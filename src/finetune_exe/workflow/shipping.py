@@ -125,7 +125,7 @@ def objections_to(evaluation: Evaluation | None, training: TrainingRun, *, weigh
     """
     if evaluation is None:
         return ("the run was not evaluated",)
-    if evaluation.inputs.get("run") != training.digest() or evaluation.inputs.get("weights") != weights:
+    if not training.is_named(evaluation.inputs.get("run")) or evaluation.inputs.get("weights") != weights:
         return ("the evaluation is of other weights than those of the run now",)
     if evaluation.inputs.get("base") != base:
         return ("the evaluation is of another base model, tokenizer or chat template than is there now",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from tests.unit.training.conftest import MakePlan
 
 from finetune_exe.domain.checkpoint import MANIFEST
+from finetune_exe.domain.dataset import PreparedDataset
 from finetune_exe.domain.events import (
     AnyEvent,
     CheckpointSaved,
@@ -286,6 +288,37 @@ def test_every_change_of_a_setting_is_listed_and_only_harmless_ones_may_be_allow
     assert not list(plan_changes(manifest, copy.plan))
 
 
+def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(new: NewRun, make: MakePlan) -> None:
+    run = new("run", "method.kind=qlora")
+    run.stop(4)
+    file = find_checkpoints(run.folder).whole[0].path / MANIFEST
+    content = json.loads(file.read_text())
+    del content["settings"]["method.offset_rounding"], content["settings"]["batch.packing"]
+    file.write_text(json.dumps(content))
+    manifest = find_checkpoints(run.folder).whole[0].manifest
+    assert not list(plan_changes(manifest, run.plan))
+    (change,) = plan_changes(manifest, make(*COMMON, "method.kind=qlora", "method.offset_rounding=true"))
+    assert change == ("method.offset_rounding", "False", "True", "other steps: another run", None)
+    assert run.start().num_steps == STEPS
+
+
+def test_rows_that_an_older_version_described_are_the_same_rows(copy: Run, base: Path, tmp_path: Path) -> None:
+    """It wrote fewer keys into their description, by whose digest the checkpoint names them."""
+    content = json.loads((copy.data.path / "manifest.json").read_text())
+    del content["inputs"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    older = PreparedDataset.read(tmp_path / "manifest.json")
+    digest = hashlib.sha256(
+        json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    ).hexdigest()[:32]
+    manifest = find_checkpoints(copy.folder).whole[0].manifest
+    manifest = manifest.model_copy(update={"inputs": {**manifest.inputs, "dataset": digest}})
+    assert older.digest() != digest
+    assert not list(content_changes(manifest, base=base, dataset=older))
+    (changed,) = content_changes(manifest, base=base, dataset=older.model_copy(update={"max_length": 7}))
+    assert changed.name == "the prepared rows"
+
+
 def test_another_number_of_rows_in_a_step_is_another_run(copy: Run, make: MakePlan) -> None:
     manifest = find_checkpoints(copy.folder).whole[0].manifest
     (change,) = plan_changes(manifest, make(*COMMON, "batch.micro_batch_size=8"))
@@ -305,11 +338,13 @@ def test_an_allowed_change_has_to_be_wanted_and_is_remembered(copy: Run) -> None
 
 def test_other_rows_or_another_base_are_never_allowed(copy: Run, base: Path, tmp_path: Path) -> None:
     manifest = find_checkpoints(copy.folder).whole[0].manifest
-    dataset = copy.data.manifest.digest()
+    dataset = copy.data.manifest
     assert not list(content_changes(manifest, base=base, dataset=dataset))
     shutil.copytree(base, tmp_path / "other")
     flip_a_bit(tmp_path / "other" / "model.safetensors")
-    changes = list(content_changes(manifest, base=tmp_path / "other", dataset="0" * 32))
+    changes = list(
+        content_changes(manifest, base=tmp_path / "other", dataset=dataset.model_copy(update={"inputs": {}}))
+    )
     assert [change.name for change in changes] == ["the base model", "the prepared rows"]
     assert all(change.flag is None for change in changes)
 
