@@ -7,6 +7,7 @@ import json
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Estimate, Interval
+from finetune_exe.estimate.offset import offset_seconds
 from finetune_exe.estimate.planned import plan_workload, planned_gpu
 from finetune_exe.estimate.processor import processor_throughput
 from finetune_exe.estimate.rows import arrange_passes, is_paired, row_tokens, split_sizes
@@ -63,15 +64,15 @@ def unknown_duration(plan: Plan) -> str:
 
 
 def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate | None:
-    """Estimate the wall time of the whole run: loading, the rehearsal, training steps and validation between them.
+    """Estimate the wall time of the whole run: what comes before the first step, training, and what comes between.
 
     Args:
         plan: The plan; without a profile of its data, for the rows it expects, of usual length.
         speed: Training tokens a second where they were measured; otherwise they are estimated.
 
     Returns:
-        Seconds, whose parts are loading, rehearsal, training, validation and saving; None where the speed is
-        unknown.
+        Seconds, whose parts are loading, rehearsal, training, validation, saving and, where adapters begin by
+        offsetting rounding, that; None where the speed is unknown.
     """
     speed, workload = speed or estimate_speed(plan), plan_workload(plan)
     if speed is None or workload is None:
@@ -100,6 +101,9 @@ def estimate_duration(plan: Plan, *, speed: Estimate | None = None) -> Estimate 
         "saving": round(saving, 1),
     }
     low, high = low + loading.low + 0.2 * saving, high + loading.high + 2 * saving
+    if (offset := offset_seconds(plan, workload, speed.value.mid)) is not None:
+        parts["offsetting"] = round(offset.mid, 1)
+        low, high = low + offset.low, high + offset.high
     return Estimate(
         value=Interval(low=round(low, 1), mid=sum(parts.values()), high=round(high, 1)),
         unit="seconds",

@@ -49,7 +49,7 @@ def bound_budget(plan: Plan, *, num_trials: int, seconds: float | None, share: f
         words = f"{num_trials + EXTRA_RUNS} runs; how long each takes is not known"
         words += ", the clock ends the study" if seconds is not None else ""
         return Budget(num_trials=num_trials, share=share or 1.0, seconds=None, words=words)
-    fixed = duration.parts.get("loading", 0.0)
+    fixed = duration.parts.get("loading", 0.0) + duration.parts.get("offsetting", 0.0)
     working = max(1e-9, duration.value.mid - fixed - duration.parts.get("rehearsal", 0.0))
     runs = num_trials + EXTRA_RUNS
     if share is None:

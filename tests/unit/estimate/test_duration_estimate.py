@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from finetune_exe.domain.plan import Checkpoints, Parallelism, Plan, Schedule
+from finetune_exe.domain.plan import Checkpoints, Parallelism, Plan, Qlora, Schedule
 from finetune_exe.domain.values import Estimate, Hardware, Interval
 from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.planning.hardware import parse_hardware
@@ -85,6 +85,26 @@ def test_a_full_checkpoint_was_measured_with_its_time(plan_of: Callable[..., Pla
     duration = estimate_duration(plan)
     assert duration is not None
     assert duration.parts["saving"] / 2 == pytest.approx(5.75, rel=0.3)  # in the rehearsal, and the best
+
+
+@pytest.mark.parametrize(("rank", "measured"), [(16, 3.8), (64, 7.2)])
+def test_offsetting_rounding_was_measured_with_its_time(
+    plan_of: Callable[..., Plan], rank: int, measured: float
+) -> None:
+    """SmolLM2-135M over bfloat16 weights, one core of an EPYC with AVX-512 and bfloat16."""
+    core = Hardware(cpu="cpu", num_cores=1, memory_bytes=1 << 34, cpu_features=("avx512f", "avx512_bf16"))
+    plan = plan_of(hardware=core)
+    without, with_it = (
+        estimate_duration(plan.model_copy(update={"method": Qlora(lora_rank=rank, offset_rounding=offset)}))
+        for offset in (False, True)
+    )
+    assert without is not None
+    assert with_it is not None
+    assert "offsetting" not in without.parts
+    assert with_it.parts["offsetting"] == pytest.approx(measured, rel=0.25)
+    assert with_it.value.low > without.value.low
+    assert with_it.value.mid - without.value.mid == pytest.approx(with_it.parts["offsetting"], abs=0.11)
+    assert with_it.value.high - without.value.high > measured
 
 
 def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) -> None:

