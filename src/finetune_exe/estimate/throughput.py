@@ -16,6 +16,7 @@ from finetune_exe.estimate.activations import block_bytes, logit_bytes
 from finetune_exe.estimate.parameters import block_parameters, count_adapted_experts, count_targeted_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 from finetune_exe.knowledge.gpus import GpuFacts
+from finetune_exe.knowledge.links import GPUS_OF_A_MACHINE, link_of
 from finetune_exe.knowledge.utilisation import utilisation
 
 ATTENTION_SHARE = 0.45
@@ -52,8 +53,10 @@ FOREACH_TOUCHES, FUSED_TOUCHES = 6.0, 1.5
 """Times that a step touches weights, gradients and states: once for each of a dozen operations, or about once.
 
 Source: counted from PyTorch's AdamW; PEFT method comparison, full fine-tuning on L40S."""
-LINK_BYTES_PER_SECOND = 70e9
-"""Rate at which one GPU gathers weights from its neighbours, over NVLink. Source: fms-acceleration on 2 and 4 A100."""
+LINK_SHARE = 0.233
+"""Rate at which one GPU gathers weights from its neighbours, over that of its link in one direction.
+
+Source: fms-acceleration on 2 and 4 A100, 70 of 300 GB/s."""
 UNHIDDEN_SHARE = 0.07
 """Share of that time that computing does not hide even where it is longer."""
 FP8_TIME = 0.6
@@ -143,7 +146,7 @@ def _seconds(workload: Workload, gpu: GpuFacts) -> dict[str, float]:
     return {
         "compute": compute / workload.sharding.tensor_parallel,
         "launches": _launches(workload),
-        "network": _network_bytes(workload) / LINK_BYTES_PER_SECOND,
+        "network": _network_bytes(workload) / _link_rate(workload, gpu),
         "optimizer": work.optimizer_bytes / bandwidth,
     }
 
@@ -211,6 +214,15 @@ def _launches(workload: Workload) -> float:
     if isinstance(workload.training, Adapters):
         block += ADAPTER_LAUNCH_SECONDS * len(workload.training.targets)
     return workload.shape.num_layers * block * (1 + recomputed(workload) + BACKWARD_LAUNCHES)
+
+
+def _link_rate(workload: Workload, gpu: GpuFacts) -> float:
+    """Bytes a second that one GPU receives from its machine, or lets in with it from others where there are several."""
+    link = link_of(gpu)
+    rate = link.gb_per_second
+    if workload.sharding.num_gpus > GPUS_OF_A_MACHINE:
+        rate = min(rate, link.network_gb_per_second)
+    return 1e9 * LINK_SHARE * rate
 
 
 def _network_bytes(workload: Workload) -> float:

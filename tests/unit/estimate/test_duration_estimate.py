@@ -1,12 +1,15 @@
 """Speed and duration: published throughput, measured speed, directions."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
 from finetune_exe.domain.plan import Checkpoints, Parallelism, Plan, Qlora, Schedule
 from finetune_exe.domain.values import Estimate, Hardware, Interval
 from finetune_exe.estimate.duration import estimate_duration, estimate_speed
+from finetune_exe.estimate.planned import plan_workload
+from finetune_exe.estimate.throughput import Throughput, throughput
 from finetune_exe.planning.hardware import parse_hardware
 
 AMX = Hardware(cpu="cpu", num_cores=2, memory_bytes=1 << 36, cpu_features=("avx512f", "avx512_bf16", "amx_bf16"))
@@ -105,6 +108,29 @@ def test_offsetting_rounding_was_measured_with_its_time(
     assert with_it.value.low > without.value.low
     assert with_it.value.mid - without.value.mid == pytest.approx(with_it.parts["offsetting"], abs=0.11)
     assert with_it.value.high - without.value.high > measured
+
+
+def network_seconds(plan_of: Callable[..., Plan], gpus: str, kind: Literal["ddp", "fsdp"]) -> float:
+    hardware = parse_hardware(gpus)
+    parallelism = Parallelism(kind=kind, num_gpus=len(hardware.gpus))
+    workload = plan_workload(plan_of("llama 3.1 8b", hardware=hardware, full=True, parallelism=parallelism))
+    assert workload is not None
+    pace = throughput(workload)
+    assert isinstance(pace, Throughput)
+    return pace.parts["network"]
+
+
+def test_gpus_wait_for_each_other_as_long_as_their_links_take(plan_of: Callable[..., Plan]) -> None:
+    """Weights twice and gradients once of 8.03 billion, 2 bytes each, at 70 GB/s as measured on A100."""
+    a100 = network_seconds(plan_of, "8xA100", "fsdp")
+    assert a100 == pytest.approx(3 * 2 * 8.03 / 70, rel=0.01)
+    assert network_seconds(plan_of, "8xH100", "fsdp") == pytest.approx(a100 * 300 / 450)
+    assert network_seconds(plan_of, "8xB200", "fsdp") == pytest.approx(a100 * 300 / 900)
+    assert network_seconds(plan_of, "8xL40S", "fsdp") == pytest.approx(a100 * 300 / 31)
+    assert network_seconds(plan_of, "8xA100", "ddp") == pytest.approx(a100 / 3)
+    for gpu, within, between in (("A100", 300, 200), ("H100", 450, 400), ("L40S", 31, 12.5)):
+        near, far = (network_seconds(plan_of, f"{count}x{gpu}", "fsdp") for count in (8, 16))
+        assert far / near == pytest.approx(within / between)
 
 
 def test_twice_the_epochs_take_twice_the_training(plan_of: Callable[..., Plan]) -> None:

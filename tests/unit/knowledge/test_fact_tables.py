@@ -13,6 +13,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.knowledge.gpus import find_gpu, gpu_facts
 from finetune_exe.knowledge.licenses import license_facts
+from finetune_exe.knowledge.links import link_of
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, model_facts
 from finetune_exe.knowledge.task_signs import task_signs
 
@@ -139,3 +140,27 @@ def test_nvidia_gpus_since_ampere_compute_bfloat16() -> None:
 
 def test_no_sign_of_a_task_is_found_in_nothing() -> None:
     assert not any(sign.pattern.search("") for sign in task_signs())
+
+
+def test_links_are_those_of_the_reference_table() -> None:
+    """It gives both directions together."""
+    checked = 0
+    for gpu in truth("gpus.json", "gpus"):
+        link, said = link_of(find_gpu(gpu["name"])), gpu["interconnect"] or ""
+        given = re.match(r"(NVLink\d?|Infinity Fabric) (\d+) GB/s", said)
+        lanes = re.match(r"PCIe(\d) x(\d+)", said)
+        if given is not None:
+            assert 2 * link.gb_per_second == int(given[2]), gpu["name"]
+        elif lanes is not None:
+            assert 2 * link.gb_per_second == pytest.approx(4 * 2 ** (int(lanes[1]) - 4) * int(lanes[2]), rel=0.04)
+        checked += bool(given or lanes)
+    assert checked > 30
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "between"),
+    [("H100", 450, 400), ("H100 PCIe", 63, 12.5), ("H200", 450, 400), ("A100", 300, 200), ("L40S", 31, 12.5)],
+)
+def test_a_gpu_has_the_link_of_its_form(name: str, within: float, between: float) -> None:
+    link = link_of(find_gpu(name))
+    assert (link.gb_per_second, link.network_gb_per_second) == (within, between)
