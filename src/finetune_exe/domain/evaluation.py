@@ -42,7 +42,7 @@ class Comparison(Value):
     """Items compared."""
     clusters: int
     minimum_detectable_difference: float | None
-    """Smallest true difference that this many items find four times in five."""
+    """Smallest true difference, in the direction seen, that this many items find four times in five."""
     verdict: Verdict
     margin: float
     """Loss that would still be called harmless."""

@@ -1,4 +1,4 @@
-"""What to know of a comparison's clusters before it is believed: how few they are, and which weigh most."""
+"""What to know of a comparison before it is believed: how few its clusters are, which weigh most, what its p says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from finetune_exe.domain.comparison import PartComparison
 from finetune_exe.domain.evaluation import Comparison, SuiteResult
 from finetune_exe.evaluation.corpus import CORPUS_METRICS
+from finetune_exe.evaluation.statistics import FEWEST_FOR_VERDICT
 
 
 class ErrorRates(NamedTuple):
@@ -47,13 +48,18 @@ def error_rates(clusters: int) -> ErrorRates | None:
 
 def cautions(comparison: Comparison) -> list[str]:
     """Say what there is to say."""
-    return [note for note in (weight_note(comparison), chance_note(comparison)) if note is not None]
+    found = weight_note(comparison), chance_note(comparison), power_note(comparison), level_note(comparison)
+    return [note for note in found if note is not None]
 
 
 def cautions_of_parts(parts: Iterable[PartComparison | SuiteResult]) -> list[str]:
-    """Say of each suite or slice which of its clusters weigh most."""
-    noted = ((part.name, weight_note(part.comparison)) for part in parts)
-    return [f"{name}: {note}" for name, note in noted if note is not None]
+    """Say of each suite or slice which of its clusters weigh most, and whether a small difference was found."""
+    notes: list[str] = []
+    for part in parts:
+        decided = part.verdict in ("improved", "regressed")
+        found = weight_note(part.comparison), power_note(part.comparison) if decided else None
+        notes += [f"{part.name}: {note}" for note in found if note is not None]
+    return notes
 
 
 def weight_note(comparison: Comparison) -> str | None:
@@ -80,3 +86,37 @@ def chance_note(comparison: Comparison) -> str | None:
         f"where there is none, as simulated; up to {known.lost} where a few whole clusters lose much and the others "
         "gain little"
     )
+
+
+def power_note(comparison: Comparison) -> str | None:
+    """Explain a difference beyond chance that is smaller than the smallest one said to be found."""
+    detectable, size = comparison.minimum_detectable_difference, abs(comparison.difference)
+    if detectable is None or size >= detectable or not _is_beyond_chance(comparison):
+        return None
+    return (
+        f"the difference in {comparison.metric} is beyond chance though smaller than the smallest that is found four "
+        f"times in five, {detectable:.4g}: a true one of {size:.4g} would be found less often, and where it is found "
+        "it mostly looks larger than it is"
+    )
+
+
+def level_note(comparison: Comparison) -> str | None:
+    """Explain an interval that holds zero though that of the relative difference, which is tested, does not."""
+    zero_inside = not _excludes_zero(comparison.ci_low, comparison.ci_high)
+    if comparison.relative is None or not zero_inside or not _is_beyond_chance(comparison):
+        return None
+    return (
+        f"the interval of the difference in {comparison.metric} is wide because the base itself does so unequally on "
+        "different texts; tested was the relative difference, whose interval is on one side of zero"
+    )
+
+
+def _is_beyond_chance(comparison: Comparison) -> bool:
+    """Ask the interval that was tested: the relative one where there is one."""
+    own = comparison.ci_low, comparison.ci_high
+    tested = own if comparison.relative is None else (comparison.relative_ci_low, comparison.relative_ci_high)
+    return comparison.clusters >= FEWEST_FOR_VERDICT and _excludes_zero(*tested)
+
+
+def _excludes_zero(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and (low > 0 or high < 0)

@@ -10,7 +10,8 @@ what clusters count and by how many of them differ at all, never by who is ahead
 - besides, where most items tie, Student's t must agree: the few items that differ tell little of their skewness, which
   may make a difference seem surer than it is.
 
-An interval holds the differences that the test does not refuse.
+An interval holds the differences that the test does not refuse. The smallest difference found is as far from zero as
+the estimate is from the end of its interval that faces zero, and further by what chance takes in one of five samples.
 
 Source: Bell and McCaffrey, Survey Methodology 28 (2002) for the standard error (CR2); error rates in
 benchmarks/verdicts.md.
@@ -81,6 +82,7 @@ class Spread:
     high: float | None
     p_value: float | None
     detectable: float | None
+    """Smallest true difference of the estimate's sign that is found with a chance of `POWER`."""
     kind: Kind = "t"
     weighed: Weighed | None = None
     """None where each cluster counts for what it holds."""
@@ -233,15 +235,11 @@ def _by_t(centre: float, error: float, df: int, *, alpha: float) -> Spread:
 
 def _by_test(p_value: Callable[[float], float], centre: float, error: float, df: int, *, alpha: float) -> Spread:
     low, high = (_farthest(p_value, centre, step, alpha=alpha) for step in (-error, error))
-    known = low is not None and high is not None
-    widening = 1 + student_t.quantile(POWER, df=df) / student_t.quantile(1 - alpha / 2, df=df)
-    return Spread(
-        standard_error=error,
-        low=low if known else None,
-        high=high if known else None,
-        p_value=p_value(0.0),
-        detectable=(high - low) / 2 * widening if low is not None and high is not None else None,
-    )
+    found = Spread(standard_error=error, low=None, high=None, p_value=p_value(0.0), detectable=None)
+    if low is None or high is None:
+        return found
+    refused = centre - low if centre > 0 else high - centre
+    return replace(found, low=low, high=high, detectable=refused + student_t.quantile(POWER, df=df) * error)
 
 
 def _farthest(p_value: Callable[[float], float], centre: float, step: float, *, alpha: float) -> float | None:

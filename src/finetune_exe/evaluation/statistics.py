@@ -185,7 +185,9 @@ def compare_ratios(
     Both rest on the mean negative log-likelihood, sum over sum, never on a mean of per-item perplexities. Test, p
     value and verdict are of the difference of these means (the linearised ratio estimator, clustered). For perplexity
     `baseline` and `candidate` are its exponentials; `difference`, its error and its interval are of the exponentials,
-    by the delta method; `relative` and its interval are exact images of the log scale. Lower is better.
+    by the delta method; `relative`, its interval and the smallest detectable difference are exact images of the log
+    scale, the last one in the direction of the change: a fall by a factor is smaller than a rise by it. Lower is
+    better.
 
     Args:
         baseline_sums: Negative log-likelihood of each of n items in nats, summed over the item, first model.
@@ -296,7 +298,8 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
         test=_test_name("ratio t on mean log-likelihood", spread, ratio.n, ratio.clusters),
         n=ratio.n,
         clusters=ratio.clusters,
-        minimum_detectable_difference=None if spread.detectable is None else before * math.expm1(spread.detectable),
+        minimum_detectable_difference=None if spread.detectable is None
+        else before * abs(math.expm1(math.copysign(spread.detectable, ratio.delta))),
         verdict=judge(
             -ratio.delta, *_gains(spread, -1),
             p_value=spread.p_value, margin=math.log1p(ratio.margin / before), level=ratio.level,

@@ -226,6 +226,34 @@ def test_lower_perplexity_is_an_improvement() -> None:
     assert perplexities(candidate, baseline, tokens, clusters.tolist(), margin=50.0).verdict == "non_inferior"
 
 
+@pytest.mark.parametrize(("gain", "turned"), [(0.12, False), (0.12, True), (0.5, False), (0.5, True)])
+def test_the_smallest_perplexity_found_is_of_the_error_that_p_is_of(gain: float, turned: bool) -> None:
+    rng, df = np.random.default_rng(6), 299
+    share = 1 + student_t.quantile(0.8, df=df) / student_t.quantile(0.975, df=df)
+    for _ in range(20):
+        hard, tokens = rng.normal(3, 1, 300), np.full(300, 100.0)
+        pair = tokens * hard, tokens * (hard - rng.normal(gain, 0.8, 300))
+        found = perplexities(*reversed(pair) if turned else pair, tokens, range(300))
+        low, high = (math.log1p(end or 0.0) for end in (found.relative_ci_low, found.relative_ci_high))
+        least, moved = share * (high - low) / 2, math.log(found.candidate / found.baseline)
+        assert found.minimum_detectable_difference is not None
+        assert found.minimum_detectable_difference == pytest.approx(
+            found.baseline * abs(math.exp(math.copysign(least, moved)) - 1)
+        )
+        assert (abs(found.difference) < found.minimum_detectable_difference) == (abs(moved) < least)
+        assert found.p_value is not None
+        assert found.p_value < 0.05 or abs(found.difference) < found.minimum_detectable_difference
+
+
+def test_a_fall_in_perplexity_is_found_though_a_rise_as_likely_would_exceed_it() -> None:
+    hard = np.linspace(2, 4, 8)
+    gains = np.array([0.2, 1.4, 0.6, 1.0, 0.5, 1.5, 0.1, 1.3])
+    found = perplexities(hard, hard - gains, [1.0] * 8, range(8))
+    assert found.verdict == "improved"
+    assert found.minimum_detectable_difference is not None
+    assert found.minimum_detectable_difference < -found.difference < found.baseline
+
+
 def test_published_win_rates_and_standard_errors_come_out() -> None:
     files = sorted(PAIRED.rglob("alpaca_eval2_*.csv"))
     if not files:
