@@ -238,13 +238,13 @@ class Evaluation(Document):
 
     @property
     def readiness_share(self) -> float | None:
-        """Share of the measured points of the readiness list that passed; None where none was measured."""
-        measured = [check.passed for check in self.readiness if check.passed is not None]
-        return sum(measured) / len(measured) if measured else None
+        """Share of the decided points of the readiness list that passed; None where all are open."""
+        decided = [check.passed for check in self.readiness if check.passed is not None]
+        return sum(decided) / len(decided) if decided else None
 
     @property
     def verdict(self) -> Literal["ready", "not ready", "cannot say"]:
-        """Ready when nothing measured failed and the first comparison improved."""
+        """Ready when no point failed and a comparison improved."""
         if any(check.passed is False for check in self.readiness):
             return "not ready"
         improved = any(c.verdict == "improved" for c in (*self.comparisons, *self.task_comparisons))

@@ -62,13 +62,13 @@ class Decision(Value):
 
 
 class Check(Value):
-    """One thing looked at: passed, failed, or not measured (None), with what was seen."""
+    """One thing looked at: passed, failed, or open (None: not measured, or nothing follows), with what was seen."""
 
     name: str
     passed: bool | None
     detail: str
     fix: str | None = None
-    """What would turn a failure green."""
+    """What would turn a failure green, or decide what is open."""
 
 
 class LatentAttention(Value):

@@ -1,6 +1,6 @@
-"""What must hold before a tuned model is used: eighteen points, each passed, failed or not measured, with its number.
+"""What must hold before a tuned model is used: eighteen points, each passed, failed or open, with its number.
 
-Only what was measured counts. A point that chance could explain either way is not measured, and says what would decide.
+A point is open that was not measured, or that chance or what only the user knows would decide; it says which.
 """
 
 from __future__ import annotations

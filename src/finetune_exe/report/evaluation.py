@@ -157,17 +157,20 @@ def _share(evaluation: Evaluation) -> list[Block]:
     share = evaluation.readiness_share
     if share is None:
         return []
-    measured = sum(check.passed is not None for check in evaluation.readiness)
-    of = f"{measured} of {len(evaluation.readiness)} points were measured"
-    return [Blank(), Words(f"Readiness: {boxes.progress_bar(share)} of what was measured; {of}.")]
+    decided = sum(check.passed is not None for check in evaluation.readiness)
+    rest = len(evaluation.readiness) - decided
+    return [Blank(), Words(f"Readiness: {boxes.progress_bar(share)} of the {decided} points decided; open: {rest}.")]
 
 
 def _mark(check: Check) -> str:
-    return "[not measured]" if check.passed is None else "[pass]" if check.passed else "[FAIL]"
+    return "[open]" if check.passed is None else "[pass]" if check.passed else "[FAIL]"
 
 
 def _detail(check: Check) -> str:
-    return f"{check.detail}; fix: {check.fix}" if check.passed is False and check.fix else check.detail
+    """Say what was seen, and what would mend or decide it."""
+    if check.passed or not check.fix:
+        return check.detail
+    return f"{check.detail}; {'to decide it' if check.passed is None else 'fix'}: {check.fix}"
 
 
 def _because(evaluation: Evaluation) -> str:
@@ -178,5 +181,6 @@ def _because(evaluation: Evaluation) -> str:
         case "cannot say":
             return ": no metric improved beyond its interval"
         case "ready":
-            better = [comparison.metric for comparison in evaluation.comparisons if comparison.verdict == "improved"]
-            return f": nothing measured failed, and {', '.join(better)} improved"
+            compared = (*evaluation.comparisons, *evaluation.task_comparisons)
+            better = [comparison.metric for comparison in compared if comparison.verdict == "improved"]
+            return f": no point failed, and {', '.join(better)} improved"

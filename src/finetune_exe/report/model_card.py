@@ -155,9 +155,9 @@ def _licence(facts: CardFacts) -> list[Block]:
 def _limitations(facts: CardFacts) -> list[Block]:
     checks = facts.evaluation.readiness if facts.evaluation is not None else ()
     failed = [check for check in checks if check.passed is False]
-    unknown = [check for check in checks if check.passed is None]
+    undecided = [check for check in checks if check.passed is None]
     blocks: list[Block] = [Bullet(f"Failed: {_said(check)}") for check in failed]
-    blocks += [Bullet(f"Not measured: {_said(check)}") for check in unknown]
+    blocks += [Bullet(f"Open: {_said(check)}") for check in undecided]
     blocks += [Bullet(note) for note in facts.shipment.notes]
     blocks.append(Bullet(
         f"It was trained and tested on rows like those above, of at most {format_count(facts.data.max_length)} tokens; "

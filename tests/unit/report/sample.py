@@ -423,7 +423,7 @@ def evaluation() -> Evaluation:
                 detail="62 of 100",
                 fix="look at the template's stop token",
             ),
-            Check(name="other abilities kept", passed=None, detail="no probe was run"),
+            Check(name="other abilities kept", passed=None, detail="no probe was run", fix="run one: --suites FOLDER"),
         ),
         seconds=74.5,
     )

@@ -88,14 +88,18 @@ def test_the_verdict_says_why() -> None:
     passing = tuple(check for check in evaluation.readiness if check.passed is not False)
     assert "Verdict: ○ NOT READY: answers end by themselves failed" in render_evaluation(evaluation)
     ready = render_evaluation(evaluation.model_copy(update={"readiness": passing}))
-    assert "Verdict: ● READY: nothing measured failed, and perplexity improved" in ready
+    assert "Verdict: ● READY: no point failed, and perplexity improved" in ready
+    better, *others = evaluation.comparisons
+    of_task = {"readiness": passing, "comparisons": tuple(others), "task_comparisons": (better,)}
+    assert "no point failed, and perplexity improved" in render_evaluation(evaluation.model_copy(update=of_task))
     unknown = evaluation.model_copy(update={"readiness": passing, "comparisons": evaluation.comparisons[1:]})
     assert "Verdict: ○ CANNOT SAY" in render_evaluation(unknown)
 
 
-def test_what_was_not_measured_is_listed_as_such() -> None:
+def test_what_is_open_is_listed_as_such() -> None:
     report = render_evaluation(sample.evaluation())
-    assert "[not measured] other abilities kept" in report
+    assert "[open] other abilities kept:" in report
+    assert "no probe was run; to decide it: run one: --suites FOLDER" in " ".join(report.split())
     assert "[FAIL] answers end by themselves" in report
 
 

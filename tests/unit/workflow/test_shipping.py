@@ -230,7 +230,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path
     }
     assert main.ci_low is not None
     assert f"{main.ci_low:+.4g} to " in body
-    assert "Not measured: latency: nobody &lt;b&gt;timed&lt;/b&gt; it" in body
+    assert "Open: latency: nobody &lt;b&gt;timed&lt;/b&gt; it" in body
     assert "CC0 of our own" in body
     assert "72 rows were read" in body
     for digest in (house.plan.digest(), house.training.digest(), house.evaluation.inputs["weights"]):

@@ -50,12 +50,12 @@ def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
 
 def _overview(evaluation: Evaluation) -> Markup:
     share = evaluation.readiness_share
-    measured = sum(check.passed is not None for check in evaluation.readiness)
+    decided = sum(check.passed is not None for check in evaluation.readiness)
     failed = sum(check.passed is False for check in evaluation.readiness)
     return tiles((
         ("Verdict", _FINAL[evaluation.verdict], f"{failed} points failed"),
         ("Readiness", "n/a" if share is None else format_percent(share),
-         f"of {measured} points measured, of {len(evaluation.readiness)}"),
+         f"of {decided} points decided; open: {len(evaluation.readiness) - decided}"),
         ("Test rows", format_count(evaluation.num_rows), f"in {format_count(evaluation.num_clusters)} clusters"),
         ("Measured in", format_duration(evaluation.seconds), "base and tuned model"),
     ))  # fmt: skip
@@ -155,10 +155,12 @@ def _readiness(checks: Sequence[Check], detail: _Detail) -> Markup:
         for check in checks
     ]  # fmt: skip
     return table(
-        "What must hold before the model is used", ("Point", "Result", "Seen", "What would turn it green"), rows
+        "What must hold before the model is used",
+        ("Point", "Result", "Seen", "What would turn it green, or decide it"),
+        rows,
     )
 
 
 def _mark(check: Check) -> Markup:
-    word, style = {True: ("pass", "good"), False: ("FAIL", "error"), None: ("not measured", "soft")}[check.passed]
+    word, style = {True: ("pass", "good"), False: ("FAIL", "error"), None: ("open", "soft")}[check.passed]
     return element("span", word, class_=style)
