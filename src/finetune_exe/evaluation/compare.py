@@ -12,23 +12,13 @@ from finetune_exe.evaluation.cautions import cautions, cautions_of_parts
 from finetune_exe.evaluation.corpus import CORPUS_METRICS, FEWEST_CLUSTERS, CorpusMetric, compare_corpora
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
-from finetune_exe.evaluation.result_files import ItemResult
+from finetune_exe.evaluation.pairing import Pair, Results, asked_otherwise, pair_items
 from finetune_exe.evaluation.statistics import FEWEST_FOR_VERDICT, compare_means, judge
 
-Results = dict[str, ItemResult]
 EXTREMES = 5
 """Items shown of those lost and of those won most."""
 MOST_PARTS = 200
 """More values than this make no slices."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One item in both files."""
-
-    a: ItemResult
-    b: ItemResult
-    cluster: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +45,9 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         question: What is asked.
 
     Raises:
-        FineTuneError: E03 where the files share no item, or disagree about what an item belongs to.
+        FineTuneError: E03 where the files share no item, or disagree about what an item is, or belongs to.
     """
-    pairs = _pair(name_a, name_b, a, b)
+    pairs = pair_items(name_a, name_b, a, b)
     scored_by = _score_name(name_a, name_b, pairs[0], question)
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
@@ -79,35 +69,12 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         best=_extremes(pairs, question, losses=False),
         notes=(
             *scored_by,
+            *asked_otherwise(pairs),
             *_notes(overall, left_out),
             *cautions_of_parts((*suites, *slices)),
             *_unsliced(question, slices),
         ),
     )
-
-
-def _pair(name_a: str, name_b: str, a: Results, b: Results) -> list[Pair]:
-    shared = [item for item in a if item in b]
-    if not shared:
-        examples = f"{name_a} has {next(iter(a))!r}, {name_b} has {next(iter(b))!r}"
-        raise FineTuneError(
-            "E03",
-            what=f"the files share no item ({len(a)} and {len(b)} items)",
-            where=f"{name_a} and {name_b}",
-            why=f"a paired comparison needs the same items under both models; {examples}",
-            fix="score both models on the same items, under the same names; another field: --item KEY",
-        )
-    torn = [item for item in shared if len({a[item].cluster, b[item].cluster} - {None}) > 1]
-    if torn:
-        first = torn[0]
-        raise FineTuneError(
-            "E03",
-            what=f"the files disagree about the cluster of {len(torn)} items",
-            where=f"item {first!r}: {a[first].cluster!r} in {name_a}, {b[first].cluster!r} in {name_b}",
-            why="which items belong together decides how sure a difference is",
-            fix="give each item the same cluster in both files, or leave it out of one of them",
-        )
-    return [Pair(a=a[item], b=b[item], cluster=a[item].cluster or b[item].cluster or f"item {item}") for item in shared]
 
 
 def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> list[str]:

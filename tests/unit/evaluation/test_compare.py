@@ -272,6 +272,30 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         compare_results("a", "b", a, a, Question(slice_key="lang"))
 
 
+@pytest.mark.parametrize("what", ["prompt", "reference"])
+def test_items_of_one_name_that_are_not_the_same_are_refused(tmp_path: Path, what: str) -> None:
+    long = "Long and alike. " * 20
+    a = results(tmp_path / "a", [1.0, 0.0, 1.0], **{what: ["One?", "Two?", f"{long}Three?"]})
+    same = results(tmp_path / "b", [0.0, 0.0, 1.0], **{what: ["One?", " Two?\n", f"{long}\tThree?"]})
+    assert compare_results("a", "b", a, same, Question()).comparison.n == 3
+    other = results(tmp_path / "b", [0.0, 0.0, 1.0], **{what: ["One?", "Two?", f"{long}Four?"]})
+    with pytest.raises(FineTuneError, match=f"disagree about the {what} of 1 of 3 items") as caught:
+        compare_results("a", "b", a, other, Question())
+    assert "Three?' in a" in caught.value.where
+    assert "Four?' in b" in caught.value.where
+    assert what in caught.value.fix
+    silent = results(tmp_path / "b", [0.0, 0.0, 1.0])
+    assert compare_results("a", "b", a, silent, Question()).comparison.n == 3
+
+
+def test_the_same_item_asked_in_other_words_is_compared_and_said(tmp_path: Path) -> None:
+    a = results(tmp_path / "a", [1.0, 0.0], prompt=["One?", "Two?"], reference=["1", "2"])
+    b = results(tmp_path / "b", [1.0, 1.0], prompt=["One?", "Say two."], reference=["1", "2"])
+    notes = compare_results("a", "b", a, b, Question()).notes
+    assert any("1 of 2 items were asked in other words" in note for note in notes)
+    assert not any("other words" in note for note in compare_results("a", "b", a, a, Question()).notes)
+
+
 @pytest.mark.parametrize("scores", [[0.3], [0.3, 0.3, 0.3], [0.1, 0.2, 0.3]])
 def test_where_nothing_can_be_said_nothing_is_said(tmp_path: Path, scores: list[float]) -> None:
     a = results(tmp_path / "a", scores)
