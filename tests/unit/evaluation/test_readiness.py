@@ -236,11 +236,58 @@ def test_weights_that_are_not_whole_are_found(folders: tuple[Path, Path]) -> Non
     assert "fewer rows" in found.detail
 
 
-def test_a_changed_context_is_found(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_is_found_wherever_it_stands(folders: tuple[Path, Path], value: float) -> None:
+    base, tuned = folders
+    spoil_weights(tuned, lambda tensors: {**tensors, "model.norm.weight": tensors["model.norm.weight"] * value})
+    found = artefacts.weights_whole(tuned, base, load_tokenizer(base, chat_template=None))
+    assert found.passed is False
+    assert "1 with numbers that are not finite" in found.detail
+
+
+def test_a_token_that_ends_answers_and_was_never_trained_is_found(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+    tokenizer = load_tokenizer(base, chat_template=None)
+
+    def untrained(tensors: dict[str, Any]) -> dict[str, Any]:
+        tensors["model.embed_tokens.weight"][tokenizer.stop_token_ids[0]] = 0.0
+        return tensors
+
+    spoil_weights(tuned, untrained)
+    found = artefacts.weights_whole(tuned, base, tokenizer)
+    assert found.passed is False
+    assert "0 with numbers that are not finite" in found.detail
+
+
+@pytest.mark.parametrize("learned", [0.0, 0.1])
+def test_an_adapter_that_changes_nothing_is_found(folders: tuple[Path, Path], learned: float) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    base, _ = folders
+    adapter = base.parent / "adapter"
+    adapter.mkdir()
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{layer}.lora_A.weight": torch.ones(2, 8), f"{layer}.lora_B.weight": torch.full((8, 2), learned)}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    found = artefacts.weights_whole(adapter, base, load_tokenizer(base, chat_template=None))
+    assert found.passed is bool(learned)
+    assert ("none that changes the base model" in found.detail) is not bool(learned)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_position_embeddings", 64), ("original_max_position_embeddings", 64), ("rope_theta", 5e5),
+     ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}), ("rope_parameters", {"rope_theta": 5e5}),
+     ("sliding_window", 32)],
+)  # fmt: skip
+def test_a_changed_context_is_found(folders: tuple[Path, Path], key: str, value: object) -> None:
     base, tuned = folders
     assert artefacts.context_unchanged(base, tuned).passed is True
-    edit(tuned / "config.json", max_position_embeddings=64)
-    assert artefacts.context_unchanged(base, tuned).passed is False
+    edit(tuned / "config.json", **{key: value})
+    found = artefacts.context_unchanged(base, tuned)
+    assert found.passed is False
+    assert key in found.detail
     (tuned / "config.json").unlink()
     assert artefacts.context_unchanged(base, tuned).passed is True
 
@@ -313,6 +360,11 @@ def test_a_run_of_other_data_is_found() -> None:
     assert "base model" not in artefacts.provenance(plan, named, folder, other_base=None).detail
     assert "base model" in artefacts.provenance(plan, named, folder, other_base=False).detail
     assert artefacts.provenance(plan, named, folder, other_base=True).passed is False
+    unhashed = data.model_copy(update={"sources": (data.sources[0].model_copy(update={"sha256": ""}),)})
+    named = training.model_copy(update={"inputs": {"plan": plan.digest(), "dataset": unhashed.digest()}})
+    found = artefacts.provenance(plan, named, SimpleNamespace(manifest=unhashed), other_base=None)  # type: ignore[arg-type]
+    assert found.passed is False
+    assert "1 sources have no digest" in found.detail
 
 
 def test_a_licence_that_forbids_the_use_is_found() -> None:
@@ -340,7 +392,14 @@ def test_a_template_that_is_not_served_is_found(folders: tuple[Path, Path]) -> N
     assert template_parity(trained_otherwise, tokenizer, base).passed is False  # type: ignore[arg-type]
     assert tokenizer.template is not None
     other = replace(tokenizer, template=replace(tokenizer.template, source="{{ messages[0]['content'] }}"))
-    assert template_parity(data, other, base).passed is False
+    manifest.template_digest = other.template_digest
+    assert template_parity(data, other, base).detail.startswith("0 of 6")
+    (base / "chat_template.jinja").write_text("{{ bos_token * 2 }}" + tokenizer.template.source)
+    doubling = load_tokenizer(base, chat_template=None)
+    manifest.template_digest = doubling.template_digest
+    found = template_parity(data, doubling, base)
+    assert found.passed is False
+    assert found.detail == "6 of 6 prompts equal those of transformers; 6 begin with two beginning-of-text tokens"
 
 
 def test_rounding_to_16_bit_is_no_bad_merge_and_hides_none() -> None:
@@ -348,3 +407,29 @@ def test_rounding_to_16_bit_is_no_bad_merge_and_hides_none() -> None:
     assert readiness.merge_parity(merged(2e-3), "lora", rounded=True).passed is None
     assert readiness.merge_parity(merged(0.2), "lora", rounded=True).passed is False
     assert readiness.merge_parity(merged(1e-6), "lora", rounded=True).passed is True
+
+
+def test_a_merge_that_seldom_thinks_the_same_token_likeliest_is_bad_though_little_moved() -> None:
+    alike = merged(1e-6)._replace(agrees_N=np.arange(50) > 0)
+    assert readiness.merge_parity(alike, "lora").passed is False
+
+
+def test_what_the_base_or_held_out_rows_give_back_too_is_not_memorised() -> None:
+    found = memory(0.3, 0.001)
+    assert readiness.memory(found.model_copy(update={"extracted_baseline": 0.29})).passed is True
+    assert readiness.memory(found.model_copy(update={"extracted_held_out": 0.29})).passed is True
+
+
+def test_rows_of_one_template_were_not_trained_on_for_having_its_words() -> None:
+    form = f"Dear customer of the shop, {LONG}, your order number"
+    assert contamination(rows_of([f"{form} 1"] * 3, [f"{form} 2", f"{form} 3"])).passed is True
+    assert (
+        contamination(rows_of([f"{form} 1"] * 3, [f"{form} 2", "quite another row, of its own words"])).passed is False
+    )
+
+
+def test_suites_of_which_one_has_no_interval_do_not_show_that_nothing_was_lost() -> None:
+    one_cluster = compare_means([0.0] * 9, [0.1] * 9, ["c"] * 9, metric="m", higher_is_better=True, margin=0.02)
+    unknown = suite(0.0).model_copy(update={"comparison": one_cluster, "verdict": one_cluster.verdict})
+    assert readiness.retention([], [suite(0.0)]).passed is True
+    assert readiness.retention([], [suite(0.0), unknown]).passed is None
