@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from finetune_exe.evaluation.tool_rows import text_of
+
 
 class Row(NamedTuple):
     """One result as it stands in the file."""
@@ -54,9 +56,9 @@ def _result(sample: str, events: Sequence[Row]) -> dict[str, Any]:
     scores = _averages(measured) | _averages(matched)
     names = [*_averages(matched), *scores]
     texts = {
-        "prompt": _text(sampled[0].get("prompt") if sampled else None),
-        "reference": _text(matched[0].get("expected") if matched else None),
-        "answer": _text(sampled[0].get("sampled") if sampled else None),
+        "prompt": text_of(sampled[0].get("prompt") if sampled else None),
+        "reference": text_of(matched[0].get("expected") if matched else None),
+        "answer": text_of(sampled[0].get("sampled") if sampled else None),
     }
     held = {name: text for name, text in texts.items() if text is not None}
     return {**(measured or matched)[0], **scores, **held, "item": sample, "metrics": list(dict.fromkeys(names))}
@@ -70,12 +72,3 @@ def _averages(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for name in names
         if all(isinstance(event.get(name), int | float) for event in events)
     }
-
-
-def _text(value: object) -> str | None:
-    """Give a text; of a list of texts or messages, the last one."""
-    if isinstance(value, list) and value:
-        value = value[-1]
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None

@@ -27,6 +27,7 @@ ITEM_NAMES = (
     "example_id",
     "prompt_id",
     "uid",
+    "user_input",
 )
 SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "exact_match", "em", "f1")
 """What items and scores are mostly called, ours first."""
@@ -44,9 +45,11 @@ class Keys:
         """Take the usual names that a row has where it has none of ours and no other was asked for."""
         metrics = [name for name in row.get("metrics") or () if isinstance(name, str)]
         item, score = (
-            next((name for name in usual if name in row), asked) if asked == usual[0] else asked
-            for asked, usual in ((self.item, ITEM_NAMES), (self.score, ("score", *metrics, *SCORE_NAMES)))
-        )
+            next((name for name in usual if name in row), asked) if asked == ours else asked
+            for asked, ours, usual in (
+                (self.item, "item", ITEM_NAMES), (self.score, "score", (*metrics, *SCORE_NAMES)),
+            )
+        )  # fmt: skip
         return replace(self, item=item, score=score)
 
 

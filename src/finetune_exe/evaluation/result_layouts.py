@@ -6,7 +6,7 @@ Read are
 - one JSON document: a list of objects, an object that holds one such list beside other things, or a number for each
   item (`{"q1": 1, "q2": 0}`);
 - tables, with the names of the fields in their first line;
-- the samples of lm-evaluation-harness: items by `doc_id`, the first of their `metrics`, one suite for each filter;
+- what other tools write for each item (`tool_rows`), one a line or in their documents;
 - the results of EvalPlus: for each task, the share of solutions that pass;
 - the logs of OpenAI's evals: their events of each sample together (`event_logs`).
 """
@@ -22,10 +22,11 @@ from io import BytesIO, StringIO
 from typing import Any, NoReturn
 
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
+from finetune_exe.evaluation.tool_rows import tool_of
 
 _MOST_BYTES = 1 << 30
 """Of an unpacked file."""
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 
 class Cell(str):
@@ -50,6 +51,10 @@ def unpack(content: bytes) -> bytes:
     Raises:
         OSError: Where it is damaged, or grows past a gigabyte.
     """
+    if content.startswith(_ZIP):
+        raise OSError(
+            0, "it is a ZIP archive; a log of Inspect is turned into JSON by: inspect log dump LOG > log.json"
+        )
     if not content.startswith(_GZIP):
         return content
     try:
@@ -110,9 +115,12 @@ def _inner(document: Mapping[str, Any]) -> list[Any] | None:
     tasks = document.get("eval")
     if isinstance(tasks, dict) and tasks and all(map(_are_solutions, tasks.values())):
         return [{"item": task, "score": _share_passed(solutions)} for task, solutions in tasks.items()]
-    lists = [value for value in document.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) == 1 and "doc_id" not in document and "item" not in document:
-        return lists[0]
+    inner = document.get("results")
+    values = [*document.values(), *(inner.values() if isinstance(inner, dict) else ())]
+    lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    of_tools = [rows for rows in lists if tool_of(rows[0]) is not None]
+    if not {"doc_id", "item"} & document.keys() and 1 in (len(of_tools), len(lists)):
+        return (of_tools or lists)[0]
     if len(document) > 1 and all(isinstance(value, int | float) for value in document.values()):
         return None if "score" in document else [{"item": item, "score": value} for item, value in document.items()]
     return None
@@ -145,19 +153,8 @@ def _lines(text: str) -> Iterator[Row]:
 def _row(number: int, row: Any) -> Row:
     if not isinstance(row, dict):
         return Row(number, {}, f"it is a {type(row).__name__}, not an object")
-    return Row(number, _of_harness(row) if {"doc_id", "metrics", "filtered_resps"} <= row.keys() else row)
-
-
-def _of_harness(row: dict[str, Any]) -> dict[str, Any]:
-    """Name the fields of a sample of lm-evaluation-harness as ours; those of the document can be sliced by."""
-    filter_, answers = row.get("filter"), row["filtered_resps"]
-    document = row["doc"] if isinstance(row.get("doc"), dict) else {}
-    named: dict[str, Any] = {"item": row["doc_id"]}
-    if filter_ not in (None, "none"):
-        named = {"item": f"{filter_}/{row['doc_id']}", "suite": filter_, "cluster": row["doc_id"]}
-    if isinstance(answers, list) and len(answers) == 1:
-        named["answer"] = answers[0]
-    return {**document, **row, "reference": row.get("target"), **named}
+    tool = tool_of(row)
+    return Row(number, row if tool is None else tool.named(row))
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -182,3 +182,136 @@ def test_lines_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], c
 def test_all_bad_lines_are_counted(tmp_path: Path) -> None:
     with pytest.raises(FineTuneError, match="7 lines of the results"):
         read_results(write(tmp_path / "a", ["{"] * 7), Keys())
+
+
+RIGHT = [True, False, True, True, False, True]
+
+
+def tool_files() -> dict[str, Any]:
+    """Write the same six graded answers as other tools document their files."""
+    inspect = {
+        "version": 2, "status": "success", "eval": {"task": "sums", "model": "m"},
+        "plan": {"steps": [{"solver": "generate"}]}, "results": {"scores": [{"name": "match", "metrics": {}}]},
+        "samples": [
+            {"id": i, "epoch": 1, "input": [{"role": "user", "content": [{"type": "text", "text": f"{i}+1"}]}], "target": str(i + 1),
+             "output": {"choices": [{"message": {"role": "assistant", "content": str(i + right)}}]},
+             "scores": {"match": {"value": "C" if right else "I", "answer": "x"}}, "metadata": {"score": 0.3, "kind": i % 2}}
+            for i, right in enumerate(RIGHT)
+        ],
+        "reductions": [{"scorer": "match", "samples": [{"value": 1, "sample_id": 0}]}],
+    }  # fmt: skip
+    promptfoo = {
+        "evalId": "eval-1", "config": {"tests": [{"vars": {}}]}, "shareableUrl": None,
+        "results": {
+            "version": 3, "prompts": [{"raw": "{{sum}}", "label": "p"}], "stats": {"successes": 4},
+            "results": [
+                {"promptIdx": 0, "testIdx": i, "provider": {"id": "m"}, "prompt": {"raw": f"Say {i}+1", "label": "p"},
+                 "vars": {"sum": f"{i}+1"}, "response": {"output": str(i + right)}, "success": right,
+                 "score": float(right), "namedScores": {}, "gradingResult": {"pass": right, "score": float(right)}}
+                for i, right in enumerate(RIGHT)
+            ],
+        },
+    }  # fmt: skip
+    deepeval = {
+        "testCases": [
+            {"name": f"test_case_{i}", "input": f"{i}+1", "actualOutput": str(i + right), "expectedOutput": str(i + 1),
+             "success": right, "metricsData": [
+                 {"name": "Correctness [GEval]", "threshold": 0.5, "success": right, "score": float(right)},
+                 {"name": "Bias", "threshold": 0.5, "success": True, "score": 0.0},
+             ]}
+            for i, right in enumerate(RIGHT)
+        ],
+        "conversationalTestCases": [], "metricsScores": [{"metric": "Bias", "scores": [0.0]}],
+    }  # fmt: skip
+    helm = [
+        {"instance_id": f"id{i}", "predicted_text": str(i + right), "train_trial_index": 0,
+         "stats": {"num_output_tokens": 3.0, "exact_match": float(right)}}
+        for i, right in enumerate(RIGHT)
+    ]  # fmt: skip
+    return {"inspect": inspect, "promptfoo": promptfoo, "deepeval": deepeval, "helm": helm}
+
+
+@pytest.mark.parametrize("tool", list(tool_files()))
+@pytest.mark.parametrize("indent", [None, 2])
+def test_what_other_tools_write_is_read(tool: str, indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(tool_files()[tool], indent=indent))
+    read = read_results(path, Keys())
+    assert [result.score for result in read.values()] == [float(right) for right in RIGHT]
+    texts = [result.texts for result in read.values()]
+    assert [text["answer"] for text in texts] == [str(i + right) for i, right in enumerate(RIGHT)]
+    assert tool == "helm" or [text["prompt"] for text in texts] == [f"{i}+1" for i in range(6)]
+    compared = compare_results("a", "b", read, read, Question()).comparison
+    assert (compared.n, compared.clusters, compared.test) == (6, 6, "McNemar, exact")
+
+
+def test_epochs_of_a_sample_and_prompts_of_a_test_belong_together(tmp_path: Path) -> None:
+    files = tool_files()
+    [samples, rows] = files["inspect"]["samples"], files["promptfoo"]["results"]["results"]
+    samples += [{**sample, "epoch": 2} for sample in samples]
+    rows += [{**row, "promptIdx": 1, "prompt": {"raw": "other"}} for row in rows]
+    for tool in ("inspect", "promptfoo"):
+        (tmp_path / tool).write_text(json.dumps(files[tool]))
+        read = read_results(tmp_path / tool, Keys())
+        found = compare_results("a", "b", read, read, Question()).comparison
+        assert (found.n, found.clusters) == (12, 6)
+    lines = write(tmp_path / "lines.jsonl", rows)
+    assert read_results(lines, Keys()).keys() == read.keys()
+
+
+def test_grades_and_parts_of_a_scorer_of_inspect(tmp_path: Path) -> None:
+    values = {
+        "graded": ["C", "P", "I", "N"],
+        "number": [1, 0.25, True, 0],
+        "parts": [{"fact": i, "form": "C"} for i in range(4)],
+    }
+    samples = [
+        {"id": "s" + str(i), "epoch": 1, "input": "q", "target": ["a", "b"], "scores": {k: {"value": v[i]} for k, v in values.items()}}
+        for i in range(4)
+    ]  # fmt: skip
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"samples": samples}))
+    for name, expected in (
+        ("score", [1.0, 0.5, 0.0, 0.0]), ("number", [1.0, 0.25, 1.0, 0.0]), ("parts/fact", [0.0, 1.0, 2.0, 3.0]),
+    ):  # fmt: skip
+        assert [result.score for result in read_results(path, Keys(score=name)).values()] == expected
+    samples[1]["scores"] = None
+    path.write_text(json.dumps({"samples": samples}))
+    with pytest.raises(FineTuneError, match="1 line of the results") as caught:
+        read_results(path, Keys())
+    assert "no 'graded'" in caught.value.why
+
+
+@pytest.mark.parametrize("tool", list(tool_files()))
+def test_rows_of_other_tools_that_are_damaged_are_named_by_line(tool: str, tmp_path: Path) -> None:
+    document = tool_files()[tool]
+    rows = document if tool == "helm" else document["samples"] if tool == "inspect" else (
+        document["testCases"] if tool == "deepeval" else document["results"]["results"]
+    )  # fmt: skip
+    rows[2].update(
+        {
+            key: 7
+            for key in rows[2]
+            if key not in ("id", "epoch", "name", "testIdx", "promptIdx", "instance_id", "score")
+        }
+    )
+    rows[2]["score"] = "junk"
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(FineTuneError, match="1 line of the results") as caught:
+        read_results(path, Keys())
+    assert "line 3" in caught.value.why
+
+
+def test_a_packed_log_of_inspect_is_told_how_to_become_json(tmp_path: Path) -> None:
+    (tmp_path / "log.eval").write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(FineTuneError) as caught:
+        read_results(tmp_path / "log.eval", Keys())
+    assert "inspect log dump" in caught.value.why
+
+
+def test_a_table_of_ragas_is_read_by_its_question(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("user_input,response,reference,faithfulness\n1+1,2,2,0.5\n1+2,4,3,0.25\n")
+    read = read_results(path, Keys(score="faithfulness"))
+    assert {item: result.score for item, result in read.items()} == {"1+1": 0.5, "1+2": 0.25}

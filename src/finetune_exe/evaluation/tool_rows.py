@@ -1,0 +1,121 @@
+"""Rows that other evaluation tools write for each item, with their fields named as ours.
+
+A row is told by the keys it has. What was asked of an item several times, or in several ways, is one cluster.
+
+Source: lm-evaluation-harness, evaluator.py, 0.4; Inspect, "Log Files", EvalSample and EvalScore, version 2 of its logs;
+promptfoo, "Output Formats", EvaluateResult, version 3; DeepEval, LLMApiTestCase and MetricData; HELM,
+DisplayPrediction, all as of November 2026.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+"""Inspect's: correct, partly so, incorrect, and no answer."""
+
+
+class Tool(NamedTuple):
+    """One kind of row."""
+
+    keys: frozenset[str]
+    """That every such row has."""
+    named: Callable[[dict[str, Any]], dict[str, Any]]
+    """Names its fields as ours."""
+
+
+def tool_of(row: object) -> Tool | None:
+    """Find the tool that wrote a row; None where it is one of ours, or nobody's."""
+    if not isinstance(row, dict):
+        return None
+    return next((tool for tool in TOOLS if tool.keys <= row.keys()), None)
+
+
+def text_of(value: object) -> str | None:
+    """Give a text; of a list of texts or messages, and of the parts of a message, the last one."""
+    for _ in ("message", "part"):
+        value = value[-1] if isinstance(value, list) and value else value
+        value = value.get("content", value.get("text")) if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
+
+
+def _held(row: object, *keys: str) -> Any:
+    """Go down the objects of a row; None where one is not there."""
+    for key in keys:
+        row = row.get(key) if isinstance(row, dict) else None
+    return row
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def _harness(row: dict[str, Any]) -> dict[str, Any]:
+    """Part the filters of lm-evaluation-harness as suites; fields of the document can be sliced by."""
+    filter_, answers = row.get("filter"), row["filtered_resps"]
+    named: dict[str, Any] = {"item": row["doc_id"]}
+    if filter_ not in (None, "none"):
+        named = {"item": f"{filter_}/{row['doc_id']}", "suite": filter_, "cluster": row["doc_id"]}
+    if isinstance(answers, list) and len(answers) == 1:
+        named["answer"] = answers[0]
+    return {**_object(row.get("doc")), **row, "reference": row.get("target"), **named}
+
+
+def _inspect(row: dict[str, Any]) -> dict[str, Any]:
+    """Take Inspect's scorers as metrics, each grade as a number; an epoch is another answer to the same sample."""
+    scores: dict[str, Any] = {}
+    for scorer, score in _object(row["scores"]).items():
+        value = _held(score, "value")
+        several = value if isinstance(value, dict) else {"": value}
+        for part, grade in several.items():
+            scores[f"{scorer}/{part}" if part else scorer] = (
+                _GRADES.get(grade, grade) if isinstance(grade, str) else grade
+            )
+    return {
+        **_object(row.get("metadata")), **scores, "metrics": list(scores), "item": f"{row['id']}/{row['epoch']}",
+        "cluster": row["id"], "prompt": text_of(row["input"]), "reference": text_of(row["target"]),
+        "answer": text_of([choice.get("message") for choice in _objects(_held(row, "output", "choices"))]),
+    }  # fmt: skip
+
+
+def _promptfoo(row: dict[str, Any]) -> dict[str, Any]:
+    """Take the test's variables for what promptfoo asked, since its prompts may be what is compared."""
+    asked = _object(row.get("vars", _held(row, "testCase", "vars")))
+    prompt = next(iter(asked.values())) if len(asked) == 1 else json.dumps(asked, ensure_ascii=False, sort_keys=True)
+    return {
+        **asked, **_object(row.get("namedScores")), "score": row.get("score", row.get("success")),
+        "item": f"{row['testIdx']}/{row['promptIdx']}", "cluster": row["testIdx"], "prompt": prompt,
+        "answer": text_of(_held(row, "response", "output")), "success": row.get("success"),
+    }  # fmt: skip
+
+
+def _deepeval(row: dict[str, Any]) -> dict[str, Any]:
+    """Take DeepEval's metrics by name."""
+    scores = {str(metric.get("name")): metric.get("score") for metric in _objects(row["metricsData"])}
+    return {
+        **scores, "metrics": list(scores), "item": row["name"], "prompt": row.get("input"),
+        "answer": row.get("actualOutput"), "reference": row.get("expectedOutput"), "success": row.get("success"),
+    }  # fmt: skip
+
+
+def _helm(row: dict[str, Any]) -> dict[str, Any]:
+    """Take HELM's statistics by name; another choice of examples is another answer to the same instance."""
+    return {
+        **_object(row["stats"]), "item": f"{row['instance_id']}/{row.get('train_trial_index', 0)}",
+        "cluster": row["instance_id"], "answer": row["predicted_text"],
+    }  # fmt: skip
+
+
+TOOLS = (
+    Tool(frozenset({"doc_id", "metrics", "filtered_resps"}), _harness),
+    Tool(frozenset({"id", "epoch", "input", "target", "scores"}), _inspect),
+    Tool(frozenset({"testIdx", "promptIdx"}), _promptfoo),
+    Tool(frozenset({"name", "input", "metricsData"}), _deepeval),
+    Tool(frozenset({"instance_id", "predicted_text", "stats"}), _helm),
+)
