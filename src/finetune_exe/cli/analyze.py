@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -20,11 +20,12 @@ from finetune_exe.cli.surface import (
     write_json,
 )
 from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
-from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.task import TaskSpec, TextTask
 
 
 @click.command("analyze")
 @click.argument("task", callback=task_in_words)
+@click.option("--task-type", type=click.Choice(get_args(TextTask)), help="What kind of task it is; read out of data and sentence otherwise.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
 @click.option("--rows", "num_rows", type=click.IntRange(min=1), metavar="N", help="Rows that there will be, while there are no data.")  # fmt: skip
 @click.option(
@@ -53,6 +54,7 @@ from finetune_exe.domain.task import TaskSpec
 @json_option
 def command(
     task: str,
+    task_type: TextTask | None,
     data: tuple[str, ...],
     num_rows: int | None,
     model: str | None,
@@ -95,7 +97,7 @@ def command(
     if path is not None and path.exists() and not overwrite:
         raise output_exists(path)
     spec = TaskSpec(
-        description=task, data_paths=data, model=model, method=method, preset=preset,
+        description=task, task_type=task_type, data_paths=data, model=model, method=method, preset=preset,
         gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,
         permissive_license=permissive_license, budget_usd=budget_usd, hours=hours, num_rows=num_rows,
     )  # fmt: skip

@@ -191,8 +191,9 @@ class Plan(Document):
                 if value != default and path not in self.decisions]  # fmt: skip
 
     def changed_by_user(self) -> dict[str, Leaf]:
-        """Map the path of each setting that no longer has its advised value to the value it has."""
-        return {path: value for path, value, _ in self.settings()
+        """Map the path of the task's type and of each setting that no longer has its advised value to its value."""
+        held = (("task.type", self.task.type), *((path, value) for path, value, _ in self.settings()))
+        return {path: value for path, value in held
                 if path in self.decisions and self.decisions[path].value != value}  # fmt: skip
 
     @property

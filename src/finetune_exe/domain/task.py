@@ -9,10 +9,11 @@ from pydantic import Field
 from finetune_exe.domain.document import Document, Value
 from finetune_exe.domain.method_kinds import MethodKind
 
-TaskType = Literal[
+TextTask = Literal[
     "classification", "qa", "generation", "translation", "extraction", "rewriting",
-    "reasoning", "summarization", "code", "completion", "chat", "other",
+    "reasoning", "summarization", "code", "completion", "chat",
 ]  # fmt: skip
+TaskType = Literal[TextTask, "other"]
 FormatName = Literal[
     "alpaca", "chatml", "sharegpt", "prompt_completion", "completion", "preference", "kto",
     "reply_tree", "seed_tasks", "squad", "multiple_choice", "annotated", "verified_prompts", "function_calls",
@@ -97,6 +98,8 @@ class TaskSpec(Document):
     """The question `analyze` answers."""
 
     description: str = Field(min_length=1)
+    task_type: TextTask | None = None
+    """What kind of task it is; None reads it out of the data and the description."""
     data_paths: tuple[str, ...] = ()
     model: str | None = None
     """Base model wished for: hub id, folder, GGUF file, or "embedded"."""

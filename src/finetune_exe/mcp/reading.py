@@ -33,6 +33,7 @@ from finetune_exe.mcp.wishes import (
     RunFolderName,
     Settings,
     Task,
+    TaskType,
     columns_named,
     unclear,
 )
@@ -49,6 +50,7 @@ class ReadingTools:
     def analyze(
         self,
         task: Task,
+        task_type: TaskType = None,
         data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
         model: Model = None,
         hardware: Hardware = None,
@@ -63,9 +65,9 @@ class ReadingTools:
         """Recommend an approach to a fine-tuning task: base model, method, every hyperparameter with its reason and
         source, memory, duration and cost with intervals, rows needed, evaluation. Use save_plan to write it down."""
         spec = TaskSpec(
-            description=task, data_paths=self.roots.rows(data), model=self.roots.model(model), gpu=hardware,
-            method=method, preset=preset, budget_usd=budget_usd, hours=hours, keep_abilities=keep_abilities,
-            permissive_license=permissive_license,
+            description=task, task_type=task_type, data_paths=self.roots.rows(data), model=self.roots.model(model),
+            gpu=hardware, method=method, preset=preset, budget_usd=budget_usd, hours=hours,
+            keep_abilities=keep_abilities, permissive_license=permissive_license,
         )  # fmt: skip
         plan = self._make(spec, settings)
         shown = plan.model_dump(mode="json", by_alias=True, exclude={*WEIGHED}, exclude_none=True)

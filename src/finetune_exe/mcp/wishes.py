@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName
+from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName, TextTask
 from finetune_exe.errors import FineTuneError
 
 
@@ -22,6 +22,9 @@ WrittenFormat = Annotated[
 ]
 
 Task = Annotated[str, Field(description="What the model shall learn, in a sentence.", min_length=1, max_length=4_000)]
+TaskType = Annotated[
+    TextTask | None, Field(description="What kind of task it is. Left out: read out of data and sentence.")
+]
 Rows = Annotated[
     list[str],
     Field(description='Files, folders or patterns of rows, inside the declared folders; or "stdlib".', max_length=64),

@@ -52,6 +52,7 @@ from finetune_exe.mcp.wishes import (
     RunFolderName,
     Settings,
     Task,
+    TaskType,
     WrittenFormat,
     columns_named,
     unclear,
@@ -74,6 +75,7 @@ class WritingTools:
         task: Task,
         output: Annotated[str, Field(description="The new plan file, as in plan.yaml. Never replaces one.")],
         reply: Annotated[Reply, Resolve(may_save)],
+        task_type: TaskType = None,
         data: Rows = [],  # noqa: B006 - the schema shows it; it is never changed
         model: Model = None,
         hardware: Hardware = None,
@@ -96,9 +98,9 @@ class WritingTools:
         if path.exists():
             raise output_exists(path)
         spec = TaskSpec(
-            description=task, data_paths=self.roots.rows(data), model=self.roots.model(model), gpu=hardware,
-            method=method, preset=preset, budget_usd=budget_usd, hours=hours, keep_abilities=keep_abilities,
-            permissive_license=permissive_license,
+            description=task, task_type=task_type, data_paths=self.roots.rows(data), model=self.roots.model(model),
+            gpu=hardware, method=method, preset=preset, budget_usd=budget_usd, hours=hours,
+            keep_abilities=keep_abilities, permissive_license=permissive_license,
         )  # fmt: skip
         plan = make_plan(spec, settings=self.roots.settings(settings))
         write_plan(plan, path)

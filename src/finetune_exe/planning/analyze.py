@@ -30,7 +30,7 @@ from finetune_exe.planning.options import method_options
 from finetune_exe.planning.packing import advise_packing
 from finetune_exe.planning.readiness import check_readiness
 from finetune_exe.planning.shortlist import shortlist
-from finetune_exe.planning.task import DeclinedTaskError, classify_task
+from finetune_exe.planning.task import DeclinedTaskError, Reading, classify_task
 from finetune_exe.planning.ways_out import refuse_impossible
 
 
@@ -56,21 +56,20 @@ def analyze(
         FineTuneError: C10 where the wishes cannot be met; C11 where
             two settings exclude each other; C04 for a setting that is none.
     """
-    task = classify_task(spec.description, profile)
-    if task.type == "other":
-        raise DeclinedTaskError(task)
-    task = task.model_copy(update={"heard": spec.heard, "num_rows": None if profile else spec.num_rows})
+    reading = classify_task(spec.description, profile, told=spec.task_type)
+    if reading.type == "other":
+        raise DeclinedTaskError(_task(spec, reading, profile))
     candidates: tuple[Candidate, ...] = ()
     if spec.model is None or is_family(spec.model):
-        candidates = shortlist(spec, task=task.type, profile=profile, hardware=hardware)
+        candidates = shortlist(spec, task=reading.type, profile=profile, hardware=hardware)
     model = describe_model(next((candidate.reference for candidate in candidates), spec.model or ""))
-    draft = _draft(spec, task, profile, model, hardware, candidates, wished={})
+    draft = _draft(spec, reading, profile, model, hardware, candidates, wished={})
     fixed = {assignment.partition("=")[0] for assignment in settings}
     if settings:
         wished = {path: value for path, value, _ in apply_settings(draft, settings).settings() if path in fixed}
         if "model.reference" in wished:
             model, candidates = describe_model(str(wished["model.reference"])), ()
-        draft = apply_settings(_draft(spec, task, profile, model, hardware, candidates, wished=wished), settings)
+        draft = apply_settings(_draft(spec, reading, profile, model, hardware, candidates, wished=wished), settings)
     if spec.method is not None:
         fixed.add("method.kind")
     plan = refresh(advise_packing(fit_plan(draft, fixed=fixed), fixed=fixed), speed=speed)
@@ -80,7 +79,7 @@ def analyze(
 
 def _draft(
     spec: TaskSpec,
-    task: Task,
+    reading: Reading,
     profile: DataProfile | None,
     model: BaseModelChoice,
     hardware: Hardware,
@@ -95,11 +94,11 @@ def _draft(
     if profile is not None and isinstance(most, int):
         used = profile.model_copy(update={"num_rows": min(profile.num_rows, most)})
     advice = advise(spec, profile=used, model=model, hardware=hardware, wished=wished)
-    data, data_decisions = choose_data(spec, task=task.type, profile=used, model=model, wished=wished)
-    evaluation, evaluation_decisions = _evaluation(task.type, profile)
+    data, data_decisions = choose_data(spec, task=reading.type, profile=used, model=model, wished=wished)
+    evaluation, evaluation_decisions = _evaluation(reading.type, profile)
     return Plan(
         inputs={"task": spec.digest()},
-        task=task,
+        task=_task(spec, reading, profile),
         model=model,
         data=data,
         method=advice.method,
@@ -112,13 +111,34 @@ def _draft(
         hardware=hardware,
         shortlist=tuple(candidates),
         profile=profile,
-        data_needs=data_needs(task.type, profile),
+        data_needs=data_needs(reading.type, profile),
         decisions={
+            "task.type": _kind_decision(reading),
             "model.reference": _model_decision(model, candidates),
             **data_decisions,
             **advice.decisions,
             **evaluation_decisions,
         },
+    )
+
+
+def _task(spec: TaskSpec, reading: Reading, profile: DataProfile | None) -> Task:
+    return Task(
+        description=spec.description,
+        type=reading.type,
+        evidence=reading.evidence,
+        heard=spec.heard,
+        num_rows=None if profile else spec.num_rows,
+    )
+
+
+def _kind_decision(reading: Reading) -> Decision:
+    return Decision(
+        value=reading.type,
+        reason="; ".join(reading.evidence),
+        source=reading.source,
+        confidence=reading.confidence,
+        alternatives=reading.others,
     )
 
 

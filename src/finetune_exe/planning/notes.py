@@ -39,6 +39,7 @@ _ASKED_FOR: frozenset[TaskType] = frozenset(
 )
 """Tasks whose form a prompt can ask a large instruct model for."""
 _HAVE_ANSWERS: frozenset[TaskType] = frozenset({*_ASKED_FOR, "qa", "reasoning", "code"})
+_FEW_KINDS = 3
 _FEW_TO_CHOOSE_BY = 10
 _SMALL = 4e9
 """Weights below which a larger model in 4 bit is worth a word."""
@@ -49,8 +50,9 @@ _REPEATED = 0.05
 
 
 def notes(plan: Plan) -> tuple[str, ...]:
-    """Say what the user should know, most important first: whether to fine-tune at all, then the data, then the run."""
-    return tuple(chain(_heard(plan), _rather_not(plan), _about_data(plan), _about_run(plan)))
+    """Say what the user should know, most important first: whether to fine-tune at all, what was understood, then the
+    data, then the run."""
+    return tuple(chain(_heard(plan), _rather_not(plan), _about_kind(plan), _about_data(plan), _about_run(plan)))
 
 
 def _heard(plan: Plan) -> Iterator[str]:
@@ -80,6 +82,15 @@ def _rather_not(plan: Plan) -> Iterator[str]:
             f"that falls short, costs too much or must run here; for that about "
             f"{format_count(needs.recommended_samples)} rows are wanted ({needs.source})."
         )
+
+
+def _about_kind(plan: Plan) -> Iterator[str]:
+    """Say which other kinds of task may be meant, and how to say so."""
+    kind = plan.decisions.get("task.type")
+    if kind is None or not kind.alternatives or kind.value != plan.task.type:
+        return
+    others = " or ".join(kind.alternatives) if len(kind.alternatives) <= _FEW_KINDS else "another kind"
+    yield f"Taken as {plan.task.type}: {kind.reason}. If {others} is meant: --task-type {'|'.join(kind.alternatives)}."
 
 
 def _about_data(plan: Plan) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which kind of task a description asks for."""
+"""Which kind of task is asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import get_args
 
 from finetune_exe.domain.plan import Task
-from finetune_exe.domain.task import AnswerKind, DataProfile, TaskType
+from finetune_exe.domain.task import AnswerKind, DataProfile, TaskType, TextTask
+from finetune_exe.domain.values import Confidence
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.task_signs import task_signs
 from finetune_exe.planning.scripts import spaced
@@ -35,6 +37,8 @@ _UNTOLD = (
     "neither words nor data say more than that text goes in and comes out; a verb such as classify, extract, answer, "
     "summarize, translate, rewrite, solve or chat in the sentence would"
 )
+_RIVAL = 2 / 3
+"""A kind whose signs weigh so much of the heaviest kind's may be meant as well."""
 
 _MOST = 0.8
 """Share of the rows that settles what the data are."""
@@ -52,6 +56,20 @@ class _Verdict:
 
     type: TaskType
     words: str
+    rivals: tuple[TaskType, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The kind of a task, and how sure that is."""
+
+    type: TaskType
+    evidence: tuple[str, ...]
+    """What decided it, and what spoke for another."""
+    source: str
+    confidence: Confidence
+    others: tuple[TaskType, ...] = ()
+    """Kinds that it may be as well, likeliest first."""
 
 
 class DeclinedTaskError(FineTuneError):
@@ -63,7 +81,8 @@ class DeclinedTaskError(FineTuneError):
             what="this is no task for fine-tuning a language model",
             where=f"the task {task.description!r}",
             why=task.evidence[0] + "; here text comes in and text goes out",
-            fix="use a tool made for it, or describe the text the model reads and the text it shall write",
+            fix="use a tool made for it; or describe the text the model reads and the text it shall write, or say "
+            "what that is by --task-type",
         )
         self.task = task
 
@@ -71,28 +90,39 @@ class DeclinedTaskError(FineTuneError):
         return DeclinedTaskError, (self.task,)
 
 
-def classify_task(description: str, profile: DataProfile | None) -> Task:
+def classify_task(description: str, profile: DataProfile | None, *, told: TextTask | None = None) -> Reading:
     """Judge what kind of task a description and the data ask for, with what decided it.
 
-    Where the form of the answers is plain, it decides; otherwise the words do. A sign counts more where the request
-    begins, and half where it speaks of what is given.
+    What the user says it is counts first; then the form of the answers where it is plain; then the words. A sign counts
+    more where the request begins, and half where it speaks of what is given.
 
     Returns:
-        The task; its type is "other" where the words speak of images, sound, forecasts or retrieval rather than text.
+        Its type is "other" where the words speak of images, sound, forecasts or retrieval rather than text.
     """
     shown = _plain_in(profile) if profile is not None else None
-    told = _read_words(description)
-    if shown is None:
-        return Task(
-            description=description,
-            type=told.type if told else "generation",
-            evidence=(told.words if told else _UNTOLD,),
+    words = _read_words(description)
+    read = shown or words
+    if told is not None:
+        evidence = ["you said so"]
+        if read and read.type != told:
+            evidence.append(f"by itself it reads as {read.type}: {read.words}")
+        return Reading(type=told, evidence=tuple(evidence), source="you", confidence="high")
+    others: tuple[TaskType, ...] = ()
+    if shown:
+        evidence = [shown.words]
+        if words and words.type != shown.type:
+            evidence.append(f"the description by itself reads as {words.type}: {words.words}")
+            others = () if words.type == "other" else (words.type,)
+        elif words:
+            evidence.append(words.words)
+        return Reading(type=shown.type, evidence=tuple(evidence), source="the data", confidence="high", others=others)
+    if words:
+        sure: Confidence = "low" if words.rivals else "medium"
+        return Reading(
+            type=words.type, evidence=(words.words,), source="the description", confidence=sure, others=words.rivals
         )
-    evidence = [shown.words]
-    if told:
-        agrees = told.type == shown.type
-        evidence.append(told.words if agrees else f"the description by itself reads as {told.type}: {told.words}")
-    return Task(description=description, type=shown.type, evidence=tuple(evidence))
+    others = tuple(type for type in get_args(TextTask) if type != "generation")
+    return Reading(type="generation", evidence=(_UNTOLD,), source="an assumption", confidence="low", others=others)
 
 
 def _read_words(description: str) -> _Verdict | None:
@@ -114,7 +144,12 @@ def _read_words(description: str) -> _Verdict | None:
         return None
     best = max(scores, key=lambda type: scores[type])
     found = ", ".join(list(dict.fromkeys(words[best]))[:4])
-    return _Verdict(type=best, words=f"the description says {found}")
+    rivals = [type for type in scores if type not in (best, "other") and scores[type] >= _RIVAL * scores[best]]
+    return _Verdict(
+        type=best,
+        words=f"the description says {found}",
+        rivals=tuple(sorted(rivals, key=lambda type: scores[type], reverse=True)),
+    )
 
 
 def _plain_in(profile: DataProfile) -> _Verdict | None:

@@ -153,7 +153,7 @@ def _analysis(plan: Plan) -> Table:
     return Table(
         header=("Aspect", "Value"),
         rows=(
-            ("Type", "; ".join((plan.task.type, *plan.task.evidence))),
+            ("Type", _kind(plan)),
             (
                 "Base Model",
                 _reasoned(f"{model.name}{' (' + ', '.join(about) + ')' if about else ''}", plan, "model.reference"),
@@ -163,6 +163,12 @@ def _analysis(plan: Plan) -> Table:
         ),
         form="plan",
     )
+
+
+def _kind(plan: Plan) -> str:
+    if "task.type" in plan.changed_by_user():
+        return f"{plan.task.type}; changed by you; advised {plan.decisions['task.type'].value}"
+    return "; ".join((plan.task.type, *plan.task.evidence))
 
 
 def _between(interval: Interval | None) -> str:

@@ -13,6 +13,15 @@ def analyze(*arguments: str) -> Result:
     return CliRunner().invoke(command, arguments)
 
 
+def test_the_kind_of_task_can_be_said() -> None:
+    read, said = (
+        json.loads(analyze("sort poems", "--json", *more).stdout)["plan"] for more in ((), ("--task-type", "rewriting"))
+    )
+    assert (read["task"]["type"], said["task"]["type"]) == ("generation", "rewriting")
+    assert said["decisions"]["task.type"]["source"] == "you"
+    assert analyze("sort poems", "--task-type", "other").exit_code == 2
+
+
 def test_rows_that_will_be_are_for_plans_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     hundred, thousand = (

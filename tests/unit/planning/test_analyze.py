@@ -181,6 +181,24 @@ def test_a_task_that_is_no_text_is_declined() -> None:
     assert "images" in caught.value.why
 
 
+def test_the_kind_of_task_that_is_said_makes_another_plan() -> None:
+    words = "go over the tickets of last year"
+    read, said = make_plan(description=words), make_plan(description=words, task_type="classification")
+    assert (read.task.type, said.task.type) == ("generation", "classification")
+    assert read.evaluation.metrics != said.evaluation.metrics
+    assert read.data_needs.recommended_samples != said.data_needs.recommended_samples
+    assert (read.decisions["task.type"].source, said.decisions["task.type"].source) == ("an assumption", "you")
+    hints = ["--task-type" in " ".join(plan.notes) for plan in (read, said)]
+    assert hints == [True, False]
+
+
+def test_a_kind_of_task_that_was_edited_is_no_longer_advised() -> None:
+    plan = make_plan(description="go over the tickets of last year")
+    edited = refresh(plan.model_copy(update={"task": plan.task.model_copy(update={"type": "summarization"})}))
+    assert edited.changed_by_user() == {"task.type": "summarization"}
+    assert not any("--task-type" in note for note in edited.notes)
+
+
 def test_an_edit_is_computed_anew() -> None:
     plan = make_plan(profile=make_profile())
     edited = refresh(apply_settings(plan, ["schedule.epochs=1", "model.reference=gpt2"]))

@@ -123,6 +123,27 @@ def test_plain_data_overrule_words() -> None:
 
 
 def test_where_words_and_data_disagree_both_are_told() -> None:
-    evidence = "; ".join(classify_task("translate mail", make_profile(labels=("a", "b"))).evidence)
+    reading = classify_task("translate mail", make_profile(labels=("a", "b")))
+    evidence = "; ".join(reading.evidence)
     assert "2 labels" in evidence
     assert "reads as translation" in evidence
+    assert (reading.confidence, reading.others) == ("high", ("translation",))
+
+
+def test_what_the_user_says_it_is_counts_before_data_and_words() -> None:
+    for profile in (None, make_profile(labels=("a", "b"))):
+        reading = classify_task("translate mail", profile, told="summarization")
+        assert (reading.type, reading.source, reading.others) == ("summarization", "you", ())
+        assert "it reads as" in reading.evidence[1]
+    assert classify_task("detect cats in images", None, told="qa").type == "qa"
+    assert classify_task("translate mail", None, told="translation").evidence == ("you said so",)
+
+
+def test_how_sure_a_reading_is_follows_what_else_was_read() -> None:
+    plain = classify_task("summarize news articles", None)
+    assert (plain.confidence, plain.others) == ("medium", ())
+    torn = classify_task("summarize and translate the news", None)
+    assert (torn.type, torn.confidence, torn.others) == ("summarization", "low", ("translation",))
+    dumb = classify_task("handle mail", None)
+    assert (dumb.type, dumb.confidence, len(dumb.others)) == ("generation", "low", 10)
+    assert "other" not in dumb.others
