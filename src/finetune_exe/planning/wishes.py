@@ -10,6 +10,7 @@ from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.knowledge.gpus import known_gpu
 from finetune_exe.knowledge.models import known_model, models_called
+from finetune_exe.planning.limits import read_limits
 from finetune_exe.planning.model import is_family
 from finetune_exe.planning.scripts import WIDE, spaced
 
@@ -74,6 +75,8 @@ class Wish(NamedTuple):
     value: Value
     words: str
     """As they stand in the description."""
+    remark: str = ""
+    """What has to be said of it."""
 
 
 FIELDS = {"model.reference": "model", "method.kind": "method"}
@@ -96,7 +99,7 @@ def hear(spec: TaskSpec, *, given: Collection[str] = ()) -> TaskSpec:
             found.setdefault(wish.field, []).append(wish)
     found = {field: _sharpest(wishes) for field, wishes in found.items()}
     taken = [wishes[0] for wishes in found.values() if len({wish.value for wish in wishes}) == 1]
-    heard = [f"'{wish.words}' as {_option(wish)}" for wish in taken]
+    heard = [f"'{wish.words}' as {_option(wish)}{f' ({wish.remark})' if wish.remark else ''}" for wish in taken]
     heard += [f"nothing of {' and '.join(repr(w.words) for w in wishes)}, which exclude each other: say {_flag(field)}"
               for field, wishes in found.items() if len({wish.value for wish in wishes}) > 1]  # fmt: skip
     return spec.model_copy(update={**{wish.field: wish.value for wish in taken}, "heard": tuple(heard)})
@@ -124,21 +127,27 @@ def _flag(field: str) -> str:
 def read_wishes(description: str) -> Iterator[Wish]:
     """List what a description wishes for, in the fields of a TaskSpec; a field may come several times."""
     description = spaced(description)
+    names_end: list[int] = []
     words = [_Word(match[0], match.start(), match.end()) for match in _WORD.finditer(description)]
+    found: list[Wish] = []
     for span in _named(description, words, _model_called):
         if _is_wanted(words, span) and not _is_compared(words, span):
-            yield Wish("model", span.value, description[words[span.first].start : words[span.last].end])
+            found.append(Wish("model", span.value, description[words[span.first].start : words[span.last].end]))
+            names_end.append(words[span.last].end)
             kind = re.match(rf"\s+{_KIND}\b", description[words[span.last].end :], re.IGNORECASE)
             if kind:
-                yield Wish("method", _method(kind), kind[0].strip())
+                found.append(Wish("method", _method(kind), kind[0].strip()))
     for span in _named(description, words, _gpu_called):
         if _is_wanted(words, span):
             first, count = _counted(words, span)
             said = description[words[first].start : words[span.last].end]
-            yield Wish("gpu", f"{count}x{span.value}" if count > 1 else span.value, said)
+            found.append(Wish("gpu", f"{count}x{span.value}" if count > 1 else span.value, said))
+            names_end.append(words[span.last].end)
     for field, value, pattern in _PHRASES:
-        for match in pattern.finditer(description):
-            yield Wish(field, value(match), match[0].strip(" ,;:.("))
+        found += [Wish(field, value(match), match[0].strip(" ,;:.(")) for match in pattern.finditer(description)]
+    speaks = any(wish.field in ("model", "gpu", "method") for wish in found)
+    yield from found
+    yield from map(Wish._make, read_limits(description, speaks=speaks, names_end=names_end))
 
 
 class _Word(NamedTuple):
@@ -255,14 +264,12 @@ def _counted(words: Sequence[_Word], span: _Named) -> tuple[int, int]:
     return span.first, 1
 
 
-def _amount(match: re.Match[str]) -> float:
-    said = match["number"].lower().replace(",", "")
-    number = float(_NUMBERS.get(said, 1 if said in ("a", "an", "one") else said))
-    unit = (match.groupdict().get("unit") or "").lower()
-    return number * next((factor for name, factor in _UNITS.items() if unit.startswith(name)), 1.0)
+def _count(match: re.Match[str]) -> int:
+    unit = (match["unit"] or "").lower()
+    return int(float(match["number"].replace(",", "")) * _UNITS.get(unit, 1.0))
 
 
-_UNITS = {"day": 24.0, "million": 1e6, "min": 1 / 60, "m": 1e6, "k": 1e3, "thousand": 1e3}
+_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6}
 
 
 def _method(match: re.Match[str]) -> str:
@@ -270,15 +277,12 @@ def _method(match: re.Match[str]) -> str:
     return next((kind for kind in METHOD_NAMES if kind != "lora" and said.startswith(kind)), "lora")
 
 
-_NUMBER = rf"(?P<number>\d[\d,]*(?:\.\d+)?|an?|one|{'|'.join(_NUMBERS)})"
-_SPAN = rf"{_NUMBER}[ -]?(?P<unit>hours?|hrs?|h|minutes?|mins?|days?)\b"
 _COUNT = r"(?P<number>\d[\d,]*(?:\.\d+)?) ?(?P<unit>k|m|thousand|million)?"
 _THERE_ARE = (
     r"(?:^|(?<!\d)[,;:.(] ?|\b(?:have|has|got|with|on|from|using|collected|there are|and) )"
     r"(?:(?:about|around|roughly|only|some|my|our|these|the) |~ ?)*"
 )
 _ROWS = r"(?:rows|examples|samples|pairs|records|conversations|dialogu?e?s|demonstrations|instructions|annotations)"
-_MOST = r"(?:in|within|under|below|at most|less than|no more than|up to|max(?:imum)?(?: of)?)"
 _KIND = (
     r"(?P<method>q-?lora|lora|full(?:[- ]parameter)?(?= fine[- ]?tun)|full[- ]parameter(?= training)|"
     r"prefix[- ]tuning|prompt[- ]tuning|ia3)"
@@ -297,13 +301,8 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
         ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through|mit|avec|con) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
         ("method", _method, r"^\s*(?P<method>q-?lora) (?!(?:vs?|versus|or|and|is|for|of|in)\b)"),
-        ("num_rows", lambda match: int(_amount(match)),
+        ("num_rows", _count,
          rf"{_THERE_ARE}{_COUNT}(?: (?!test|valid|dev|eval)[\w/-]+){{0,3}}? {_ROWS}\b"),
-        ("hours", _amount, rf"\b(?:{_TRAIN}|trained|finish(?:ed)?|done|ready) (?:it )?(?:in )?{_MOST} {_SPAN}"),
-        ("hours", _amount, rf"\b{_SPAN} (?:of (?:training|compute)|(?:training )?budget)\b"),
-        ("budget_usd", _amount,
-         r"\b(?:budget|spend)(?: is| of|:| at most| up to| under)* ?(?:\$|usd ?)(?P<number>\d[\d,]*)"),
-        ("budget_usd", _amount, r"\$ ?(?P<number>\d[\d,]*) (?:budget|of (?:gpu|compute))"),
         ("keep_abilities", lambda _: True,
          r"\bwithout (?:forgetting|losing|hurting|harming)\b"
          r"(?=[^.;]{0,50}(?:abilit|skill|general|knowledge|already|chat))"
