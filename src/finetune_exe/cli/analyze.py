@@ -49,7 +49,7 @@ from finetune_exe.domain.task import TaskSpec, TextTask
 @overwrite_option
 @click.option("--probe", is_flag=True, help="Time a few steps of the training on this processor, or matrix products where its model is not here.")  # fmt: skip
 @click.option("--calibrate", is_flag=True, help="Correct the predictions by what finished runs on this machine measured.")  # fmt: skip
-@click.option("--explain", is_flag=True, help="Show also what was weighed and rejected, and what would change the advice.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="Show every setting with its reason, what was weighed and rejected, and what would change the advice.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")
 @json_option
 def command(

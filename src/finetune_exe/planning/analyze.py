@@ -177,14 +177,20 @@ def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate]) -> 
         return Decision(value=model.reference, reason="you asked for it", source="you", confidence="high")
     return Decision(
         value=model.reference,
-        reason="; ".join(chosen.reasons[:3]),
-        source="facts of known models, each with its source; docs/guides/base-models.md says how they are ranked",
+        reason="; ".join(_but_memory(chosen)[:2]),
+        source="docs/guides/base-models.md: facts of known models with their sources, and how they are ranked",
         confidence="medium",
         alternatives=tuple(
             f"{other.reference}: {'; '.join(other.reasons[:2])}" for other in candidates if other is not chosen
         ),
         would_change="a measurement on your own test rows: train the first two and compare",
     )
+
+
+def _but_memory(candidate: Candidate) -> tuple[str, ...]:
+    """Leave out that a model fits by rule of thumb, where the estimate says it better."""
+    fits = not candidate.reasons[0].startswith("against: ")
+    return candidate.reasons[1:] if fits else candidate.reasons
 
 
 def _evaluation(task: TaskType, profile: DataProfile | None) -> tuple[EvaluationChoice, dict[str, Decision]]:

@@ -10,11 +10,11 @@ from finetune_exe.knowledge.data_needs import RowsWanted, rows_wanted
 from finetune_exe.knowledge.rules import rule
 
 QUALITY_CHECKS = (
-    "every line is a row that can be read",
-    "every row has an answer to learn from",
-    "every loss mask is proven by two derivations",
-    "no conversation stands twice or on both sides of the split",
-    "no row is longer than max_length",
+    "every line is a readable row",
+    "every row has an answer",
+    "every loss mask is proven twice",
+    "no repeats, no leaks to the test",
+    "no row longer than max_length",
 )
 _LABELS_UNKNOWN = 10
 """Labels counted with where there are no data to count them in."""

@@ -13,7 +13,7 @@ from finetune_exe.domain.values import Hardware
 from finetune_exe.knowledge.licenses import license_facts
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, model_facts, models_called
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.units import GIB, format_count, format_gib, format_parameters
+from finetune_exe.units import GIB, format_count, format_gib
 
 _LENGTH = 5
 _NEXT_SIZE = 1.25
@@ -173,12 +173,11 @@ def _memory(facts: ModelFacts, need: _Need) -> _Point:
     needed = format_gib(_memory_needed(facts, need, method=method))
     there = format_gib(need.hardware.accelerator_memory_bytes)
     called = METHOD_PHRASES[method]
-    size = format_parameters(facts.num_parameters)
     if _fits(facts, need):
-        return _Point(cost=0, says=f"{size} parameters: by rule of thumb {called} takes {needed} of {there}")
+        return _Point(cost=0, says=f"by rule of thumb {called} takes {needed} of {there}")
     quantised = _memory_needed(facts, need, method="qlora")
     way = f"; with --method qlora about {format_gib(quantised)}" if method in ("lora", "full") else ""
-    says = f"{size} parameters: by rule of thumb {called} would take {needed}, and there are {there}{way}"
+    says = f"by rule of thumb {called} would take {needed}, and there are {there}{way}"
     return _Point(cost=1, says=says, against=True)
 
 

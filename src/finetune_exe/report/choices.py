@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from finetune_exe.domain.method_kinds import METHOD_NAMES, method_kind
-from finetune_exe.domain.plan import Considered, Plan
+from finetune_exe.domain.plan import Candidate, Considered, MethodOption, Plan
 from finetune_exe.domain.values import Decision, Interval
-from finetune_exe.report.numbers import UNKNOWN, format_interval, format_setting
+from finetune_exe.report.numbers import UNKNOWN, format_interval, format_quantity, format_setting
 from finetune_exe.report.page import Block, Bullet, Heading, Table, Words
 from finetune_exe.units import format_count, format_gib, format_parameters
 
@@ -13,8 +13,47 @@ _QUALITY = (
     "Quality: right answers on GSM8K in %, and forgetting (rise of the loss on Wikipedia), as PEFT's method comparison "
     "measured them on Llama-3.2-3B; 3.8 points are noise. It tells methods apart, and foretells nothing of your task."
 )
-_REASONS = 3
-"""Reasons shown for a base model where the whole explanation was not asked for."""
+_USUAL = ("full", "lora", "qlora")
+"""Methods that are always weighed against one another; the others are shown with the whole explanation."""
+_NEXT = 2
+"""Base models named beside the chosen one, where the whole explanation was not asked for."""
+
+
+def methods_in_short(plan: Plan) -> str:
+    """Say what the usual methods would take instead of the chosen one."""
+    others = [option for option in plan.methods if not option.chosen and option.kind in _USUAL and option.memory]
+    return "; ".join(f"{METHOD_NAMES[option.kind]} {_takes(option)}" for option in others)
+
+
+def _takes(option: MethodOption) -> str:
+    assert option.memory is not None, "listed with its memory"
+    pace = option.tokens_per_second
+    needs = format_gib(option.memory.mid)
+    if option.fits is False:
+        return f"does not fit ({needs})"
+    return f"{needs}, at its fastest {format_quantity(pace.mid, 'tokens_per_second')}" if pace else needs
+
+
+def models_in_short(plan: Plan) -> str:
+    """Name the next base models, and the better one that does not fit with its remedy."""
+    against = "against: "
+    others = [candidate for candidate in plan.shortlist if not candidate.chosen]
+    fine = [candidate.name for candidate in others if not candidate.reasons[0].startswith(against)]
+    larger = [f"{candidate.name}: {candidate.reasons[0].removeprefix(against)}" for candidate in others
+              if candidate.reasons[0].startswith(against)]  # fmt: skip
+    return "; ".join([", ".join(fine[:_NEXT]), *larger[:1]]).strip("; ")
+
+
+def _method(option: MethodOption) -> str:
+    return f"{METHOD_NAMES[option.kind]}{' (chosen)' if option.chosen else ''}"
+
+
+def _model(candidate: Candidate) -> str:
+    return f"{candidate.name}{' (chosen)' if candidate.chosen else ''}"
+
+
+def _memory_kind(plan: Plan) -> str:
+    return "VRAM" if plan.hardware.gpus else "RAM"
 
 
 def method_table(plan: Plan) -> list[Block]:
@@ -23,7 +62,7 @@ def method_table(plan: Plan) -> list[Block]:
         return []
     rows = tuple(
         (
-            f"{METHOD_NAMES[option.kind]}{' (chosen)' if option.chosen else ''}",
+            _method(option),
             _needs(option.memory, option.fits),
             format_interval(option.tokens_per_second, "tokens_per_second") if option.tokens_per_second else UNKNOWN,
             option.quality,
@@ -31,8 +70,7 @@ def method_table(plan: Plan) -> list[Block]:
         )
         for option in plan.methods
     )
-    memory = "VRAM" if plan.hardware.gpus else "RAM"
-    header = ("Method", memory, "Speed", "Quality", "Use Case")
+    header = ("Method", _memory_kind(plan), "Speed", "Quality", "Use Case")
     return [Heading("FINE-TUNING METHODS"), Table(header=header, rows=rows), Words(_QUALITY)]
 
 
@@ -42,16 +80,16 @@ def _needs(memory: Interval | None, fits: bool | None) -> str:
     return format_interval(memory, "bytes", remark="" if fits is not False else "does not fit")
 
 
-def model_table(plan: Plan, *, explain: bool) -> list[Block]:
-    """Show the base models that were considered, best first, with the weightiest reasons or all of them."""
+def model_table(plan: Plan) -> list[Block]:
+    """Show the base models that were considered, best first, with all that speaks for and against them."""
     if not plan.shortlist:
         return []
     rows = tuple(
         (
-            f"{candidate.name}{' (chosen)' if candidate.chosen else ''}",
+            _model(candidate),
             format_parameters(candidate.num_parameters),
             candidate.license,
-            "; ".join(candidate.reasons if explain else candidate.reasons[:_REASONS]),
+            "; ".join(candidate.reasons),
         )
         for candidate in plan.shortlist
     )

@@ -12,7 +12,13 @@ from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import expected_rows, split_sizes
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.report.boxes import progress_bar
-from finetune_exe.report.choices import explanation, method_table, model_table
+from finetune_exe.report.choices import (
+    explanation,
+    method_table,
+    methods_in_short,
+    model_table,
+    models_in_short,
+)
 from finetune_exe.report.numbers import format_interval, format_setting
 from finetune_exe.report.page import (
     Blank,
@@ -29,6 +35,7 @@ from finetune_exe.report.page import (
     render_markdown,
     render_text,
 )
+from finetune_exe.report.sources import Sources
 from finetune_exe.units import format_count, format_number, format_parameters, format_percent
 
 _METRIC_NAMES = {
@@ -64,7 +71,8 @@ def render_plan(plan: Plan, *, config: str, commands: Sequence[str], explain: bo
         plan: The plan.
         config: Python text of the training configuration.
         commands: What to type to carry the plan out, in order.
-        explain: Show also what was weighed and rejected, and what would change each decision.
+        explain: Show every setting with its reason, all methods and models, what was weighed and rejected, and what
+            would change each decision; otherwise what to do, what it takes, and what is unsure.
     """
     return render_text(_plan_page(plan, config, commands, explain=explain))
 
@@ -76,20 +84,20 @@ def render_plan_markdown(plan: Plan, *, config: str, commands: Sequence[str], ex
 
 def _plan_page(plan: Plan, config: str, commands: Sequence[str], *, explain: bool) -> list[Block]:
     notes: list[Block] = [Heading("NOTES"), *map(Bullet, plan.notes)] if plan.notes else []
+    sources = Sources()
     return [
         Title("FINE-TUNING PLAN", (
             Field("Model", plan.model.name), Field("Task", plan.task.description), Field("Method", plan.method.kind),
         )),
         *notes,
         Heading("TRAINING OVERVIEW"), _overview(plan),
-        Heading("TASK ANALYSIS"), _analysis(plan),
+        Heading("TASK ANALYSIS"), _analysis(plan, sources, explain=explain),
         Heading("DATASET REQUIREMENTS"), _requirements(plan),
         Heading("TRAINING CONFIGURATION"), Code(text=config, language="python"),
-        Heading("HYPERPARAMETERS"), _hyperparameters(plan),
+        Heading("HYPERPARAMETERS"), *_hyperparameters(plan, sources, explain=explain),
         Heading("EVALUATION PLAN"), _evaluation(plan),
-        *method_table(plan),
-        *model_table(plan, explain=explain),
-        *(explanation(plan) if explain else ()),
+        *((*method_table(plan), *model_table(plan), *explanation(plan)) if explain else ()),
+        *sources.listed(),
         Heading("COMMANDS"), Commands(tuple(commands)),
         Blank(), Words("Fine-Tuning Status: ● Plan Complete"),
     ]  # fmt: skip
@@ -128,7 +136,7 @@ def _duration(plan: Plan) -> str:
     estimate, cost = plan.estimates.get("duration"), plan.estimates.get("cost")
     if estimate is not None:
         price = f", {format_interval(cost.value, 'usd')}" if cost is not None else ""
-        rows = "" if plan.profile else f", for {format_count(expected_rows(plan))} rows of usual length"
+        rows = "" if plan.profile else f", for {format_count(expected_rows(plan))} rows"
         return format_interval(estimate.value, "seconds") + price + rows
     return f"not known: {unknown_duration(plan)}"
 
@@ -139,30 +147,32 @@ def _status(plan: Plan) -> str:
     return "[○] Not Ready: " + "; ".join(f"{check.name}: {check.detail}" for check in plan.fails)
 
 
-def _analysis(plan: Plan) -> Table:
-    model, needs = plan.model, plan.data_needs
+def _analysis(plan: Plan, sources: Sources, *, explain: bool) -> Table:
+    model, kind = plan.model, METHOD_NAMES[plan.method.kind]
     about = [f"{format_parameters(model.num_parameters)} parameters"] if model.num_parameters else []
-    about += [f"licence {model.license}"] if model.license else []
+    about += [f"licence {model.license}"] if model.license and not plan.shortlist else []
+    name = f"{model.name} ({', '.join(about)})" if about else model.name
+    base, method = (_reasoned(value, plan, path, sources)
+                    for value, path in ((name, "model.reference"), (kind, "method.kind")))  # fmt: skip
+    if not explain:
+        base, method = _beside(base, models_in_short(plan)), _beside(method, methods_in_short(plan))
+    size = _data_size(plan, sources, explain=explain)
+    rows = (("Type", _kind(plan)), ("Base Model", base), ("Method", method), ("Data Size", size))
+    return Table(header=("Aspect", "Value"), rows=rows, form="plan")
+
+
+def _data_size(plan: Plan, sources: Sources, *, explain: bool) -> str:
+    needs = plan.data_needs
     spoken_of = f", {format_count(plan.task.num_rows)} spoken of" if plan.task.num_rows else ""
     given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else f"none given yet{spoken_of}"
-    size = (
-        f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}, at least "
-        f"{format_count(needs.minimum_samples)}; {given}; {needs.reason} ({needs.source})"
-        f"{'; ' if needs.test_reason else ''}{needs.test_reason}"
-    )
-    return Table(
-        header=("Aspect", "Value"),
-        rows=(
-            ("Type", _kind(plan)),
-            (
-                "Base Model",
-                _reasoned(f"{model.name}{' (' + ', '.join(about) + ')' if about else ''}", plan, "model.reference"),
-            ),
-            ("Method", _reasoned(METHOD_NAMES[plan.method.kind], plan, "method.kind")),
-            ("Data Size", size),
-        ),
-        form="plan",
-    )
+    wanted = f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}"
+    test = f"; {needs.test_reason}" if explain and needs.test_reason else ""
+    least = f"at least {format_count(needs.minimum_samples)}"
+    return f"{wanted}, {least}; {given}; {needs.reason} {sources.cite(needs.source)}{test}"
+
+
+def _beside(chosen: str, others: str) -> str:
+    return f"{chosen}. Others: {others}" if others else chosen
 
 
 def _kind(plan: Plan) -> str:
@@ -175,8 +185,8 @@ def _between(interval: Interval | None) -> str:
     return "" if interval is None else f" ({format_count(interval.low)} to {format_count(interval.high)})"
 
 
-def _reasoned(value: str, plan: Plan, path: str) -> str:
-    return f"{value}: {_rationale(plan, path)}" if path in plan.decisions else value
+def _reasoned(value: str, plan: Plan, path: str, sources: Sources) -> str:
+    return f"{value}: {_rationale(plan, sources, path)}" if path in plan.decisions else value
 
 
 def _requirements(plan: Plan) -> Box:
@@ -201,33 +211,44 @@ def _data_format(plan: Plan) -> str:
     return "alpaca, chatml, sharegpt, prompt_completion or completion"
 
 
-def _hyperparameters(plan: Plan) -> Table:
+def _hyperparameters(plan: Plan, sources: Sources, *, explain: bool) -> list[Block]:
     factors = f"{plan.batch.micro_batch_size} x {plan.batch.gradient_accumulation_steps}"
     if plan.parallelism.num_gpus > 1:
         factors += f" x {plan.parallelism.num_gpus} GPUs"
     rank = format_setting(plan.method.lora_rank) if isinstance(plan.method, LowRank) else "none"
     rows = [
-        ("learning_rate", format_number(plan.optimizer.learning_rate), _rationale(plan, "optimizer.learning_rate")),
-        ("epochs", format_number(plan.schedule.epochs), _rationale(plan, "schedule.epochs")),
+        (
+            "learning_rate",
+            format_number(plan.optimizer.learning_rate),
+            _rationale(plan, sources, "optimizer.learning_rate"),
+        ),
+        ("epochs", format_number(plan.schedule.epochs), _rationale(plan, sources, "schedule.epochs")),
         (
             "batch_size",
             f"{plan.batch_of_step.effective} ({factors})",
-            _rationale(_of_step(plan), "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
+            _rationale(_of_step(plan), sources, "batch.micro_batch_size", "batch.gradient_accumulation_steps"),
         ),
         (
             "lora_rank",
             rank,
-            _rationale(plan, "method.lora_rank")
+            _rationale(plan, sources, "method.lora_rank")
             if isinstance(plan.method, LowRank)
             else f"{METHOD_NAMES[plan.method.kind]} has no low-rank adapter",
         ),
     ]
-    rows += [
-        (path, format_setting(value), _rationale(plan, path))
-        for path, value, _ in plan.settings()
-        if path in plan.decisions and path not in _SHOWN_ELSEWHERE
-    ]
-    return Table(header=("Parameter", "Value", "Rationale"), rows=tuple(rows), form="plan")
+    others = [(path, value) for path, value, _ in plan.settings()
+              if path in plan.decisions and path not in _SHOWN_ELSEWHERE]  # fmt: skip
+    shown = [(path, value) for path, value in others if explain or _is_worth_a_look(plan, path)]
+    rows += [(path, format_setting(value), _rationale(plan, sources, path)) for path, value in shown]
+    table = Table(header=("Parameter", "Value", "Rationale"), rows=tuple(rows), form="plan")
+    left = len(others) - len(shown)
+    return [table, Words(f"{left} more, each with its reason: --explain, or the plan file.")] if left else [table]
+
+
+def _is_worth_a_look(plan: Plan, path: str) -> bool:
+    """Say whether a setting is the user's own, or one that the advice is unsure of."""
+    decision = plan.decisions[path]
+    return decision.source == "you" or decision.confidence == "low" or path in plan.changed_by_user()
 
 
 def _of_step(plan: Plan) -> Plan:
@@ -243,20 +264,21 @@ def _of_step(plan: Plan) -> Plan:
     )
 
 
-def _rationale(plan: Plan, *paths: str) -> str:
+def _rationale(plan: Plan, sources: Sources, *paths: str) -> str:
     """Say why the settings at `paths` have their values; one that nobody decided has its default."""
     changed = plan.changed_by_user()
     reasons = [
-        f"changed by you; advised {format_setting(plan.decisions[path].value)} because {_grounds(plan.decisions[path])}"
+        f"changed by you; advised {format_setting(plan.decisions[path].value)} because "
+        f"{_grounds(plan.decisions[path], sources)}"
         if path in changed
-        else _grounds(plan.decisions[path])
+        else _grounds(plan.decisions[path], sources)
         for path in paths
         if path in plan.decisions
     ]
     return "; ".join(dict.fromkeys(reasons)) or "the default: nothing in the task or the machine asks for another"
 
 
-def _grounds(decision: Decision) -> str:
+def _grounds(decision: Decision, sources: Sources) -> str:
     words = [decision.reason]
     if decision.interval is not None:
         words.append(
@@ -264,7 +286,7 @@ def _grounds(decision: Decision) -> str:
         )
     if decision.confidence == "low":
         words.append("low confidence")
-    return f"{'; '.join(words)} ({decision.source})"
+    return f"{'; '.join(words)} {sources.cite(decision.source)}"
 
 
 def _evaluation(plan: Plan) -> Box:

@@ -18,7 +18,7 @@ def show_plan(
         path: Where the plan file is; None where it was not written.
         run: Folder of its run; None for the one `fine-tune train` would choose.
         markdown: Write Markdown instead of boxes.
-        explain: Show also what was weighed and rejected, and what would change each decision.
+        explain: Show every setting with its reason, what was weighed and rejected, and what would change the advice.
     """
     from finetune_exe.export.excerpt import config_excerpt
     from finetune_exe.report.plan import render_plan, render_plan_markdown

@@ -265,7 +265,7 @@ def write_report(path: Path) -> None:
     run = RunFolder(path)
     plan, summary = open_run(path)
     parts = [
-        show_plan(plan, run.plan, run=path, markdown=True),
+        show_plan(plan, run.plan, run=path, markdown=True, explain=True),
         render_dataset_markdown(PreparedDataset.read(run.dataset / "manifest.json")),
         render_run_markdown(summary),
     ]

@@ -40,7 +40,7 @@ from finetune_exe.domain.task import DataProfile
 from finetune_exe.domain.values import Decision, Gpu, Hardware, Leaf
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import ConfigurationFile
-from finetune_exe.export.excerpt import config_excerpt
+from finetune_exe.export.excerpt import USUAL, config_excerpt
 from finetune_exe.export.exporter import Exporter
 from finetune_exe.export.run_length import run_length
 from finetune_exe.export.source import literal
@@ -421,6 +421,18 @@ def test_the_configuration_in_the_plan_report_is_the_golden_one() -> None:
         compile(excerpt, "excerpt", "exec")
         assert max(map(len, excerpt.splitlines())) <= 80
     assert_golden("report_config_excerpt.txt", "----\n".join(excerpts))
+
+
+def test_what_the_excerpt_leaves_out_is_what_the_libraries_take_by_themselves() -> None:
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    defaults = {**vars(peft.LoraConfig()), **vars(transformers.TrainingArguments)}
+    assert {
+        name: repr(float(defaults[name]) if "." in code else defaults[name]) for name, code in USUAL.items()
+    } == USUAL
+    assert all(f"{name}={code}" not in config_excerpt(plan()) for name, code in USUAL.items())
+    own = plan(method=Lora(lora_dropout=0.1), optimizer=Optimizer(beta2=0.95))
+    assert "lora_dropout=0.1" in config_excerpt(own)
+    assert "adam_beta2=0.95" in config_excerpt(own)
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("TRL", "trl"), ("pyhton", "python"), ("plam", "plan")])

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.unit.planning.planned import make_plan
 from tests.unit.report import sample
 from tests.unit.report.golden import assert_golden
 
@@ -14,6 +15,8 @@ from finetune_exe.domain.plan import Dpo, Full, Plan
 from finetune_exe.domain.task import TaskType
 from finetune_exe.domain.values import Check, Decision, Gpu, Hardware
 from finetune_exe.evaluation.tasks import TASK_METRICS
+from finetune_exe.export.excerpt import config_excerpt
+from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.report.boxes import display_width
 from finetune_exe.report.plan import render_plan, render_plan_markdown
 
@@ -82,7 +85,7 @@ def test_headings_stand_in_their_order_over_rules_of_the_right_length() -> None:
     headings = [above for above, line in pairwise(lines) if line == "─" * 36]
     assert headings == [
         "NOTES", "TRAINING OVERVIEW", "TASK ANALYSIS", "DATASET REQUIREMENTS", "TRAINING CONFIGURATION", "HYPERPARAMETERS",
-        "EVALUATION PLAN", "FINE-TUNING METHODS", "BASE MODELS", "COMMANDS",
+        "EVALUATION PLAN", "SOURCES", "COMMANDS",
     ]  # fmt: skip
     assert lines[0] == "FINE-TUNING PLAN"
     assert lines.count("═" * 39) == 2
@@ -95,7 +98,9 @@ def test_the_explanation_shows_what_was_weighed_and_every_reason() -> None:
     short, whole = (
         render_plan(plan, config="", commands=(), explain=explain).replace("\n", " ") for explain in (False, True)
     )
-    assert "WAYS TO RUN THAT WERE WEIGHED" not in short
+    for name in ("FINE-TUNING METHODS", "BASE MODELS", "WAYS TO RUN THAT WERE WEIGHED"):
+        assert name not in short
+        assert name in whole
     assert "checkpointing" in whole
     assert "too large" in whole
     assert "; small" in " ".join(whole.replace("|", " ").split())
@@ -103,6 +108,16 @@ def test_the_explanation_shows_what_was_weighed_and_every_reason() -> None:
 
 def test_it_keeps_within_eighty_columns() -> None:
     assert max(map(display_width, written(sample.plan()).splitlines())) <= 80
+
+
+def test_the_first_page_is_less_than_half_of_the_whole() -> None:
+    plan = make_plan(description="answer support mails", hardware=parse_hardware("RTX 4090"))
+    first, whole = (
+        len(render_plan(plan, config=config_excerpt(plan), commands=sample.COMMANDS, explain=explain).splitlines())
+        for explain in (False, True)
+    )
+    assert first <= 145
+    assert whole > 2 * first
 
 
 def test_without_notes_there_is_no_notes_section() -> None:
@@ -146,11 +161,32 @@ def test_a_setting_changed_by_the_user_keeps_the_advice_beside_it() -> None:
 
 def test_every_decision_is_given_with_its_reason_and_source() -> None:
     plan = sample.plan()
-    text = render_plan_markdown(plan, config="", commands=())
+    text = render_plan_markdown(plan, config="", commands=(), explain=True)
     for path, decision in plan.decisions.items():
         if path not in ("data.paths", "data.format"):
             assert decision.reason in text, path
-            assert decision.source in text, path
+            assert all(source in text for source in decision.source.split("; ")), path
+
+
+def test_the_first_page_shows_what_the_user_chose_and_what_is_unsure_and_counts_the_rest() -> None:
+    plan = sample.plan()
+    sure = Decision(value=2, reason="surely", source="s", confidence="high")
+    unsure, own = (sure.model_copy(update=more) for more in ({"confidence": "low"}, {"source": "you"}))
+    for decision, shown in ((sure, False), (unsure, True), (own, True)):
+        page = written(plan.model_copy(update={"decisions": {**plan.decisions, "checkpoints.keep_last": decision}}))
+        assert ("| checkpoints.keep_last | 2 |" in page) == shown
+        assert ("2 more, each with its reason: --explain" in page) == shown
+        assert ("3 more, each with its reason: --explain" in page) != shown
+
+
+def test_each_source_is_listed_once_and_every_number_leads_to_one() -> None:
+    text = written(sample.plan())
+    page, _, listed = text.partition("SOURCES\n")
+    cited = {int(number) for group in re.findall(r"\[([\d, ]+)\]", page) for number in group.split(", ")}
+    listed = listed.partition("COMMANDS")[0]
+    assert cited == {int(number) for number in re.findall(r"\[(\d+)\]", listed)} == set(range(1, len(cited) + 1))
+    sources = re.split(r"; (?=\[\d+\])", " ".join(listed.split()[1:]))
+    assert len({source.partition("] ")[2] for source in sources}) == len(cited)
 
 
 @pytest.mark.parametrize("task", list(TASK_METRICS))
