@@ -46,13 +46,14 @@ def language_of(text: str) -> str | None:
     text = text[:_LOOKED_AT]
     if len(_BEYOND_LATIN.findall(text)) * 3 > len(text):
         return _by_script(text)
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(text.lower().replace("\u2019", "'"))
     if sum(map(len, words)) < _MIN_LETTERS:
         return None
     known = stop_words()
     hits, votes = Counter[str](), defaultdict[str, float](float)
     for word in words:
-        for code, weight in known.get(word, {}).items():
+        elided = word[: word.find("'") + 1]
+        for code, weight in known.get(word, known.get(elided, {})).items():
             hits[code] += 1
             votes[code] += weight
     if not hits:

@@ -47,6 +47,21 @@ def test_languages_are_told_apart(code: str) -> None:
     assert language_of(ARTICLE_1[code]) == code
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Il bambino imparò a leggere. Iniziò a frequentare la scuola.", "it"),
+        ("Dell'acqua fluì dal beccuccio e l'uomo chiuse il rubinetto.", "it"),
+        ("All\u2019inizio l\u2019azienda era piccola.", "it"),
+        ("L'homme qu'elle aime n'est pas d'ici.", "fr"),
+        ("Copilul a învățat să citească și a început școala.", "ro"),
+        ("Za\u010dal se u\u010dit, aby mohl j\u00edt do \u0161koly.", "cs"),
+    ],
+)
+def test_short_sentences_are_told_apart(text: str, code: str) -> None:
+    assert language_of(text) == code
+
+
 def test_what_is_no_language_is_not_called_one() -> None:
     for text in ("", "42", "{'a': [1, 2, 3]}", "x = foo(bar)[0] + baz.qux(1, 2, 3)", "::: --- :::"):
         assert language_of(text) is None
