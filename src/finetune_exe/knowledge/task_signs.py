@@ -52,7 +52,7 @@ class TaskSign:
 
 @cache
 def _named_words() -> tuple[NamedWords, ...]:
-    return read_rows(_FILE, key="name", kind=NamedWords)
+    return tuple(name for file in (_FILE, _ELSEWHERE) for name in read_rows(file, key="name", kind=NamedWords))
 
 
 @cache

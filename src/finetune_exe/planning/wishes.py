@@ -28,22 +28,25 @@ _PASSED_OVER = {
     "google", "colab", "kaggle", "x",
     "ein", "eine", "einer", "einem", "einen", "der", "die", "dem", "den", "das", "meiner", "meinem", "unserer",
     "modell", "un", "une", "le", "la", "mon", "ma", "notre", "una", "el", "mi", "nuestra", "modelo", "modèle",
+    "um", "uma", "o", "minha", "nossa", "il", "mia", "nostra", "modello",
 }  # fmt: skip
 """Words between a name and the one that says what the name is there for."""
 _TRAIN = r"fine[- ]?tun\w*|tun\w*|(?:pre-?)?train\w*|adapt\w*|teach\w*"
 _DONE_TO = re.compile(
     rf"{_TRAIN}|q-?lora|use|using|take|taking|make|making|turn|turning|let|feinabgestimmt\w*|nutze\w*|verwende\w*"
-    r"|entra[iî]n\w*|utilis\w+|affine[rz]|entren\w*|us[ae]r?|ajust[ae]r?"
+    r"|entra[iî]n\w*|utilis\w+|affine[rz]|entren\w*|us[ae]r?|ajust[ae]r?|trein\w+|addestr\w+"
 )
 """Words before a name that make it something to work with whatever follows."""
-_HAD = re.compile(r"with|on|get|got|want|have|has|into|via|through|own|across|mit|auf|avec|sur|con|en|sobre|mediante")
+_HAD = re.compile(
+    r"with|on|get|got|want|have|has|into|via|through|own|across|mit|auf|avec|sur|con|en|sobre|mediante|com|em|numa|su"
+)
 """Words that do so where the name stands for itself; others, "about", "from", "like", make it a matter."""
 _WIDE_BEFORE = re.compile(r"(?:用|使用|利用|在|基于|微调|训练|拿)(?:我们的|我的)?[一两二]?[张块个台枚]?$")
 _WIDE_AFTER = re.compile(
     r"(?:上|来|进行微调|微调|训练|で|を使|を用い|を(?:学習|微調整|ファイン|訓練|チューニング))(?!た)"
 )
 """The same in Chinese and Japanese: words right before a name, and right behind it."""
-_ABOUT = ("sur", "sobre", "über")
+_ABOUT = ("sur", "sobre", "über", "su")
 """Words of other languages that say "about" of a model, and two of them "on" of a machine."""
 _MEANT_FOR = re.compile(rf"q?lora|adapters?|{_TRAIN}|finetunes?")
 """What comes before "of" and "for" where the name that follows is to be worked with."""
@@ -63,6 +66,7 @@ _GOES_ON = {
     "because", "until", "then", "tonight",
     "mit", "auf", "für", "um", "zum", "zur", "und", "trainieren", "feinabstimmen", "anpassen", "nutzen", "verwenden",
     "avec", "sur", "pour", "et", "afin", "con", "para", "y", "en", "sobre",
+    "com", "em", "e", "numa", "su", "per",
 }  # fmt: skip
 """Words after a name that leave it what it is; in "Llama 3 outputs" or "T4 form" it belongs to something else."""
 
@@ -298,7 +302,7 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
          r"\b(?:gpu|vram|graphics card)(?: with| of)? (?P<number>\d{1,3}) ?gi?b\b"),
         ("gpu", lambda _: "cpu",
          r"\bcpu[- ]only\b|\b(?:without|no|don't have)(?: an?| any)? gpus?\b|\bon (?:a |my |the )?(?:cpu|processor)\b"),
-        ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through|mit|avec|con) (?:an? )?{_KIND}\b"),
+        ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through|mit|avec|con|com) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
         ("method", _method, r"^\s*(?P<method>q-?lora) (?!(?:vs?|versus|or|and|is|for|of|in)\b)"),
         ("num_rows", _count,

@@ -102,6 +102,10 @@ def test_what_is_worked_with_is_a_wish(description: str, wishes: dict[str, objec
         ("Trainiere Qwen2.5 7B auf 2 RTX 4090 für Übersetzungen", "Qwen/Qwen2.5-7B-Instruct", "2xRTX 4090 24GB", None),
         ("Traduire des contrats avec Qwen2.5 7B sur une RTX 4090", "Qwen/Qwen2.5-7B-Instruct", "RTX 4090 24GB", None),
         ("Entrenar Qwen2.5 7B con LoRA en una RTX 3060", "Qwen/Qwen2.5-7B-Instruct", "RTX 3060 12GB", "lora"),
+        ("Treinar Qwen2.5 7B com LoRA em uma RTX 3060", "Qwen/Qwen2.5-7B-Instruct", "RTX 3060 12GB", "lora"),
+        ("Addestrare Qwen2.5 7B con LoRA su una RTX 3060", "Qwen/Qwen2.5-7B-Instruct", "RTX 3060 12GB", "lora"),
+        ("Classificar avaliações da RTX 4090", None, None, None),
+        ("Classificare recensioni su Mistral 7B", None, None, None),
         ("用一张RTX 4090微调Qwen2.5 7B做合同翻译", "Qwen/Qwen2.5-7B-Instruct", "RTX 4090 24GB", None),
         ("RTX 3090でQwen2.5 7Bを学習して契約書を要約する", "Qwen/Qwen2.5-7B-Instruct", "RTX 3090 24GB", None),
         ("对RTX 4090的评论进行分类", None, None, None),
@@ -112,7 +116,7 @@ def test_what_is_worked_with_is_a_wish(description: str, wishes: dict[str, objec
         ("Resumir reseñas de la RTX 4090", None, None, None),
     ],
 )  # fmt: skip
-def test_wishes_are_heard_in_five_more_languages(
+def test_wishes_are_heard_in_seven_more_languages(
     description: str, model: str | None, gpu: str | None, method: str | None
 ) -> None:
     heard = hear(TaskSpec(description=description))
