@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
-from finetune_exe.data.encoded import encode_pairs
+from finetune_exe.data.encoded import encode_conversations
 from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.sources import find_sources
@@ -15,7 +15,6 @@ from finetune_exe.domain.task import FormatName, PairCounts, TokenCounts
 from finetune_exe.estimate.rows import order_by_beginning
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.encode import Sequence as TokenSequence
-from finetune_exe.text.encode import encode
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 MAX_COUNTED = 400
@@ -49,10 +48,8 @@ def encode_sample(
     Raises:
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
     """
-    for row in _sample(paths, num_rows=num_rows, format_name=format_name):
-        encoded = (_pair if paired else encode)(row, tokenizer, max_length=max_length)
-        if not isinstance(encoded, RowFault):
-            yield encoded
+    rows = _sample(paths, num_rows=num_rows, format_name=format_name)
+    yield from _encoded(rows, tokenizer, max_length=max_length, paired=paired)
 
 
 def _sample(paths: Sequence[str], *, num_rows: int, format_name: FormatName | None) -> Iterator[Conversation]:
@@ -65,9 +62,12 @@ def _sample(paths: Sequence[str], *, num_rows: int, format_name: FormatName | No
     yield from (row for row in read if not isinstance(row, RowFault))
 
 
-def _pair(row: Conversation, tokenizer: ChatTokenizer, *, max_length: int) -> tuple[TokenSequence, ...] | RowFault:
-    [encoded] = encode_pairs([row], tokenizer, max_length=max_length)
-    return encoded.fault or encoded.sequences
+def _encoded(
+    rows: Iterable[Conversation], tokenizer: ChatTokenizer, *, max_length: int, paired: bool = False
+) -> Iterator[tuple[TokenSequence, ...]]:
+    """Encode rows as preparing does."""
+    encoded = encode_conversations(list(rows), tokenizer, max_length=max_length, paired=paired)
+    yield from (row.sequences for row in encoded if row.fault is None)
 
 
 def count_tokens(
@@ -88,20 +88,12 @@ def count_tokens(
     Raises:
         FineTuneError: C05, D01 to D04 or D07 where the data cannot be read at all.
     """
-    lengths: list[int] = []
-    all_sequences: list[TokenSequence] = []
-    pairs: list[tuple[TokenSequence, ...]] = []
-    learned = 0
-    for row in _sample(paths, num_rows=num_rows, format_name=format_name):
-        sequences = encode(row, tokenizer, max_length=LONGEST)
-        if isinstance(sequences, RowFault):
-            continue
-        pair = _pair(row, tokenizer, max_length=LONGEST) if row.rejected else ()
-        if pair and not isinstance(pair, RowFault):
-            pairs.append(pair)
-        lengths.append(sum(len(sequence.tokens) for sequence in sequences))
-        all_sequences += sequences
-        learned += sum(chain.from_iterable(sequence.learned for sequence in sequences))
+    rows = list(_sample(paths, num_rows=num_rows, format_name=format_name))
+    encoded = list(_encoded(rows, tokenizer, max_length=LONGEST))
+    pairs = list(_encoded([row for row in rows if row.rejected], tokenizer, max_length=LONGEST, paired=True))
+    lengths = [sum(len(sequence.tokens) for sequence in sequences) for sequences in encoded]
+    all_sequences = [sequence for sequences in encoded for sequence in sequences]
+    learned = sum(chain.from_iterable(sequence.learned for sequence in all_sequences))
     if not lengths:
         return None
     ordered, last = sorted(lengths), min(MAX_KEPT, len(lengths)) - 1

@@ -56,6 +56,8 @@ class Passes:
     share counts for each of them."""
     padded_share: float
     """Padding over real tokens, on average."""
+    num_sizes: int
+    """Different numbers of tokens that a pass holds, padding included."""
 
 
 def counted_tokens(plan: Plan) -> TokenCounts | None:
@@ -224,7 +226,11 @@ def arrange_passes(plan: Plan) -> Passes | None:
     shared, members = shared_tokens(plan), 2 if is_paired(plan) else 1
     padded = [_pass_positions(members * part, plan.batch, shared) for part in _passes(lengths, plan.batch)]
     size = members * min(plan.batch.micro_batch_size, rows)
-    return Passes(longest_tokens=max(padded) / size, padded_share=sum(padded) / (members * sum(lengths)) - 1)
+    return Passes(
+        longest_tokens=max(padded) / size,
+        padded_share=sum(padded) / (members * sum(lengths)) - 1,
+        num_sizes=len(set(padded)),
+    )
 
 
 def share_out(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.report.boxes import sparkline
 from finetune_exe.report.numbers import format_interval, format_quantity
-from finetune_exe.report.page import Block, Field, Heading, Table, Title, Verbatim, render_markdown, render_text
+from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Verbatim, render_markdown, render_text
 from finetune_exe.units import (
     format_count,
     format_duration,
@@ -107,4 +107,8 @@ def _scores(run: TrainingRun) -> list[Block]:
         )
         for score in run.scores
     )
-    return [Heading("PREDICTIONS SCORED"), Table(header=("Prediction", "Predicted", "Measured", "Inside"), rows=rows)]
+    table = Table(header=("Prediction", "Predicted", "Measured", "Inside"), rows=rows)
+    if run.num_steps == run.planned_steps:
+        return [Heading("PREDICTIONS SCORED"), table]
+    whole = f"Duration is that of all {run.planned_steps:,} steps, reckoned from the {run.num_steps:,} that were made"
+    return [Heading("PREDICTIONS SCORED"), table, Bullet(whole)]

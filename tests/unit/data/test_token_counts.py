@@ -76,3 +76,13 @@ def test_of_pairs_is_counted_what_both_answers_stand_behind(tmp_path: Path) -> N
     paired = encode_sample([str(path)], tokenizer, max_length=99, num_rows=2, format_name="preference", paired=True)
     assert [len(row) for row in plain] == [1, 1]
     assert [len(row) for row in paired] == [2, 2]
+
+
+def test_rows_that_preparing_repairs_are_counted(tmp_path: Path) -> None:
+    """Answers that end in another model's mark for the end are trained on without it."""
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "m"), chat_template=None)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "say fox", "completion": "the fox<|endoftext|>"}\n' * 5)
+    counts = count_tokens([str(path)], tokenizer, model="m", num_rows=5)
+    assert counts is not None
+    assert counts.num_rows == 5

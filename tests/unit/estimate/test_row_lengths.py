@@ -99,6 +99,17 @@ def test_memory_follows_the_longest_pass(plan_of: Callable[..., Plan]) -> None:
     assert short.value.high < long.value.low
 
 
+def test_on_a_processor_memory_grows_with_the_sizes_that_passes_have(plan_of: Callable[..., Plan]) -> None:
+    """Rows of one length make passes of one size, however many they are."""
+    alike, unlike = (counted(plan_of(), lengths=lengths) for lengths in ((200,) * 64, tuple(range(72, 328, 4))))
+    one_size, many_sizes = (passes.num_sizes for plan in (alike, unlike) if (passes := arrange_passes(plan)))
+    assert one_size == 1
+    assert many_sizes > 10
+    memory = [estimate_memory(plan) for plan in (alike, unlike)]
+    heaps = [figure.parts["heap"] for figure in memory if figure]
+    assert heaps[0] < 0.5 * heaps[1]
+
+
 def plan_with_beginning(plan_of: Callable[..., Plan], shared: int, *, size: int = 8, **rest: Any) -> Plan:
     batch = Batch(micro_batch_size=size, packing=True, group_by_length=False)
     plan = counted(plan_of(batch=batch, data=DataChoice(max_length=4096), **rest), lengths=(1200,) * 100, share=0.1)
