@@ -201,6 +201,8 @@ class Memorisation(Value):
     """The same of training rows under the base model."""
     p_value: float | None
     """Of no more extraction than under the base model, one-sided and exact."""
+    p_held_out: float | None = None
+    """Of no more extraction than of rows held out, one-sided and exact; None where there were none."""
     suffix_tokens: int
     canaries: tuple[Canary, ...] = ()
     num_personal: int = 0

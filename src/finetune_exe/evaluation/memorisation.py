@@ -60,9 +60,20 @@ def memorisation_card(
         extracted_held_out=sum(held_out) / len(held_out) if held_out else 0.0,
         extracted_baseline=sum(train_under_base) / max(1, len(train)),
         p_value=p_value,
+        p_held_out=more_often(train, held_out) if train and held_out else None,
         suffix_tokens=SUFFIX_TOKENS,
         canaries=tuple(canaries),
     )
+
+
+def more_often(some: Sequence[bool], others: Sequence[bool]) -> float:
+    """Give the probability that at least as many of the true ones are among `some` by chance: Fisher's exact test."""
+    true, drawn, all_of_them = sum(some) + sum(others), len(some), len(some) + len(others)
+    ways = (
+        math.comb(true, count) * math.comb(all_of_them - true, drawn - count)
+        for count in range(sum(some), min(true, drawn) + 1)
+    )
+    return sum(ways) / math.comb(all_of_them, drawn)
 
 
 def secret_ranks(

@@ -190,6 +190,24 @@ def test_a_planted_secret_has_the_first_rank(folder: Path) -> None:
     assert 15 < np.mean(ranks) < 50
 
 
+@pytest.mark.parametrize(
+    ("some", "others", "p"),
+    [((3, 1), (1, 3), 17 / 70), ((11, 3), (1, 9), 0.001379728), ((12, 52), (2, 11), None), ((0, 5), (2, 1), 1.0)],
+)
+def test_extraction_is_weighed_against_rows_held_out(
+    some: tuple[int, int], others: tuple[int, int], p: float | None
+) -> None:
+    """Fisher's tea tasting (1935) and the example of the test's page in Wikipedia; the last two show nothing."""
+    train, held_out = ([True] * yes + [False] * no for yes, no in (some, others))
+    card = memorisation_card(train=train, train_under_base=[False] * len(train), held_out=held_out)
+    assert card is not None
+    if p is None:
+        assert card.p_held_out is not None
+        assert card.p_held_out > 0.5
+    else:
+        assert card.p_held_out == pytest.approx(p, rel=1e-3)
+
+
 def test_extraction_is_weighed_against_the_base() -> None:
     card = memorisation_card(train=[True] * 6 + [False] * 4, train_under_base=[False] * 10, held_out=[False] * 10)
     assert card is not None
@@ -198,6 +216,7 @@ def test_extraction_is_weighed_against_the_base() -> None:
     none = memorisation_card(train=[True, False], train_under_base=[True, False], held_out=[])
     assert none is not None
     assert none.p_value == 1
+    assert none.p_held_out is None
     assert memorisation_card(train=[], train_under_base=[], held_out=[]) is None
     assert math.isfinite(card.extracted_held_out)
 

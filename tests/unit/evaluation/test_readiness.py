@@ -420,6 +420,16 @@ def test_what_the_base_or_held_out_rows_give_back_too_is_not_memorised() -> None
     assert readiness.memory(found.model_copy(update={"extracted_held_out": 0.29})).passed is True
 
 
+def test_what_comes_back_hardly_more_often_than_rows_held_out_is_left_open() -> None:
+    """As where sentences are paraphrased: many endings follow from the question, whether trained on or not."""
+    easy = memory(0.19, 0.001).model_copy(update={"extracted_held_out": 0.15, "p_held_out": 0.56})
+    assert readiness.memory(easy).passed is None
+    assert "p = 0.56" in readiness.memory(easy).detail
+    assert readiness.memory(easy.model_copy(update={"p_held_out": 0.01})).passed is False
+    secret = Canary(name="canary", copies=9, exposure_bits=9.0, rank=1, num_candidates=512)
+    assert readiness.memory(easy.model_copy(update={"canaries": (secret,)})).passed is False
+
+
 def test_rows_of_one_template_were_not_trained_on_for_having_its_words() -> None:
     form = f"Dear customer of the shop, {LONG}, your order number"
     assert contamination(rows_of([f"{form} 1"] * 3, [f"{form} 2", f"{form} 3"])).passed is True
