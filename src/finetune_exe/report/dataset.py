@@ -20,6 +20,8 @@ from finetune_exe.units import format_count, format_percent
 LEARNED_OPEN, LEARNED_CLOSE = "[[", "]]"
 _EXAMPLE_CHARACTERS = 1500
 FERTILITY_SHOWN = 6
+FERTILITY_SHARE = 0.02
+"""Of all words: of less, a language is mostly names and fragments taken for it."""
 
 
 def render_dataset(dataset: PreparedDataset) -> str:
@@ -113,7 +115,9 @@ def _tokens(dataset: PreparedDataset) -> list[Block]:
         (format_count(choice.max_length), format_count(choice.num_rows_too_long), f"{choice.learned_share_lost:.2%}")
         for choice in report.lengths
     )
-    words = ", ".join(f"{entry.language} {entry.tokens_per_word:.2f}" for entry in report.fertility[:FERTILITY_SHOWN])
+    least = FERTILITY_SHARE * sum(entry.num_words for entry in report.fertility)
+    spoken = [entry for entry in report.fertility if entry.num_words >= least]
+    words = ", ".join(f"{entry.language} {entry.tokens_per_word:.2f}" for entry in spoken[:FERTILITY_SHOWN])
     return [
         Heading("TOKENS"),
         Bullet(f"tokens of a sequence, by share of sequences: {quantiles}"),

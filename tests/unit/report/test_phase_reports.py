@@ -9,7 +9,7 @@ import pytest
 from tests.unit.report import sample
 from tests.unit.report.golden import assert_golden
 
-from finetune_exe.domain.dataset import MaskProof
+from finetune_exe.domain.dataset import Fertility, MaskProof
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.evaluation import Sample
 from finetune_exe.domain.values import Interval
@@ -43,6 +43,15 @@ def test_the_report_is_the_golden_one(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in REPORTS if name.endswith(".txt")])
 def test_it_keeps_within_eighty_columns(name: str) -> None:
     assert max(map(display_width, REPORTS[name]().splitlines())) <= 80
+
+
+def test_languages_of_a_few_words_are_not_told() -> None:
+    dataset = sample.dataset()
+    assert dataset.tokens is not None
+    found = (("en", 980), ("cs", 19), ("pl", 1), ("de", 21))
+    fertility = tuple(Fertility(language=name, num_words=words, num_tokens=2 * words) for name, words in found)
+    told = dataset.model_copy(update={"tokens": dataset.tokens.model_copy(update={"fertility": fertility})})
+    assert "tokens per word: en 2.00, de 2.00\n" in render_dataset(told)
 
 
 def test_the_learned_part_of_the_example_is_marked() -> None:
