@@ -84,6 +84,24 @@ class LatentAttention(Value):
     """Width of the part that does not."""
 
 
+class RecurrentLinear(Value):
+    """A linear layer of a block that sums up what it reads."""
+
+    fan_in: int = Field(gt=0)
+    fan_out: int = Field(gt=0)
+    called: bool = True
+    """Whether it is called; otherwise its weights are used without that, and no adapter goes beside it."""
+
+
+class Recurrence(Value):
+    """Layers that sum up in a state what they read: state-space layers, and linear attention."""
+
+    layers: int = Field(gt=0)
+    """Layers that have it, beside attention or in its stead."""
+    linear: tuple[RecurrentLinear, ...]
+    """Linear layers of each."""
+
+
 class ModelShape(Value):
     """Dimensions of a decoder-only transformer, enough to count its parameters, memory and work."""
 
@@ -112,6 +130,33 @@ class ModelShape(Value):
     """Projections that are kept as one matrix: query, key and value; gate and up of what is no expert."""
     latent_attention: LatentAttention | None = None
     """How keys and values are made, where not of the hidden state itself."""
+    recurrence: Recurrence | None = None
+    """Layers that look back by a state; None where all look back by attention."""
+    attention_layers: int | None = Field(default=None, ge=0)
+    """Layers with attention; None for all."""
+    mlp_layers: int | None = Field(default=None, ge=0)
+    """Layers with an MLP or experts; None for all."""
+    gated_attention: bool = False
+    """Whether queries come with as wide a gate of what was read."""
+    other_parameters: int = Field(default=0, ge=0)
+    """Weights of all layers beside linear layers, experts, what chooses them, and the usual norms: convolutions,
+    states, biases, further norms and gates. Counted in models with a recurrence."""
+
+    @property
+    def num_attention_layers(self) -> int:
+        """Layers with attention."""
+        return self.num_layers if self.attention_layers is None else self.attention_layers
+
+    @property
+    def num_mlp_layers(self) -> int:
+        """Layers with an MLP or experts."""
+        return self.num_layers if self.mlp_layers is None else self.mlp_layers
+
+    @property
+    def num_norms(self) -> int:
+        """Norms of all layers: one before what looks back, one before the MLP."""
+        recurrent = 0 if self.recurrence is None else self.recurrence.layers
+        return min(self.num_layers, self.num_attention_layers + recurrent) + self.num_mlp_layers
 
 
 class Gpu(Value):

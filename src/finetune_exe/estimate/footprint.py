@@ -19,7 +19,12 @@ from finetune_exe.estimate.activations import (
     remade_bytes,
     repeated_bytes,
 )
-from finetune_exe.estimate.parameters import block_parameters, count_targeted_parameters, embedding_parameters
+from finetune_exe.estimate.parameters import (
+    block_parameters,
+    count_targeted_parameters,
+    count_uncalled_parameters,
+    embedding_parameters,
+)
 from finetune_exe.estimate.workload import STORED_BYTES, Adapters, FullTraining, Workload
 from finetune_exe.units import GIB
 
@@ -111,8 +116,9 @@ def weight_bytes(workload: Workload) -> float:
     """Count the model's own weights on one GPU; embeddings and output matrix keep 16 bit or more when others shrink."""
     shape, stored = workload.shape, STORED_BYTES[workload.storage]
     embeddings = min(workload.num_parameters, embedding_parameters(shape))
+    whole = embeddings + shape.other_parameters + count_uncalled_parameters(shape)
     outside = max(stored, workload.unquantised_bytes)
-    return ((workload.num_parameters - embeddings) * stored + embeddings * outside) * workload.sharding.share(
+    return ((workload.num_parameters - whole) * stored + whole * outside) * workload.sharding.share(
         of=workload.sharding.weights
     )
 

@@ -32,7 +32,7 @@ def offset_seconds(plan: Plan, workload: Workload, tokens_per_second: float) -> 
     if not isinstance(method, Qlora) or not method.offset_rounding:
         return None
     targets = adapted_layers(method) - ({"gate", "up", "down"} if workload.shape.num_experts > 1 else set())
-    layers = [matrix for matrix in matrices(workload.shape) if not matrix.parts.isdisjoint(targets)]
+    layers = [matrix for matrix in matrices(workload.shape) if matrix.has_adapter(targets)]
     weights = sum(layer.size * layer.copies for layer in layers)
     gpu = planned_gpu(plan)
     if gpu is None:

@@ -18,7 +18,7 @@ class Matrix:
     """One linear layer, or one of an expert, and how often the model has it."""
 
     parts: frozenset[Target]
-    """More than one where several projections are kept as one matrix."""
+    """More than one where several projections are kept as one matrix; none in layers that look back by a state."""
     fan_in: int
     fan_out: int
     copies: int
@@ -27,6 +27,12 @@ class Matrix:
     """Of them, those that a token runs through."""
     stacked: bool = False
     """Whether the copies of a block are kept as one tensor of three dimensions, as experts are."""
+    called: bool = True
+    """Whether it is called, so that an adapter can go beside it."""
+
+    def has_adapter(self, targets: Collection[Target]) -> bool:
+        """Say whether it gets an adapter; one that is no part of attention or MLP where all linear layers do."""
+        return self.called and (not self.parts.isdisjoint(targets) if self.parts else set(targets) >= ALL_LINEAR)
 
     @property
     def size(self) -> int:
@@ -35,19 +41,20 @@ class Matrix:
 
 
 def matrices(shape: ModelShape, *, stacked_experts: bool = True) -> tuple[Matrix, ...]:
-    """List the linear layers of all blocks: of attention, the MLPs or experts, and what stands beside or for experts.
+    """List the linear layers of all blocks: of what looks back, the MLPs or experts, and what stands beside experts.
 
     Args:
         shape: The model's dimensions.
         stacked_experts: Whether the experts of a block are one tensor, gate and up together, as transformers keeps
             them since version 5; otherwise each is a layer by itself.
     """
-    layers, dense, experts = shape.num_layers, shape.dense_layers, shape.num_experts
+    layers, dense, experts = shape.num_mlp_layers, shape.dense_layers, shape.num_experts
     routed, together = layers - dense, "gate_up" in shape.fused
     visited = min(shape.experts_per_token, experts)
     several = experts > 1
     return (
-        *_attention(shape),
+        *(_attention(shape) if shape.num_attention_layers else ()),
+        *_recurrent(shape),
         *_mlp(shape, shape.intermediate_size, together=stacked_experts if several else together,
               copies=routed * experts, active_copies=routed * visited, stacked=several and stacked_experts),
         *_mlp(shape, shape.shared_intermediate_size, together=together, copies=routed, active_copies=routed),
@@ -60,7 +67,8 @@ def _attention(shape: ModelShape) -> Iterator[Matrix]:
     values = shape.num_attention_heads * shape.head_dim
     if latent is None:
         keys = shape.num_key_value_heads * shape.head_dim
-        widths: dict[Target, int] = {"query": values, "key": keys, "value": keys}
+        queries = 2 * values if shape.gated_attention else values
+        widths: dict[Target, int] = {"query": queries, "key": keys, "value": keys}
         if "qkv" in shape.fused:
             yield _in_each_block(shape, *widths, fan_in=hidden, fan_out=sum(widths.values()))
         else:
@@ -78,8 +86,17 @@ def _attention(shape: ModelShape) -> Iterator[Matrix]:
 
 
 def _in_each_block(shape: ModelShape, *parts: Target, fan_in: int, fan_out: int) -> Matrix:
-    layers = shape.num_layers
+    layers = shape.num_attention_layers
     return Matrix(parts=frozenset(parts), fan_in=fan_in, fan_out=fan_out, copies=layers, active_copies=layers)
+
+
+def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
+    if shape.recurrence is None:
+        return
+    layers = shape.recurrence.layers
+    for linear in shape.recurrence.linear:
+        yield Matrix(parts=frozenset(), fan_in=linear.fan_in, fan_out=linear.fan_out, copies=layers,
+                     active_copies=layers, called=linear.called)  # fmt: skip
 
 
 def _mlp(
@@ -101,8 +118,8 @@ def _mlp(
 def count_parameters(shape: ModelShape) -> int:
     """Count the weights: embeddings, separate output matrix, attention, MLPs, router, norms (two a block, one last).
 
-    Biases, learned positions and further norms are not in the shape and not counted: up to 0.05 % in today's models,
-    0.7 % in GPT-2.
+    Biases, learned positions and further norms are not in most shapes and not counted then: up to 0.05 % in today's
+    models, 0.7 % in GPT-2.
     """
     return _weights_of_blocks(shape) + embedding_parameters(shape) + shape.hidden_size
 
@@ -114,8 +131,8 @@ def block_parameters(shape: ModelShape, *, active: bool = False) -> int:
 
 def _weights_of_blocks(shape: ModelShape, *, active: bool = False) -> int:
     linear = sum(m.size * (m.active_copies if active else m.copies) for m in matrices(shape))
-    routers = (shape.num_layers - shape.dense_layers) * (shape.num_experts if shape.num_experts > 1 else 0)
-    return linear + shape.hidden_size * (routers + 2 * shape.num_layers)
+    routers = (shape.num_mlp_layers - shape.dense_layers) * (shape.num_experts if shape.num_experts > 1 else 0)
+    return linear + shape.hidden_size * (routers + shape.num_norms) + shape.other_parameters
 
 
 def embedding_parameters(shape: ModelShape) -> int:
@@ -141,14 +158,19 @@ def count_lora_parameters(
     blocks = sum(
         (matrix.fan_in + matrix.fan_out) * matrix.copies
         for matrix in matrices(shape, stacked_experts=stacked_experts)
-        if not matrix.parts.isdisjoint(targets)
+        if matrix.has_adapter(targets)
     )
     return rank * (blocks + (shape.hidden_size + shape.vocab_size if "head" in targets else 0))
 
 
 def count_targeted_parameters(shape: ModelShape, *, targets: Collection[Target]) -> int:
     """Count the weights of the linear layers that have adapters, the output matrix aside."""
-    return sum(m.size * m.copies for m in matrices(shape) if not m.parts.isdisjoint(targets))
+    return sum(m.size * m.copies for m in matrices(shape) if m.has_adapter(targets))
+
+
+def count_uncalled_parameters(shape: ModelShape) -> int:
+    """Count the weights of linear layers that are used without being called, which QLoRA keeps in 16 bit."""
+    return sum(m.size * m.copies for m in matrices(shape) if not m.called)
 
 
 def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target], active: bool = False) -> int:
@@ -156,5 +178,5 @@ def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target], act
     return sum(
         matrix.size * (matrix.active_copies if active else matrix.copies)
         for matrix in matrices(shape)
-        if matrix.stacked and not matrix.parts.isdisjoint(targets)
+        if matrix.stacked and matrix.has_adapter(targets)
     )

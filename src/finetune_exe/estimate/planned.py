@@ -220,7 +220,8 @@ def _training(plan: Plan, shape: ModelShape) -> Training:
                 targets=frozenset(), num_parameters=trained, parameter_bytes=4, copied_bytes=0, virtual_tokens=length
             )
         case Ia3():
-            trained = shape.num_layers * (2 * shape.num_key_value_heads * shape.head_dim + shape.intermediate_size)
+            scaled = 2 * shape.num_key_value_heads * shape.head_dim
+            trained = shape.num_attention_layers * scaled + shape.num_mlp_layers * shape.intermediate_size
             return Adapters(targets=IA3_TARGETS, num_parameters=trained, parameter_bytes=4, copied_bytes=0,
                             output_bytes=4)  # fmt: skip
         case _:

@@ -51,7 +51,7 @@ def processor_throughput(workload: Workload, hardware: Hardware) -> Throughput:
     shape = workload.shape
     inner = shape.num_layers * block_parameters(shape, active=True)
     head = shape.vocab_size * shape.hidden_size * workload.computed_learned_share
-    attention = 2 * shape.num_layers * shape.num_attention_heads * shape.head_dim * workload.attended_tokens
+    attention = 2 * shape.num_attention_layers * shape.num_attention_heads * shape.head_dim * workload.attended_tokens
     operations = passes * (inner + HEAD_COST * head) + attention * (3.5 + recomputed(workload))
     rows = workload.micro_batch_size * workload.accumulation * workload.mean_tokens
     parts = {

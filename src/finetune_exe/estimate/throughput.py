@@ -158,7 +158,7 @@ def _work(workload: Workload) -> _Work:
     head = shape.vocab_size * shape.hidden_size * workload.computed_learned_share
     trained_passes = 3 if isinstance(workload.training, FullTraining) else 2
     again = recomputed(workload)
-    causal = 2 * shape.num_layers * shape.num_attention_heads * shape.head_dim * workload.attended_tokens
+    causal = 2 * shape.num_attention_layers * shape.num_attention_heads * shape.head_dim * workload.attended_tokens
     moved = BLOCK_TRAFFIC * (COMPILED_TRAFFIC if workload.compiled else 1.0)
     blocks = shape.num_layers * block_bytes(workload) * (2 + again)
     return _Work(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from finetune_exe.domain.values import LatentAttention, ModelShape
+from finetune_exe.planning.recurrence import hybrid_layers, named_as_usual
 
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -27,7 +28,7 @@ _SECONDS = 3
 _MOST_BYTES = 1 << 20
 _TWO_MATRICES = {
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "codegen", "opt", "bloom", "falcon", "RefinedWeb",
-    "RefinedWebModel", "mpt", "phi", "starcoder2", "nemotron", "persimmon", "biogpt", "arcee",
+    "RefinedWebModel", "mpt", "phi", "starcoder2", "nemotron", "nemotron_h", "persimmon", "biogpt", "arcee",
 }  # fmt: skip
 """Model types whose MLP has no gate."""
 _TIED = {
@@ -37,7 +38,7 @@ _TIED = {
 """Model types whose configuration leaves out tie_word_embeddings when it is true."""
 _FUSED: dict[str, tuple[Literal["qkv", "gate_up"], ...]] = {
     **dict.fromkeys(("gpt2", "gpt_bigcode", "gpt_neox", "codegen", "falcon", "bloom", "mpt"), ("qkv",)),
-    **dict.fromkeys(("glm", "glm4", "granitemoeshared"), ("gate_up",)),
+    **dict.fromkeys(("glm", "glm4", "granitemoeshared", "granitemoehybrid"), ("gate_up",)),
     "phi3": ("qkv", "gate_up"),
 }
 """What model types keep as one matrix, experts aside.
@@ -70,17 +71,23 @@ def config_shape(config: Mapping[str, Any]) -> ModelShape | None:
     Returns:
         None for architectures that are no transformer decoder, or whose configuration lacks a dimension.
     """
-    values = _flat(config)
-    kind = values.get("model_type")
-    hidden, heads = _first(values, _HIDDEN), _first(values, _HEADS)
     try:
+        values = named_as_usual(_flat(config))
+        kind = values.get("model_type")
+        hidden, heads = _first(values, _HIDDEN), _first(values, _HEADS)
         latent = _latent_attention(values)
         inner = _first(values, _INNER) or values.get("expansion_ratio", 4) * hidden
         if kind == "qwen":  # counts the two halves of the gated MLP together
             inner //= 2
         num_layers, num_experts = _first(values, _LAYERS), _first(values, _EXPERTS) or 1
         dense = num_layers - _routed_layers(values, num_layers) if num_experts > 1 else 0
-        return ModelShape(
+        hybrid = hybrid_layers(values, hidden, routed=num_layers - dense)
+        if hybrid is not None and num_experts > 1 and hybrid.dense is not None:
+            dense = hybrid.dense
+        shared = _shared_width(values, inner)
+        if kind == "granitemoehybrid" and num_experts == 1:  # what stands beside experts stands alone
+            inner, shared = shared, 0
+        shape = ModelShape(
             hidden_size=hidden,
             intermediate_size=inner,
             num_layers=num_layers,
@@ -92,7 +99,7 @@ def config_shape(config: Mapping[str, Any]) -> ModelShape | None:
             gated_mlp=kind not in _TWO_MATRICES,
             num_experts=num_experts,
             experts_per_token=_first(values, _EXPERTS_PER_TOKEN) or 1,
-            shared_intermediate_size=_shared_width(values, inner),
+            shared_intermediate_size=shared,
             dense_layers=dense,
             dense_intermediate_size=_first(values, _DENSE_INNER) if dense else 0,
             fused=_FUSED.get(str(kind), ()),
@@ -100,6 +107,12 @@ def config_shape(config: Mapping[str, Any]) -> ModelShape | None:
         )
     except (KeyError, TypeError, ZeroDivisionError, ValidationError):
         return None
+    if hybrid is None:
+        return shape
+    return shape.model_copy(update={
+        "recurrence": hybrid.recurrence, "attention_layers": hybrid.attention, "mlp_layers": hybrid.mlp,
+        "other_parameters": hybrid.others, "gated_attention": kind == "qwen3_next",
+    })  # fmt: skip
 
 
 def _latent_attention(values: Mapping[str, Any]) -> LatentAttention | None:

@@ -62,16 +62,22 @@ MODELS: dict[str, dict[str, Any]] = {
                  "topk_group": 1},
     "falcon_h1": {**WIDE, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4,
                   "mamba_n_groups": 1, "mamba_chunk_size": 8},
-    "nemotron_h": {**WIDE, "layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 16,
+    "nemotron_h": {**WIDE, "layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 4, "mamba_head_dim": 16,
                    "ssm_state_size": 4, "n_groups": 1, "chunk_size": 8},
+    "granitemoehybrid": {**GROUPED, **LOCAL, "shared_intermediate_size": 48, "layer_types": ["mamba", "attention"],
+                         "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_n_groups": 1,
+                         "mamba_chunk_size": 8},
+    "qwen3_next": {**WIDE, **EXPERTS, "shared_expert_intermediate_size": 32, "linear_num_value_heads": 4,
+                   "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+                   "linear_key_head_dim": 8, "linear_value_head_dim": 8},
     "mamba2": {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "num_heads": 4, "head_dim": 16, "n_groups": 1},
 }  # fmt: skip
-RECURRENT = {"mamba", "mamba2", "jamba", "falcon_h1", "nemotron_h"}
+RECURRENT = {"mamba", "mamba2", "jamba", "falcon_h1", "nemotron_h", "granitemoehybrid", "qwen3_next"}
 SEES_OTHERS = {"bloom", "falcon", "mpt", "gpt_oss", *RECURRENT}
 """Transformers' models that do not look at positions to keep packed rows apart."""
 LENGTHS = (9, 25, 5)
-UNSHAPED = RECURRENT
-"""Dimensions that a plan does not know: other layers than attention and MLP."""
+UNSHAPED = {"mamba", "mamba2"}
+"""Dimensions that a plan does not know: no attention at all."""
 
 
 def config_of(name: str) -> Any:

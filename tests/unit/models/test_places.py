@@ -25,7 +25,7 @@ from finetune_exe.planning.model_config import config_shape
 
 EXPERTS = ["mixtral", "qwen2_moe", "qwen3_moe", "phimoe", "granitemoe", "deepseek_v2", "deepseek_v3", "gpt_oss",
            "llama4_text", "glm4_moe"]  # fmt: skip
-STATE_SPACE = ["mamba", "mamba2", "falcon_h1", "nemotron_h", "jamba"]
+STATE_SPACE = ["mamba", "mamba2", "falcon_h1", "nemotron_h", "jamba", "granitemoehybrid"]
 
 
 @pytest.fixture(scope="module")

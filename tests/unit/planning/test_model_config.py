@@ -55,6 +55,44 @@ def test_the_dimensions_count_the_weights_of_the_real_class(model_type: str, tor
 
 
 @pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        ("jamba", {}),
+        ("jamba", {"mamba_proj_bias": True, "mamba_conv_bias": False, "num_experts": 1, "mamba_dt_rank": 100}),
+        ("falcon_h1", {}),
+        ("falcon_h1", {"mamba_rms_norm": True, "mamba_n_groups": 2, "mamba_d_ssm": None}),
+        ("nemotron_h", {}),
+        ("nemotron_h", {"layers_block_type": ["mamba", "mlp", "mamba", "attention", "mlp"], "use_conv_bias": False}),
+        ("granitemoehybrid", {"layer_types": ["mamba", "attention"] * 16}),
+        ("granitemoehybrid", {"layer_types": ["mamba", "attention"] * 16, "num_local_experts": 0}),
+        ("qwen3_next", {}),
+        ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"] * 24, "mlp_only_layers": [0, 3]}),
+    ],
+)
+def test_hybrids_are_counted_to_the_last_weight(
+    model_type: str, settings: dict[str, Any], torch: Any, transformers: Any
+) -> None:
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    shape = config_shape(json.loads(config.to_json_string(use_diff=False)))
+    assert shape is not None
+    assert count_parameters(shape) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_letters_of_nemotron_h_mean_its_layers() -> None:
+    sizes = {"model_type": "nemotron_h", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16,
+             "num_key_value_heads": 2, "vocab_size": 100, "mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 16,
+             "n_groups": 1, "conv_kernel": 4}  # fmt: skip
+    letters = config_shape({**sizes, "hybrid_override_pattern": "M-M*-"})
+    assert letters == config_shape({**sizes, "layers_block_type": ["mamba", "mlp", "mamba", "attention", "mlp"]})
+    assert letters is not None
+    assert (letters.num_layers, letters.num_attention_layers, letters.num_mlp_layers) == (5, 1, 2)
+    assert config_shape({**sizes, "hybrid_override_pattern": "M?"}) is None
+
+
+@pytest.mark.parametrize(
     ("config", "name"),
     [
         (LLAMA, "SmolLM2-135M"),
