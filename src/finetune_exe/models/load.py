@@ -165,6 +165,25 @@ def load_base(folder: Path, method: Method, *, dtype: Dtype, device: str) -> Pre
     return load_model(folder, dtype=dtype, device=device)
 
 
+def _require_whole_weights(model: Any, folder: Path) -> None:
+    """Make sure that the weights to be put into 4 bit are not stored in another such form already.
+
+    Raises:
+        FineTuneError: M03 for one that is not bitsandbytes' own, such as the MXFP4 of gpt-oss.
+    """
+    stored = getattr(model.config, "quantization_config", None)
+    form = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    if form in (None, "bitsandbytes"):
+        return
+    raise FineTuneError(
+        "M03",
+        what=f"the weights are stored quantised already, as {form}",
+        where=str(folder),
+        why="QLoRA rounds whole weights to 4 bit itself, and cannot do so to weights in another form",
+        fix="name a copy of the model in bfloat16 (of gpt-oss-20b, unsloth/gpt-oss-20b-BF16)",
+    )
+
+
 def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) -> PreTrainedModel:
     """Load a model whose linear layers, the head aside, and experts are kept in 4-bit NormalFloat, computed in `dtype`.
 
@@ -188,6 +207,7 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
         bnb_4bit_compute_dtype=torch_dtype(dtype),
     )
     if (empty := model_without_weights(folder)) is not None:
+        _require_whole_weights(empty, folder)
         config.llm_int8_skip_modules, packed = kept_in_4_bit(empty, method.target_modules)
         if packed:
             config = pack_tensors(config, packed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.unit.models.test_places import EXPERTS
 from transformers import AutoModelForCausalLM
 
 from finetune_exe.domain.plan import Precision, Qlora
+from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import LossFunction, collate
 from finetune_exe.models.load import load_base
 from finetune_exe.models.methods import training_method
@@ -88,3 +91,14 @@ def test_losses_and_gradients_are_those_over_the_weights_that_4_bit_stands_for(
     assert our_slopes.keys() == their_slopes.keys()
     for path, slope in their_slopes.items():
         assert (our_slopes[path] - slope).norm() <= 1e-3 * slope.norm(), path
+
+
+def test_weights_that_are_quantised_in_another_form_are_no_base_for_qlora(folder: Path, tmp_path: Path) -> None:
+    """As gpt-oss is published."""
+    shutil.copytree(base_of(folder, "gpt_oss"), tmp_path / "gpt")
+    file = tmp_path / "gpt" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "quantization_config": {"quant_method": "mxfp4"}}))
+    with pytest.raises(FineTuneError, match="stored quantised already, as mxfp4") as raised:
+        load_base(tmp_path / "gpt", Qlora(), dtype="float32", device="cpu")
+    assert raised.value.code == "M03"
+    assert "in bfloat16" in raised.value.fix
