@@ -164,4 +164,5 @@ def _delta(values: Mapping[str, Any], hidden: int) -> _Block:
 
 
 def _first(values: Mapping[str, Any], *names: str) -> Any:
-    return next(values[name] for name in names if values.get(name) is not None)
+    """Give the first that is there; where none is, None, with which nothing can be counted."""
+    return next((values[name] for name in names if values.get(name) is not None), None)

@@ -90,6 +90,7 @@ def test_the_letters_of_nemotron_h_mean_its_layers() -> None:
     assert letters is not None
     assert (letters.num_layers, letters.num_attention_layers, letters.num_mlp_layers) == (5, 1, 2)
     assert config_shape({**sizes, "hybrid_override_pattern": "M?"}) is None
+    assert config_shape({**sizes, "hybrid_override_pattern": "M*", "ssm_state_size": None}) is None
 
 
 @pytest.mark.parametrize(
