@@ -283,7 +283,7 @@ def _not_asked_for(source: Source) -> FineTuneError:
         "D03",
         what="the rows are pairs of a chosen and a rejected answer",
         where=source.name,
-        why="learning from preferences is another method than the supervised training done here",
+        why="they can teach which of two answers is better, or the chosen ones alone what to answer: you have to say",
         fix="to learn from the pairs: --set objective.kind=dpo; to train on the chosen answers alone: "
         "--set data.format=preference",
     )

@@ -106,6 +106,8 @@ class TaskSpec(Document):
     gpu: str | None = None
     """Hardware wished for, as in "RTX 4090" or "8xH100"; None means this machine."""
     method: MethodKind | None = None
+    objective: Literal["dpo"] | None = None
+    """Learn from pairs of a better and a worse answer; None learns answers as they stand."""
     preset: Literal["auto", "conservative", "balanced", "aggressive"] = "auto"
     keep_abilities: bool = False
     """Whether what the model can do today matters as much as the new task."""

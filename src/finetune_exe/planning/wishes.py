@@ -83,7 +83,12 @@ class Wish(NamedTuple):
     """What has to be said of it."""
 
 
-FIELDS = {"model.reference": "model", "method.kind": "method"}
+FIELDS = {
+    "model.reference": "model",
+    "method.kind": "method",
+    "objective.kind": "objective",
+    "data.format": "objective",
+}
 """Settings of a plan that say what a field of a TaskSpec does."""
 
 
@@ -117,6 +122,8 @@ def _sharpest(wishes: list[Wish]) -> list[Wish]:
 
 
 def _option(wish: Wish) -> str:
+    if wish.field == "objective":
+        return f"--set objective.kind={wish.value}"
     name = _flag(wish.field)
     if wish.value is True:
         return name
@@ -287,6 +294,11 @@ _THERE_ARE = (
     r"(?:(?:about|around|roughly|only|some|my|our|these|the) |~ ?)*"
 )
 _ROWS = r"(?:rows|examples|samples|pairs|records|conversations|dialogu?e?s|demonstrations|instructions|annotations)"
+_TEXTS = (
+    r"(?:chats|tickets|e-?mails|messages|articles|documents|reviews|reports|questions|queries|posts|tweets|transcripts|"
+    r"letters)"
+)
+"""Texts that are rows where there are at least a hundred of them, and not so many a day."""
 _KIND = (
     r"(?P<method>q-?lora|lora|full(?:[- ]parameter)?(?= fine[- ]?tun)|full[- ]parameter(?= training)|"
     r"prefix[- ]tuning|prompt[- ]tuning|ia3)"
@@ -305,8 +317,16 @@ _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], .
         ("method", _method, rf"\b(?:with|using|via|use|by|do|want|through|mit|avec|con|com) (?:an? )?{_KIND}\b"),
         ("method", _method, _NOT_AFTER + _FOLLOWS),
         ("method", _method, r"^\s*(?P<method>q-?lora) (?!(?:vs?|versus|or|and|is|for|of|in)\b)"),
+        ("objective", lambda _: "dpo",
+         r"\b(?:with|using|via|use|by|do|through|mit|avec|con|com|用) ?(?:dpo|direct preference optimi[sz]ation)\b"
+         r"(?! ?(?:models?|outputs?|papers?|answers?|vs?\b|versus|or|and))"
+         r"|\bdpo[- ](?:fine[- ]?tun\w*|training|tuning)\b"),
         ("num_rows", _count,
          rf"{_THERE_ARE}{_COUNT}(?: (?!test|valid|dev|eval)[\w/-]+){{0,3}}? {_ROWS}\b"),
+        ("num_rows", _count,
+         rf"{_THERE_ARE}(?=\d{{3}}|\d,\d|\d+(?:\.\d+)? ?(?:k|m|thousand|million)\b){_COUNT}"
+         rf"(?: (?!test|valid|dev|eval|most|best|top)[\w/-]+){{0,2}}? {_TEXTS}\b"
+         r"(?! ?(?:per\b|an? (?:day|week|month|hour)|daily|each|every))"),
         ("keep_abilities", lambda _: True,
          r"\bwithout (?:forgetting|losing|hurting|harming)\b"
          r"(?=[^.;]{0,50}(?:abilit|skill|general|knowledge|already|chat))"

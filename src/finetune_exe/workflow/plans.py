@@ -14,6 +14,8 @@ from finetune_exe.domain.values import Estimate, Hardware, Interval
 if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
 
+PAIRS = ("data.format=preference", "objective.kind=dpo")
+"""Settings that learn from pairs; either of them says how the rows are to be read."""
 MEASURED = "measured on this machine"
 """Source of an estimate that a probe of the machine gave."""
 
@@ -60,11 +62,13 @@ def make_plan(
 
     given = {FIELDS.get(assignment.partition("=")[0], "") for assignment in settings} | ({"gpu"} if hardware else set())
     spec = hear(spec, given=given)
+    if spec.objective is not None:
+        settings = (*PAIRS, *settings)
     profile = None
     if spec.data_paths:
         from finetune_exe.data.profile import profile_data
 
-        pairs_asked_for = not {"data.format=preference", "objective.kind=dpo"}.isdisjoint(settings)
+        pairs_asked_for = not set(PAIRS).isdisjoint(settings)
         profile = profile_data(spec.data_paths, format_name="preference" if pairs_asked_for else None)
     hardware = hardware or find_hardware(spec.gpu)
     if probe and not hardware.gpus:

@@ -48,11 +48,22 @@ WISHED = [
     ("Fine-tune a small model for sentiment on Colab, done in 90 minutes", {"gpu": "T4 16GB", "hours": 1.5}),
     ("qlora mistral on a colab T4 for json extraction", {"model": "mistral", "method": "qlora", "gpu": "T4 16GB"}),
     ("Distill answers of GPT-4 into Qwen2.5 1.5B", {"model": "Qwen/Qwen2.5-1.5B-Instruct"}),
+    ("Answer customers' questions about our products from 3,000 past chats, with DPO",
+     {"num_rows": 3000, "objective": "dpo"}),
+    ("Fine-tune Qwen3 8B using direct preference optimization to be more polite",
+     {"model": "Qwen/Qwen3-8B", "objective": "dpo"}),
+    ("We have 12k support tickets; write the answers", {"num_rows": 12000}),
     ("SQL generation on a 16 GB GPU, a budget of $1,000, training budget 2 days, 2 days training budget",
      {"gpu": "16", "budget_usd": 1000.0, "hours": 48.0}),
 ]  # fmt: skip
 
 ONLY_THE_MATTER = [
+    "Explain DPO to students",
+    "Answer questions about papers that compare SFT with DPO and PPO",
+    "Rewrite answers generated with DPO models",
+    "Sort tickets: we get 900 tickets a day",
+    "Find the gist of product pages with 200 reviews each",
+    "Write a summary from 3 articles",
     "QLoRA or LoRA: answer which one a question is about",
     "Classify reviews of the RTX 4090 as positive or negative",
     "Answer questions about Llama 3 8B's licence",
@@ -136,6 +147,9 @@ def test_tasks_that_name_no_model_and_no_hardware_have_no_wishes() -> None:
     assert {line: words for line, words in heard.items() if words} == {
         "chat: make Llama behave as a helpful assistant in Czech": ["Llama"],
         "qa: I have 3000 FAQ pairs and want a model that answers them": ["have 3000 FAQ pairs"],
+        "classification: I have 5k emails labelled with a department and want new ones sorted automatically": [
+            "have 5k emails"
+        ],
     }
 
 
@@ -181,6 +195,15 @@ def test_an_option_counts_instead() -> None:
     plan = make_plan(TaskSpec(description=words), settings=("model.reference=embedded", "method.kind=lora"))
     assert (plan.model.reference, plan.method.kind, len(plan.hardware.gpus)) == ("embedded", "lora", 8)
     assert len(plan.task.heard) == 1
+
+
+def test_who_names_dpo_learns_from_pairs() -> None:
+    plan = make_plan(TaskSpec(description="Fine-tune SmolLM2 135M with DPO to answer politely"))
+    assert (plan.objective.kind, plan.data.format) == ("dpo", "preference")
+    assert any("--set objective.kind=dpo" in note for note in notes(plan))
+    answers = make_plan(TaskSpec(description="Fine-tune SmolLM2 135M with DPO to answer politely"),
+                        settings=("objective.kind=sft",))  # fmt: skip
+    assert (answers.objective.kind, answers.data.format) == ("sft", None)
 
 
 def test_the_plan_follows_the_words_and_says_so() -> None:
