@@ -67,6 +67,9 @@ def command(
             run_path, settings=edit_plan(plan, settings) if settings else None, suites=suites, suite_items=suite_items,
             tasks=tasks, task_folder=harness_tasks, answer_within=answer_within, progress=live.progress, note=live.note,
         )  # fmt: skip
+    if not as_json:
+        say(render_evaluation(evaluation))
+    with view(as_json=as_json) as live:
         served = compare_served(run_path, endpoint_of(*endpoint), progress=live.progress) if endpoint else None
         judged = judge_run(run_path, endpoint_of(*judge), progress=live.progress) if judge else None
     if as_json:
@@ -77,7 +80,6 @@ def command(
             **({} if judged is None else {"judge": judge_contract(*judged)}),
         )  # fmt: skip
     else:
-        say(render_evaluation(evaluation))
         if served is not None:
             say(render_comparison(served))
         if judged is not None:

@@ -36,7 +36,7 @@ def length_corrected(
         confidence_level: Of the interval.
 
     Returns:
-        None where there are fewer than two clusters or all differences in length are the same.
+        None where there are fewer than two clusters, all items are ties, or all differences in length are the same.
 
     Source: Dubois et al., Length-Controlled AlpacaEval, arXiv 2404.04475 (2024), eq. 2, without the term of the
     instruction's difficulty, which takes other models' answers to know.
@@ -47,7 +47,7 @@ def length_corrected(
     longer_N = np.asarray(lengths_b, dtype=np.float64) - np.asarray(lengths_a, dtype=np.float64)
     deviation = float(np.std(longer_N))
     grouped = number_clusters(clusters)
-    if grouped.count < 2 or deviation == 0:
+    if grouped.count < 2 or deviation == 0 or bool((won_N == 0.5).all()):
         return None
     design_N2 = np.stack([np.ones(len(won_N)), np.tanh(longer_N / deviation)], axis=1)
     weights_2, pull_2 = np.zeros(2), np.array(_PULL)

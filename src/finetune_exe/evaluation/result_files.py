@@ -91,7 +91,9 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
             what="the file of results cannot be read",
             where=str(path),
             why=fault.strerror or str(fault),
-            fix="give a file with one JSON object a line",
+            fix="name a file with one JSON object a line, or a run that was evaluated: fine-tune eval RUN"
+            if path.is_dir()
+            else "give a file with one JSON object a line",
         ) from fault
     except UnicodeDecodeError as fault:
         line = fault.object[: fault.start].count(b"\n") + 1

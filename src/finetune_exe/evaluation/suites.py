@@ -75,7 +75,7 @@ def read_suites(folder: Path, *, max_items: int) -> tuple[list[Suite], list[str]
         name = path.stem if path == folder else path.relative_to(folder).with_suffix("").as_posix()
         kind = next((kind for row in rows[:1] if (kind := _kind(row)) is not None), None)
         if kind is None:
-            left_out.append(f"{name}: its items have no form that is scored by likelihood")
+            left_out.append(f"{name}: {_formless(rows)}")
             continue
         if kind == "continuation":
             short = [row for row in rows if not isinstance(row, dict) or _short_answer(row) is not None]
@@ -94,7 +94,7 @@ def read_suites(folder: Path, *, max_items: int) -> tuple[list[Suite], list[str]
             "E05",
             what="there is no regression suite here",
             where=str(folder),
-            why="; ".join(left_out) or "it holds no .jsonl or .json file",
+            why="; ".join(left_out) or ("it holds no .jsonl or .json file" if folder.exists() else "it does not exist"),
             fix='give a folder of files with lines such as {"query": "2 + 2 =", "choices": ["3", "4"], "gold": 1}',
         )
     return suites, left_out
@@ -157,6 +157,14 @@ def _kind(row: Any) -> Kind | None:
     if _short_answer(row) is not None:
         return "continuation"
     return "text" if isinstance(row.get("text"), str) and len(keys) <= 3 else None
+
+
+def _formless(rows: Sequence[Any]) -> str:
+    """Say what the first item of a suite has, where that is no form."""
+    if not rows:
+        return "it is empty"
+    has = ", ".join(map(str, rows[0])) if isinstance(rows[0], dict) else f"a {type(rows[0]).__name__}"
+    return f"its items have no form that is scored by likelihood; the first one has {has or 'nothing'}"
 
 
 def _short_answer(row: dict[str, Any]) -> tuple[str, str] | None:
@@ -245,6 +253,8 @@ def _read_rows(path: Path) -> list[Any]:
         if line.strip():
             try:
                 rows.append(json.loads(line))
+            except json.JSONDecodeError as fault:
+                raise _unreadable(path, f"line {number} is no JSON: {fault.msg} at column {fault.colno}") from fault
             except (ValueError, RecursionError) as fault:
                 raise _unreadable(path, f"line {number}: {fault}") from fault
     return rows

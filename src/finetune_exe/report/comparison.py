@@ -7,7 +7,7 @@ from typing import Any
 from finetune_exe.domain.comparison import ForeseenComparison, LengthCorrected, PairedItem, PairedResult, PartComparison
 from finetune_exe.domain.evaluation import Comparison
 from finetune_exe.report.boxes import clean, shorten
-from finetune_exe.report.numbers import UNKNOWN, format_measure, format_p
+from finetune_exe.report.numbers import UNKNOWN, format_items, format_measure, format_p
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_count, format_percent
 
@@ -55,7 +55,7 @@ def render_foresight(foreseen: ForeseenComparison) -> str:
     rows = tuple((entry.assumption, _foreseen(entry.difference)) for entry in foreseen.detectable)
     return render_text([
         Title("WHAT A COMPARISON COULD FIND", (
-            Field("Items", f"{format_count(foreseen.n)} in {format_count(foreseen.clusters)} clusters"),
+            Field("Items", format_items(foreseen.n, foreseen.clusters)),
             Field("Mean of A", format_measure(foreseen.mean_a)),
         )),
         Table(header=("If", "Smallest difference found"), rows=rows),
@@ -73,7 +73,7 @@ def _page(result: PairedResult) -> list[Block]:
         Title("COMPARISON", (
             Field("A", result.a),
             Field("B", result.b),
-            Field("Items", _items(result)),
+            Field("Items in both", format_items(comparison.n, comparison.clusters)),
         )),
         Heading("VERDICT"), Words(f"B against A: {VERDICTS[comparison.verdict]}"), Words(explain_verdict(comparison)),
         *_needed(result),
@@ -83,11 +83,6 @@ def _page(result: PairedResult) -> list[Block]:
         *_extremes("WORST REGRESSIONS", result.worst), *_extremes("LARGEST GAINS", result.best),
         *_notes(result.notes),
     ]  # fmt: skip
-
-
-def _items(result: PairedResult) -> str:
-    comparison = result.comparison
-    return f"{format_count(comparison.n)} in both, in {format_count(comparison.clusters)} clusters"
 
 
 def explain_verdict(comparison: Comparison) -> str:

@@ -7,7 +7,7 @@ from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
 from finetune_exe.report.boxes import clean, display_width, shorten
 from finetune_exe.report.measured import measured_blocks
-from finetune_exe.report.numbers import format_measure, format_p
+from finetune_exe.report.numbers import format_items, format_measure, format_p
 from finetune_exe.report.page import (
     Blank,
     Block,
@@ -88,17 +88,21 @@ def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
             "MDE: the smallest true difference that this many items find four times in five. Scores of answers are "
             "shares of one; perplexity and bits per byte have their own scales."
         ),
-        *map(_basis, comparisons),
+        *_bases(comparisons),
     ]
 
 
-def _basis(comparison: Comparison) -> Bullet:
-    better = "higher" if comparison.higher_is_better else "lower"
-    return Bullet(
-        f"{comparison.metric} ({better} is better): {comparison.test}; items: {format_count(comparison.n)}, "
-        f"clusters: {format_count(comparison.clusters)}; "
-        f"a loss of {format_measure(comparison.margin)} counts as harmless"
-    )
+def _bases(comparisons: tuple[Comparison, ...]) -> list[Block]:
+    """Say what each comparison rests on, those of the same together."""
+    metrics: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        better = "higher" if comparison.higher_is_better else "lower"
+        basis = (
+            f" ({better} is better): {comparison.test}; items: {format_items(comparison.n, comparison.clusters)}; "
+            f"a loss of {format_measure(comparison.margin)} counts as harmless"
+        )
+        metrics.setdefault(basis, []).append(comparison.metric)
+    return [Bullet(", ".join(names) + basis) for basis, names in metrics.items()]
 
 
 def _difference(comparison: Comparison) -> str:
@@ -177,7 +181,7 @@ def _because(evaluation: Evaluation) -> str:
     match evaluation.verdict:
         case "not ready":
             failed = [check.name for check in evaluation.readiness if check.passed is False]
-            return f": {', '.join(failed)} failed"
+            return f"; failed: {', '.join(failed)}"
         case "cannot say":
             return ": no metric improved beyond its interval"
         case "ready":

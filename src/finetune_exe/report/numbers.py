@@ -49,6 +49,13 @@ def format_interval(interval: Interval, unit: str, *, remark: str = "") -> str:
     return f"{mid} ({low} to {high}{'; ' + remark if remark else ''})"
 
 
+def format_items(items: int, clusters: int) -> str:
+    """Write a number of items, and in how many clusters they come: 12 in 3 clusters, or 12, each alone."""
+    if 1 < items == clusters:
+        return f"{format_count(items)}, each alone"
+    return f"{format_count(items)} in {format_count(clusters)} {'cluster' if clusters == 1 else 'clusters'}"
+
+
 def format_measure(value: float | None) -> str:
     """Write a metric with four digits; what could not be computed is n/a."""
     return UNKNOWN if value is None else f"{value:.4g}"

@@ -304,8 +304,24 @@ def test_where_nothing_can_be_said_nothing_is_said(tmp_path: Path, scores: list[
     assert contract["verdict"] == "inconclusive"
     assert contract["ci95"] is None
     assert contract["p_value"] is None
-    assert found.notes
-    assert "CANNOT SAY" in render_comparison(found)
+    alone = "one item" if len(scores) == 1 else "no score differs between A and B"
+    assert any(alone in note for note in found.notes)
+    said = render_comparison(found)
+    assert "CANNOT SAY" in said
+    assert ("Items in both: 1 in 1 cluster" if len(scores) == 1 else "Items in both: 3, each alone") in said
+
+
+def test_ties_alone_say_nothing_of_length(tmp_path: Path) -> None:
+    a = results(tmp_path / "a", [1.0, 0.0, 1.0], length=[5, 9, 7])
+    b = results(tmp_path / "b", [1.0, 0.0, 1.0], length=[8, 20, 9])
+    assert compare_results("a", "b", a, b, Question()).length is None
+
+
+def test_a_folder_that_is_no_evaluated_run_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError) as caught:
+        read_results(tmp_path, Keys())
+    assert caught.value.code == "D07"
+    assert "fine-tune eval RUN" in caught.value.fix
 
 
 def test_few_clusters_come_with_the_measured_error_rate(tmp_path: Path) -> None:

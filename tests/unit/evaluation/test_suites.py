@@ -89,6 +89,9 @@ def test_items_are_taken_evenly_and_name_their_content(tmp_path: Path) -> None:
         ([{"query": "q", "choices": 5, "gold": 0}], "item 1"),
         ([{"query": "q", "choices": ["a", "b"], "gold": 0}, [1]], "item 2"),
         ([{"x": 1}], "no regression suite"),
+        ([{"query": "q", "choices": ["a", "b"]}], "the first one has query, choices"),
+        ([[1]], "the first one has a list"),
+        ([], "s: it is empty"),
     ],
 )
 def test_items_that_cannot_be_used_are_named(rows: list[Any], words: str, tmp_path: Path) -> None:
@@ -100,8 +103,10 @@ def test_items_that_cannot_be_used_are_named(rows: list[Any], words: str, tmp_pa
 
 def test_a_broken_or_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text('{"query": \n')
-    with pytest.raises(FineTuneError, match="line 1"):
+    with pytest.raises(FineTuneError, match="line 1 is no JSON: Expecting value at column 11"):
         read_suites(tmp_path, max_items=10)
+    with pytest.raises(FineTuneError, match="it does not exist"):
+        read_suites(tmp_path / "missing", max_items=10)
     (tmp_path / "s.jsonl").unlink()
     with pytest.raises(FineTuneError, match=r"holds no \.jsonl"):
         read_suites(tmp_path, max_items=10)

@@ -95,7 +95,7 @@ def test_a_prediction_that_missed_is_marked() -> None:
 def test_the_verdict_says_why() -> None:
     evaluation = sample.evaluation()
     passing = tuple(check for check in evaluation.readiness if check.passed is not False)
-    assert "Verdict: ○ NOT READY: answers end by themselves failed" in render_evaluation(evaluation)
+    assert "Verdict: ○ NOT READY; failed: answers end by themselves" in render_evaluation(evaluation)
     ready = render_evaluation(evaluation.model_copy(update={"readiness": passing}))
     assert "Verdict: ● READY: no point failed, and perplexity improved" in ready
     better, *others = evaluation.comparisons
@@ -103,6 +103,16 @@ def test_the_verdict_says_why() -> None:
     assert "no point failed, and perplexity improved" in render_evaluation(evaluation.model_copy(update=of_task))
     unknown = evaluation.model_copy(update={"readiness": passing, "comparisons": evaluation.comparisons[1:]})
     assert "Verdict: ○ CANNOT SAY" in render_evaluation(unknown)
+
+
+def test_metrics_that_rest_on_the_same_are_named_together() -> None:
+    evaluation = sample.evaluation()
+    chrf = evaluation.comparisons[1]
+    alike = evaluation.model_copy(update={"task_comparisons": (chrf.model_copy(update={"metric": "rouge_l"}),)})
+    report = " ".join(render_evaluation(alike).split())
+    assert "chrf, rouge_l (higher is better): paired t, clustered; items: 100 in 31 clusters; a loss of 0.01" in report
+    assert "exact_match (higher is better): paired t, clustered; items: 1 in 1 cluster; a loss" in report
+    assert report.count("counts as harmless") == 3
 
 
 def test_what_is_open_is_listed_as_such() -> None:

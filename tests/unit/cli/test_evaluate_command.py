@@ -1,0 +1,27 @@
+"""`fine-tune eval`: what was measured is shown, whatever comes after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.unit.report import sample
+
+from finetune_exe.cli.evaluate import command
+from finetune_exe.errors import FineTuneError
+from finetune_exe.workflow import run_folder, runs, served
+
+
+def test_an_endpoint_that_fails_does_not_keep_the_report_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise FineTuneError("E06", what="no answer", where="there", why="it is shut", fix="open it")
+
+    monkeypatch.setattr(run_folder, "open_run", lambda _: (sample.plan(), None))
+    monkeypatch.setattr(runs, "evaluate_run", lambda *_, **__: sample.evaluation())
+    monkeypatch.setattr(served, "compare_served", fails)
+    asked = ["run", "--endpoint", "http://localhost:1/v1", "m"]
+    found = CliRunner().invoke(command, asked)
+    assert isinstance(found.exception, FineTuneError)
+    assert "BASE AGAINST TUNED" in found.stdout
+    assert CliRunner().invoke(command, [*asked, "--json"]).stdout == ""
