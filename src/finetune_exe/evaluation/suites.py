@@ -184,14 +184,14 @@ def _short_answer(row: dict[str, Any]) -> tuple[str, str] | None:
 def _item(row: Any, kind: Kind, index: int, path: Path) -> SuiteItem:
     try:
         if not isinstance(row, dict):
-            raise TypeError(f"a {type(row).__name__} is no object")
+            raise ValueError(f"a {type(row).__name__} is no object")
         contexts, continuations, gold = _parts(row, kind)
-    except (KeyError, TypeError, ValueError) as fault:
+    except (KeyError, ValueError) as fault:
         raise FineTuneError(
             "E05",
             what="an item of the suite cannot be used",
             where=f"{path}, item {index + 1}",
-            why=f"{type(fault).__name__}: {fault}" if not isinstance(fault, KeyError) else f"it has no {fault}",
+            why=f"it has no {fault}" if isinstance(fault, KeyError) else str(fault),
             fix="give it the keys of the file's first item, or leave it out; the guide to evaluation lists the forms",
         ) from fault
     cluster = next((str(row[key]) for key in CLUSTER_KEYS if isinstance(row.get(key), str | int)), f"item {index}")
@@ -207,16 +207,16 @@ def _parts(row: dict[str, Any], kind: Kind) -> tuple[tuple[str, ...], tuple[str,
             raise ValueError("it has no question with a short answer")
         return (found[0].rstrip(),), (_spaced(found[0], found[1]),), 0
     if "context_options" in row:
-        contexts = tuple(_text(part).rstrip() for part in row["context_options"])
+        contexts = tuple(text.rstrip() for text in _texts(row["context_options"]))
         continuation = _text(row["continuation"])
         return (
             contexts,
             tuple(_spaced(context, continuation) for context in contexts),
             _gold(row["gold"], len(contexts)),
         )
-    choices: Any = row.get("choices", row.get("endings"))
+    choices = _texts(row.get("choices", row.get("endings")))
     query = _text(row.get("query", row.get("ctx", row.get("question"))))
-    options = tuple(_spaced(query, _text(choice)) for choice in choices)
+    options = tuple(_spaced(query, choice) for choice in choices)
     return (query.rstrip(),) * len(options), options, _gold(row.get("gold", row.get("label")), len(options))
 
 
@@ -229,12 +229,21 @@ def _spaced(context: str, continuation: str) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise ValueError(f"{json.dumps(value)[:40]} is no text")
     return value
 
 
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError(f"{json.dumps(value)[:40]} is no list of texts")
+    return [_text(part) for part in value]
+
+
 def _gold(value: Any, count: int) -> int:
-    number = int(value)
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
     if not 0 <= number < count or count < 2:
         raise ValueError(f"the right choice is {value!r} of {count}")
     return number
@@ -245,8 +254,11 @@ def _read_rows(path: Path) -> list[Any]:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
             content = json.loads(text)
-            return list(content["examples"] if isinstance(content, dict) else content)
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as fault:
+            rows = content.get("examples") if isinstance(content, dict) else content
+            if not isinstance(rows, list):
+                raise _unreadable(path, "it holds no list of items")
+            return rows
+    except (OSError, ValueError, RecursionError) as fault:
         raise _unreadable(path, str(fault)) from fault
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):

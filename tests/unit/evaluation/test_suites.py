@@ -88,6 +88,9 @@ def test_items_are_taken_evenly_and_name_their_content(tmp_path: Path) -> None:
         ([{"query": "q", "choices": ["a", 3], "gold": 0}], "no text"),
         ([{"query": "q", "choices": 5, "gold": 0}], "item 1"),
         ([{"query": "q", "choices": ["a", "b"], "gold": 0}, [1]], "item 2"),
+        ([{"query": "q", "choices": ["a", "b"], "gold": "x"}], "the right choice is 'x' of 2"),
+        ([{"query": "q", "choices": ["a", "b"], "gold": None}], "the right choice is None of 2"),
+        ([{"context_options": 7, "continuation": "c", "gold": 0}], "7 is no list of texts"),
         ([{"x": 1}], "no regression suite"),
         ([{"query": "q", "choices": ["a", "b"]}], "the first one has query, choices"),
         ([[1]], "the first one has a list"),
@@ -99,12 +102,18 @@ def test_items_that_cannot_be_used_are_named(rows: list[Any], words: str, tmp_pa
         read_suites(write(tmp_path / "s.jsonl", rows), max_items=10)
     assert refused.value.code == "E05"
     assert words in str(refused.value)
+    assert "Error: " not in str(refused.value)
 
 
 def test_a_broken_or_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text('{"query": \n')
     with pytest.raises(FineTuneError, match="line 1 is no JSON: Expecting value at column 11"):
         read_suites(tmp_path, max_items=10)
+    for content in ('{"items": []}', '{"examples": 5}', "7"):
+        (tmp_path / "s.json").write_text(content)
+        with pytest.raises(FineTuneError, match="it holds no list of items"):
+            read_suites(tmp_path / "s.json", max_items=10)
+    (tmp_path / "s.json").unlink()
     with pytest.raises(FineTuneError, match="it does not exist"):
         read_suites(tmp_path / "missing", max_items=10)
     (tmp_path / "s.jsonl").unlink()
