@@ -186,30 +186,28 @@ def measure(
 def _answers(
     model: LazyModel, name: str, asked: Asked, cache: ResultCache, how: tuple[object, ...], progress: Progress
 ) -> tuple[list[Answer], float | None]:
-    """Answer the prompts in chunks of like length, so that what is answered stays answered."""
+    """Answer the prompts in chunks of like length, so that what is answered stays answered, and how long it took."""
     plan = asked.plan
     order = sorted(range(len(asked.prompts)), key=lambda index: -len(asked.prompts[index]))
     found: dict[int, Answer] = {}
-    spent, made = 0.0, 0
+    seconds = 0.0
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
-        began = time.monotonic()
-        fresh: list[bool] = []
 
-        def answer(chunk: list[int] = chunk, fresh: list[bool] = fresh, start: int = start) -> list[Answer]:
-            fresh.append(True)
-            return generate(
-                model.fast(), [asked.prompts[index] for index in chunk], asked.tokenizer,
+        def answer(chunk: list[int] = chunk, start: int = start) -> tuple[float, list[Answer]]:
+            ready, began = model.fast(), time.monotonic()
+            answers = generate(
+                ready, [asked.prompts[index] for index in chunk], asked.tokenizer,
                 max_new_tokens=plan.evaluation.max_new_tokens, dtype=plan.precision.base_dtype,
                 progress=lambda done: progress(f"{name}: answers", start + done, len(order)),
             )  # fmt: skip
+            return time.monotonic() - began, answers
 
         prompts = [asked.prompts[index] for index in chunk]
-        parts = cache.values("answers", digest_of(*how, plan.evaluation.max_new_tokens, prompts), answer)
-        if fresh:
-            spent, made = spent + time.monotonic() - began, made + len(chunk)
+        spent, parts = cache.values("answers", digest_of(*how, plan.evaluation.max_new_tokens, prompts), answer)
+        seconds += spent
         found |= {index: Answer(*part) for index, part in zip(chunk, parts, strict=True)}
-    return [found[index] for index in range(len(order))], spent / made if made else None
+    return [found[index] for index in range(len(order))], seconds / len(order) if order else None
 
 
 def _suite(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
 from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
@@ -29,6 +31,10 @@ _VERDICTS = {
     "inconclusive": "cannot say",
 }
 _FINAL = {"ready": "● READY", "not ready": "○ NOT READY", "cannot say": "○ CANNOT SAY"}
+SMALLEST = (
+    "MDE: the smallest true difference that this many items find four times in five. Scores of answers are shares of "
+    "one; perplexity and bits per byte have their own scales."
+)
 _PROMPT_COLUMNS = 210
 _ANSWER_LINES, _ANSWER_COLUMNS = 8, 420
 
@@ -44,6 +50,8 @@ def render_evaluation_markdown(evaluation: Evaluation) -> str:
 
 
 def _evaluation_page(evaluation: Evaluation) -> list[Block]:
+    words = generation_words(evaluation.generation)
+    answers: list[Block] = [] if words is None else [Blank(), Words(words)]
     samples = [block for sample in evaluation.samples for block in _sample(sample)]
     return [
         Title("EVALUATION", (
@@ -53,11 +61,11 @@ def _evaluation_page(evaluation: Evaluation) -> list[Block]:
         )),
         Heading("BASE AGAINST TUNED"), *_comparisons((*evaluation.comparisons, *evaluation.task_comparisons)),
         *map(Bullet, evaluation.comparison_notes),
-        *_generation(evaluation.generation),
+        *answers,
         *measured_blocks(evaluation),
         *([Heading("ANSWERS SIDE BY SIDE"), *samples] if samples else []),
         Heading("READINESS"), *_readiness(evaluation.readiness), *_share(evaluation),
-        Blank(), Words(f"Verdict: {_FINAL[evaluation.verdict]}{_because(evaluation)}"),
+        Blank(), Words(verdict_words(evaluation)),
     ]  # fmt: skip
 
 
@@ -84,15 +92,12 @@ def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
     )
     return [
         Table(header=("Metric", "Base", "Tuned", "Difference", "p", "MDE", "Verdict"), rows=rows),
-        Words(
-            "MDE: the smallest true difference that this many items find four times in five. Scores of answers are "
-            "shares of one; perplexity and bits per byte have their own scales."
-        ),
-        *_bases(comparisons),
+        Words(SMALLEST),
+        *map(Bullet, bases(comparisons)),
     ]
 
 
-def _bases(comparisons: tuple[Comparison, ...]) -> list[Block]:
+def bases(comparisons: Sequence[Comparison]) -> list[str]:
     """Say what each comparison rests on, those of the same together."""
     metrics: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -102,7 +107,7 @@ def _bases(comparisons: tuple[Comparison, ...]) -> list[Block]:
             f"a loss of {format_measure(comparison.margin)} counts as harmless"
         )
         metrics.setdefault(basis, []).append(comparison.metric)
-    return [Bullet(", ".join(names) + basis) for basis, names in metrics.items()]
+    return [", ".join(names) + basis for basis, names in metrics.items()]
 
 
 def _difference(comparison: Comparison) -> str:
@@ -117,15 +122,15 @@ def _difference(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _generation(generation: Generation | None) -> list[Block]:
+def generation_words(generation: Generation | None) -> str | None:
+    """Say how answers were produced, and how they ended."""
     if generation is None:
-        return []
+        return None
     base, tuned = format_percent(generation.baseline_stop_rate), format_percent(generation.candidate_stop_rate)
-    words = (
+    return (
         f"Answers: {format_count(generation.num_rows)} rows, {generation.decoding} decoding, at most "
         f"{generation.max_new_tokens} tokens; ended by themselves: base {base}, tuned {tuned}."
     )
-    return [Blank(), Words(words)]
 
 
 def _sample(sample: Sample) -> list[Block]:
@@ -175,6 +180,11 @@ def _detail(check: Check) -> str:
     if check.passed or not check.fix:
         return check.detail
     return f"{check.detail}; {'to decide it' if check.passed is None else 'fix'}: {check.fix}"
+
+
+def verdict_words(evaluation: Evaluation) -> str:
+    """Write the verdict, and what it rests on."""
+    return f"Verdict: {_FINAL[evaluation.verdict]}{_because(evaluation)}"
 
 
 def _because(evaluation: Evaluation) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from finetune_exe import __version__
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.domain.values import Check
+from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, verdict_words
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.measured import VERDICTS, measured_blocks
@@ -36,10 +37,13 @@ def evaluation_page(evaluation: Evaluation) -> bytes:
 
 def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
     comparisons = (*evaluation.comparisons, *evaluation.task_comparisons)
-    sections = [section("Verdict", _overview(evaluation))]
+    sections = [section("Verdict", _overview(evaluation), element("p", data_text(verdict_words(evaluation), 600)))]
     if comparisons:
+        said = [element("p", data_text(words, 600)) for words in (SMALLEST, *bases(comparisons))]
         notes = [element("p", data_text(note, 600)) for note in evaluation.comparison_notes]
-        sections.append(section("Base against tuned", interval_figure(comparisons), _comparisons(comparisons), *notes))
+        figure, answers = interval_figure(comparisons), generation_words(evaluation.generation)
+        rest = [] if answers is None else [element("p", answers)]
+        sections.append(section("Base against tuned", figure, _comparisons(comparisons), *said, *notes, *rest))
     sections += _measured(evaluation, detail)
     if evaluation.samples and detail.samples:
         sections.append(section("Answers side by side", *_samples(evaluation, detail)))
@@ -53,7 +57,7 @@ def _overview(evaluation: Evaluation) -> Markup:
     decided = sum(check.passed is not None for check in evaluation.readiness)
     failed = sum(check.passed is False for check in evaluation.readiness)
     return tiles((
-        ("Verdict", _FINAL[evaluation.verdict], f"{failed} points failed"),
+        ("Verdict", _FINAL[evaluation.verdict], f"points that failed: {failed}"),
         ("Readiness", "n/a" if share is None else format_percent(share),
          f"of {decided} points decided; open: {len(evaluation.readiness) - decided}"),
         ("Test rows", format_count(evaluation.num_rows), f"in {format_count(evaluation.num_clusters)} clusters"),
@@ -95,18 +99,27 @@ def interval_figure(comparisons: Sequence[Comparison]) -> Markup:
 def _comparisons(comparisons: Sequence[Comparison]) -> Markup:
     rows: list[list[Child]] = [
         [comparison.metric, format_measure(comparison.baseline), format_measure(comparison.candidate),
-         f"{comparison.difference:+.4g}", _interval(comparison), format_p(comparison.p_value),
-         format_measure(comparison.minimum_detectable_difference), VERDICTS[comparison.verdict], comparison.test]
+         f"{comparison.difference:+.4g}", _interval(comparison.ci_low, comparison.ci_high), _relative(comparison),
+         format_p(comparison.p_value), format_measure(comparison.minimum_detectable_difference),
+         VERDICTS[comparison.verdict]]
         for comparison in comparisons
     ]  # fmt: skip
-    header = ("Metric", "Base", "Tuned", "Difference", "Interval", "p", "Smallest found", "Verdict", "Test")
-    return table("Paired comparisons on the held-out rows", header, rows, numbers=(1, 2, 3, 4, 5, 6))
+    header = ("Metric", "Base", "Tuned", "Difference", "Interval", "In percent", "p", "MDE", "Verdict")
+    return table("Paired comparisons on the held-out rows", header, rows, numbers=(1, 2, 3, 4, 5, 6, 7))
 
 
-def _interval(comparison: Comparison) -> str:
-    if comparison.ci_low is None or comparison.ci_high is None:
-        return "n/a"
-    return f"{comparison.ci_low:+.3g} to {comparison.ci_high:+.3g}"
+def _interval(low: float | None, high: float | None) -> str:
+    return "n/a" if low is None or high is None else f"{low:+.4g} to {high:+.4g}"
+
+
+def _relative(comparison: Comparison) -> str:
+    """Write a difference relative to the base with its interval, where that says more."""
+    if comparison.relative is None:
+        return ""
+    if comparison.relative_ci_low is None or comparison.relative_ci_high is None:
+        return f"{100 * comparison.relative:+.1f}"
+    ends = f"{100 * comparison.relative_ci_low:+.1f} to {100 * comparison.relative_ci_high:+.1f}"
+    return f"{100 * comparison.relative:+.1f} ({ends})"
 
 
 def _measured(evaluation: Evaluation, detail: _Detail) -> list[Markup]:
@@ -122,7 +135,7 @@ def _measured(evaluation: Evaluation, detail: _Detail) -> list[Markup]:
                 heading, parts = text, []
             case Table(header=header, rows=rows):
                 cells: list[list[Child]] = [[data_text(cell, detail.characters) for cell in row] for row in rows]
-                parts.append(table(heading.capitalize(), header, cells, numbers=range(1, len(header))))
+                parts.append(table("Base beside tuned", header, cells, numbers=range(1, len(header))))
             case Field(label, value):
                 parts.append(element("p", element("strong", label), ": ", data_text(value, detail.characters)))
             case Words(text) | Bullet(text):
