@@ -260,8 +260,10 @@ def _notes(comparison: Comparison, left_out: tuple[int, int]) -> list[str]:
             f"the items more finely, or add clusters until there are {FEWEST_CLUSTERS}"
         )
     elif comparison.ci_low is None:
-        alike = "no score differs between A and B" if comparison.difference == 0 else "all items differ by the same"
-        notes.append(f"{alike}, or by too little: nothing can be said about chance")
+        alike = (
+            "no score differs between A and B" if comparison.difference == 0 else "all items gain, or lose, the same"
+        )
+        notes.append(f"{alike}: nothing can be said about chance")
     elif comparison.clusters < FEWEST_FOR_VERDICT:
         notes.append(
             f"{comparison.clusters} clusters decide nothing: test and interval hold only if their means are normal, "

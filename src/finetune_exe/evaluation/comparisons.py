@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from finetune_exe.domain.evaluation import Comparison, SuiteResult, TaskFigure
 from finetune_exe.domain.plan import Plan
@@ -18,9 +21,9 @@ from finetune_exe.evaluation.tasks import metrics_for
 from finetune_exe.evaluation.tasks.answered import TaskScores
 from finetune_exe.models.generate import Answer
 
-HARMLESS = {"perplexity": 0.01, "bits_per_byte": 0.01, "chrf": 0.01, "rouge_l": 0.01, "exact_match": 0.01}
-"""Loss still called harmless: a share of the base's for perplexity, bits, a hundredth of the scale for answers."""
-TASK_MARGIN = 0.01
+HARMLESS = 0.01
+"""Loss still called harmless: a share of the base's perplexity and bits; of answers, a hundredth of their scale."""
+_LARGEST_LOG = 700.0
 SUITE_MARGIN = 0.02
 """Loss of two items in a hundred that is still called harmless; of texts, in bits per byte."""
 
@@ -32,16 +35,22 @@ def likelihood_comparisons(
     level, wanted = plan.evaluation.confidence_level, plan.evaluation.metrics
     found = []
     if "perplexity" in wanted:
+        base = math.exp(min(_LARGEST_LOG, _mean(before.learned_nll_R, before.learned_tokens_R)))
         found.append(compare_ratios(
             before.learned_nll_R.tolist(), after.learned_nll_R.tolist(), before.learned_tokens_R.tolist(), clusters,
-            metric="perplexity", transform="perplexity", margin=HARMLESS["perplexity"], confidence_level=level,
+            metric="perplexity", transform="perplexity", margin=HARMLESS * base, confidence_level=level,
         ))  # fmt: skip
     if "bits_per_byte" in wanted:
+        base = _mean(before.text_nll_R, before.text_bytes_R) / math.log(2)
         found.append(compare_ratios(
             before.text_nll_R.tolist(), after.text_nll_R.tolist(), before.text_bytes_R.tolist(), clusters,
-            metric="bits_per_byte", transform="bits_per_byte", margin=HARMLESS["bits_per_byte"], confidence_level=level,
+            metric="bits_per_byte", transform="bits_per_byte", margin=HARMLESS * base, confidence_level=level,
         ))  # fmt: skip
     return found
+
+
+def _mean(nll_R: np.ndarray, weights_R: np.ndarray) -> float:
+    return float(nll_R.sum()) / max(1.0, float(weights_R.sum()))
 
 
 def answer_comparisons(
@@ -57,7 +66,7 @@ def answer_comparisons(
             [clusters[row] for row in questions.rows],
             metric=name,
             higher_is_better=True,
-            margin=HARMLESS[name],
+            margin=HARMLESS,
             confidence_level=plan.evaluation.confidence_level,
         )
         for name in plan.evaluation.metrics
@@ -83,7 +92,7 @@ def task_comparisons(
         return ()
     return tuple(
         compare_means(
-            before, scores[1].items[name], clusters, metric=name, higher_is_better=True, margin=TASK_MARGIN,
+            before, scores[1].items[name], clusters, metric=name, higher_is_better=True, margin=HARMLESS,
             confidence_level=plan.evaluation.confidence_level,
         )
         for name, before in scores[0].items.items()
