@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from finetune_exe.domain.evaluation import CollapseCard, Generation, Memorisation, Perplexity, Sample, WindowPolicy
@@ -58,16 +59,14 @@ def perplexities_of(
 ) -> tuple[Perplexity, ...]:
     """Give the figures of the whole texts of the test rows, as the template renders them; each fits into one window."""
     policy = WindowPolicy(context=plan.data.max_length, stride=plan.data.max_length, begins_with_bos=False)
-    words = [sum(len(m.content.split()) for m in from_json(row.conversation).messages) for row in rows]
-    tokens = sum(lengths) - len(lengths)
+    words = sum(len(m.content.split()) for row in rows for m in from_json(row.conversation).messages)
     found = []
     for side in (before, after):
-        losses = [
-            DocumentLoss(nll=float(nll), num_tokens=0, num_words=count, num_bytes=int(size))
-            for nll, count, size in zip(side.text_nll_R, words, side.text_bytes_R, strict=True)
-        ]
-        first = DocumentLoss(nll=0.0, num_tokens=tokens, num_words=0, num_bytes=0)
-        figures = perplexity_of([first, *losses], policy)
+        together = DocumentLoss(
+            nll=math.fsum(side.text_nll_R), num_tokens=sum(lengths) - len(lengths), num_words=words,
+            num_bytes=int(side.text_bytes_R.sum()),
+        )  # fmt: skip
+        figures = perplexity_of([together], policy)
         if figures is None:
             return ()
         found.append(figures.model_copy(update={"num_documents": len(rows)}))
