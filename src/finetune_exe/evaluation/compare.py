@@ -155,13 +155,10 @@ def _parts(
 
 def adjusted_verdict(comparison: Comparison, p_adjusted: float | None, *, level: float) -> Verdict:
     """Judge a comparison again with a p value that was raised for the number of comparisons."""
-    sign = 1 if comparison.higher_is_better else -1
-    ends = comparison.ci_low, comparison.ci_high
-    low, high = ends if sign > 0 else tuple(None if end is None else -end for end in reversed(ends))
-    gain = sign * comparison.difference
     return judge(
-        gain, low, high, p_value=p_adjusted, margin=comparison.margin, level=level, clusters=comparison.clusters
-    )
+        comparison.difference, comparison.ci_low, comparison.ci_high, higher_is_better=comparison.higher_is_better,
+        p_value=p_adjusted, margin=comparison.margin, level=level, clusters=comparison.clusters,
+    )  # fmt: skip
 
 
 def _slices(pairs: Sequence[Pair], question: Question, margin: float) -> tuple[PartComparison, ...]:

@@ -92,6 +92,7 @@ def compare_corpora(
             difference,
             spread.low,
             spread.high,
+            higher_is_better=True,
             p_value=spread.p_value,
             margin=margin,
             level=1 - confidence_level,

@@ -74,7 +74,6 @@ def compare_means(
         test = _test_name("paired t", spread, len(differences), grouped.count)
     else:
         spread, test = _exact_spread(outcomes, confidence_level=confidence_level), "McNemar, exact"
-    sign = 1 if higher_is_better else -1
     return Comparison(
         metric=metric,
         higher_is_better=higher_is_better,
@@ -90,8 +89,10 @@ def compare_means(
         clusters=grouped.count,
         minimum_detectable_difference=spread.detectable,
         verdict=judge(
-            sign * difference,
-            *_gains(spread, sign),
+            difference,
+            spread.low,
+            spread.high,
+            higher_is_better=higher_is_better,
             p_value=spread.p_value,
             margin=margin,
             level=1 - confidence_level,
@@ -160,13 +161,6 @@ def _exact_spread(outcomes: _Outcomes, *, confidence_level: float) -> Spread:
         p_value=mcnemar.exact_p(wins, losses),
         detectable=None if least is None else unit * max(usual, least),
     )
-
-
-def _gains(spread: Spread, sign: int) -> tuple[float | None, float | None]:
-    """Give the ends of the interval as gains, the lower first."""
-    if spread.low is None or spread.high is None:
-        return None, None
-    return (spread.low, spread.high) if sign > 0 else (-spread.high, -spread.low)
 
 
 def compare_ratios(
@@ -274,7 +268,7 @@ def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
         clusters=ratio.clusters,
         minimum_detectable_difference=None if spread.detectable is None else spread.detectable / bit,
         verdict=judge(
-            -difference, None if high is None else -high, None if low is None else -low,
+            difference, low, high, higher_is_better=False,
             p_value=spread.p_value, margin=ratio.margin, level=ratio.level, clusters=ratio.clusters,
         ),
         margin=ratio.margin,
@@ -301,7 +295,7 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
         minimum_detectable_difference=None if spread.detectable is None
         else before * abs(math.expm1(math.copysign(spread.detectable, ratio.delta))),
         verdict=judge(
-            -ratio.delta, *_gains(spread, -1),
+            ratio.delta, spread.low, spread.high, higher_is_better=False,
             p_value=spread.p_value, margin=math.log1p(ratio.margin / before), level=ratio.level,
             clusters=ratio.clusters,
         ),
@@ -314,21 +308,23 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
 
 
 def judge(
-    gain: float,
+    difference: float,
     low: float | None,
     high: float | None,
     *,
+    higher_is_better: bool,
     p_value: float | None,
     margin: float,
     level: float,
     clusters: int,
 ) -> Verdict:
-    """Judge a gain (positive is better) by its interval, its p value and the loss that would be harmless.
+    """Judge a difference by its interval, its p value and the loss that would be harmless.
 
     Args:
-        gain: The estimate.
+        difference: The estimate.
         low: Lower end of its interval; None where nothing can be said.
         high: Upper end.
+        higher_is_better: Direction of the metric.
         p_value: Of the test of no difference; None where there is none.
         margin: Loss that would still be called harmless, not negative.
         level: Share of false alarms allowed.
@@ -336,6 +332,7 @@ def judge(
     """
     if low is None or high is None or clusters < FEWEST_FOR_VERDICT:
         return "inconclusive"
+    gain, low, high = (difference, low, high) if higher_is_better else (-difference, -high, -low)
     differs = p_value is not None and p_value < level
     if low > 0 and gain > 0 and differs:
         return "improved"
