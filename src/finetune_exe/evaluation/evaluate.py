@@ -17,6 +17,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_folder, digest_of
 from finetune_exe.evaluation.cautions import cautions, cautions_of_parts
 from finetune_exe.evaluation.choosing import label_choices, pair_choices, ranking, sureness
+from finetune_exe.evaluation.collapse import collapse_card
 from finetune_exe.evaluation.comparisons import (
     answer_comparisons,
     likelihood_comparisons,
@@ -25,7 +26,7 @@ from finetune_exe.evaluation.comparisons import (
     task_figures,
     task_scores,
 )
-from finetune_exe.evaluation.figures import collapse_of, generation_of, memorisation_of, perplexities_of, samples_of
+from finetune_exe.evaluation.figures import generation_of, memorisation_of, perplexities_of, samples_of
 from finetune_exe.evaluation.forgetting import forgetting_card
 from finetune_exe.evaluation.item_files import write_items
 from finetune_exe.evaluation.measure import Asked, LazyModel, Measured, measure
@@ -89,7 +90,7 @@ def evaluate(
     found = _compare(asked, questions, before, after, clusters)
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
     results = suite_results(suites, before, after, plan.evaluation.confidence_level)
-    collapse = collapse_of(questions, before.answers, after.answers)
+    collapse = collapse_card([a.text for a in before.answers], [a.text for a in after.answers], questions.references)
     forgetting = None if after.moved is None else forgetting_card(*after.moved)
     memorisation = memorisation_of(before, after)
     write_items(run, rows, questions, suites, before, after, found.scores)

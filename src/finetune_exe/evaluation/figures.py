@@ -1,13 +1,13 @@
-"""What is said of both models beside the comparisons: how answers ended, samples, perplexities, collapse, memory."""
+"""What is said of both models beside the comparisons: how answers ended, samples, perplexities, memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from finetune_exe.domain.evaluation import CollapseCard, Generation, Memorisation, Perplexity, Sample, WindowPolicy
+from finetune_exe.domain.evaluation import Generation, Memorisation, Perplexity, Sample, WindowPolicy
 from finetune_exe.domain.plan import Plan
-from finetune_exe.evaluation.collapse import collapse_card, loops_at_end
+from finetune_exe.evaluation.collapse import loops_at_end
 from finetune_exe.evaluation.likelihood import RowLikelihoods
 from finetune_exe.evaluation.measure import Measured
 from finetune_exe.evaluation.memorisation import canary_cards, memorisation_card
@@ -71,11 +71,6 @@ def perplexities_of(
             return ()
         found.append(figures.model_copy(update={"num_documents": len(rows)}))
     return tuple(found)
-
-
-def collapse_of(questions: Questions, before: list[Answer], after: list[Answer]) -> CollapseCard | None:
-    """Say whether answers repeat themselves or each other."""
-    return collapse_card([a.text for a in before], [a.text for a in after], questions.references)
 
 
 def memorisation_of(before: Measured, after: Measured) -> Memorisation | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 from finetune_exe.evaluation.student_t import incomplete_beta
@@ -42,9 +43,8 @@ def score_interval(wins: int, losses: int, n: int, *, confidence_level: float) -
     return _crossing(score, critical, -1.0, middle), _crossing(score, -critical, middle, 1.0)
 
 
-def _crossing(score: object, level: float, low: float, high: float) -> float:
+def _crossing(score: Callable[[float], float], level: float, low: float, high: float) -> float:
     """Find where a falling function passes a level."""
-    assert callable(score)
     for _ in range(60):
         between = (low + high) / 2
         if score(between) > level:
