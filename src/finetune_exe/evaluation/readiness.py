@@ -35,6 +35,8 @@ MINIMUM_STOP_RATE, MAXIMUM_LOOP_RATE = 0.99, 0.005
 MERGE_DIVERGENCE, MERGE_AGREEMENT = 1e-3, 0.995
 ROUNDED_DIVERGENCE = 1e-2
 """What a good merge in bfloat16 may move: 2.0e-3 nats was seen of SmolLM2-135M. A bad one moves 0.1 and more."""
+ALL_BITS = ("float32", "f32")
+"""Formats of weights in which nothing is rounded."""
 TOLERATED = 2
 """Prompts of a probe on which a model may lean the other way without a word."""
 EXTRACTED = 0.02
@@ -278,7 +280,8 @@ def quantisation(shipments: Sequence[Shipment], weights: str) -> Check:
     """
     name = "quantised weights keep the quality"
     measured = [
-        (shipment.number_format, parity) for shipment in shipments if shipment.inputs.get("weights") == weights
+        (shipment.number_format, parity) for shipment in shipments
+        if shipment.inputs.get("weights") == weights and shipment.number_format not in ALL_BITS
         for parity in shipment.parities if parity.name.startswith(f"{shipment.number_format} against")
     ]  # fmt: skip
     if not measured:

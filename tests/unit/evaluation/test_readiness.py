@@ -87,9 +87,9 @@ def memory(extracted: float, p_value: float, *canaries: Canary) -> Memorisation:
     )
 
 
-def shipped(divergence: float, *, weights: str = "w") -> Shipment:
-    measured = Parity(name="q8_0 against float32", num_tokens=9, divergence=divergence, divergence_p999=1.0, top1_agreement=0.9, most_divergence=0.06)  # fmt: skip
-    return Shipment(inputs={"weights": weights}, form="gguf", number_format="q8_0", verdict="ready", objections=(), anyway=None,
+def shipped(divergence: float, *, weights: str = "w", number_format: str = "q8_0") -> Shipment:
+    measured = Parity(name=f"{number_format} against float32", num_tokens=9, divergence=divergence, divergence_p999=1.0, top1_agreement=0.9, most_divergence=0.06)  # fmt: skip
+    return Shipment(inputs={"weights": weights}, form="gguf", number_format=number_format, verdict="ready", objections=(), anyway=None,
                     parities=(measured,), num_prompts_tokenised=9, notes=(), files=())  # fmt: skip
 
 
@@ -174,7 +174,8 @@ def test_one_label_for_everything_is_mended_otherwise_than_texts_that_are_alike(
 @pytest.mark.parametrize(
     "check",
     [readiness.gain([]), readiness.retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
-     readiness.quantisation([], "w"), readiness.quantisation([shipped(0.3, weights="other")], "w"), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
+     readiness.quantisation([], "w"), readiness.quantisation([shipped(0.3, weights="other")], "w"),
+     readiness.quantisation([shipped(0.0, number_format="float32"), shipped(0.0, number_format="f32")], "w"), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
      readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)]),
      readiness.refusals(leaning(10, 1), leaning(7, 1)), readiness.retention([], [right_or_wrong(5)])],
 )  # fmt: skip
