@@ -8,6 +8,8 @@ from finetune_exe.domain.document import Document, Value
 from finetune_exe.domain.values import Check
 
 Verdict = Literal["improved", "non_inferior", "regressed", "inconclusive"]
+CARD_POINT = "model card complete"
+"""Point of the readiness list that a model's card answers by being there."""
 
 
 class WeighedDown(Value):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.domain.checkpoint import MANIFEST, CheckpointManifest
+from finetune_exe.domain.evaluation import CARD_POINT
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.values import Check
@@ -60,7 +61,7 @@ def licences(plan: Plan) -> Check:
 
 def model_card(folder: Path) -> Check:
     """Ask whether the model's folder says what it was made from."""
-    name = "model card complete"
+    name = CARD_POINT
     card = folder / "README.md"
     if not card.is_file():
         return Check(name=name, passed=None, detail="the model has no card yet", fix="write one when it is exported")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_exe.domain.dataset import PreparedDataset
-from finetune_exe.domain.evaluation import Comparison, Evaluation
+from finetune_exe.domain.evaluation import CARD_POINT, Comparison, Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
@@ -155,7 +155,7 @@ def _licence(facts: CardFacts) -> list[Block]:
 def _limitations(facts: CardFacts) -> list[Block]:
     checks = facts.evaluation.readiness if facts.evaluation is not None else ()
     failed = [check for check in checks if check.passed is False]
-    undecided = [check for check in checks if check.passed is None]
+    undecided = [check for check in checks if check.passed is None and check.name != CARD_POINT]
     blocks: list[Block] = [Bullet(f"Failed: {_said(check)}") for check in failed]
     blocks += [Bullet(f"Open: {_said(check)}") for check in undecided]
     blocks += [Bullet(note) for note in facts.shipment.notes]

@@ -216,7 +216,9 @@ def card_of(folder: Path) -> tuple[Any, str]:
 
 
 def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path: Path) -> None:
-    house.judged(PASSED, Check(name="latency", passed=None, detail="nobody <b>timed</b> it"))
+    unwritten = model_card(tmp_path)
+    assert unwritten.passed is None
+    house.judged(PASSED, Check(name="latency", passed=None, detail="nobody <b>timed</b> it"), unwritten)
     house.export(tmp_path / "out", data_license="CC0 of our own")
     head, body = card_of(tmp_path / "out")
     assert model_card(tmp_path / "out").passed
@@ -231,6 +233,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path
     assert main.ci_low is not None
     assert f"{main.ci_low:+.4g} to " in body
     assert "Open: latency: nobody &lt;b&gt;timed&lt;/b&gt; it" in body
+    assert unwritten.name not in body, "the card is there"
     assert "CC0 of our own" in body
     assert "72 rows were read" in body
     for digest in (house.plan.digest(), house.training.digest(), house.evaluation.inputs["weights"]):
