@@ -106,8 +106,8 @@ def level_note(comparison: Comparison) -> str | None:
     if comparison.relative is None or not zero_inside or not _is_beyond_chance(comparison):
         return None
     return (
-        f"the interval of the difference in {comparison.metric} is wide because the base itself does so unequally on "
-        "different texts; tested was the relative difference, whose interval is on one side of zero"
+        f"the interval of the difference in {comparison.metric} holds zero because the base predicts different texts "
+        "unequally well; tested was the relative difference, whose interval lies on one side of zero"
     )
 
 
