@@ -151,6 +151,8 @@ def _container(lines: list[str], text: str, path: Path, *, whole: bool) -> Conta
         return "text"
     if promised == "csv" and not isinstance(values[0], dict | list):
         return "csv"
+    if values[0] is _NOT_JSON and _are_behind_a_broken_line(lines, promised):
+        return "jsonl"
     if start in ("{", "["):
         return _json_container(lines, values, text, promised, whole=whole)
     if values[0] is not _NOT_JSON:
@@ -165,6 +167,15 @@ def _container(lines: list[str], text: str, path: Path, *, whole: bool) -> Conta
         "give JSONL, JSON, CSV, TSV, Parquet or Arrow; call plain text .txt",
         line=1,
     )
+
+
+def _are_behind_a_broken_line(lines: list[str], promised: Container | None) -> bool:
+    """Say whether most lines behind the first hold JSON each, or any does where the name promises JSON lines."""
+    first, others = lines[0].strip(), lines[1:]
+    found = sum(isinstance(_parsed(line), dict | list) for line in others)
+    if first[0] in ("{", "["):  # which one JSON value over many lines may begin with
+        return len(first) > 1 and 2 * found > len(others)
+    return 2 * found > len(others) or (promised == "jsonl" and found > 0)
 
 
 def _is_data(lines: list[str], values: list[Any], text: str, *, whole: bool) -> bool:

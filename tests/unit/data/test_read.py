@@ -218,6 +218,27 @@ def test_case_a_a_broken_line_is_set_aside_with_its_number(tmp_path: Path, damag
     assert line.text == damage
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.dat"])
+@pytest.mark.parametrize(
+    "first", ['"a": 1, "b": 2}', ',{"a": 1}', '\xff{"p" :"q", "r": 2', 'x y, z, {"a": 1', '{"a": 1, "b', "[1, 2"]
+)
+def test_rows_behind_a_broken_first_line_are_read(tmp_path: Path, name: str, first: str) -> None:
+    path = tmp_path / name
+    wanted = [{"a": number, "b": f"{number}, and so on"} for number in range(5)]
+    path.write_text("\n".join([first, *map(json.dumps, wanted)]), encoding="latin-1")
+    assert rows(path) == wanted
+    assert [line.line for line in bad(path)] == [1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("between", ["\n,\n", ",\n", "\n,"])
+def test_an_array_with_each_element_on_lines_of_its_own_is_one_value(tmp_path: Path, count: int, between: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    wanted = [{"a": number} for number in range(count)]
+    path.write_text("[\n" + between.join(map(json.dumps, wanted)) + "\n]\n")
+    assert rows(path) == wanted
+
+
 def test_case_a_a_broken_element_of_an_array_is_set_aside_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('[\n  {"text": "a"},\n  {"text": "b" "c"},\n  {"text": "d"}\n]')
