@@ -85,7 +85,7 @@ def check(
     detection = opened[0].detection if opened else None
     return CheckReport(
         format=detection.format.name if detection else None,
-        format_evidence=detection.evidence if detection else (),
+        format_evidence=_evidence(opened),
         records=len(places),
         kept=len(places) - len(lost),
         masks_checked=tokenizer is not None,
@@ -94,6 +94,14 @@ def check(
         labels=_labels(facts),
         findings=found,
     )
+
+
+def _evidence(opened: Sequence[SourceRows]) -> tuple[str, ...]:
+    """Say why the format is this one: what was seen in the first file."""
+    if not opened:
+        return ()
+    evidence = opened[0].detection.evidence
+    return evidence if len(opened) == 1 else (*evidence, f"seen in the first of {len(opened):,} files")
 
 
 def _labels(facts: Facts) -> tuple[LabelCount, ...]:

@@ -199,7 +199,7 @@ def read_entry(entry: RawRow | BadLine, opening: SourceRows) -> Conversation | R
         notes = (*notes, "sharegpt_schema_in_messages_file" if foreign and other.name == "sharegpt" else "schema_mixed")
         read = again
     if opening.usual_keys is not None:
-        if not opening.usual_keys.issuperset(read.extra):
+        if isinstance(entry.row, dict) and not opening.usual_keys.issuperset(read.extra.keys() & entry.row.keys()):
             notes = (*notes, "unknown_key")
         if not opening.usual_keys.issuperset(read.origin.get("columns", {}).values()) and "schema_mixed" not in notes:
             notes = (*notes, "schema_mixed")

@@ -226,6 +226,42 @@ def test_a_column_that_sorts_rows_into_kinds_is_no_group(tmp_path: Path, values:
     assert "leak_group" not in found(check(paths[:1], test=paths[1:]))
 
 
+def test_words_that_mark_turns_are_no_fault_of_texts_that_are_dialogues_from_their_beginning(tmp_path: Path) -> None:
+    opening = "Below is an instruction that describes a task.\n\n"
+    said = [(row["instruction"], row["output"]) for row in usual(60)]
+    texts = [f"{opening}### Instruction:\n{asked}\n\n### Response:\n{answer}" for asked, answer in said[:30]]
+    texts += [f"Human: {asked}\n\nAssistant: {answer}" for asked, answer in said[30:59]]
+    texts.append(f"{said[59][1]}\n\nHuman: and then?\n\nAssistant:")
+    report = check([write(tmp_path / "rows.jsonl", [{"text": text} for text in texts])])
+    assert found(report)["special_token"] == [59]
+
+
+def test_lines_that_repeat_in_dialogues_are_no_menus(tmp_path: Path) -> None:
+    tables = [f"columns: harbour, name of the ship, year of number {number % 5}, flag" for number in range(60)]
+    rows = [{"text": f"Q: How old is {name['instruction']}?\n{table}\nA: {name['output']}"}
+            for name, table in zip(usual(60), tables, strict=True)]  # fmt: skip
+    assert set(found(check([write(tmp_path / "rows.jsonl", rows)]))) == {"prompt_in_text"}
+    prose = [{"text": row["text"].replace("Q: ", "").replace("A: ", "")} for row in rows]
+    assert "boilerplate" in found(check([write(tmp_path / "prose.jsonl", prose)]))
+
+
+def test_a_column_that_is_read_under_another_name_is_no_unknown_one(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(number), "question": [[{"role": "user", "content": f"What is {number} plus {number}?"}]],
+         "function": [{"name": "add", "parameters": {"type": "dict", "properties": {}}}]}
+        for number in range(30)
+    ]  # fmt: skip
+    assert "unknown_key" not in found(check([write(tmp_path / "rows.jsonl", rows)]))
+    rows[4]["functoin"] = 1
+    assert found(check([write(tmp_path / "rows.jsonl", rows)]))["unknown_key"] == [4]
+
+
+def test_the_format_of_many_files_is_said_to_be_seen_in_the_first(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{number}.jsonl", usual(60)[20 * number : 20 * number + 20]) for number in range(3)]
+    assert check(paths).format_evidence[-1] == "seen in the first of 3 files"
+    assert not any("first of" in phrase for phrase in check(paths[:1]).format_evidence)
+
+
 def test_special_tokens_of_the_very_model_are_found_wherever_they_stand(
     tmp_path: Path, tokenizer: ChatTokenizer
 ) -> None:

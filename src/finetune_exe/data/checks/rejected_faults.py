@@ -26,7 +26,7 @@ _OF_FORM: tuple[Check, ...] = (
     *repetition.CHECKS,
     *gibberish.CHECKS,
 )
-_NO_FAULT_HERE = frozenset({"repeated_turns", "quoted_token", "end_mark_written", "invisible_characters"})
+_NO_FAULT_HERE = frozenset({"repeated_turns", "quoted_token", "invisible_characters"})
 
 
 def _find(row: RowView) -> str | None:

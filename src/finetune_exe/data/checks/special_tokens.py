@@ -10,6 +10,7 @@ from finetune_exe.data.checks.check import EXTRACT_CHARACTERS, RowCheck, shorten
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.text.end_marks import without_end_marks
+from finetune_exe.text.formats.marked_turns import edge_marks
 
 _ANGLED = re.compile(
     r"<(?:\|[A-Za-z][\w/ -]{0,40}\|>|\uff5c[^<>\n]{1,40}\uff5c>|/s>|<?/?SYS>>"
@@ -102,6 +103,8 @@ def _special_token(row: RowView) -> str | None:
         return shorten(text, place)
     if ">>" in signs and (said := _FALCON.search(text)) is not None:
         return shorten(text, said.start())
+    if _is_dialogue(row):  # what words mark its turns is told of all such texts together: prompt_in_text
+        return None
     if "H:" in signs or "ASSISTANT:" in signs or "GPT4CU:" in signs:
         spoken = _SPOKEN.search(text)
         if spoken is not None:
@@ -110,6 +113,13 @@ def _special_token(row: RowView) -> str | None:
         if text[: found.start()].strip():
             return shorten(text, found.start())
     return None
+
+
+def _is_dialogue(row: RowView) -> bool:
+    """Whether a text is question and answer from its very beginning, or behind the opening of a known template."""
+    if row.layout != "text" or (marks := edge_marks(row.text)) is None:
+        return False
+    return row.text.lstrip().startswith((marks.asks, *_INSIDE[:2]))
 
 
 def _without_ends(row: RowView) -> RowView | None:
