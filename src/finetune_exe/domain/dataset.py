@@ -213,6 +213,8 @@ class FindingRow(Value):
     of_index: int | None = None
     """The other record, where the fault is one of two: for a duplicate the one it repeats, for a leak the one it
     repeats of the training rows."""
+    of_source: str | None = None
+    """Where that one stands, for a person."""
     split: SplitName = "train"
     """Which of the given files it stands in."""
     source: str

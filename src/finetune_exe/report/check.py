@@ -66,17 +66,27 @@ def _details(finding: CheckFinding) -> list[Block]:
 
 
 def _places(rows: Sequence[FindingRow]) -> str:
-    """List where rows stand, naming each file once; the rows that others repeat are counted from 1."""
+    """List where rows stand, naming each file once, and the rows that they repeat."""
     places = []
     file = None
     for row in rows:
         name, place_in_file = _split_source(row)
         place = row.source if name != file or not place_in_file else place_in_file
-        other = "train row" if row.split != "train" else "row"
-        repeated = f" (with {other} {format_count(row.of_index + 1)})" if row.of_index is not None else ""
-        places.append(place + repeated)
+        other = other_place(row)
+        places.append(place if other is None else f"{place} (with {other})")
         file = name
     return ", ".join(places)
+
+
+def other_place(row: FindingRow) -> str | None:
+    """Say where the row stands that this one repeats: its place where it is in the same file."""
+    if row.of_source is None:
+        return None
+    file, _ = _split_source(row)
+    place = row.of_source.removeprefix(file)
+    if place[:1] == ":" and place[1:].isdecimal():
+        return f"line {place[1:]}"
+    return place[2:] if place.startswith(", row ") else row.of_source
 
 
 def _split_source(row: FindingRow) -> tuple[str, str]:

@@ -19,7 +19,19 @@ def test_each_file_is_named_once_and_further_places_are_counted(tmp_path: Path) 
     text = "".join(wrapped.split())  # a long path is wrapped anywhere
     assert f"{tmp_path}/a.jsonl:7,line8,line9,{tmp_path}/b.jsonl:7,line8,line9" in text
     assert f"line11and{10 - PLACES_SHOWN}more" in text
-    assert f"{tmp_path}/a.jsonl:10(withrow1)" in text
+    assert f"{tmp_path}/a.jsonl:10(withline1)" in text
+
+
+def test_the_row_that_is_repeated_is_named_by_where_it_stands(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What of {name}?", "completion": f"It was {name}'s."} for name in ("Ann", "Bob", "Cid", "Dot")]
+    (tmp_path / "a.csv").write_text("prompt,completion\n" + "".join(f"{r['prompt']},{r['completion']}\n" for r in rows))
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(rows[number]) + "\n" for number in (2, 2)))
+    (tmp_path / "c.json").write_text(json.dumps([{"prompt": "Who?", "completion": "Eve and Fay."}] * 2))
+    text = "".join(render_check(check([str(tmp_path)])).split())
+    assert f"b.jsonl:1(with{tmp_path}/a.csv:4),line2(with{tmp_path}/a.csv:4)" in text
+    assert "c.json:1(withline1)" in text
+    held_out = check([str(tmp_path / "a.csv")], validation=[str(tmp_path / "b.jsonl")])
+    assert f"b.jsonl:1(with{tmp_path}/a.csv:4)" in "".join(render_check(held_out).split())
 
 
 def test_a_format_judged_by_some_rows_says_so(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_leaks_are_counted_in_the_file_they_leak_from(tmp_path: Path) -> None:
         "leak_prompt_only": [("validation", 21, 22, 5)],
     }  # fmt: skip
     assert (report.records, report.kept, report.quality.score) == (40, 40, 1)
-    assert "held.jsonl:21(withtrainrow4)" in "".join(render_check(report).split())
+    assert f"held.jsonl:21(with{train}:4)" in "".join(render_check(report).split())
 
 
 def test_items_of_a_benchmark_are_named(tmp_path: Path) -> None:

@@ -82,12 +82,12 @@ class Findings:
             if key not in rows:
                 rows[key] = self._row(places, hit, quoted=len(rows) < EXTRACTS_KEPT)
 
-    @staticmethod
-    def _row(places: Places, hit: Hit, *, quoted: bool) -> FindingRow:
+    def _row(self, places: Places, hit: Hit, *, quoted: bool) -> FindingRow:
         return FindingRow(
             index=hit.row,
             line=places.line(hit.row),
             of_index=hit.of_row,
+            of_source=None if hit.of_row is None else self._places.place(hit.of_row),
             split=places.split,
             source=places.place(hit.row),
             extract=_printable(hit.extract) if quoted else "",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
+from finetune_exe.report.check import other_place
 from finetune_exe.report.html.charts import histogram_figure, labels_figure
 from finetune_exe.report.html.document import document, fit, section, severity_name, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
@@ -130,9 +131,10 @@ def _details(finding: CheckFinding, detail: _Detail) -> Markup:
 
 
 def _place(row: FindingRow, detail: _Detail) -> Markup:
-    other = "train row" if row.split != "train" else "row"
-    repeated = f" (with {other} {format_count(row.of_index + 1)})" if row.of_index is not None else ""
-    return element("span", data_text(row.source, detail.characters), repeated)
+    place, other = data_text(row.source, detail.characters), other_place(row)
+    if other is None:
+        return element("span", place)
+    return element("span", place, " (with ", data_text(other, detail.characters), ")")
 
 
 def _charts(report: CheckReport, detail: _Detail) -> list[Markup]:
