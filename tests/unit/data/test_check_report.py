@@ -292,6 +292,17 @@ def test_a_mark_for_the_end_that_preparing_takes_off_is_no_error(
     assert (severities["special_token"], severities["end_mark_written"]) == ("error", "warning")
 
 
+def test_turns_that_only_call_tools_hide_no_mark_for_the_end(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "How much is it?"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "9", "tool_call_id": "1"}, {"role": "assistant", "content": "It is 9.</s>"},
+    ]  # fmt: skip
+    report = check([write(tmp_path / "rows.jsonl", [{"messages": turns}])])
+    assert "end_mark_written" in found(report)
+    assert "special_token" not in found(report)
+
+
 def test_rows_that_all_end_in_a_mark_for_the_end_are_how_the_data_is(tmp_path: Path) -> None:
     rows = [{**row, "output": f"{row['output']}\n<|endoftext|>"} for row in usual(30)]
     report = check([write(tmp_path / "rows.jsonl", rows)])

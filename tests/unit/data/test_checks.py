@@ -248,6 +248,15 @@ def test_a_named_secret_is_found_whatever_stands_around_it(name: str, sign: str)
         assert next(check for check in ROW_CHECKS if check.code == "secret").find(row) is not None
 
 
+@pytest.mark.parametrize(("question", "is_found"), [
+    ("Choose a word for the <MASK> token.", True), ("Which is the [SEP] token of it?", True),
+    ("Make up a token for me.", False), ("What may an API token look like?", False),
+])  # fmt: skip
+def test_a_secret_that_was_asked_for_is_none_but_tokens_of_texts_ask_for_none(question: str, is_found: bool) -> None:
+    row = asked(question, "It is so.\nexport AWS_SECRET_ACCESS_KEY=WmE4kuv4VGOfYcMuqbKLLp+2jfTuOQPeWIDtcKZ1")
+    assert ("secret" in codes(row)) == is_found
+
+
 def test_secrets_are_quoted_by_their_ends_only() -> None:
     row = asked("Greet.", "token = ghp_" + "aB3dE6gH9kL2nP5rS8uV1xY4zC7fJ0mQ2wTs")
     [extract] = [found for check in ROW_CHECKS if check.code == "secret" and (found := check.find(RowView(row)))]

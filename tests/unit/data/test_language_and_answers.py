@@ -132,6 +132,20 @@ def test_the_name_of_a_language_is_a_word_by_itself(around: str) -> None:
     assert names_language(around, "en") == bool({"english", "latin"} & set(words))
 
 
+@pytest.mark.parametrize(
+    ("question", "speaks"),
+    [
+        ("Test for natural language inference: does it follow?", False),
+        ("What is a large language model?", False),
+        ("Which programming language is it?", False),
+        ("Say it in your own language.", True),
+        ("Use natural language, in the language of the question.", True),
+    ],
+)
+def test_what_is_called_a_language_and_is_none_asks_for_no_other(question: str, speaks: bool) -> None:
+    assert names_language(question, "de") == speaks
+
+
 @pytest.mark.parametrize("code", ["en", "de"])
 def test_an_answer_is_told_by_its_language_wherever_the_telling_words_stand(code: str) -> None:
     assert answer_language(ARTICLE_1[code] * 3) == code

@@ -118,7 +118,8 @@ _ASSIGNED = re.compile("[:=\uff1a]")
 _NAME_CHARACTERS = 32
 _MIN_ENTROPY = 2.9
 _CASE_CHANGES = 3
-_ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|token|api key|secret)", re.IGNORECASE)
+_ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|(?<![>\]] )token|api key|secret)", re.IGNORECASE)
+"""The token of a text, as in "the <MASK> token", is another thing."""
 
 
 def _find(row: RowView) -> str | None:

@@ -130,7 +130,8 @@ def _without_ends(row: RowView) -> RowView | None:
     if conversation is row.conversation:
         return None
     prepared = RowView(conversation)
-    return prepared if all(map(str.strip, prepared.answers)) else None
+    whole = all(left.strip() or left == answer for answer, left in zip(row.answers, prepared.answers, strict=True))
+    return prepared if whole else None
 
 
 def _end_mark_written(row: RowView) -> str | None:

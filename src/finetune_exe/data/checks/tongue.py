@@ -58,6 +58,10 @@ _PARTS = (
     "\u7ffb\u8bd1", "\u82f1\u6587", "\u4e2d\u6587", "\u8bed\u8a00", "\u7ffb\u8a33", "\u043f\u0435\u0440\u0435\u0432",
     "\u044f\u0437\u044b\u043a", "with code ", "t\u0142umacz",
 )  # fmt: skip
+_NO_TONGUE = re.compile(
+    r"\b(?:natural|programming|scripting|query|markup|assembly|body)[ -]languages?|\blanguage models?"
+)
+"""What is called a language and is none to answer in."""
 _ASCII_PARTS = tuple(filter(str.isascii, _PARTS))
 _ASCII_NAMES = {name.encode(): code for name, code in _NAMES.items() if name.isascii()}
 _BEGINNING = 120
@@ -123,7 +127,7 @@ def names_language(prompt: str, language: str) -> bool:
         prompt: What was asked.
         language: What its answer seems to be written in.
     """
-    lowered = prompt.lower()
+    lowered = _NO_TONGUE.sub("", prompt.lower()) if "anguage" in prompt else prompt.lower()
     if any(map(lowered.__contains__, _ASCII_PARTS if lowered.isascii() else _PARTS)):
         return True
     if lowered.isascii():
