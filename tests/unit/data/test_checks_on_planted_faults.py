@@ -146,16 +146,16 @@ def test_planted_faults_are_found_and_others_are_not(tmp_path: Path) -> None:
             planted[place] = fault.code
         path = tmp_path / f"{Path(name).stem}.jsonl"
         path.write_text("".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in rows))
-        found = {finding.code: finding for finding in check([str(path)], workers=1).findings}
+        findings = check([str(path)], workers=1).findings
         for place, code in planted.items():
-            rows_found = {row.index for row in found[code].rows} if code in found else set()
+            rows_found = {row.index for finding in findings if finding.code == code for row in finding.rows}
             hits.setdefault(code, []).append(place in rows_found)
-        for code, finding in found.items():
+        for finding in findings:
             if finding.severity == "info":
                 continue
             num_alarms += len(finding.rows)
             involved = [row for row in finding.rows if row.index not in planted and row.of_index not in planted]
-            alarms += [(name, code, row.index or 0, row.extract) for row in involved]
+            alarms += [(name, finding.code, row.index or 0, row.extract) for row in involved]
     for code, were_found in sorted(hits.items()):
         print(f"{code:24} {sum(were_found)}/{len(were_found)}")
     print(*alarms, f"{len(alarms)} of {num_alarms} alarms are on rows that were left alone", sep="\n")

@@ -105,7 +105,8 @@ CHAT = (
     Fault("tool_result_without_call", said(lambda t: [t[0], turn("tool", "17.3"), *t[1:]])),
     Fault("mixed_keys_in_one_conversation", said(lambda t: [t[0], {"from": "gpt", "value": t[1]["content"]}, *t[2:]])),
     Fault("messages_as_json_string", said(json.dumps)),
-    Fault("special_token", said(lambda t: [*t[:-1], turn("assistant", t[-1]["content"] + "<|eot_id|>")])),
+    Fault("end_mark_written", said(lambda t: [*t[:-1], turn("assistant", t[-1]["content"] + "<|eot_id|>")])),
+    Fault("special_token", said(lambda t: [*t[:-1], turn("assistant", f"<|eot_id|>{t[-1]['content']}")])),
 )  # fmt: skip
 
 
@@ -180,11 +181,11 @@ def look(rows: list[Row], faults: Sequence[Fault], path: Path) -> Outcome:
     path.write_text(as_table(rows) if path.suffix == ".csv" else as_lines(rows), encoding="utf-8")
     report = check([str(path)], workers=1)
     assert report.records == len(rows)
-    found = {finding.code: finding.rows for finding in report.findings}
+    found = [(finding.code, row) for finding in report.findings for row in finding.rows]
     missed = [
         (code, str(rows[place])[:200])
         for place, code in planted.items()
-        if not any(place in (row.index, row.of_index) for row in found.get(code, ()))
+        if not any(code == other and place in (row.index, row.of_index) for other, row in found)
     ]
     loud = [(finding.code, row) for finding in report.findings if finding.severity != "info" for row in finding.rows]
     false = [
