@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName, TextTask
 from finetune_exe.errors import FineTuneError
+from finetune_exe.text.formats.marked_turns import TurnMarks
 
 
 def _written(name: FormatName) -> FormatName:
@@ -48,6 +49,10 @@ Settings = Annotated[
     Field(description='Settings that override the advice, as in "optimizer.learning_rate=1e-4".', max_length=64),
 ]
 Column = Annotated[str | None, Field(description="The column to read, where names do not say it; give both or none.")]
+Mark = Annotated[
+    str | None,
+    Field(description="What stands before each question, or answer, where a text holds both; give both or none."),
+]
 ExportForm = Annotated[
     str | None, Field(description="parquet, datasets, or a trainer that `fine-tune dataset --help` names.")
 ]
@@ -75,6 +80,19 @@ def columns_named(prompt: str | None, answer: str | None) -> dict[str, str]:
     if (prompt is None) != (answer is None):
         raise unclear("one column is given without the other", "give prompt_column and answer_column, or neither")
     return {"prompt": prompt, "answer": answer} if prompt and answer else {}
+
+
+def marks_named(question: str | None, answer: str | None) -> TurnMarks | None:
+    """Say at which marks texts are parted into turns: at both, or none.
+
+    Raises:
+        FineTuneError: A03 where one is given alone, or the two are the same.
+    """
+    if question is None and answer is None:
+        return None
+    if not question or not answer or question == answer:
+        raise unclear("two marks are needed, and they differ", "give question_mark and answer_mark, or neither")
+    return TurnMarks(question, answer)
 
 
 def unclear(why: str, fix: str) -> FineTuneError:

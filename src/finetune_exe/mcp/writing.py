@@ -43,6 +43,7 @@ from finetune_exe.mcp.wishes import (
     Hardware,
     Hours,
     KeepAbilities,
+    Mark,
     Method,
     Model,
     PermissiveLicense,
@@ -55,6 +56,7 @@ from finetune_exe.mcp.wishes import (
     TaskType,
     WrittenFormat,
     columns_named,
+    marks_named,
     unclear,
 )
 from finetune_exe.workflow.background import Background, own_environment, stop_training
@@ -114,17 +116,20 @@ class WritingTools:
         reply: Annotated[Reply, Resolve(may_convert)],
         prompt_column: Column = None,
         answer_column: Column = None,
+        question_mark: Mark = None,
+        answer_mark: Mark = None,
         confirm: Agreed = False,
     ) -> CallToolResult:
-        """Write rows, whatever their format, to a new file in another one: alpaca, chatml, completion and others. Tells
-        how many rows could not be converted, with reasons and places."""
+        """Write rows, whatever their format, to a new file in another one: alpaca, chatml, completion and others; with
+        marks such as Q: and A:, texts are parted into turns. Tells how many rows could not be converted, and why."""
         from finetune_exe.workflow.converting import convert_to_file
 
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
         path = self.roots.confine(output)
         columns = columns_named(prompt_column, answer_column)
-        done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns)
+        turns = marks_named(question_mark, answer_mark)
+        done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns, turns=turns)
         facts = {"done": True, "seen": done.seen, "written": done.written, "format": done.source_format}
         return answer(
             facts, quoted={"file": str(path), "dropped": [drop.model_dump(mode="json") for drop in done.dropped]}

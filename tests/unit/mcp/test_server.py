@@ -398,3 +398,15 @@ def test_resources_are_only_what_is_found(project: Path) -> None:
     for name in ("linked.yaml", "other.yaml", "..%2Fx", "%2Fetc%2Fpasswd", "rows.jsonl"):
         with pytest.raises(MCPError):
             with_client(project, lambda client, name=name: client.read_resource(f"finetune://plans/{name}"))
+
+
+def test_texts_are_parted_at_the_marks_that_are_named(project: Path) -> None:
+    texts = [{"text": f"Q: How much is {number}?\nA: It is {number}."} for number in range(9)]
+    (project / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    wish: dict[str, Any] = {"paths": ["texts.jsonl"], "to": "prompt_completion", "output": "new.jsonl", "confirm": True}
+    alone = call(project, "convert_dataset", **wish, question_mark="Q:")
+    assert alone.structured_content["error"] == "FT-A03"  # type: ignore[index]
+    done = call(project, "convert_dataset", **wish, question_mark="Q:", answer_mark="A:")
+    assert done.structured_content["written"] == 9  # type: ignore[index]
+    first = json.loads((project / "new.jsonl").read_text().splitlines()[0])
+    assert first == {"prompt": "How much is 0?", "completion": "It is 0."}
