@@ -129,6 +129,8 @@ class WritingTools:
         path = self.roots.confine(output)
         columns = columns_named(prompt_column, answer_column)
         turns = marks_named(question_mark, answer_mark)
+        if columns and turns:
+            raise unclear("rows have two columns, or one text with marks", "give columns or marks, not both")
         done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns, turns=turns)
         facts = {"done": True, "seen": done.seen, "written": done.written, "format": done.source_format}
         return answer(

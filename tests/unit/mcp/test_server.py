@@ -406,7 +406,10 @@ def test_texts_are_parted_at_the_marks_that_are_named(project: Path) -> None:
     wish: dict[str, Any] = {"paths": ["texts.jsonl"], "to": "prompt_completion", "output": "new.jsonl", "confirm": True}
     alone = call(project, "convert_dataset", **wish, question_mark="Q:")
     assert alone.structured_content["error"] == "FT-A03"  # type: ignore[index]
-    done = call(project, "convert_dataset", **wish, question_mark="Q:", answer_mark="A:")
+    marks = {"question_mark": "Q:", "answer_mark": "A:"}
+    both = call(project, "convert_dataset", **wish, **marks, prompt_column="a", answer_column="b")
+    assert both.structured_content["error"] == "FT-A03"  # type: ignore[index]
+    done = call(project, "convert_dataset", **wish, **marks)
     assert done.structured_content["written"] == 9  # type: ignore[index]
     first = json.loads((project / "new.jsonl").read_text().splitlines()[0])
     assert first == {"prompt": "How much is 0?", "completion": "It is 0."}
