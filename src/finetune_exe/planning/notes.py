@@ -9,6 +9,8 @@ from itertools import chain
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
+from finetune_exe.estimate.duration import estimate_cost, estimate_duration
+from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.estimate.parameters import (
     ALL_LINEAR,
     count_adapted_experts,
@@ -20,9 +22,9 @@ from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import known_model
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.planning.shortlist import memory_by_rule
+from finetune_exe.planning.options import larger_in_4_bit
 from finetune_exe.planning.task import classify_task
-from finetune_exe.units import format_count, format_gib, format_number
+from finetune_exe.units import format_count, format_duration, format_gib, format_number
 
 _NEW_FACTS = re.compile(
     r"\b(facts?\b|knowledge|documentation|docs\b|manuals?|handbook|wiki|up.to.date|latest|(change|update)s? every"
@@ -41,8 +43,6 @@ _ASKED_FOR: frozenset[TaskType] = frozenset(
 _HAVE_ANSWERS: frozenset[TaskType] = frozenset({*_ASKED_FOR, "qa", "reasoning", "code"})
 _FEW_KINDS = 3
 _FEW_TO_CHOOSE_BY = 10
-_SMALL = 4e9
-"""Weights below which a larger model in 4 bit is worth a word."""
 _LOSES_BY_ROUNDING = 1e9
 """Weights below which what rounding to 4 bit costs, and how to win it back, is worth a word."""
 _REPEATED = 0.05
@@ -224,19 +224,21 @@ def _tuned_for_chat(plan: Plan) -> Iterator[str]:
 
 
 def _larger_in_4_bit(plan: Plan) -> Iterator[str]:
-    """Name the next better model where the one chosen is small and the other would fit in 4 bit."""
-    chosen = next((candidate for candidate in plan.shortlist if candidate.chosen), None)
-    if chosen is None or plan.method.kind != "lora" or not plan.hardware.gpus or chosen.num_parameters > _SMALL:
+    """Say what the better model that fits in 4 bit would take, and what speaks for and against it."""
+    larger, known = larger_in_4_bit(plan), rule("larger_in_4_bit")
+    if larger is None:
         return
-    room = 0.95 * plan.hardware.accelerator_memory_bytes
-    for other in plan.shortlist:
-        whole, needed = (memory_by_rule(other.num_parameters, plan.hardware, method=kind) for kind in ("lora", "qlora"))
-        if other.num_parameters > chosen.num_parameters and needed <= room < whole:
-            yield (
-                f"{other.name} would fit in 4 bit, by rule of thumb in {format_gib(needed)}: --model {other.reference} "
-                f"--method qlora. 4 bit costs next to no quality (QLoRA, 2023), and the larger model begins with more."
-            )
-            return
+    memory, duration = estimate_memory(larger), estimate_duration(larger)
+    cost = estimate_cost(larger, duration)
+    takes = [format_gib(memory.value.mid)] if memory else []
+    takes += [format_duration(duration.value.mid)] if duration else []
+    takes += [f"${cost.value.mid:,.2f}"] if cost else []
+    yield (
+        f"{larger.model.name} fits in 4 bit: about {', '.join(takes)}, by --model {larger.model.reference} --method "
+        f"qlora. Twice the size in 4 bit beat 16 bit after fine-tuning, {known['large']:g} % to {known['small']:g} % "
+        f"and {known['largest']:g} % to {known['middle']:g} % on MMLU (LLaMA, QLoRA 2023); newer models may lose more "
+        f"by rounding, so compare both on your rows."
+    )
 
 
 def _about_gpu(plan: Plan) -> Iterator[str]:

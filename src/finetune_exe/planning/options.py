@@ -1,12 +1,18 @@
-"""What each method would take on this hardware: the specification's table of methods, computed."""
+"""What the run would take otherwise: by each method, as in the specification's table, and with a larger model."""
 
 from __future__ import annotations
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import METHOD_TYPES, LowRank, MethodOption, Plan
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.methods import MethodFacts, method_facts
 from finetune_exe.planning.fit import find_fit, fits_memory, unfitted
+from finetune_exe.planning.model import describe_model
+
+_FIXED = ("method.kind", "data.max_length")
+_LARGER = 1.5
+"""How much larger a model in 4 bit must be before it is worth a word: the published pairs differ by two."""
 
 
 def method_options(plan: Plan) -> tuple[MethodOption, ...]:
@@ -18,7 +24,7 @@ def _option(plan: Plan, facts: MethodFacts) -> MethodOption:
     chosen = facts.kind == plan.method.kind
     form, fits = plan, fits_memory(plan)
     if not chosen:
-        fit = find_fit(_as(plan, facts), fixed=("method.kind", "data.max_length"))
+        fit = find_fit(_as(plan, facts.kind), fixed=_FIXED)
         form, fits = fit.plan, fit.fits
     memory, speed = estimate_memory(form), estimate_speed(form)
     return MethodOption(
@@ -32,9 +38,28 @@ def _option(plan: Plan, facts: MethodFacts) -> MethodOption:
     )
 
 
-def _as(plan: Plan, facts: MethodFacts) -> Plan:
+def larger_in_4_bit(plan: Plan) -> Plan | None:
+    """Put the run on a better base model that fits in 4 bit alone, the largest of those on the shortlist.
+
+    Returns:
+        The run with that model in its fastest form; None where there is no such model, or no adapter.
+    """
+    chosen = next((candidate for candidate in plan.shortlist if candidate.chosen), None)
+    if chosen is None or plan.model.name != chosen.name or plan.method.kind not in ("lora", "qlora"):
+        return None
+    larger = [candidate for candidate in plan.shortlist if candidate.num_parameters >= _LARGER * chosen.num_parameters
+              and candidate.reasons[0].startswith("against: ")]  # fmt: skip
+    for candidate in sorted(larger, key=lambda candidate: candidate.num_parameters, reverse=True):
+        run = plan.model_copy(update={"model": describe_model(candidate.reference)})
+        fit = find_fit(_as(run, "qlora"), fixed=_FIXED)
+        if fit.fits:
+            return fit.plan
+    return None
+
+
+def _as(plan: Plan, method: MethodKind) -> Plan:
     """Give the plan another method, an adapter keeping its form, as the search for what fits begins with it."""
-    kind = METHOD_TYPES[facts.kind]
+    kind = METHOD_TYPES[method]
     shared = set(LowRank.model_fields) - {"kind"} if issubclass(kind, LowRank) else set()
-    method = kind.model_validate(plan.method.model_dump(include=shared))
-    return unfitted(plan).model_copy(update={"method": method})
+    form = kind.model_validate(plan.method.model_dump(include=shared))
+    return unfitted(plan).model_copy(update={"method": form})

@@ -64,7 +64,7 @@ class _Point:
 def shortlist(
     spec: TaskSpec, *, task: TaskType, profile: DataProfile | None, hardware: Hardware
 ) -> tuple[Candidate, ...]:
-    """Rank the base models to suggest: the best of each series, and the next better one that does not fit.
+    """Rank the base models to suggest: the best of each series, the best that fits in 4 bit alone, and the next better.
 
     In this order count: memory, licence, languages, length of rows, nearness (without a GPU), variant, what it was
     made for, the score of the pretrained model on MMLU, agreements to sign, year and size. Only dense models whose
@@ -95,9 +95,13 @@ def shortlist(
     remains = min(suggested, key=lambda facts: facts.num_parameters) if family else find_model(EMBEDDED_MODEL)
     listed = list(of_series.values())[:_LENGTH] or [remains]
     if hardware.gpus:
-        better = [facts for facts in ranked if not _fits(facts, need) and (facts.mmlu or 0) > (listed[0].mmlu or 0)]
+        better = [facts for facts in ranked if not _fits(facts, need) and (facts.mmlu or 0) > (listed[0].mmlu or 0)
+                  and license_facts(facts.license).commercial]  # fmt: skip
         least = min((facts.num_parameters for facts in better), default=0)
-        listed += [facts for facts in better if facts.num_parameters <= _NEXT_SIZE * least][:1]
+        near = [facts for facts in better if facts.num_parameters <= _NEXT_SIZE * least]
+        in_4_bit = [facts for facts in better if _fits(facts, need, method="qlora")]
+        larger = list({facts.name: facts for facts in (*in_4_bit[:1], *near[:1])}.values())
+        listed = [*listed[: _LENGTH + 1 - len(larger)], *larger]
     return tuple(_candidate(facts, need, chosen=facts is listed[0]) for facts in listed)
 
 
@@ -163,8 +167,8 @@ def _memory_needed(facts: ModelFacts, need: _Need, *, method: str) -> float:
     return memory_by_rule(facts.num_parameters, need.hardware, method=method)
 
 
-def _fits(facts: ModelFacts, need: _Need) -> bool:
-    method = need.spec.method or "lora"
+def _fits(facts: ModelFacts, need: _Need, *, method: MethodKind | None = None) -> bool:
+    method = method or need.spec.method or "lora"
     return _memory_needed(facts, need, method=method) <= 0.95 * need.hardware.accelerator_memory_bytes
 
 

@@ -35,12 +35,10 @@ def _takes(option: MethodOption) -> str:
 
 
 def models_in_short(plan: Plan) -> str:
-    """Name the next base models, and the better one that does not fit with its remedy."""
-    against = "against: "
+    """Name the next base models, and the better one that does not fit."""
     others = [candidate for candidate in plan.shortlist if not candidate.chosen]
-    fine = [candidate.name for candidate in others if not candidate.reasons[0].startswith(against)]
-    larger = [f"{candidate.name}: {candidate.reasons[0].removeprefix(against)}" for candidate in others
-              if candidate.reasons[0].startswith(against)]  # fmt: skip
+    larger = [f"larger than fits: {one.name}" for one in others if one.reasons[0].startswith("against: ")]
+    fine = [one.name for one in others if not one.reasons[0].startswith("against: ")]
     return "; ".join([", ".join(fine[:_NEXT]), *larger[:1]]).strip("; ")
 
 

@@ -67,19 +67,24 @@ def test_what_so_many_test_rows_miss_is_named(rows: int, said: str) -> None:
     assert any(said in note for note in make_plan(profile=make_profile(num_rows=rows)).notes)
 
 
-def test_a_larger_model_that_fits_in_4_bit_is_named_where_the_one_chosen_is_small() -> None:
-    said = "would fit in 4 bit"
-    small = make_plan(description="summarize news", num_rows=800, hardware=parse_hardware("12"))
-    note = next(note for note in small.notes if said in note)
-    found = re.search(r"--model (\S+) --method qlora", note)
+@pytest.mark.parametrize("gpu", ["8", "RTX 3060", "RTX 4090", "2xRTX 3090", "H100"])
+def test_a_larger_model_that_fits_in_4_bit_is_named_with_what_it_takes(gpu: str) -> None:
+    asked = {"description": "summarize news", "num_rows": 800, "hardware": parse_hardware(gpu)}
+    chosen = make_plan(**asked)
+    (note,) = (note for note in chosen.notes if "fits in 4 bit" in note)
+    found = re.search(r"about ([\d.]+) GiB.* by --model (\S+) --method qlora", note)
     assert found
-    larger = make_plan(
-        description="summarize news", num_rows=800, hardware=parse_hardware("12"), model=found[1], method="qlora"
-    )
-    assert larger.model.num_parameters > small.model.num_parameters  # type: ignore[operator]
+    larger = make_plan(**asked, model=found[2], method="qlora")
+    assert (larger.model.num_parameters or 0) >= 1.5 * (chosen.model.num_parameters or 0) > 0
     assert next(check for check in larger.readiness if check.name == "Memory fits").passed
-    large = make_plan(description="summarize news", num_rows=800, hardware=parse_hardware("80"))
-    assert not any(said in note for note in large.notes)
+    memory = larger.estimates["memory"].value
+    assert memory.low <= float(found[1]) * 2**30 <= memory.high
+    assert ("$" in note.partition(", by --model")[0]) == ("cost" in chosen.estimates)
+
+
+def test_no_larger_model_is_named_beside_one_that_was_asked_for_or_without_a_gpu() -> None:
+    for asked in ({"hardware": parse_hardware("RTX 4090"), "model": "Qwen/Qwen3-8B"}, {}, {"method": "full"}):
+        assert not any("fits in 4 bit" in note for note in make_plan(description="summarize news", **asked).notes)
 
 
 def test_rows_without_answers_are_not_said_to_show_an_effect() -> None:
