@@ -30,6 +30,7 @@ class LimitWords:
     overnight: tuple[str, ...]
     weekend: tuple[str, ...]
     also: tuple[str, ...]
+    further: tuple[str, ...]
     numbers: dict[str, float]
     source: str
     date: date

@@ -13,7 +13,7 @@ QUALITY_CHECKS = (
     "every line is a readable row",
     "every row has an answer",
     "every loss mask is proven twice",
-    "no repeats, no leaks to the test",
+    "no repeats, no test row leaks",
     "no row longer than max_length",
 )
 _LABELS_UNKNOWN = 10

@@ -9,6 +9,7 @@ from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, 
 from finetune_exe.domain.values import Decision, Interval, Leaf
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_offset
 from finetune_exe.planning.readiness import usable_memory_bytes
@@ -52,8 +53,8 @@ def fit_plan(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
 def find_fit(plan: Plan, *, fixed: Collection[str] = ()) -> Fit:
     """Choose method, rows a pass, checkpointing, optimizer and GPUs so that the run is fastest and fits with margin.
 
-    The rows of a step stay what they are. LoRA may become QLoRA, and full training may keep 8-bit states. Only where
-    nothing fits are rows cut, and never below `SHORTEST_CUT` tokens.
+    The rows of a step stay what they are. LoRA may become QLoRA, of a small model only where LoRA does not fit; full
+    training may keep 8-bit states. Only where nothing fits are rows cut, and never below `SHORTEST_CUT` tokens.
     """
     if estimate_memory(plan) is None:
         forms = list(_passes(plan, fixed))
@@ -98,6 +99,8 @@ def _fastest(plan: Plan, fixed: Collection[str]) -> tuple[Plan | None, list[Cons
     tried: list[Considered] = []
     done: set[tuple[Leaf, ...]] = set()
     for form in _forms(plan, fixed):
+        if best is not None and best.method.kind == "lora" and _loses_by_rounding(form):
+            continue
         kind = (form.method.kind, form.precision.gradient_checkpointing, form.optimizer.kind, form.parallelism.kind)
         if kind in done:
             continue
@@ -118,6 +121,12 @@ def _fastest(plan: Plan, fixed: Collection[str]) -> tuple[Plan | None, list[Cons
             if best is None or (pace or 0.0) > best_pace:
                 best, best_pace = form, pace or 0.0
     return best, tried
+
+
+def _loses_by_rounding(plan: Plan) -> bool:
+    """Say whether a form is in 4 bit and its model smaller than those shown to lose nothing by it."""
+    size = count_parameters(plan.model.shape) if plan.model.shape else 0
+    return isinstance(plan.method, Qlora) and size < rule("qlora")["lossless_from"]
 
 
 def _forms(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
@@ -310,11 +319,12 @@ def _decided_passes(plan: Plan, why: str, fixed: Collection[str]) -> Plan:
     )
     rows = plan.batch.effective * plan.parallelism.num_gpus
     gpus = f" on each of {plan.parallelism.num_gpus} GPUs" if plan.parallelism.num_gpus > 1 else ""
+    shared = f"{size} row{'' if size == 1 else 's'}{gpus}"
     accumulated = Decision(
         value=passes,
-        reason=f"one pass of {size} rows{gpus} makes a step"
+        reason=f"one pass of {shared} makes a step"
         if passes == 1
-        else f"{passes} passes of {size} rows{gpus} make the {rows} rows of a step",
+        else f"{passes} passes of {shared} make the {rows} rows of a step",
         source=_SOURCE,
         confidence="high",
     )

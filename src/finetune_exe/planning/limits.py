@@ -44,6 +44,7 @@ class _Language:
     following: re.Pattern[str]
     begins: re.Pattern[str]
     ends: re.Pattern[str]
+    ends_budget: re.Pattern[str]
 
 
 def read_limits(description: str, *, speaks: bool, names_end: Collection[int]) -> Iterator[Limit]:
@@ -78,9 +79,10 @@ def _is_of_training(description: str, match: re.Match[str], language: _Language,
     of_training, of_budget = language.training.search(before), language.budget.search(before)
     if of_training and ((bound and weak) or ((bound or weak) and _is_near(of_training))):
         return True
-    follows = language.following.match(behind)
-    if (of_budget and _is_near(of_budget)) or follows:
-        return bound or language.ends.match(behind[follows.end() if follows else 0 :]) is not None
+    if of_budget and _is_near(of_budget):
+        return bound or language.ends_budget.match(behind) is not None
+    if follows := language.following.match(behind):
+        return bound or language.ends.match(behind[follows.end() :]) is not None
     apart = language.begins.search(before) and language.ends.match(behind)
     return bound and (bool(apart) or len(before.rstrip()) in names_end)
 
@@ -160,4 +162,5 @@ def _language(words: LimitWords) -> _Language:
         following=compiled(r"\s*" + any_of(words.following)),
         begins=compiled(rf"(?:^|{edge})\s*$"),
         ends=compiled(rf"\s*(?:$|{edge})"),
+        ends_budget=compiled(rf"\s*(?:$|{edge}|{begin}{any_of(words.further)})"),
     )

@@ -30,14 +30,14 @@ def _takes(option: MethodOption) -> str:
     pace = option.tokens_per_second
     needs = format_gib(option.memory.mid)
     if option.fits is False:
-        return f"does not fit ({needs})"
+        return f"does not fit ({needs}, perhaps {format_gib(option.memory.high)})"
     return f"{needs}, at its fastest {format_quantity(pace.mid, 'tokens_per_second')}" if pace else needs
 
 
 def models_in_short(plan: Plan) -> str:
     """Name the next base models, and the better one that does not fit."""
     others = [candidate for candidate in plan.shortlist if not candidate.chosen]
-    larger = [f"larger than fits: {one.name}" for one in others if one.reasons[0].startswith("against: ")]
+    larger = [f"too large for 16 bit here: {one.name}" for one in others if one.reasons[0].startswith("against: ")]
     fine = [one.name for one in others if not one.reasons[0].startswith("against: ")]
     return "; ".join([", ".join(fine[:_NEXT]), *larger[:1]]).strip("; ")
 

@@ -168,7 +168,7 @@ def _data_size(plan: Plan, sources: Sources, *, explain: bool) -> str:
     wanted = f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}"
     test = f"; {needs.test_reason}" if explain and needs.test_reason else ""
     least = f"at least {format_count(needs.minimum_samples)}"
-    return f"{wanted}, {least}; {given}; {needs.reason} {sources.cite(needs.source)}{test}"
+    return f"{wanted}, {least}; {given}; {needs.reason}{sources.cite(needs.source)}{test}"
 
 
 def _beside(chosen: str, others: str) -> str:
@@ -286,7 +286,7 @@ def _grounds(decision: Decision, sources: Sources) -> str:
         )
     if decision.confidence == "low":
         words.append("low confidence")
-    return f"{'; '.join(words)} {sources.cite(decision.source)}"
+    return f"{'; '.join(words)}{sources.cite(decision.source)}"
 
 
 def _evaluation(plan: Plan) -> Box:

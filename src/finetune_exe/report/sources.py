@@ -18,11 +18,11 @@ class Sources:
         self._numbers: dict[str, int] = {}
 
     def cite(self, sources: str) -> str:
-        """Give the numbers of sources, as in [1, 3]; what the user said is no source to look up."""
+        """Give the numbers of sources, as in [1, 3], after a space; what the user said is no source to look up."""
         if sources == "you":
-            return "(you)"
+            return ""
         numbers = {self._numbers.setdefault(source, len(self._numbers) + 1) for source in _SEAM.split(sources)}
-        return f"[{', '.join(map(str, sorted(numbers)))}]"
+        return f" [{', '.join(map(str, sorted(numbers)))}]"
 
     def listed(self) -> list[Block]:
         """List what was cited, by number."""

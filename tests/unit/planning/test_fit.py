@@ -61,6 +61,14 @@ def test_lora_becomes_qlora_where_only_that_fits() -> None:
     assert refusal.value.code == "C10"
 
 
+def test_a_small_model_that_fits_in_16_bit_is_not_rounded_to_go_faster() -> None:
+    small = make_plan(description="answer mails", hardware=parse_hardware("RTX 3060 8GB"), num_rows=1200)
+    assert small.model.num_parameters < 6.7e9  # type: ignore[operator]
+    assert small.method.kind == "lora"
+    paces = {option.kind: option.tokens_per_second for option in small.methods}
+    assert paces["qlora"].mid > paces["lora"].mid  # type: ignore[union-attr]
+
+
 def test_a_setting_the_user_fixed_is_not_touched() -> None:
     plan = planned(gpu(80))
     other = plan.model_copy(update={"precision": plan.precision.model_copy(update={"gradient_checkpointing": True})})

@@ -129,6 +129,12 @@ def test_requests_that_are_no_classification_are_hardly_ever_called_one() -> Non
     assert right >= 0.7 * sum(row["is_classification"] for row in rows)
 
 
+def test_the_memory_of_a_gpu_is_no_amount_of_text() -> None:
+    reading = classify_task("Answer tickets like our best agents, RTX 3060 8GB", None)
+    assert (reading.type, reading.others) == ("qa", ())
+    assert classify_task("8 GB of German newspapers", None).type == "completion"
+
+
 def test_plain_data_overrule_words() -> None:
     assert classify_task("handle mail", None).type == "generation"
     for told in ("handle mail", "translate mail"):
