@@ -34,6 +34,11 @@ def format_duration(seconds: float) -> str:
     return f"{whole / 86400:.1f} days"
 
 
+def format_usd(dollars: float) -> str:
+    """Write an amount of money with its cents: $1,234.50."""
+    return f"${dollars:,.2f}"
+
+
 def format_count(count: float) -> str:
     """Write a count with thousands separated: 12,345."""
     return f"{round(count):,}"

@@ -85,6 +85,10 @@ class Task(Value):
     """Wishes for a model, hardware, a method or limits that were read in the description."""
     num_rows: int | None = Field(default=None, ge=1)
     """Rows that there will be, where no data were given; None expects as many as are recommended."""
+    hours: float | None = Field(default=None, gt=0)
+    """Longest that the training may take."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """Most that the training may cost, in US dollars."""
 
 
 class BaseModelChoice(Value):

@@ -129,6 +129,8 @@ def _task(spec: TaskSpec, reading: Reading, profile: DataProfile | None) -> Task
         evidence=reading.evidence,
         heard=spec.heard,
         num_rows=None if profile else spec.num_rows,
+        hours=spec.hours,
+        budget_usd=spec.budget_usd,
     )
 
 

@@ -9,8 +9,6 @@ from itertools import chain
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
-from finetune_exe.estimate.duration import estimate_cost, estimate_duration
-from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.estimate.parameters import (
     ALL_LINEAR,
     count_adapted_experts,
@@ -23,8 +21,9 @@ from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import known_model
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.options import larger_in_4_bit
+from finetune_exe.planning.readiness import wished_limits
 from finetune_exe.planning.task import classify_task
-from finetune_exe.units import format_count, format_duration, format_gib, format_number
+from finetune_exe.units import format_count, format_duration, format_gib, format_number, format_usd
 
 _NEW_FACTS = re.compile(
     r"\b(facts?\b|knowledge|documentation|docs\b|manuals?|handbook|wiki|up.to.date|latest|(change|update)s? every"
@@ -42,6 +41,8 @@ _ASKED_FOR: frozenset[TaskType] = frozenset(
 """Tasks whose form a prompt can ask a large instruct model for."""
 _HAVE_ANSWERS: frozenset[TaskType] = frozenset({*_ASKED_FOR, "qa", "reasoning", "code"})
 _FEW_KINDS = 3
+_ABOUT = 0.9
+"""Share of the recommended rows from which on they are there."""
 _FEW_TO_CHOOSE_BY = 10
 _LOSES_BY_ROUNDING = 1e9
 """Weights below which what rounding to 4 bit costs, and how to win it back, is worth a word."""
@@ -64,7 +65,8 @@ def _heard(plan: Plan) -> Iterator[str]:
 def _rather_not(plan: Plan) -> Iterator[str]:
     """Say where retrieval or a prompt would serve better."""
     profile, needs, known = plan.profile, plan.data_needs, rule("minimum_rows")
-    if plan.task.type in _SPEAKS_OF_FACTS and _NEW_FACTS.search(plan.task.description):
+    kinds = {plan.task.type, *(kind.alternatives if (kind := plan.decisions.get("task.type")) else ())}
+    if kinds & _SPEAKS_OF_FACTS and _NEW_FACTS.search(plan.task.description):
         yield (
             "For facts that are new, change or must be exact, first put the right passage into the prompt (retrieval): "
             "asked about news after its training, Mistral-7B was right in 48 %, fine-tuned on the texts in 50 %, with "
@@ -89,8 +91,11 @@ def _about_kind(plan: Plan) -> Iterator[str]:
     kind = plan.decisions.get("task.type")
     if kind is None or not kind.alternatives or kind.value != plan.task.type:
         return
-    others = " or ".join(kind.alternatives) if len(kind.alternatives) <= _FEW_KINDS else "another kind"
-    yield f"Taken as {plan.task.type}: {kind.reason}. If {others} is meant: --task-type {'|'.join(kind.alternatives)}."
+    if len(kind.alternatives) <= _FEW_KINDS:
+        meant = f"If {' or '.join(kind.alternatives)} is meant: --task-type {'|'.join(kind.alternatives)}."
+    else:
+        meant = f"Say it with a verb such as sort or translate, or by --task-type: {', '.join(kind.alternatives)}."
+    yield f"Taken as {plan.task.type}: {kind.reason}. {meant}"
 
 
 def _about_data(plan: Plan) -> Iterator[str]:
@@ -111,7 +116,7 @@ def _about_data(plan: Plan) -> Iterator[str]:
             "question and its answer, part them: fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl."
         )
     answered = profile.num_rows * (1 - profile.empty_answer_share)
-    if needs.minimum_samples <= answered and profile.num_rows < needs.recommended_samples:
+    if needs.minimum_samples <= answered and profile.num_rows < _ABOUT * needs.recommended_samples:
         enough = needs.recommended
         usual = f" (usual: {enough.low:,.0f} to {enough.high:,.0f})" if enough is not None else ""
         yield (
@@ -138,6 +143,10 @@ def _about_data(plan: Plan) -> Iterator[str]:
 
 def _about_run(plan: Plan) -> Iterator[str]:
     """Say what is not known, or unusual, about the run."""
+    for limit in wished_limits(plan):
+        if not limit.is_sure:
+            expected = "are expected, which may become" if limit.is_kept else "are expected, and perhaps"
+            yield f"You allow {limit.most}: {limit.expected} {expected} {limit.perhaps}."
     if plan.model.shape is None:
         yield f"The dimensions of {plan.model.name} are not known here, so memory and duration are not estimated."
     elif "memory" not in plan.estimates:
@@ -228,11 +237,10 @@ def _larger_in_4_bit(plan: Plan) -> Iterator[str]:
     larger, known = larger_in_4_bit(plan), rule("larger_in_4_bit")
     if larger is None:
         return
-    memory, duration = estimate_memory(larger), estimate_duration(larger)
-    cost = estimate_cost(larger, duration)
+    memory, duration, cost = (larger.estimates.get(name) for name in ("memory", "duration", "cost"))
     takes = [format_gib(memory.value.mid)] if memory else []
     takes += [format_duration(duration.value.mid)] if duration else []
-    takes += [f"${cost.value.mid:,.2f}"] if cost else []
+    takes += [format_usd(cost.value.mid)] if cost else []
     yield (
         f"{larger.model.name} fits in 4 bit: about {', '.join(takes)}, by --model {larger.model.reference} --method "
         f"qlora. Twice the size in 4 bit beat 16 bit after fine-tuning, {known['large']:g} % to {known['small']:g} % "

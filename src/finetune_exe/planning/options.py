@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import METHOD_TYPES, LowRank, MethodOption, Plan
-from finetune_exe.estimate.duration import estimate_speed
+from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.methods import MethodFacts, method_facts
 from finetune_exe.planning.fit import find_fit, fits_memory, unfitted
 from finetune_exe.planning.model import describe_model
+from finetune_exe.planning.readiness import wished_limits
 
 _FIXED = ("method.kind", "data.max_length")
 _LARGER = 1.5
@@ -39,10 +40,10 @@ def _option(plan: Plan, facts: MethodFacts) -> MethodOption:
 
 
 def larger_in_4_bit(plan: Plan) -> Plan | None:
-    """Put the run on a better base model that fits in 4 bit alone, the largest of those on the shortlist.
+    """Put the run on a better base model that fits in 4 bit alone, the largest on the shortlist that keeps the limits.
 
     Returns:
-        The run with that model in its fastest form; None where there is no such model, or no adapter.
+        The run with that model in its fastest form, with its estimates; None where there is none, or no adapter.
     """
     chosen = next((candidate for candidate in plan.shortlist if candidate.chosen), None)
     if chosen is None or plan.model.name != chosen.name or plan.method.kind not in ("lora", "qlora"):
@@ -52,9 +53,18 @@ def larger_in_4_bit(plan: Plan) -> Plan | None:
     for candidate in sorted(larger, key=lambda candidate: candidate.num_parameters, reverse=True):
         run = plan.model_copy(update={"model": describe_model(candidate.reference)})
         fit = find_fit(_as(run, "qlora"), fixed=_FIXED)
-        if fit.fits:
-            return fit.plan
+        expected = _estimated(fit.plan)
+        if fit.fits and all(limit.is_kept for limit in wished_limits(expected)):
+            return expected
     return None
+
+
+def _estimated(plan: Plan) -> Plan:
+    duration = estimate_duration(plan)
+    found = {"memory": estimate_memory(plan), "duration": duration, "cost": estimate_cost(plan, duration)}
+    return plan.model_copy(
+        update={"estimates": {name: estimate for name, estimate in found.items() if estimate is not None}}
+    )
 
 
 def _as(plan: Plan, method: MethodKind) -> Plan:

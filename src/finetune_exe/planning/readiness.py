@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.values import Check
+from finetune_exe.domain.values import Check, Interval
 from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import split_sizes
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.units import GIB, format_count, format_duration, format_gib
+from finetune_exe.units import GIB, format_count, format_duration, format_gib, format_usd
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors")
 _DAY = 86400
@@ -27,6 +29,7 @@ def check_readiness(plan: Plan) -> tuple[Check, ...]:
         _length_allowed(plan),
         _memory_fits(plan),
         _duration_bearable(plan),
+        *map(_within, wished_limits(plan)),
         _baseline_defined(plan),
         _packages_installed(),
     )
@@ -150,6 +153,44 @@ def _duration_bearable(plan: Plan) -> Check:
     if duration.value.mid <= _DAY:
         return Check(name=name, passed=True, detail=detail)
     return Check(name=name, passed=False, detail=detail, fix="--set data.max_rows=N, fewer epochs, or a smaller model")
+
+
+class WishedLimit(NamedTuple):
+    """A limit that the user set, beside what is expected; each in words."""
+
+    name: str
+    most: str
+    expected: str
+    perhaps: str
+    is_kept: bool
+    """Whether the expected value keeps within it."""
+    is_sure: bool
+    """Whether the upper bound does."""
+
+
+def wished_limits(plan: Plan) -> Iterator[WishedLimit]:
+    """Hold the limits of time and money against the estimates, where there are both and the rows are no guess."""
+    if plan.profile is None and plan.task.num_rows is None:
+        return
+    hours, budget = plan.task.hours, plan.task.budget_usd
+    duration, cost = plan.estimates.get("duration"), plan.estimates.get("cost")
+    if hours is not None and duration is not None:
+        yield _limit("Within the hours", 3600 * hours, duration.value, format_duration)
+    if budget is not None and cost is not None:
+        yield _limit("Within the budget", budget, cost.value, format_usd)
+
+
+def _limit(name: str, most: float, expected: Interval, form: Callable[[float], str]) -> WishedLimit:
+    return WishedLimit(
+        name=name, most=form(most), expected=form(expected.mid), perhaps=form(expected.high),
+        is_kept=expected.mid <= most, is_sure=expected.high <= most,
+    )  # fmt: skip
+
+
+def _within(limit: WishedLimit) -> Check:
+    detail = f"about {limit.expected} expected, perhaps {limit.perhaps}, of {limit.most} at most"
+    fix = None if limit.is_kept else "--set data.max_rows=N, fewer epochs, a smaller model, or a higher limit"
+    return Check(name=limit.name, passed=limit.is_kept, detail=detail, fix=fix)
 
 
 def _baseline_defined(plan: Plan) -> Check:

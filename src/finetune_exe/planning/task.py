@@ -33,10 +33,7 @@ _INPUT = re.compile(
 )
 
 
-_UNTOLD = (
-    "neither words nor data say more than that text goes in and comes out; a verb such as classify, extract, answer, "
-    "summarize, translate, rewrite, solve or chat in the sentence would"
-)
+_UNTOLD = "neither words nor data say what is to be done"
 _RIVAL = 2 / 3
 """A kind whose signs weigh so much of the heaviest kind's may be meant as well."""
 

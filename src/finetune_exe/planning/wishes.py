@@ -46,6 +46,10 @@ _WIDE_AFTER = re.compile(
     r"(?:上|来|进行微调|微调|训练|で|を使|を用い|を(?:学習|微調整|ファイン|訓練|チューニング))(?!た)"
 )
 """The same in Chinese and Japanese: words right before a name, and right behind it."""
+_SIZE_ALONE = re.compile(
+    r"(?<![A-Za-z0-9.])\d+(?:\.\d+)? ?B(?:illion)?(?:[- ]param\w+)?[- ]?(?:model\w*|modèles?|模型|モデル)"
+    r"|\b(?:modelo|modèle|modello) (?:de|di) \d+(?:[.,]\d+)? ?B\b"
+)
 _ABOUT = ("sur", "sobre", "über", "su")
 """Words of other languages that say "about" of a model, and two of them "on" of a machine."""
 _MEANT_FOR = re.compile(rf"q?lora|adapters?|{_TRAIN}|finetunes?")
@@ -111,6 +115,8 @@ def hear(spec: TaskSpec, *, given: Collection[str] = ()) -> TaskSpec:
     heard = [f"'{wish.words}' as {_option(wish)}{f' ({wish.remark})' if wish.remark else ''}" for wish in taken]
     heard += [f"nothing of {' and '.join(repr(w.words) for w in wishes)}, which exclude each other: say {_flag(field)}"
               for field, wishes in found.items() if len({wish.value for wish in wishes}) > 1]  # fmt: skip
+    size = None if spec.model or "model" in found or "model" in given else _SIZE_ALONE.search(spec.description)
+    heard += [f"nothing of '{size[0]}', as a size alone names no model: say --model"] if size else []
     return spec.model_copy(update={**{wish.field: wish.value for wish in taken}, "heard": tuple(heard)})
 
 

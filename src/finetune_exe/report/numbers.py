@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetune_exe.domain.values import Interval, Leaf
 from finetune_exe.report.boxes import NO_BREAK
-from finetune_exe.units import format_count, format_duration, format_gib, format_number
+from finetune_exe.units import format_count, format_duration, format_gib, format_number, format_usd
 
 UNKNOWN = "n/a"
 
@@ -32,7 +32,7 @@ def format_quantity(value: float, unit: str) -> str:
         case "seconds":
             return format_duration(value)
         case "usd":
-            return f"${value:,.2f}"
+            return format_usd(value)
         case "tokens_per_second":
             return f"{format_count(value)} tokens/s"
         case _:

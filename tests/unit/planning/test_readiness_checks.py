@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.unit.planning.planned import CPU, make_plan, make_profile
 
+from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check
 from finetune_exe.planning import readiness
 from finetune_exe.planning.hardware import parse_hardware
@@ -60,3 +61,29 @@ def test_what_was_not_looked_at_is_said_so() -> None:
     unknown = {name for name, check in checks.items() if check.passed is None}
     assert {"Base model known", "Enough rows", "Memory fits", "Done within a day"} <= unknown
     assert checks["Data readable"].passed is False
+
+
+def test_limits_are_held_against_what_is_expected_and_what_may_be() -> None:
+    def planned(**limits: float) -> Plan:
+        return make_plan(profile=make_profile(), hardware=parse_hardware("RTX 4090"), **limits)
+
+    free = planned()
+    assert not [check for check in free.readiness if check.name.startswith("Within")]
+    hours, dollars = free.estimates["duration"].value, free.estimates["cost"].value
+    for name, field, value, unit in (
+        ("Within the hours", "hours", hours, 3600), ("Within the budget", "budget_usd", dollars, 1),
+    ):  # fmt: skip
+        for most, kept, said in (
+            (value.high * 1.1, True, False),
+            ((value.mid + value.high) / 2, True, True),
+            ((value.low + value.mid) / 2, False, True),
+        ):
+            plan = planned(**{field: most / unit})
+            (check,) = (check for check in plan.readiness if check.name == name)
+            assert check.passed is kept
+            assert any(note.startswith("You allow") for note in plan.notes) == said
+
+
+def test_a_limit_says_nothing_of_rows_that_are_a_guess() -> None:
+    plan = make_plan(hardware=parse_hardware("RTX 4090"), hours=0.01)
+    assert not [check for check in plan.readiness if check.name.startswith("Within")]

@@ -178,6 +178,15 @@ def test_two_different_ones_are_none_and_said() -> None:
     assert same.model == "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
+def test_a_size_alone_is_none_and_said() -> None:
+    for words in ("Fine-tune a 70B model on my RTX 3060", "Entrenar un modelo de 70B", "微调一个70B模型"):
+        spec = hear(TaskSpec(description=words))
+        assert spec.model is None
+        assert any("a size alone names no model: say --model" in said for said in spec.heard)
+    named = hear(TaskSpec(description="Fine-tune Llama 3 70B, a 70B model"))
+    assert not any("a size alone" in said for said in named.heard)
+
+
 def test_of_two_the_more_exact_one_is_taken() -> None:
     spec = hear(TaskSpec(description="Fine-tune Llama to rhyme: use Llama 3 8B, an RTX 4090, 24 GB VRAM, with Q-LoRA"))
     assert (spec.model, spec.gpu) == ("meta-llama/Meta-Llama-3-8B-Instruct", "RTX 4090 24GB")
