@@ -50,8 +50,9 @@ _SIZE_ALONE = re.compile(
     r"(?<![A-Za-z0-9.])\d+(?:\.\d+)? ?B(?:illion)?(?:[- ]param\w+)?[- ]?(?:model\w*|modèles?|模型|モデル)"
     r"|\b(?:modelo|modèle|modello) (?:de|di) \d+(?:[.,]\d+)? ?B\b"
 )
+"""A size that names no model, as in "a 70B model"."""
 _ABOUT = ("sur", "sobre", "über", "su")
-"""Words of other languages that say "about" of a model, and two of them "on" of a machine."""
+"""Words of other languages that say "about" of a model, and some of them "on" of a machine."""
 _MEANT_FOR = re.compile(rf"q?lora|adapters?|{_TRAIN}|finetunes?")
 """What comes before "of" and "for" where the name that follows is to be worked with."""
 _WORK_OF = re.compile(
