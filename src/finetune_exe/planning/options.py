@@ -53,13 +53,19 @@ def larger_in_4_bit(plan: Plan) -> Plan | None:
     for candidate in sorted(larger, key=lambda candidate: candidate.num_parameters, reverse=True):
         run = plan.model_copy(update={"model": describe_model(candidate.reference)})
         fit = find_fit(_as(run, "qlora"), fixed=_FIXED)
-        expected = _estimated(fit.plan)
-        if fit.fits and all(limit.is_kept for limit in wished_limits(expected)):
+        expected = estimated(fit.plan)
+        if fit.fits and keeps_limits(expected):
             return expected
     return None
 
 
-def _estimated(plan: Plan) -> Plan:
+def keeps_limits(plan: Plan) -> bool:
+    """Say whether what is expected of a plan keeps within the hours and the money that were given."""
+    return all(limit.is_kept for limit in wished_limits(plan))
+
+
+def estimated(plan: Plan) -> Plan:
+    """Give a plan its estimates anew."""
     duration = estimate_duration(plan)
     found = {"memory": estimate_memory(plan), "duration": duration, "cost": estimate_cost(plan, duration)}
     return plan.model_copy(

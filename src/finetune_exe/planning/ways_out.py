@@ -18,6 +18,7 @@ from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import model_facts
 from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit, fits_memory, unfitted
 from finetune_exe.planning.model import describe_model
+from finetune_exe.planning.options import estimated, keeps_limits
 from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import format_count, format_duration, format_gib, format_parameters
 
@@ -121,7 +122,7 @@ def _attention_alone(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
 
 
 def _smaller_model(plan: Plan) -> Iterator[WayOut]:
-    """Find the largest model of the same family that fits, or of any where none of the family does."""
+    """Find the largest model of the same family that fits and keeps the limits, or of any where none of it does."""
     ours = plan.model.num_parameters or 0
     mine = next((facts.family for facts in model_facts() if facts.shape == plan.model.shape), None)
     smaller = sorted(
@@ -134,13 +135,13 @@ def _smaller_model(plan: Plan) -> Iterator[WayOut]:
         if not fits_memory(_frugal(other)):
             continue
         fit = _refitted(other, fixed={"data.max_length"})
-        if fit.fits:
+        if fit.fits and keeps_limits(estimated(fit.plan)):
             yield _way(f"--model {facts.reference} --method {fit.plan.method.kind}", fit)
             return
 
 
 def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[WayOut]:
-    """Find the smallest GPU, or number of the same, on which the plan fits as it was wished."""
+    """Find the smallest GPU, or number of the same, on which the plan fits as it was wished, within its limits."""
     cards = (facts for facts in gpu_facts() if facts.vendor == "NVIDIA" and facts.bf16 and facts.price_usd_per_hour)
     for facts in sorted(cards, key=lambda facts: (facts.memory_gib, -facts.bf16_tflops)):
         for count in (1, 2, 4, 8):
@@ -148,7 +149,7 @@ def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[WayOut]:
                 continue
             hardware = plan.hardware.model_copy(update={"gpus": (facts.gpu,) * count})
             fit = _refitted(plan.model_copy(update={"hardware": hardware}), fixed={"method.kind", "data.max_length"})
-            if fit.fits:
+            if fit.fits and keeps_limits(estimated(fit.plan)):
                 name = facts.name if count == 1 else f"{count}x{facts.name}"
                 yield _way(f"{wish}--gpu '{name}'", fit)
                 return

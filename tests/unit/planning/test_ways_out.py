@@ -39,6 +39,22 @@ def test_full_training_of_70b_on_one_card_is_refused_with_ways_out_that_work() -
     assert tried == len(ways)
 
 
+def test_no_way_out_is_expected_to_break_another_limit() -> None:
+    card, rows = parse_hardware("RTX 3060"), make_profile(num_rows=20_000)
+    with pytest.raises(FineTuneError) as caught:
+        make_plan(profile=rows, hardware=card, model="meta-llama/Llama-3.1-70B-Instruct", hours=1)
+    ways = [shlex.split(line.split("(")[0].split(". ", 1)[1]) for line in caught.value.fix.splitlines()]
+    tried = [dict(zip(words[::2], words[1::2], strict=True)) for words in ways]
+    tried = [options for options in tried if options.keys() & {"--model", "--gpu"}]
+    assert len(tried) == 2
+    for options in tried:
+        plan = make_plan(
+            profile=rows, hours=1, hardware=parse_hardware(options["--gpu"]) if "--gpu" in options else card,
+            model=options.get("--model", "meta-llama/Llama-3.1-70B-Instruct"), method=options.get("--method", "qlora"),
+        )  # fmt: skip
+        assert plan.estimates["duration"].value.mid <= 3600
+
+
 def test_too_little_time_names_the_rows_that_fit_it() -> None:
     profile = make_profile(num_rows=200_000)
     card = parse_hardware("RTX 4090")
