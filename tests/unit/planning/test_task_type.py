@@ -132,6 +132,7 @@ def test_requests_that_are_no_classification_are_hardly_ever_called_one() -> Non
 def test_the_memory_of_a_gpu_is_no_amount_of_text() -> None:
     reading = classify_task("Answer tickets like our best agents, RTX 3060 8GB", None)
     assert (reading.type, reading.others) == ("qa", ())
+    assert classify_task("24 GB VRAM: answer tickets", None).type == "qa"
     assert classify_task("8 GB of German newspapers", None).type == "completion"
 
 
