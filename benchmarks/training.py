@@ -58,8 +58,8 @@ NOTES = """
 
 Peers and the rates of this machine change from run to run. In two runs a day before, of the same code, the first case
 came out at 258 and 90 learned tokens a second beside Axolotl, 2.9 times as many, and at 265 and 80, 3.3 times. Before
-that, with each row's beginning computed by itself and norms and MLPs by transformers, it was 232 and 73, with 2.9 GiB at
-most, and 5.1 GiB where rows are full.
+that, with each row's beginning computed by itself and norms and MLPs by transformers, it was 232 and 73, with 2.9 GiB
+at most, and 5.1 GiB where rows are full.
 
 ## What checkpoints and records cost
 

@@ -24,8 +24,11 @@ Source, for this and the next: resident size of this trainer on SmolLM2-135M, Lo
 tokens, less the peak of live tensors that PyTorch's profiler counts in the same step; this one and the share
 of what is saved were chosen on thirteen runs, all within 10 %."""
 CPU_HEAP_SIZE_BYTES, CPU_HEAP_BYTES = 0.02 * GIB, 0.75 * GIB
-"""By how much the heap grows with each step of another number of tokens, and at most: chosen on six runs of 5 to 41
-steps. In another, of 70 steps of 8 sizes, it grew by 0.2 GiB, nearly all of it in the first eleven."""
+"""By how much the heap grows with each step of another form, and at most: chosen on six runs of 5 to 41 steps.
+
+Padded rows have one form for each number of tokens: in a run of 70 steps of 8 sizes the heap grew by 0.2 GiB, nearly
+all of it in the first eleven. Packed, hardly two steps have rows of the same lengths: in 69 steps it grew by 0.86 GiB.
+"""
 CPU_SAVED_SHARE = 0.5
 """What saving and putting back weights and optimizer states leaves in the heap, as a share of them: chosen likewise."""
 _MANY_SIZES = 10
@@ -94,11 +97,11 @@ def estimate_memory(plan: Plan) -> Estimate | None:
 
 
 def _num_sizes(plan: Plan) -> float:
-    """Count the optimizer steps the plan's data makes, those that hold as many tokens as another once."""
+    """Count the optimizer steps the plan's data makes; of padded ones those that hold as many tokens as another once."""
     if plan.profile is None:
         return _MANY_SIZES
     steps = split_sizes(plan).train * plan.schedule.epochs / plan.batch_of_step.effective
-    passes = arrange_passes(plan)
+    passes = None if plan.batch.packing else arrange_passes(plan)
     return min(
         steps,
         math.inf if plan.schedule.max_steps is None else plan.schedule.max_steps,
