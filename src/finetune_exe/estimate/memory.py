@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from finetune_exe.domain.plan import Plan
@@ -23,7 +22,7 @@ logits are few large blocks, which go back to the system at once.
 Source, for this and the next: resident size of this trainer on SmolLM2-135M, LoRA and full, 8 rows of 128, 256 and 512
 tokens, less the peak of live tensors that PyTorch's profiler counts in the same step; this one and the share
 of what is saved were chosen on thirteen runs, all within 10 %."""
-CPU_HEAP_SIZE_BYTES, CPU_HEAP_BYTES = 0.02 * GIB, 0.75 * GIB
+CPU_HEAP_FORM_BYTES, CPU_HEAP_BYTES = 0.02 * GIB, 0.75 * GIB
 """By how much the heap grows with each step of another form, and at most: chosen on six runs of 5 to 41 steps.
 
 Padded rows have one form for each number of tokens: in a run of 70 steps of 8 sizes the heap grew by 0.2 GiB, nearly
@@ -31,8 +30,8 @@ all of it in the first eleven. Packed, hardly two steps have rows of the same le
 """
 CPU_SAVED_SHARE = 0.5
 """What saving and putting back weights and optimizer states leaves in the heap, as a share of them: chosen likewise."""
-_MANY_SIZES = 10
-"""Steps of different sizes taken for granted where the data is not known."""
+_MANY_FORMS = 10
+"""Steps of different forms taken for granted where the data is not known."""
 _SOURCE = (
     "counted from the model's dimensions, tensor by tensor as PyTorch 2.13, transformers 5 and PEFT 0.21 keep them; "
     "checked on published peaks, benchmarks/estimates.md"
@@ -48,11 +47,11 @@ class Resident:
     """Terms that add up to the middle."""
 
 
-def resident_memory(workload: Workload, *, num_sizes: float = _MANY_SIZES) -> Resident:
+def resident_memory(workload: Workload, *, num_forms: float = _MANY_FORMS) -> Resident:
     """Estimate the resident size of the process: live tensors, the heap's slack beside them, and the program."""
     memory = footprint(workload)
     saved = memory.parts["adapters"] + memory.parts["optimizer"]
-    grown = min(CPU_HEAP_BYTES, num_sizes * CPU_HEAP_SIZE_BYTES)
+    grown = min(CPU_HEAP_BYTES, num_forms * CPU_HEAP_FORM_BYTES)
     heap = grown + CPU_HEAP_SHARE * memory.parts["activations"] + CPU_SAVED_SHARE * saved
     return Resident(
         total=Interval(
@@ -78,12 +77,12 @@ def estimate_memory(plan: Plan) -> Estimate | None:
         return None
     on_gpu = bool(plan.hardware.gpus)
     middle = footprint(workload)
-    sizes = _num_sizes(plan)
+    forms = _num_forms(plan)
     ends = [
-        footprint(end).allocated if on_gpu else resident_memory(end, num_sizes=sizes).total
+        footprint(end).allocated if on_gpu else resident_memory(end, num_forms=forms).total
         for end in extremes(plan, workload)
     ]
-    exact = middle.parts if on_gpu else resident_memory(workload, num_sizes=sizes).parts
+    exact = middle.parts if on_gpu else resident_memory(workload, num_forms=forms).parts
     parts = {name: float(round(size)) for name, size in exact.items()}
     mid = sum(parts.values())
     return Estimate(
@@ -96,14 +95,11 @@ def estimate_memory(plan: Plan) -> Estimate | None:
     )
 
 
-def _num_sizes(plan: Plan) -> float:
-    """Count the optimizer steps the plan's data makes; of padded ones those that hold as many tokens as another once."""
+def _num_forms(plan: Plan) -> float:
+    """Count the optimizer steps of different forms that the plan's data makes; packed rows meet others each epoch."""
     if plan.profile is None:
-        return _MANY_SIZES
+        return _MANY_FORMS
     steps = split_sizes(plan).train * plan.schedule.epochs / plan.batch_of_step.effective
-    passes = None if plan.batch.packing else arrange_passes(plan)
-    return min(
-        steps,
-        math.inf if plan.schedule.max_steps is None else plan.schedule.max_steps,
-        math.inf if passes is None else passes.num_sizes,
-    )
+    wanted, passes = plan.schedule.max_steps, arrange_passes(plan)
+    forms = steps if passes is None else passes.num_forms * (plan.schedule.epochs if plan.batch.packing else 1)
+    return min(steps, forms, steps if wanted is None else wanted)

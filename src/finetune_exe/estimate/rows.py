@@ -56,8 +56,8 @@ class Passes:
     share counts for each of them."""
     padded_share: float
     """Padding over real tokens, on average."""
-    num_sizes: int
-    """Different numbers of tokens that a pass holds, padding included."""
+    num_forms: int
+    """Passes of an epoch whose tensors differ in form: padded, in the number of tokens; packed, in lengths of rows."""
 
 
 def counted_tokens(plan: Plan) -> TokenCounts | None:
@@ -224,12 +224,13 @@ def arrange_passes(plan: Plan) -> Passes | None:
     lengths = [kept[int((index + 0.5) / rows * len(kept))] for index in range(rows)]
     random.Random(0).shuffle(lengths)  # noqa: S311 - one typical order, no secret
     shared, members = shared_tokens(plan), 2 if is_paired(plan) else 1
-    padded = [_pass_positions(members * part, plan.batch, shared) for part in _passes(lengths, plan.batch)]
+    passes = _passes(lengths, plan.batch)
+    padded = [_pass_positions(members * part, plan.batch, shared) for part in passes]
     size = members * min(plan.batch.micro_batch_size, rows)
     return Passes(
         longest_tokens=max(padded) / size,
         padded_share=sum(padded) / (members * sum(lengths)) - 1,
-        num_sizes=len(set(padded)),
+        num_forms=len({tuple(sorted(part)) for part in passes} if plan.batch.packing else set(padded)),
     )
 
 

@@ -18,6 +18,8 @@ LONG = 12
 """Words of an answer that two rows do not have in common by chance."""
 SHARED = 0.7
 """Share of a row's runs that must stand in one training set to call it seen."""
+FEW = 0.01
+"""Share of the test rows up to which such rows move no score by more than that, and come about where rows are short."""
 
 
 def contamination(data: PreparedFolder) -> Check:
@@ -43,13 +45,14 @@ def contamination(data: PreparedFolder) -> Check:
         len(answer := _answer(row)) >= LONG and all(said[answer] == 1 for said in answers) and tuple(words) not in whole
         for row, words in zip(of_test, test, strict=True)
     )
-    common = _boilerplate(test)
-    passed = not same and not answered and (not alike or common)
+    common, few = _boilerplate(test), alike <= FEW * len(test)
+    passed = not same and not answered and (few or common)
     return Check(
         name="no test row was trained on",
         passed=passed,
         detail=f"{same} test rows stand in the training rows too, {alike} for the most part"
         + (" (all rows share most of their words: a template)" if alike and common else "")
+        + (" (too few to move a score)" if alike and few and not common else "")
         + (f", {answered} have the whole long answer of one" if answered else ""),
         fix=None if passed else "set data.deduplicate to true and group rows that belong together: data.group_by",
     )

@@ -102,7 +102,7 @@ def test_memory_follows_the_longest_pass(plan_of: Callable[..., Plan]) -> None:
 def test_on_a_processor_memory_grows_with_the_sizes_that_passes_have(plan_of: Callable[..., Plan]) -> None:
     """Rows of one length make passes of one size, however many they are."""
     alike, unlike = (counted(plan_of(), lengths=lengths) for lengths in ((200,) * 64, tuple(range(72, 328, 4))))
-    one_size, many_sizes = (passes.num_sizes for plan in (alike, unlike) if (passes := arrange_passes(plan)))
+    one_size, many_sizes = (passes.num_forms for plan in (alike, unlike) if (passes := arrange_passes(plan)))
     assert one_size == 1
     assert many_sizes > 10
     memory = [estimate_memory(plan) for plan in (alike, unlike)]

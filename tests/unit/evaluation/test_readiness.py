@@ -431,6 +431,17 @@ def test_what_comes_back_hardly_more_often_than_rows_held_out_is_left_open() -> 
     assert readiness.memory(easy.model_copy(update={"canaries": (secret,)})).passed is False
 
 
+def test_one_short_row_of_a_hundred_that_is_much_like_another_moves_no_score() -> None:
+    """As of functions that hold a line: at the same share of them, and of fewer rows, it counts; copies always do."""
+    others = [f"{number} " + " ".join(f"word{number}of{place}" for place in range(20)) for number in range(400)]
+    like = ["Well, " + LONG]
+    found = contamination(rows_of([LONG + " and more"], [*others[:99], *like]))
+    assert found.passed is True
+    assert "1 for the most part (too few to move a score)" in found.detail
+    assert contamination(rows_of([LONG + " and more"], [*others[:98], *like])).passed is False
+    assert contamination(rows_of([LONG], [*others, LONG])).passed is False
+
+
 def test_rows_of_one_template_were_not_trained_on_for_having_its_words() -> None:
     form = f"Dear customer of the shop, {LONG}, your order number"
     assert contamination(rows_of([f"{form} 1"] * 3, [f"{form} 2", f"{form} 3"])).passed is True
