@@ -146,17 +146,14 @@ def command(
 
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
-    if paths and not target and _is_misspelt_format(paths[0]):
-        near = get_close_matches(paths[0].lower(), WRITTEN_FORMATS, n=1)
-        known = ", ".join(WRITTEN_FORMATS)
-        raise click.UsageError(f"{paths[0]!r} is no format and no file; did you mean {near[0]}? The formats: {known}")
+    if paths and not target:
+        _refuse_misspelt_format(paths[0])
     held_out = bool(validation or test or benchmarks)
     if plan_path is not None:
         if paths or target or checks or model or columns or turns or held_out:
             raise click.UsageError(
                 "--plan goes with -o, --set, --show, --dry-run, --export, --html, --workers, --launch, --overwrite and "
-                "--json only: "
-                "the plan names the data"
+                "--json only: the plan names the data"
             )
         if dry_run:
             if output or export or html or overwrite:
@@ -192,6 +189,9 @@ def command(
             context.exit(GATE)
 
 
-def _is_misspelt_format(word: str) -> bool:
-    """Tell whether a word that should name data is nothing of the kind: no path, no pattern, not on the hub."""
-    return word.isidentifier() and not Path(word).exists() and bool(get_close_matches(word.lower(), WRITTEN_FORMATS))
+def _refuse_misspelt_format(word: str) -> None:
+    """Refuse a word that should name data and is almost a format: no path, no pattern, not on the hub."""
+    near = get_close_matches(word.lower(), WRITTEN_FORMATS, n=1)
+    if near and word.isidentifier() and not Path(word).exists():
+        known = ", ".join(WRITTEN_FORMATS)
+        raise click.UsageError(f"{word!r} is no format and no file; did you mean {near[0]}? The formats: {known}")
