@@ -280,6 +280,7 @@ CASES: dict[str, Case] = {
     "method.lora_plus_ratio": Case(value="16.0", phase=training, differs="weights", same=("rates", "initial")),
     "method.trained_tokens": Case(value="[<|im_end|>]", phase=model, differs="trainable", same=("scales",)),
     "method.masters": Case(value="float32", phase=model, differs="moving", same=("trainable",), beside=ALL_IN_HALF),
+    "method.quantization": Case(value="q4_1", phase=training, differs="error", beside=("method.kind=qlora",)),
     "method.double_quantization": Case(
         value="false", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
     ),

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from finetune_exe.domain.document import Document, Value
 from finetune_exe.domain.plan_data import DataChoice, FixCode, OnTooLong
-from finetune_exe.domain.plan_methods import METHOD_TYPES, Full, Ia3, Lora, LowRank, Method, Prefix, Prompt, Qlora
+from finetune_exe.domain.plan_methods import METHOD_TYPES, Full, Grid, Ia3, Lora, LowRank, Method, Prefix, Prompt, Qlora
 from finetune_exe.domain.plan_training import (
     BaseDtype,
     Batch,
@@ -49,6 +49,7 @@ __all__ = [
     "EvaluationChoice",
     "FixCode",
     "Full",
+    "Grid",
     "Ia3",
     "Lora",
     "LowRank",

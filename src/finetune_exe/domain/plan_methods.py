@@ -9,6 +9,9 @@ from pydantic import Field
 from finetune_exe.domain.document import Value
 from finetune_exe.domain.method_kinds import MethodKind
 
+Grid = Literal["q4_0", "q4_1", "mxfp4"]
+"""Values of 4 bits that models are published on: those of two kinds of GGUF files, and the FP4 of gpt-oss."""
+
 
 class LowRank(Value):
     """Low-rank adapters on a frozen model, whatever its weights are kept in."""
@@ -41,12 +44,14 @@ class Lora(LowRank):
 
 
 class Qlora(LowRank):
-    """Low-rank adapters on a model frozen in 4-bit NormalFloat."""
+    """Low-rank adapters on a model frozen in 4 bit."""
 
     kind: Literal["qlora"] = "qlora"
     """How the model is made trainable."""
+    quantization: Literal["nf4"] | Grid = "nf4"
+    """Values of 4 bits: NormalFloat's for any model; those of a Q4 GGUF file or of MXFP4 for one that lies on them."""
     double_quantization: bool = True
-    """Keep the scales of the 4-bit blocks in 8 bit too: 0.4 bit a weight less."""
+    """Keep the scales of NormalFloat's blocks in 8 bit too: 0.4 bit a weight less."""
     offset_rounding: bool = False
     """Begin with adapters that offset most of what rounding took; they then belong over the 4-bit weights alone."""
 

@@ -180,8 +180,10 @@ def _storage(plan: Plan) -> Storage:
     match plan.method:
         case Full(masters=masters):
             return "float32" if masters == "float32" else "bfloat16"
-        case Qlora(double_quantization=twice):
-            return "nf4-dq" if twice else "nf4"
+        case Qlora(quantization="nf4", double_quantization=True):
+            return "nf4-dq"
+        case Qlora(quantization=values):
+            return values
         case _:
             return "bfloat16" if half else "float32"
 

@@ -9,7 +9,7 @@ from finetune_exe.domain.values import ModelShape
 from finetune_exe.estimate.parameters import Target
 from finetune_exe.knowledge.gpus import GpuFacts
 
-Storage = Literal["float32", "bfloat16", "fp8", "int8", "int4", "nf4", "nf4-dq"]
+Storage = Literal["float32", "bfloat16", "fp8", "int8", "int4", "nf4", "nf4-dq", "q4_0", "q4_1", "mxfp4"]
 """What the model's weights are kept in; -dq has its scales quantised too."""
 
 STORED_BYTES: dict[Storage, float] = {
@@ -20,12 +20,17 @@ STORED_BYTES: dict[Storage, float] = {
     "int4": 0.5 + 2.5 / 128,
     "nf4": 0.5 + 4 / 64,
     "nf4-dq": 0.5 + 1 / 64 + 4 / (64 * 256),
+    "q4_0": 0.5 + 2 / 32,
+    "q4_1": 0.5 + 4 / 32,
+    "mxfp4": 0.5 + 1 / 32,
 }
 """Bytes a weight of a linear layer. The scale of a block is float32 for each 64 weights in NormalFloat, itself in 8 bit
-for each 256 of them with double quantisation; GPTQ and AWQ keep scale and zero point for groups of 128. Training in
-8-bit floating point still stores 16 bit.
+for each 256 of them with double quantisation; GPTQ and AWQ keep scale and zero point for groups of 128; blocks of 32
+have a scale in float16, a scale and a least value, or 8 bit of exponent. Training in 8-bit floating point still stores
+16 bit.
 
-Source: Dettmers et al. 2023, QLoRA, section 3; Frantar et al. 2022, GPTQ."""
+Source: Dettmers et al. 2023, QLoRA, section 3; Frantar et al. 2022, GPTQ; llama.cpp, ggml-common.h, block_q4_0 and
+block_q4_1; OCP Microscaling Formats 1.0 (2023), section 5."""
 
 DORA_OUTPUT_BYTES = 6
 """DoRA keeps the frozen layer's output in 16 bit and the adapter's in float32, to scale both."""
@@ -163,7 +168,7 @@ class Workload:
     @property
     def quantised(self) -> bool:
         """Whether weights must be made whole before they are multiplied."""
-        return self.storage in ("int4", "int8", "nf4", "nf4-dq")
+        return self.storage not in ("float32", "bfloat16", "fp8")
 
     @property
     def spared_tokens(self) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune_exe.domain.evaluation import Comparison, Evaluation, TaskFigure
-from finetune_exe.domain.plan import Dpo, Plan
+from finetune_exe.domain.plan import Dpo, Plan, Qlora
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.errors import FineTuneError
@@ -219,7 +219,8 @@ def _measure_both(
     def ready(model: Any) -> Any:
         return choose_attention(model, device=device)
 
-    named = digest_of(base_digest, device, getattr(method, "double_quantization", None))
+    kept = (method.quantization, method.double_quantization) if isinstance(method, Qlora) else None
+    named = digest_of(base_digest, device, kept)
     lazy = LazyModel(make=lambda: ready(load_base(base, method, dtype=dtype, device=device).eval()))
     before = measure(lazy, "base model", asked, ResultCache(folder=cache, model=named), base=None, progress=progress)
     lazy.loaded = lazy.joined = None

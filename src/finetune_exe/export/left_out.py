@@ -13,7 +13,7 @@ _ELSEWHERE = {
 }
 
 
-_AS_EVERYWHERE = {"precision.checkpoint_every_layers", "schedule.decay_fraction"}
+_AS_EVERYWHERE = {"precision.checkpoint_every_layers", "schedule.decay_fraction", "method.quantization"}
 """Settings that at their defaults say what other trainers do, or belong to another schedule."""
 
 

@@ -180,12 +180,13 @@ def _require_whole_weights(model: Any, folder: Path) -> None:
         what=f"the weights are stored quantised already, as {form}",
         where=str(folder),
         why="QLoRA rounds whole weights to 4 bit itself, and cannot do so to weights in another form",
-        fix="name a copy of the model in bfloat16 (of gpt-oss-20b, unsloth/gpt-oss-20b-BF16)",
+        fix="name a copy of the model in bfloat16 (of gpt-oss-20b, unsloth/gpt-oss-20b-BF16); with --set "
+        "method.quantization=mxfp4 what was MXFP4 stays exactly what it was",
     )
 
 
 def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) -> PreTrainedModel:
-    """Load a model whose linear layers, the head aside, and experts are kept in 4-bit NormalFloat, computed in `dtype`.
+    """Load a model whose linear layers, the head aside, and experts are kept in 4 bit, computed in `dtype`.
 
     On processors that compute in bfloat16, bitsandbytes would repack the weights the first time they are used without
     gradients, for good, and compute wrong gradients from then on; the layers are told not to. Weights that stay
@@ -208,9 +209,10 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
     )
     if (empty := model_without_weights(folder)) is not None:
         _require_whole_weights(empty, folder)
-        config.llm_int8_skip_modules, packed = kept_in_4_bit(empty, method.target_modules)
+        by_tensor = method.quantization != "nf4"
+        config.llm_int8_skip_modules, packed = kept_in_4_bit(empty, method.target_modules, by_tensor=by_tensor)
         if packed:
-            config = pack_tensors(config, packed)
+            config = pack_tensors(config, packed, method)
     model = load_model(folder, dtype=dtype, device=device, quantization=config)
     for module in model.modules():
         if isinstance(module, Linear4bit):
@@ -218,4 +220,26 @@ def _load_in_4_bit(folder: Path, method: Qlora, *, dtype: Dtype, device: str) ->
     for parameter in model.parameters():
         if not isinstance(parameter, Params4bit) and device == "cpu":
             parameter.data = parameter.data.clone()
+    _require_grid(model, method, folder)
     return model
+
+
+def _require_grid(model: Any, method: Qlora, folder: Path) -> None:
+    """Make sure that some weights lie on the grid that the method names.
+
+    Raises:
+        FineTuneError: T02 where none does.
+    """
+    from finetune_exe.models.four_bit import OnGrid
+    from finetune_exe.models.packed import Packed
+
+    packed = (module.packed for module in model.modules() if isinstance(module, Packed))
+    if method.quantization == "nf4" or any(isinstance(kept, OnGrid) for held in packed for kept in held.values()):
+        return
+    raise FineTuneError(
+        "T02",
+        what=f"no weights of this model lie on the values of {method.quantization}",
+        where=f"method.quantization in the plan; {folder}",
+        why="it keeps weights that were made of such a file exactly as they are, and would have to round all of these",
+        fix="--set method.quantization=nf4",
+    )

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
-from bitsandbytes.functional import QuantState, dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from peft.tuners.lora.bnb import Linear4bit as PeftLinear4bit
 from peft.tuners.lora.layer import ParamWrapper as PeftParamWrapper
 
 from finetune_exe.models.factors import Factors, computed_in
-from finetune_exe.models.low_rank_layer import adapted, multiplied, plain_adapter
+from finetune_exe.models.four_bit import NormalFloat
+from finetune_exe.models.low_rank_layer import FastLinear, adapted, multiplied, plain_adapter
 from finetune_exe.models.packed import Added, Packed
 
 
 def compute_4_bit_adapters_fast(config: LoraConfig) -> LoraConfig:
-    """Let PEFT put `Fast4bit` beside layers in 4 bit, its like onto other tensors; return the configuration."""
-    config._register_custom_module({Linear4bit: Fast4bit, Packed: ParamWrapper})
+    """Let PEFT put its adapters beside layers and onto tensors in 4 bit; return the configuration."""
+    config._register_custom_module({Linear4bit: Fast4bit, Packed: _beside_packed})
     return config
+
+
+def _beside_packed(target: Any, adapter_name: str, *, parameter_name: str | None = None, **rest: Any) -> Any:
+    """Make an adapter onto a packed tensor, or beside a linear layer whose weights are one; else leave it to PEFT."""
+    if parameter_name is not None:
+        return ParamWrapper(target, adapter_name, parameter_name=parameter_name, **rest)
+    return FastPacked(target, adapter_name, **rest) if isinstance(target, torch.nn.Linear) else None
 
 
 class Fast4bit(PeftLinear4bit):  # type: ignore[misc]  # PEFT has no types
@@ -34,16 +40,28 @@ class Fast4bit(PeftLinear4bit):  # type: ignore[misc]  # PEFT has no types
     def factors(self, x: torch.Tensor) -> Factors | None:
         """Give what the layer computes where its adapter is plain and `x` more than one new token."""
         name, weight = plain_adapter(self), self.base_layer.weight
-        state: QuantState | None = getattr(weight, "quant_state", None)
+        state = getattr(weight, "quant_state", None)
         one_token = x.shape[-2] == 1 and not torch.is_grad_enabled()
         if name is None or state is None or state.dtype != computed_in(x) or one_token:
             return None
-        return adapted(self, name, x, weight, partial(_whole, state=state))
+        return adapted(self, name, x, weight, NormalFloat(state).whole)
 
     def forward(self, x: torch.Tensor, *args: Any, **rest: Any) -> torch.Tensor:
         """Compute the layer with its adapter; in any case but the plain one as PEFT does."""
         factors = None if args or rest else self.factors(x)
         return super().forward(x, *args, **rest) if factors is None else multiplied(x, factors)
+
+
+class FastPacked(FastLinear):
+    """The layer whose plain adapters are computed without copies of the output, over packed weights."""
+
+    def factors(self, x: torch.Tensor) -> Factors | None:
+        """Give what the layer computes where its adapter is plain."""
+        name, layer = plain_adapter(self), self.get_base_layer()
+        kept = layer.packed["weight"]
+        if name is None or kept.dtype != computed_in(x):
+            return None
+        return adapted(self, name, x, layer.as_it_lies("weight"), kept.whole)
 
 
 class ParamWrapper(PeftParamWrapper):  # type: ignore[misc]  # PEFT has no types, and knows it by its name
@@ -52,8 +70,8 @@ class ParamWrapper(PeftParamWrapper):  # type: ignore[misc]  # PEFT has no types
     def get_param(self) -> torch.Tensor:
         """Give the tensor's form, format and device, without numbers."""
         module: Packed = self.get_base_layer()
-        state, device = module.packed[self.parameter_name], module.as_it_lies(self.parameter_name).device
-        return torch.empty((), dtype=state.dtype, device=device).expand(state.shape)
+        kept, device = module.packed[self.parameter_name], module.as_it_lies(self.parameter_name).device
+        return torch.empty((), dtype=kept.dtype, device=device).expand(kept.shape)
 
     def _factors(self, name: str) -> Added:
         if self.num_experts > 1:
@@ -69,8 +87,3 @@ class ParamWrapper(PeftParamWrapper):  # type: ignore[misc]  # PEFT has no types
             yield
         finally:
             del added[self.parameter_name]
-
-
-def _whole(packed: torch.Tensor, *, state: QuantState) -> torch.Tensor:
-    whole: torch.Tensor = dequantize_4bit(packed, state)
-    return whole

@@ -79,18 +79,18 @@ def _on_dequantised(checkpoint: Path, base: Path, method: Qlora, *, device: str)
     its own.
     """
     import torch
-    from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
     from peft import PeftModel
     from transformers.pytorch_utils import Conv1D
 
+    from finetune_exe.models.four_bit import whole_weight
     from finetune_exe.models.packed import Packed
 
     model = load_model(base, dtype="float32", device=device)
     with torch.no_grad():
         for name, layer in load_base(base, method, dtype="float32", device=device).named_modules():
             if isinstance(layer, Linear4bit):
-                whole, own = dequantize_4bit(layer.weight.data, layer.weight.quant_state), model.get_submodule(name)
+                whole, own = whole_weight(layer), model.get_submodule(name)
                 own.weight.copy_(whole.T if isinstance(own, Conv1D) else whole)
             elif isinstance(layer, Packed):
                 for tensor in layer.packed:

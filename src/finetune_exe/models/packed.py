@@ -1,4 +1,4 @@
-"""Tensors in 4 bit that are no linear layers, such as experts: packed, and whole only while they are computed with."""
+"""Modules with tensors in 4 bit, such as experts: packed, and whole only while they are computed with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 if TYPE_CHECKING:
-    from bitsandbytes.functional import QuantState
+    from finetune_exe.models.four_bit import Kept
 
 
 class Added(NamedTuple):
@@ -25,16 +25,14 @@ class Whole:
     """Makes a packed tensor whole, once, which lives as long as this does."""
 
     packed: torch.Tensor
-    state: QuantState
+    kept: Kept
     added: tuple[Added, ...] = ()
     made: torch.Tensor | None = None
 
     def make(self) -> torch.Tensor:
         """Give the whole tensor, with what adapters add."""
-        from bitsandbytes.functional import dequantize_4bit
-
         if self.made is None:
-            whole = dequantize_4bit(self.packed, self.state)
+            whole = self.kept.whole(self.packed)
             add = torch.baddbmm if whole.ndim == 3 else torch.addmm
             with torch.autocast(whole.device.type, enabled=False):
                 for first, second, scale in self.added:
@@ -45,7 +43,7 @@ class Whole:
     def again(self) -> Whole:
         """Give what makes the same numbers, apart from their gradients."""
         added = tuple(Added(first.detach(), second.detach(), scale) for first, second, scale in self.added)
-        return Whole(self.packed, self.state, added)
+        return Whole(self.packed, self.kept, added)
 
 
 class Packed(torch.nn.Module):
@@ -55,8 +53,8 @@ class Packed(torch.nn.Module):
     around the module is computed again anyway.
     """
 
-    packed: dict[str, QuantState]
-    """The packed tensors by name, with what is needed to make them whole; they lie in the places of the whole ones."""
+    packed: dict[str, Kept]
+    """The packed tensors by name, with what makes them whole; they lie in the places of the whole ones."""
     added: dict[str, tuple[Added, ...]]
     """What active adapters add."""
     computed_again: bool

@@ -74,21 +74,32 @@ class Kept(NamedTuple):
     """Tensors that are in 4 bit by themselves: experts, and others that an adapter goes to directly."""
 
 
-def kept_in_4_bit(model: Any, targets: Targets) -> Kept:
+def kept_in_4_bit(model: Any, targets: Targets, *, by_tensor: bool) -> Kept:
     """Say how QLoRA keeps a model's weights.
 
     Beside the output matrix, layers whose weights are used without calling them stay whole. In models with experts the
     MLPs beside or for experts are tensors in 4 bit as the experts are, if they get an adapter.
-    """
-    import torch
 
+    Args:
+        model: A base model without weights.
+        targets: What gets an adapter.
+        by_tensor: Whether the weights of all linear layers are tensors in 4 bit.
+    """
     whole, packed = _uncalled(model), [name for name, _ in _stacks(model)]
-    if packed and (targets == "all-linear" or not set(_MLP).isdisjoint(targets)):
-        alone = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and _last(n) in _MLP]
-        packed += [f"{name}.weight" for name in alone]
-        whole += alone
-    head = model.get_output_embeddings()
-    return Kept([*whole, *(n for n, m in model.named_modules() if m is head)] if whole else None, packed)
+    head = [name for name, module in model.named_modules() if module is model.get_output_embeddings()]
+    alone: list[str] = []
+    if by_tensor or (packed and (targets == "all-linear" or not set(_MLP).isdisjoint(targets))):
+        layers = [name for name, module in model.named_modules() if _is_linear(module)]
+        alone = [name for name in layers if name not in (*whole, *head) and (by_tensor or _last(name) in _MLP)]
+    whole += alone
+    return Kept([*whole, *head] if whole else None, [*packed, *(f"{name}.weight" for name in alone)])
+
+
+def _is_linear(module: Any) -> bool:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
 
 
 class ExpertWeights(NamedTuple):

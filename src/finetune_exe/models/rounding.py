@@ -30,8 +30,8 @@ def offset_rounding(model: Any, base: Path, *, dtype: Dtype) -> int:
     """Let the low-rank adapters of a model in 4 bit begin by offsetting its rounding; count the layers.
 
     The product of a layer's two factors becomes the truncated singular value decomposition of the rounding error, each
-    column of which counts by the root mean square of its input on general text. Layers that are kept whole have no
-    such error and begin at zero, as ever. Whole weights are read one layer after the other.
+    column of which counts by the root mean square of its input on general text. Layers that lose nothing have no such
+    error and begin at zero, as ever. Whole weights are read one layer after the other.
 
     Source: LoftQ, arXiv 2310.08659, which begins so; LQ-LoRA, arXiv 2311.12023, section 4, which weighs the error.
 
@@ -41,9 +41,11 @@ def offset_rounding(model: Any, base: Path, *, dtype: Dtype) -> int:
         dtype: Format in which the base is computed, and of which the 4-bit weights are the rounding.
     """
     import torch
-    from peft.tuners.lora.bnb import Linear4bit
 
-    layers = {name: one for name, one in model.get_base_model().named_modules() if isinstance(one, Linear4bit)}
+    from finetune_exe.models.low_rank_4_bit import Fast4bit, FastPacked
+
+    kinds = (Fast4bit, FastPacked)
+    layers = {name: one for name, one in model.get_base_model().named_modules() if isinstance(one, kinds)}
     sizes = _input_sizes(model, layers, base, dtype=dtype)
     whole_of = _whole_weights(base, layers, dtype=dtype)
     device = next(model.parameters()).device
@@ -119,11 +121,13 @@ def _shares(squares: torch.Tensor) -> torch.Tensor:
 def _begin(layer: Any, whole: torch.Tensor, sizes: torch.Tensor) -> None:
     """Set the factors of a layer, and DoRA's lengths to those of the weights that result."""
     import torch
-    from bitsandbytes.functional import dequantize_4bit
 
-    packed, (name,) = layer.base_layer.weight, layer.active_adapters
-    rounded = dequantize_4bit(packed.data, packed.quant_state).float()
+    from finetune_exe.models.four_bit import whole_weight
+
+    (name,), rounded = layer.active_adapters, whole_weight(layer.base_layer).float()
     error = (whole.to(rounded.device, torch.float32) - rounded) * sizes
+    if not error.any():
+        return
     rank = min(layer.r[name], *error.shape)
     left, values, right = torch.svd_lowrank(error, q=min(rank + _OVERSAMPLED, *error.shape), niter=_ITERATIONS)
     roots = (values[:rank] / layer.scaling[name]).sqrt()

@@ -11,6 +11,7 @@ from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.estimate.rows import learned_share, tokens_of
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.planning.grid import advise_quantization
 
 _USUAL = Lora()
 
@@ -72,7 +73,16 @@ def advise_adapter(
     }
 
 
-def advise_offset() -> Decision:
+def advise_rounding(model: BaseModelChoice) -> dict[str, Decision]:
+    """Say how the weights of QLoRA come to lie in 4 bit, and what is done about what that takes from them."""
+    quantization = advise_quantization(model)
+    return {
+        **({} if quantization is None else {"method.quantization": quantization}),
+        "method.offset_rounding": _offset(),
+    }
+
+
+def _offset() -> Decision:
     """Let adapters begin at zero, as everyone who will load one over weights in 16 bit expects of it."""
     known = rule("offset_rounding")
     return Decision(

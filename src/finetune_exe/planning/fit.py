@@ -11,7 +11,8 @@ from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.estimate.parameters import count_parameters
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.planning.adapter import advise_offset
+from finetune_exe.planning.adapter import advise_rounding
+from finetune_exe.planning.grid import own_grid
 from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import format_gib
 
@@ -154,7 +155,9 @@ def _cut_up(plan: Plan, fixed: Collection[str]) -> Plan:
 def _methods(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
     yield plan
     if isinstance(plan.method, Lora) and "method.kind" not in fixed and plan.hardware.gpus:
-        yield plan.model_copy(update={"method": Qlora(**plan.method.model_dump(exclude={"kind"}))})
+        settings = plan.method.model_dump(exclude={"kind"})
+        quantization = own_grid(plan.model.reference) or "nf4"
+        yield plan.model_copy(update={"method": Qlora(**settings, quantization=quantization)})
 
 
 def _optimizers(plan: Plan, fixed: Collection[str]) -> Iterator[object]:
@@ -235,7 +238,8 @@ def _reasoned(chosen: Plan, asked: Plan, fixed: Collection[str]) -> Plan:
     usable = format_gib(usable_memory_bytes(plan))
     if plan.method.kind != asked.method.kind:
         plan = _decided(plan, "method.kind", _smaller_method(asked, usable))
-        plan = _decided(plan, "method.offset_rounding", advise_offset())
+        for path, decision in advise_rounding(plan.model).items():
+            plan = _decided(plan, path, decision)
     if "precision.gradient_checkpointing" not in fixed:
         plan = _decided(plan, "precision.gradient_checkpointing", _recomputing(plan))
     if plan.optimizer.kind != asked.optimizer.kind:

@@ -25,7 +25,7 @@ from finetune_exe.estimate.duration import saved_bytes
 from finetune_exe.estimate.parameters import count_lora_parameters
 from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
-from finetune_exe.planning.adapter import advise_adapter, advise_offset
+from finetune_exe.planning.adapter import advise_adapter, advise_rounding
 from finetune_exe.planning.learning_rate import advise_learning_rate, advise_preference_rate
 from finetune_exe.planning.method import advise_method, chosen_kind
 from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
@@ -88,7 +88,7 @@ def advise(
             profile, model, preset_rank=_of_preset(preset, "lora_rank"), on_gpu=bool(hardware.gpus)
         )
     if kind == "qlora":
-        decisions["method.offset_rounding"] = advise_offset()
+        decisions |= advise_rounding(model)
     if kind in ("prefix", "prompt"):
         decisions["method.num_virtual_tokens"] = _prefix_length()
     if kind == "full":

@@ -209,6 +209,8 @@ def _about_rounding(plan: Plan) -> Iterator[str]:
     shape, method = plan.model.shape, plan.method
     if shape is None or not isinstance(method, Qlora) or count_parameters(shape) > _LOSES_BY_ROUNDING:
         return
+    if method.quantization != "nf4":
+        return  # nothing is rounded
     known = rule("offset_rounding")
     if method.offset_rounding:
         yield "The adapter offsets the rounding of its 4-bit weights: over 16-bit ones it is wrong; export merged."

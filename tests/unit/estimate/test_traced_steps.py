@@ -12,6 +12,7 @@ import torch
 from bitsandbytes.nn import Params4bit
 from peft import LoraConfig, get_peft_model
 from tests.tiny import write_tokenizer
+from tests.unit.models.gridded import on_grid
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -22,6 +23,7 @@ from finetune_exe.domain.values import ModelShape
 from finetune_exe.estimate.footprint import footprint, weight_bytes
 from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, OptimizerKind, Training, Workload
+from finetune_exe.models.four_bit import NormalFloat, OnGrid
 from finetune_exe.models.load import load_base
 from finetune_exe.models.low_rank_layer import compute_adapters_fast
 from finetune_exe.models.methods import training_method
@@ -35,12 +37,21 @@ HIDDEN, INNER, HEADS, KEYS, HEAD_DIM = 512, 1408, 8, 4, 64
 CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "gemma": GemmaConfig}
 
 
+def scales(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Give what lies beside weights in 4 bit."""
+    kept: list[Any] = [kept for m in model.modules() if isinstance(m, Packed) for kept in m.packed.values()]
+    states = [p.quant_state for p in model.parameters() if isinstance(p, Params4bit)]
+    states += [one.state for one in kept if isinstance(one, NormalFloat)]
+    found = [tensor for state in states for tensor in (state.absmax, state.state2.absmax)]
+    return found + [tensor for one in kept if isinstance(one, OnGrid) for tensor in (one.scale, one.least)]
+
+
 class LiveBytes(TorchDispatchMode):
     """Follows which storages are alive after each operation, and the most they ever took."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        self.weights = {StorageWeakRef(parameter.untyped_storage()) for parameter in model.parameters()}
+        self.weights = {StorageWeakRef(value.untyped_storage()) for value in (*model.parameters(), *scales(model))}
         self.sizes: dict[StorageWeakRef, int] = {}
         self.peak = 0
 
@@ -188,10 +199,7 @@ def test_experts_with_adapters_are_held_again_as_often_as_is_counted(checkpointi
 
 def held_bytes(model: torch.nn.Module) -> int:
     """Sum up what weights lie in, those in 4 bit with their scales."""
-    states = [p.quant_state for p in model.parameters() if isinstance(p, Params4bit)]
-    states += [state for m in model.modules() if isinstance(m, Packed) for state in m.packed.values()]
-    scales = [tensor for state in states for tensor in (state.absmax, state.state2.absmax)]
-    storages = {value.untyped_storage() for value in (*model.parameters(), *scales)}
+    storages = {value.untyped_storage() for value in (*model.parameters(), *scales(model))}
     return sum(storage.nbytes() for storage in storages)
 
 
@@ -212,12 +220,17 @@ def test_experts_are_packed_as_they_are_read(expert_base: Path) -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("experts_train", [False, True], ids=["attention", "experts"])
-def test_experts_in_4_bit_are_held_as_is_counted(experts_train: bool, checkpointing: bool, expert_base: Path) -> None:
+@pytest.mark.parametrize("storage", ["nf4-dq", "q4_1"])
+def test_experts_in_4_bit_are_held_as_is_counted(
+    storage: Any, experts_train: bool, checkpointing: bool, expert_base: Path
+) -> None:
     """Weights as they lie, and a step: less than in 16 bit, though whole experts come and go."""
-    method = Qlora(lora_rank=RANK, lora_dropout=0.0, target_modules="all-linear" if experts_train else ATTENTION)
-    model: Any = load_base(expert_base, method, dtype="bfloat16", device="cpu")
+    wanted: Any = "all-linear" if experts_train else ATTENTION
+    method = Qlora(lora_rank=RANK, target_modules=wanted, quantization=storage.removesuffix("-dq"))
+    base = expert_base if method.quantization == "nf4" else on_grid(expert_base, method.quantization)
+    model: Any = load_base(base, method, dtype="bfloat16", device="cpu")
     weights = held_bytes(model)
-    model = training_method(method).attach(model, method, base=expert_base, base_name="experts")
+    model = training_method(method).attach(model, method, base=base, base_name="experts")
     if checkpointing:
         recompute(model, every=1)
     ids = torch.arange(ROWS * TOKENS).view(ROWS, TOKENS) % VOCABULARY
@@ -230,7 +243,7 @@ def test_experts_in_4_bit_are_held_as_is_counted(experts_train: bool, checkpoint
         parameter_bytes=4, copied_bytes=0, rebuilds_experts=True,
     )  # fmt: skip
     counted = Workload(
-        shape=EXPERT_SHAPE, num_parameters=count_parameters(EXPERT_SHAPE), storage="nf4-dq", training=training,
+        shape=EXPERT_SHAPE, num_parameters=count_parameters(EXPERT_SHAPE), storage=storage, training=training,
         optimizer=OptimizerKind(state_bytes=0, foreach=False), micro_batch_size=ROWS, longest_tokens=TOKENS,
         mean_tokens=TOKENS, checkpointing="full" if checkpointing else "no",
     )  # fmt: skip

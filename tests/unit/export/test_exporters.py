@@ -87,6 +87,7 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "method.lora_plus_ratio": {"method": Lora(lora_plus_ratio=16.0)},
     "method.trained_tokens": {"method": Lora(trained_tokens=("<|tool|>",))},
     "method.masters": {"method": Full(masters="split")},
+    "method.quantization": {"method": Qlora(quantization="q4_0")},
     "method.double_quantization": {"method": Qlora(double_quantization=False)},
     "method.offset_rounding": {"method": Qlora(offset_rounding=True)},
     "method.num_virtual_tokens": {"method": Prefix(num_virtual_tokens=9)},
@@ -146,7 +147,8 @@ MUTATIONS: dict[str, dict[str, object]] = {
     "evaluation.confidence_level": {"evaluation": EvaluationChoice(confidence_level=0.9)},
 }
 BEFORE = {
-    "method.double_quantization": Qlora(), "method.offset_rounding": Qlora(), "method.num_virtual_tokens": Prefix(), "method.masters": Full(),
+    "method.quantization": Qlora(), "method.double_quantization": Qlora(), "method.offset_rounding": Qlora(),
+    "method.num_virtual_tokens": Prefix(), "method.masters": Full(),
 }  # fmt: skip
 """The method a mutation starts from, where it is not LoRA."""
 LEFT_TO_OTHERS = {
@@ -219,7 +221,9 @@ NOT_EXPRESSED = {
 _SAID_TO_A_SERVICE = {
     "seed", "schedule.epochs", "batch.micro_batch_size", "batch.gradient_accumulation_steps", "parallelism.num_gpus",
 }  # fmt: skip
-NOT_EXPRESSED = {name: (*paths, "method.offset_rounding") for name, paths in NOT_EXPRESSED.items()}
+NOT_EXPRESSED = {
+    name: (*paths, "method.quantization", "method.offset_rounding") for name, paths in NOT_EXPRESSED.items()
+}
 NOT_EXPRESSED["openai"] = tuple(path for path in MUTATIONS if path not in _SAID_TO_A_SERVICE)
 WHEN_ROWS_ARE_WRITTEN = (("litgpt", "data.chat_template"), ("openai", "data.max_length"))
 BY_COMMAND = {"torchtune": ("parallelism.num_gpus",), "mlx": ("model.reference", "precision.base_dtype")}

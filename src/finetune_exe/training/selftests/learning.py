@@ -157,8 +157,9 @@ def four_bit(bench: Bench) -> Measured:
 
     if find_spec("bitsandbytes") is None:
         raise NotMeasuredError("bitsandbytes is not installed")
-    from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
+
+    from finetune_exe.models.four_bit import whole_weight
 
     quantised = set_up(bench.plan("qlora", precision=BFLOAT16), bench.base)
     plain = set_up(bench.plan("lora", precision=BFLOAT16), bench.base)
@@ -166,7 +167,7 @@ def four_bit(bench: Bench) -> Measured:
     with torch.no_grad():
         for name, layer in quantised.model.named_modules():
             if isinstance(layer, Linear4bit):
-                written_out[name].weight.copy_(dequantize_4bit(layer.weight.data, layer.weight.quant_state))
+                written_out[name].weight.copy_(whole_weight(layer))
         for one, other in zip(plain.trainable, quantised.trainable, strict=True):
             one.copy_(other)
             one.add_(0.01)
