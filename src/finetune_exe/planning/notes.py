@@ -205,12 +205,16 @@ def _about_experts(plan: Plan) -> Iterator[str]:
 
 
 def _about_rounding(plan: Plan) -> Iterator[str]:
-    """Say how a small model in 4 bit wins back what rounding costs it, and what that binds it to."""
+    """Say how a model in 4 bit loses nothing, or how a small one wins back what rounding costs it."""
     shape, method = plan.model.shape, plan.method
+    if isinstance(method, Qlora) and method.quantization != "nf4":
+        yield (
+            f"The weights stay exactly what they are, on values of 4 bits ({method.quantization}), with this program: "
+            "the libraries of the Python form below, and other trainers, round them a second time, to nf4."
+        )
+        return
     if shape is None or not isinstance(method, Qlora) or count_parameters(shape) > _LOSES_BY_ROUNDING:
         return
-    if method.quantization != "nf4":
-        return  # nothing is rounded
     known = rule("offset_rounding")
     if method.offset_rounding:
         yield "The adapter offsets the rounding of its 4-bit weights: over 16-bit ones it is wrong; export merged."

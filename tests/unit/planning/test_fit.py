@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.planning.planned import make_plan, make_profile
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Plan, Qlora
 from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.planning import fit, grid
 from finetune_exe.planning.fit import fit_plan
 from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.planning.readiness import usable_memory_bytes
@@ -59,6 +60,14 @@ def test_lora_becomes_qlora_where_only_that_fits() -> None:
     with pytest.raises(FineTuneError) as refusal:
         planned(gpu(14), method="lora")
     assert refusal.value.code == "C10"
+
+
+def test_what_becomes_qlora_stays_on_the_values_it_lies_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fit, grid):
+        monkeypatch.setattr(module, "own_grid", lambda _: "mxfp4")
+    tight = planned(gpu(14))
+    assert isinstance(tight.method, Qlora)
+    assert tight.method.quantization == tight.decisions["method.quantization"].value == "mxfp4"
 
 
 def test_a_small_model_that_fits_in_16_bit_is_not_rounded_to_go_faster() -> None:

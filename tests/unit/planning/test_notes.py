@@ -168,12 +168,14 @@ def test_nothing_is_said_of_experts_where_there_are_none() -> None:
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "qlora", ("objective.kind=dpo", "data.format=preference"), None),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "lora", (), None),
         ("Qwen/Qwen3-8B", "qlora", (), None),
+        ("embedded", "qlora", (), "on values of 4 bits (q4_1)"),
+        ("embedded", "qlora", ("method.quantization=nf4",), "--set method.offset_rounding=true"),
     ],
 )
 def test_small_models_in_4_bit_are_told_how_to_win_back_what_rounding_costs(
     model: str, method: str, settings: tuple[str, ...], said: str | None
 ) -> None:
     plan = refresh(apply_settings(make_plan(profile=make_profile(), model=model, method=method), list(settings)))
-    found = [note for note in notes(plan) if "rounding" in note]
+    found = [note for note in notes(plan) if "rounding" in note or "4 bits" in note]
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
