@@ -14,6 +14,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from tests.tiny import write_model, write_rows
+from tests.unit.models.gridded import on_grid
 
 from finetune_exe.data.prepare import prepare
 from finetune_exe.domain.dataset import SPLITS
@@ -55,6 +56,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.models = [write_model(folder / f"model-{seed}", seed=seed) for seed in (0, 1)]
+        on_grid(self.models[0], "q4_1")
         self.rows = write_rows(folder / "rows.jsonl")
         lines = self.rows.read_text().splitlines()
         others = [json.loads(line) for line in lines[:6]]
@@ -280,7 +282,13 @@ CASES: dict[str, Case] = {
     "method.lora_plus_ratio": Case(value="16.0", phase=training, differs="weights", same=("rates", "initial")),
     "method.trained_tokens": Case(value="[<|im_end|>]", phase=model, differs="trainable", same=("scales",)),
     "method.masters": Case(value="float32", phase=model, differs="moving", same=("trainable",), beside=ALL_IN_HALF),
-    "method.quantization": Case(value="q4_1", phase=training, differs="error", beside=("method.kind=qlora",)),
+    "method.quantization": Case(
+        value="q4_1",
+        phase=training,
+        differs="initial",
+        same=("rates",),
+        beside=("method.kind=qlora", "model.reference={folder}/model-0-q4_1"),
+    ),
     "method.double_quantization": Case(
         value="false", phase=training, differs="initial", same=("rates",), beside=("method.kind=qlora",)
     ),

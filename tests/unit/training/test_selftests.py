@@ -129,8 +129,11 @@ def adapters_that_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 def four_bit_layers_that_learn_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     from finetune_exe.models import low_rank_4_bit
 
-    real = low_rank_4_bit.dequantize_4bit
-    monkeypatch.setattr(low_rank_4_bit, "dequantize_4bit", lambda packed, state: 1.5 * real(packed, state))
+    class Wrong(low_rank_4_bit.NormalFloat):
+        def whole(self, packed: torch.Tensor) -> torch.Tensor:
+            return 1.5 * super().whole(packed)
+
+    monkeypatch.setattr(low_rank_4_bit, "NormalFloat", Wrong)
 
 
 def products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
