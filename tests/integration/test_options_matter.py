@@ -283,7 +283,7 @@ CASES: dict[str, Case] = {
     "method.trained_tokens": Case(value="[<|im_end|>]", phase=model, differs="trainable", same=("scales",)),
     "method.masters": Case(value="float32", phase=model, differs="moving", same=("trainable",), beside=ALL_IN_HALF),
     "method.quantization": Case(
-        value="q4_1",
+        value="nf4",
         phase=training,
         differs="initial",
         same=("rates",),
