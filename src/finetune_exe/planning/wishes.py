@@ -163,6 +163,8 @@ def read_wishes(description: str) -> Iterator[Wish]:
             names_end.append(words[span.last].end)
     for field, value, pattern in _PHRASES:
         found += [Wish(field, value(match), match[0].strip(" ,;:.(")) for match in pattern.finditer(description)]
+    if any(wish.field in ("model", "gpu") for wish in found) and not any(wish.field == "method" for wish in found):
+        found += [Wish("method", _method(match), match["method"]) for match in _SET_OFF.finditer(description)]
     speaks = any(wish.field in ("model", "gpu", "method") for wish in found)
     yield from found
     yield from map(Wish._make, read_limits(description, speaks=speaks, names_end=names_end))
@@ -311,6 +313,8 @@ _KIND = (
     r"prefix[- ]tuning|prompt[- ]tuning|ia3)"
 )
 _FOLLOWS = rf"\b{_KIND}\b(?= ?(?:fine[- ]?tun\w*|adapters?|training)\b)"
+_SET_OFF = re.compile(rf"(?:^|[,;:.(]) ?{_KIND} ?(?=[,;.)]|$)", re.IGNORECASE)
+"""A method that stands by itself, as in "classify tickets, QLoRA, RTX 3060": a wish beside others, else a topic."""
 _NOT_AFTER = "".join(rf"(?<!{word} )" for word in ("about", "between", "and", "or", "versus", "vs", "than"))
 _PHRASES: tuple[tuple[str, Callable[[re.Match[str]], Value], re.Pattern[str]], ...] = tuple(
     (field, value, re.compile(pattern, re.IGNORECASE))

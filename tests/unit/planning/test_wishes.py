@@ -53,6 +53,8 @@ WISHED = [
     ("Fine-tune Qwen3 8B using direct preference optimization to be more polite",
      {"model": "Qwen/Qwen3-8B", "objective": "dpo"}),
     ("We have 12k support tickets; write the answers", {"num_rows": 12000}),
+    ("classify tickets, QLoRA, RTX 3060, overnight", {"method": "qlora", "gpu": "RTX 3060 12GB", "hours": 10.0}),
+    ("Llama 3 8B for summaries (QLoRA)", {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "method": "qlora"}),
     ("SQL generation on a 16 GB GPU, a budget of $1,000, training budget 2 days, 2 days training budget",
      {"gpu": "16", "budget_usd": 1000.0, "hours": 48.0}),
 ]  # fmt: skip
@@ -68,6 +70,8 @@ ONLY_THE_MATTER = [
     "Classify reviews of the RTX 4090 as positive or negative",
     "Answer questions about Llama 3 8B's licence",
     "Summarise papers about LoRA and QLoRA",
+    "Answer questions about quantisation, QLoRA, and pruning",
+    "Answer questions about pruning, QLoRA",
     "Fix answers generated with Llama 3 70B",
     "Rank outputs from Mistral 7B",
     "Summarise threads on Llama 3 8B's forum",
