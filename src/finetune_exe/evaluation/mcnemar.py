@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
-from finetune_exe.evaluation.student_t import incomplete_beta
+from finetune_exe.evaluation.binomial import at_least
 
 
 def exact_p(wins: int, losses: int) -> float:
@@ -18,8 +18,7 @@ def exact_p(wins: int, losses: int) -> float:
 
     Source: McNemar, Psychometrika 12 (1947); exact form as in Conover, Practical Nonparametric Statistics, 3.5.
     """
-    most, differing = max(wins, losses), wins + losses
-    return min(1.0, 2.0 * incomplete_beta(0.5, 0.5, most, differing - most + 1)) if differing else 1.0
+    return min(1.0, 2.0 * at_least(max(wins, losses), wins + losses))
 
 
 def score_interval(wins: int, losses: int, n: int, *, confidence_level: float) -> tuple[float, float]:
@@ -65,7 +64,7 @@ def least_detectable(n: int, *, alpha: float, power: float) -> float | None:
     low, high = 0.0, 1.0
     for _ in range(50):
         share = (low + high) / 2
-        if share < 1 and incomplete_beta(share, 1 - share, needed, n - needed + 1) < power:
+        if at_least(needed, n, rate=share) < power:
             low = share
         else:
             high = share

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from finetune_exe.domain.evaluation import Canary, Memorisation
-from finetune_exe.evaluation.student_t import incomplete_beta
+from finetune_exe.evaluation.binomial import at_least
 from finetune_exe.models.scoring import Alternatives, score_alternatives
 from finetune_exe.text.canaries import PlantedCanary, others_like
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -53,13 +53,12 @@ def memorisation_card(
         return None
     gained = sum(a and not b for a, b in zip(train, train_under_base, strict=True))
     lost = sum(b and not a for a, b in zip(train, train_under_base, strict=True))
-    p_value = incomplete_beta(0.5, 0.5, gained, lost + 1) if gained else 1.0
     return Memorisation(
         num_rows=len(train),
         extracted_train=sum(train) / max(1, len(train)),
         extracted_held_out=sum(held_out) / len(held_out) if held_out else 0.0,
         extracted_baseline=sum(train_under_base) / max(1, len(train)),
-        p_value=p_value,
+        p_value=at_least(gained, gained + lost),
         p_held_out=more_often(train, held_out) if train and held_out else None,
         suffix_tokens=SUFFIX_TOKENS,
         canaries=tuple(canaries),

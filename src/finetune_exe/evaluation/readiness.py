@@ -23,6 +23,7 @@ from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts
+from finetune_exe.evaluation.binomial import at_most
 from finetune_exe.evaluation.contamination import contamination
 from finetune_exe.evaluation.forgetting import Moved
 from finetune_exe.evaluation.refusal_probe import FEWEST_REFUSED, SIGNIFICANCE, TELLS_APART, Leanings, chance_of_loss
@@ -235,11 +236,6 @@ def stops(generation: Generation | None, collapse: CollapseCard | None, *, label
         name=name, passed=None, detail=f"{seen}; too few to tell: chance brings as many with probability {p_stop:.2f}",
         fix="generate more answers: --set evaluation.max_generations=500",
     )  # fmt: skip
-
-
-def at_most(successes: int, trials: int, *, rate: float) -> float:
-    """Give the probability of so many successes or fewer: the exact one-sided binomial test."""
-    return sum(math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(successes + 1))
 
 
 def merge_parity(merge: Moved | None, method: str, *, rounded: bool = False) -> Check:

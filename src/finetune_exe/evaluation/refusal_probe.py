@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from finetune_exe.evaluation.student_t import incomplete_beta
+from finetune_exe.evaluation.binomial import at_least
 from finetune_exe.models.scoring import Alternatives, encode_alternatives, score_alternatives
 from finetune_exe.text.conversation import Message
 from finetune_exe.text.render import TemplateRefusedError
@@ -87,4 +87,4 @@ def chance_of_loss(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Give the one-sided exact probability of so many kept properties lost, were losses and gains equally likely."""
     lost = sum(a and not b for a, b in zip(before, after, strict=True))
     gained = sum(b and not a for a, b in zip(before, after, strict=True))
-    return incomplete_beta(0.5, 0.5, lost, gained + 1) if lost else 1.0
+    return at_least(lost, lost + gained)
