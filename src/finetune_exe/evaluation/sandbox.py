@@ -1,17 +1,19 @@
 """Run a program that a model wrote, in a process of its own, with limits, in an empty folder, without the network.
 
-The limits (time, memory, file size, processes) hold on every Unix; the network is cut where the system lets a user do
-so. This keeps accidents away and is no wall against a determined attack: programs of unknown origin belong into a
-container or a virtual machine.
+The limits (time; of each process, memory and the size of its files) hold on every Unix; the network is cut where the
+system lets a user do so. This keeps accidents away and is no wall against a determined attack: programs of unknown
+origin belong into a container or a virtual machine.
 """
 
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +22,8 @@ from pathlib import Path
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
 FILE_BYTES = 1 << 20
-_OUTPUT_CHARACTERS = 2_000
+_KEPT_BYTES = 8_000
+"""Of what a program writes: the last ones, however many there are."""
 _BOOT = """
 import resource, runpy, sys
 limits = ((resource.RLIMIT_CPU, {seconds}), (resource.RLIMIT_AS, {memory}), (resource.RLIMIT_FSIZE, {file}),
@@ -58,13 +61,29 @@ def run_python(code: str, *, seconds: float = SECONDS) -> Outcome:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return Outcome(ok=False, reason=f"it ran longer than {seconds:g} seconds")
+            written = _last_words(process, seconds)
         finally:
             _kill_group(process)
-    lines = output[-_OUTPUT_CHARACTERS:].decode(errors="replace").strip().splitlines()
+    if written is None:
+        return Outcome(ok=False, reason=f"it ran longer than {seconds:g} seconds")
+    lines = written.decode(errors="replace").strip().splitlines()
     return Outcome(ok=process.returncode == 0, reason=lines[-1] if lines else f"status {process.returncode}")
+
+
+def _last_words(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    """Wait for a program and give the end of what it wrote; None where it runs longer than it may."""
+    assert process.stdout is not None
+    until, written = time.monotonic() + seconds, b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while (left := until - time.monotonic()) > 0:
+            part = os.read(process.stdout.fileno(), 1 << 16) if selector.select(left) else None
+            if part == b"":
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=left)
+                    return written
+            written = (written + (part or b""))[-_KEPT_BYTES:]
+    return None
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

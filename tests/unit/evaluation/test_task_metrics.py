@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,14 @@ def test_the_sandbox_stops_what_runs_on_and_keeps_out_of_the_way(tmp_path: Path)
     assert not run_python("import os; assert os.environ.get('FINETUNE_SECRET')").ok
     assert not run_python("input()").ok
     assert run_python("import sys; sys.exit(1)").reason == "status 1"
+
+
+def test_a_program_that_writes_on_and_on_fills_no_memory() -> None:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "longer than" in run_python("import sys\nwhile True: sys.stdout.write('x' * 1_000_000)", seconds=1).reason
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 50 << 10
+    assert run_python("for i in range(200_000): print(i)").reason == "199999"
+    assert "longer than" in run_python("import os, time; os.close(1); os.close(2); time.sleep(30)", seconds=1).reason
 
 
 CASES = {
