@@ -33,6 +33,8 @@ CORPUS_METRICS = get_args(CorpusMetric)
 DRAWS = 2_000
 FEWEST_CLUSTERS = 5
 """Clusters below which resampling says nothing."""
+_MOST_CELLS = 2_000_000
+"""Draws times clusters that are held at once: some tens of megabytes."""
 _CHARACTERS, _WORDS, _BETA = 6, 2, 2.0
 _BLEU_ORDER = 4
 
@@ -112,10 +114,12 @@ def _resample(metric: CorpusMetric, counts_2CK: Numbers, centre: float, *, alpha
     count = counts_2CK.shape[1]
     if count < FEWEST_CLUSTERS:
         return Spread(standard_error=None, low=None, high=None, p_value=None, detectable=None)
-    rng = np.random.default_rng(20_040)
-    drawn_DC = _multiplicities(rng, count, draws)
-    ends_2D = [corpus_scores(metric, drawn_DC @ counts_CK) for counts_CK in counts_2CK]
-    shifts_D = ends_2D[1] - ends_2D[0]
+    rng, block = np.random.default_rng(20_040), max(1, _MOST_CELLS // count)
+    sizes = [min(block, draws - done) for done in range(0, draws, block)]
+    shifts_D = np.concatenate([
+        _differences(metric, rng.multinomial(count, np.full(count, 1 / count), size=size) @ counts_2CK)
+        for size in sizes
+    ])  # fmt: skip
     few = math.sqrt(count / (count - 1))
     error = few * float(np.std(shifts_D, ddof=1))
     if error == 0:
@@ -123,10 +127,11 @@ def _resample(metric: CorpusMetric, counts_2CK: Numbers, centre: float, *, alpha
     critical = student_t.quantile(1 - alpha / 2, df=count - 1)
     stretch = few * critical / NormalDist().inv_cdf(1 - alpha / 2)
     low, high = (centre + stretch * (float(end) - centre) for end in np.quantile(shifts_D, [alpha / 2, 1 - alpha / 2]))
-    swapped_DC = rng.integers(0, 2, (draws, count)).astype(np.float64)
-    total_2K, gain_CK = counts_2CK.sum(axis=1), counts_2CK[1] - counts_2CK[0]
-    moved_DK = swapped_DC @ gain_CK
-    chance_D = np.abs(corpus_scores(metric, total_2K[1] - moved_DK) - corpus_scores(metric, total_2K[0] + moved_DK))
+    total_21K, gain_CK = counts_2CK.sum(axis=1, keepdims=True), counts_2CK[1] - counts_2CK[0]
+    sign_211 = np.array([1.0, -1.0])[:, None, None]
+    chance_D = np.abs(np.concatenate([
+        _differences(metric, total_21K + sign_211 * (rng.integers(0, 2, (size, count)) @ gain_CK)) for size in sizes
+    ]))  # fmt: skip
     return Spread(
         standard_error=error, low=low, high=high,
         p_value=(1 + int(np.sum(chance_D >= abs(centre) - 1e-12))) / (draws + 1),
@@ -163,12 +168,9 @@ def _cluster_sums(counts_NK: Numbers, index: Counts, count: int) -> Numbers:
     return sums_CK
 
 
-def _multiplicities(rng: object, count: int, draws: int) -> Numbers:
-    """Draw how often each cluster stands in each resample."""
-    import numpy as np
-
-    assert isinstance(rng, np.random.Generator)
-    return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+def _differences(metric: CorpusMetric, sums_2DK: Numbers) -> Numbers:
+    """Compute the second model's metric less the first's, for D sums of counts of each."""
+    return corpus_scores(metric, sums_2DK[1]) - corpus_scores(metric, sums_2DK[0])
 
 
 def _chrf_counts(answer: str, reference: str) -> list[float]:

@@ -136,6 +136,22 @@ def test_a_corpus_comparison_finds_a_loss_and_no_more() -> None:
     assert (alone.verdict, alone.p_value) == ("inconclusive", None)
 
 
+@pytest.mark.parametrize("metric", ["chrf", "bleu"])
+def test_a_corpus_of_many_clusters_is_resampled_in_parts_that_change_nothing(
+    metric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [" ".join(s.split()[1:]) for s in SENTENCES]
+    spoilt = [" ".join(s.split()[:2]) for s in SENTENCES]
+    found = []
+    for cells in (7, 10**9):
+        monkeypatch.setattr(corpus, "_MOST_CELLS", cells)
+        found.append(
+            corpus.compare_corpora(metric, answers, spoilt, SENTENCES, range(len(SENTENCES)), margin=1, draws=90)
+        )
+    assert found[0] == found[1]
+    assert found[0].p_value is not None
+
+
 # --- many parts, lengths, before the run ---
 
 
