@@ -12,25 +12,10 @@ from typing import Any
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.event_logs import Row
-from finetune_exe.evaluation.result_layouts import Cell, rows_of, unpack
+from finetune_exe.evaluation.result_layouts import ITEM_NAMES, SCORE_NAMES, Cell, rows_of, unpack
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
-ITEM_NAMES = (
-    "item",
-    "id",
-    "item_id",
-    "doc_id",
-    "task_id",
-    "question_id",
-    "sample_id",
-    "example_id",
-    "prompt_id",
-    "uid",
-    "user_input",
-)
-SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "exact_match", "em", "f1")
-"""What items and scores are mostly called, ours first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +26,22 @@ class Keys:
     score: str = "score"
     cluster: str = "cluster"
 
-    def found_in(self, row: Mapping[str, Any]) -> Keys:
-        """Take the usual names that a row has where it has none of ours and no other was asked for."""
-        metrics = [name for name in row.get("metrics") or () if isinstance(name, str)]
-        item, score = (
-            next((name for name in usual if name in row), asked) if asked == ours else asked
-            for asked, ours, usual in (
-                (self.item, "item", ITEM_NAMES), (self.score, "score", (*metrics, *SCORE_NAMES)),
-            )
-        )  # fmt: skip
-        return replace(self, item=item, score=score)
+    def found_in(self, rows: Sequence[Row]) -> Keys:
+        """Take the first usual name that any row has, for all rows, where no other was asked for."""
+        metrics = next((names for row in rows if (names := _names(row.content.get("metrics")))), [])
+
+        def first(usual: Sequence[str], otherwise: str) -> str:
+            return next((name for name in usual if any(name in row.content for row in rows)), otherwise)
+
+        return replace(
+            self,
+            item=first(ITEM_NAMES, self.item) if self.item == "item" else self.item,
+            score=first((*metrics, *SCORE_NAMES), self.score) if self.score == "score" else self.score,
+        )
+
+
+def _names(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +91,9 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
         raise _bad(path, [(line, "it is not UTF-8")]) from fault
     read: dict[str, list[ItemResult]] = {}
     faults: list[tuple[int, str]] = []
-    for row in rows_of(content, path.name):
-        keys = keys.found_in(row.content)
+    rows = list(rows_of(content, path.name))
+    keys = keys.found_in(rows)
+    for row in rows:
         try:
             result = _read_row(row, keys, scored=scored)
         except ValueError as fault:
@@ -194,7 +186,7 @@ def _score(value: Any, key: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or abs(number) > 1e100:
-        raise ValueError(f"{key!r} is not a finite number of ordinary size")
+        raise ValueError(f"{key!r} is {number:g}, not a finite number of ordinary size")
     return number
 
 

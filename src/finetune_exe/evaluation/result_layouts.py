@@ -19,11 +19,26 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO, StringIO
-from typing import Any, NoReturn
+from typing import Any
 
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
 from finetune_exe.evaluation.tool_rows import tool_of
 
+ITEM_NAMES = (
+    "item",
+    "id",
+    "item_id",
+    "doc_id",
+    "task_id",
+    "question_id",
+    "sample_id",
+    "example_id",
+    "prompt_id",
+    "uid",
+    "user_input",
+)
+SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "exact_match", "em", "f1")
+"""What items and scores are mostly called, ours first."""
 _MOST_BYTES = 1 << 30
 """Of an unpacked file."""
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -100,7 +115,7 @@ def _document(text: str) -> list[Row] | None:
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
-        document = json.loads(text, parse_constant=float)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if isinstance(document, dict):
@@ -122,7 +137,8 @@ def _inner(document: Mapping[str, Any]) -> list[Any] | None:
     if not {"doc_id", "item"} & document.keys() and 1 in (len(of_tools), len(lists)):
         return (of_tools or lists)[0]
     if len(document) > 1 and all(isinstance(value, int | float) for value in document.values()):
-        return None if "score" in document else [{"item": item, "score": value} for item, value in document.items()]
+        is_row = not document.keys().isdisjoint((*ITEM_NAMES, "score"))
+        return None if is_row else [{"item": item, "score": value} for item, value in document.items()]
     return None
 
 
@@ -141,7 +157,7 @@ def _lines(text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            yield _row(number, json.loads(line, parse_constant=_refuse_constant))
+            yield _row(number, json.loads(line))
         except RecursionError:
             yield Row(number, {}, "it is nested too deeply")
         except json.JSONDecodeError as fault:
@@ -155,7 +171,3 @@ def _row(number: int, row: Any) -> Row:
         return Row(number, {}, f"it is a {type(row).__name__}, not an object")
     tool = tool_of(row)
     return Row(number, row if tool is None else tool.named(row))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,10 @@ def test_what_cannot_be_read_is_said(name: str, content: bytes, why: str, tmp_pa
 @pytest.mark.parametrize(
     ("lines", "code", "words"),
     [
-        (['{"item": 1, "score": NaN}'], "E04", "line 1: it holds NaN"),
+        (['{"item": 1, "score": NaN}'], "E04", "line 1: 'score' is nan, not a finite number"),
         (['{"item": 1, "score": 1e999}'], "E04", "finite"),
+        (['{"item": 1, "score": 1, "f1": 1}', '{"item": 2, "f1": 1}'], "E04", "line 2: it has no 'score'"),
+        (['{"item": 1, "metrics": 7}'], "E04", "no 'score'"),
         (['{"item": 1}'], "E04", "no 'score'"),
         (['{"item": 1, "score": null}'], "E04", "null"),
         (['{"item": 1, "score": "0.5"}'], "E04", "not a number"),
@@ -177,6 +180,21 @@ def test_lines_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], c
         read_results(write(tmp_path / "a", lines), Keys())
     assert refused.value.code == code
     assert words in str(refused.value)
+
+
+def test_a_field_of_another_metric_may_be_no_number_and_never_stands_in_for_a_score(tmp_path: Path) -> None:
+    rows = [{"item": i, "score": i / 8, "recall": math.nan, "f1": 1.0} for i in range(8)]
+    read = read_results(write(tmp_path / "a", rows), Keys())
+    assert [result.score for result in read.values()] == [i / 8 for i in range(8)]
+    del rows[3]["score"]
+    with pytest.raises(FineTuneError) as caught:
+        read_results(write(tmp_path / "b", rows), Keys())
+    assert caught.value.why.startswith("line 4: it has no 'score'; it has 'item'")
+
+
+def test_a_file_of_one_item_with_numbers_alone_is_one_item(tmp_path: Path) -> None:
+    (only,) = read_results(write(tmp_path / "a", [{"id": 3, "correct": 1}]), Keys()).values()
+    assert (only.item, only.score, only.score_name) == ("3", 1.0, "correct")
 
 
 def test_all_bad_lines_are_counted(tmp_path: Path) -> None:
