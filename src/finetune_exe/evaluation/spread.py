@@ -218,8 +218,17 @@ def choose_kind(sums_C: Numbers, counts_C: Numbers) -> Kind:
         return "few clusters"
     differing = int(np.count_nonzero(sums_C))
     sparse = differing < FEW_DIFFER and differing < 0.7 * count
-    many = float(np.sum(counts_C)) ** 2 >= MANY_CLUSTERS * float(np.sum(counts_C**2))
-    return "t" if many and not sparse else "sign flips"
+    return "t" if effective_count(counts_C) >= MANY_CLUSTERS and not sparse else "sign flips"
+
+
+def effective_count(counts_C: Numbers) -> float:
+    """Give how many clusters of one size are worth as much as clusters that count so.
+
+    Source: Kish, Survey Sampling (1965), 11.7.
+    """
+    import numpy as np
+
+    return float(np.sum(counts_C)) ** 2 / float(np.sum(counts_C**2)) * (1 + 1e-12)
 
 
 def _by_t(centre: float, error: float, df: int, *, alpha: float) -> Spread:

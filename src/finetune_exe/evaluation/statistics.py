@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Literal
 from finetune_exe.domain.evaluation import Comparison, Verdict, WeighedDown
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import mcnemar
-from finetune_exe.evaluation.spread import POWER, Clusters, Spread, Weighed, measure_spread, number_clusters
+from finetune_exe.evaluation.spread import (
+    POWER,
+    Clusters,
+    Spread,
+    Weighed,
+    counted_parts,
+    effective_count,
+    measure_spread,
+    number_clusters,
+)
 
 if TYPE_CHECKING:
     from finetune_exe.evaluation.spread import Numbers
@@ -73,7 +82,8 @@ def compare_means(
         spread = measure_spread(differences, ones, grouped, confidence_level=confidence_level, scale=scale)
         test = _test_name("paired t", spread, len(differences), grouped.count)
     else:
-        spread, test = _exact_spread(outcomes, confidence_level=confidence_level), "McNemar, exact"
+        spread = _exact_spread(outcomes, confidence_level=confidence_level)
+        test = "McNemar, exact" + ("" if grouped.count == len(differences) else ", of whole clusters")
     return Comparison(
         metric=metric,
         higher_is_better=higher_is_better,
@@ -134,23 +144,31 @@ class _Outcomes:
 
 
 def _outcomes(before: Numbers, after: Numbers, clusters: Clusters) -> _Outcomes | None:
-    """Count wins and losses where every item stands alone and is right or wrong; else None."""
+    """Count wins and losses where every item is right or wrong and stands alone; else None.
+
+    Where all items of all clusters come out alike, clusters are counted, as many as their sizes are worth: one win of
+    each is all there is to see, and no other spread could be estimated.
+    """
     import numpy as np
 
-    if clusters.count < max(2, len(before)):
-        return None
     unit = float(max(before.max(), after.max()))
-    if unit <= 0 or not all(bool(np.isin(scores, (0.0, unit)).all()) for scores in (before, after)):
+    are_graded = all(bool(np.isin(scores, (0.0, unit)).all()) for scores in (before, after))
+    if clusters.count < 2 or unit not in (1.0, 100.0) or not are_graded:
         return None
-    if unit not in (1.0, 100.0):
-        return None
-    return _Outcomes(wins=int((after > before).sum()), losses=int((before > after).sum()), n=len(before), unit=unit)
+    wins, losses, n = int((after > before).sum()), int((before > after).sum()), len(before)
+    if clusters.count < n:
+        if max(wins, losses, n - wins - losses) < n:
+            return None
+        sizes_C = np.bincount(clusters.index).astype(np.float64)
+        worth = int(effective_count(sizes_C * counted_parts(sizes_C)))
+        wins, losses, n = worth * (wins > 0), worth * (losses > 0), worth
+    return _Outcomes(wins=wins, losses=losses, n=n, unit=unit)
 
 
 def _exact_spread(outcomes: _Outcomes, *, confidence_level: float) -> Spread:
     wins, losses, n, unit = outcomes.wins, outcomes.losses, outcomes.n, outcomes.unit
     alpha = 1 - confidence_level
-    low, high = mcnemar.score_interval(wins, losses, n, confidence_level=confidence_level)
+    low, high = mcnemar.interval(wins, losses, n, confidence_level=confidence_level)
     error = math.sqrt(max(0.0, wins + losses - (wins - losses) ** 2 / n) / (n - 1) / n)
     usual = (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(POWER)) * error
     least = mcnemar.least_detectable(n, alpha=alpha, power=POWER)

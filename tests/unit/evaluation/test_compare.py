@@ -65,6 +65,51 @@ def test_the_ends_of_the_score_interval_are_where_its_test_refuses(wins: int, lo
     assert (low > 0 or high < 0) == (chi_square > 1.959964**2) or chi_square == pytest.approx(3.8415, abs=1e-3)
 
 
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
+def test_interval_and_p_value_of_right_and_wrong_answers_never_disagree(wins: int, losses: int, tied: int) -> None:
+    n = max(1, wins + losses + tied)
+    low, high = mcnemar.interval(wins, losses, n, confidence_level=0.95)
+    if low > 0 or high < 0:
+        assert mcnemar.exact_p(wins, losses) < 0.05
+    assert low <= (wins - losses) / n <= high
+
+
+@pytest.mark.parametrize(("wins", "losses", "low", "high"), [(8, 2, 0.4439, 0.9748), (5, 0, 0.4782, 1.0)])
+def test_exact_intervals_are_those_published(wins: int, losses: int, low: float, high: float) -> None:
+    """Of the share that is won of those that differ: Clopper and Pearson's for 8 of 10; 0.025 ** (1 / 5) for all 5."""
+    found = mcnemar.exact_interval(wins, losses, wins + losses, confidence_level=0.95)
+    assert found == pytest.approx((2 * low - 1, 2 * high - 1), abs=2e-4)
+    few = mcnemar.exact_interval(wins, losses, 10 * (wins + losses), confidence_level=0.95)
+    assert few == pytest.approx((found[0] / 10, found[1] / 10))
+
+
+def test_a_loss_is_not_ruled_out_by_four_items() -> None:
+    found = compare_means([0.0] * 4, [1.0] * 4, range(4), metric="s", higher_is_better=True, margin=0.01)
+    assert found.verdict == "inconclusive"
+    assert found.p_value == pytest.approx(0.125)
+
+
+def test_intervals_of_few_right_and_wrong_answers_miss_no_more_often_than_they_say() -> None:
+    """Every outcome of 10 items, at every share that differs: at most one in 40 on each side, whatever the truth."""
+    n = 10
+    outcomes = [(wins, losses) for wins in range(n + 1) for losses in range(n + 1 - wins)]
+    lows = {pair: mcnemar.interval(*pair, n, confidence_level=0.95)[0] for pair in outcomes}
+    score_lows = {pair: mcnemar.score_interval(*pair, n, confidence_level=0.95)[0] for pair in outcomes}
+    worst = {"both": 0.0, "score": 0.0}
+    for truth in (-0.1, -0.05, -0.02, 0.0, 0.1):
+        for share in np.linspace(max(abs(truth), 0.05), 1, 20):
+            won, lost = (share + truth) / 2, (share - truth) / 2
+            chances = {
+                (a, b): math.comb(n, a) * math.comb(n - a, b) * won**a * lost**b * (1 - share) ** (n - a - b)
+                for a, b in outcomes
+            }
+            for name, ends in (("both", lows), ("score", score_lows)):
+                missed = sum(chance for pair, chance in chances.items() if ends[pair] > truth + 1e-9)
+                worst[name] = max(worst[name], missed)
+    assert worst["both"] <= 0.025
+    assert worst["score"] > 0.035
+
+
 def test_without_a_differing_item_the_interval_still_has_a_width() -> None:
     """Tango's closed form where no item differs: z^2 / (n + z^2)."""
     low, high = mcnemar.score_interval(0, 0, 200, confidence_level=0.95)

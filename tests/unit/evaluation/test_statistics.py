@@ -159,6 +159,26 @@ def test_without_spread_nothing_is_claimed(
         assert result.verdict == "inconclusive"
 
 
+@pytest.mark.parametrize(("right", "verdict"), [((0, 1), "improved"), ((1, 0), "regressed"), ((1, 1), "inconclusive")])
+def test_clusters_that_all_come_out_alike_are_judged_as_so_many_items(right: tuple[float, float], verdict: str) -> None:
+    """Of 20 documents of ten questions each, all won: as sure as 20 questions won, and no surer."""
+    clustered = means([right[0]] * 200, [right[1]] * 200, [i // 10 for i in range(200)], margin=0.01)
+    alone = means([right[0]] * 20, [right[1]] * 20, range(20), margin=0.01)
+    assert clustered.verdict == alone.verdict == verdict
+    assert (clustered.ci_low, clustered.ci_high, clustered.p_value) == (alone.ci_low, alone.ci_high, alone.p_value)
+    assert clustered.minimum_detectable_difference == alone.minimum_detectable_difference
+    assert (clustered.n, clustered.clusters) == (200, 20)
+    assert clustered.p_value == pytest.approx(1.0 if right[0] == right[1] else 2 / 2**20)
+
+
+def test_a_huge_cluster_that_comes_out_as_all_others_makes_nothing_surer() -> None:
+    sizes = [*[1] * 5, 500]
+    names = np.repeat(range(6), sizes).tolist()
+    found = means([0.0] * 505, [1.0] * 505, names)
+    assert found.verdict == "inconclusive"
+    assert found.p_value == pytest.approx(2 / 2**5)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_score_that_is_no_number_names_its_row(bad: float) -> None:
     with pytest.raises(FineTuneError) as caught:
