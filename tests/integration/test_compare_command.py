@@ -30,6 +30,20 @@ def test_a_verdict_for_people_for_programs_and_for_a_gate(fine_tune: FineTune, t
     assert "WHAT A COMPARISON COULD FIND" in fine_tune("compare", a).out
 
 
+def test_the_level_of_the_interval_is_said_with_one_file_and_with_two(fine_tune: FineTune, tmp_path: Path) -> None:
+    rng = random.Random(2)  # noqa: S311 - test data
+    a, b = (write(tmp_path / f"{name}.jsonl", [rng.random() for _ in range(60)]) for name in "ab")
+    usual, wide = (fine_tune("compare", a, b, "--json", *more).json for more in ((), ("--confidence", "0.999")))
+    assert usual["interval"] == usual["ci95"]
+    assert (wide["ci95"], wide["confidence_level"]) == (None, 0.999)
+    assert wide["interval"][0] < usual["interval"][0] < usual["interval"][1] < wide["interval"][1]
+    assert "99.9 % interval: " in fine_tune("compare", a, b, "--confidence", "0.999").out
+    foreseen = [fine_tune("compare", a, "--json", *more).json for more in ((), ("--confidence", "0.999"))]
+    smallest = [[entry["difference"] for entry in found["detectable"]] for found in foreseen]
+    assert all(usual < wide for usual, wide in zip(*smallest, strict=True))
+    assert "with intervals of 99.9 %" in fine_tune("compare", a, "--confidence", "0.999").out
+
+
 def test_bad_files_are_refused(fine_tune: FineTune, tmp_path: Path) -> None:
     a, other = write(tmp_path / "a.jsonl", [1.0, 0.0]), tmp_path / "other.jsonl"
     other.write_text('{"item": "x", "score": 1}\n')
@@ -40,5 +54,8 @@ def test_bad_files_are_refused(fine_tune: FineTune, tmp_path: Path) -> None:
         assert done.out == ""
     other.write_text('{"item": 0, "score": NaN}\n')
     assert "FT-E04" in fine_tune("compare", a, other).err
-    assert fine_tune("compare", a, "--gate").status == USAGE
+    for option in ("--gate", "--lower-is-better", "--margin=0.1", "--slice=x", "--metric=chrf"):
+        done = fine_tune("compare", a, option)
+        assert done.status == USAGE
+        assert f"{option.partition('=')[0]} needs a second file" in done.err
     assert fine_tune("compare", a, a, "--margin", "-1").status == USAGE

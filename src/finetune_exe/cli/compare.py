@@ -64,14 +64,14 @@ def command(
     keys = Keys(item=item_key, score=score_key, cluster=cluster_key)
     corpus = None if metric == "score" else metric
     path_a, path_b = _results(path_a), None if path_b is None else _results(path_b)
-    results_a = read_results(path_a, keys, scored=corpus is None)
     if path_b is None:
-        if corpus is not None or gate:
-            raise click.UsageError("--metric and --gate need a second file")
+        results_a = read_results(path_a, keys)
+        _refuse_without_b(context)
         items = list(results_a.values())
         foreseen = foresee(
-            path_a.name, [item.score or 0.0 for item in items], [item.cluster or f"item {item.item}" for item in items]
-        )
+            path_a.name, [item.score or 0.0 for item in items],
+            [item.cluster or f"item {item.item}" for item in items], confidence_level=confidence,
+        )  # fmt: skip
         if as_json:
             write_json(**foreseen.model_dump(mode="json", by_alias=True))
         else:
@@ -84,7 +84,7 @@ def command(
         slice_key=slice_key,
         corpus=corpus,
     )
-    results_b = read_results(path_b, keys, scored=corpus is None)
+    results_a, results_b = (read_results(path, keys, scored=corpus is None) for path in (path_a, path_b))
     result = compare_results(str(path_a), str(path_b), results_a, results_b, question)
     if as_json:
         write_json(**comparison_contract(result))
@@ -92,6 +92,17 @@ def command(
         say(render_comparison(result))
     if gate and result.comparison.verdict not in ("improved", "non_inferior"):
         context.exit(GATE)
+
+
+def _refuse_without_b(context: click.Context) -> None:
+    """Refuse what only two files answer."""
+    asked = [
+        option.opts[0] for option in context.command.params
+        if option.name in ("margin", "lower_is_better", "metric", "slice_key", "gate")
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]  # fmt: skip
+    if asked:
+        raise click.UsageError(f"{' and '.join(asked)} need{'s' if len(asked) == 1 else ''} a second file")
 
 
 def _results(path: Path) -> Path:

@@ -100,4 +100,6 @@ class ForeseenComparison(Document):
     n: int
     clusters: int
     mean_a: float
+    confidence_level: float = 0.95
+    """Of the interval of that comparison."""
     detectable: tuple[Detectable, ...]

@@ -12,6 +12,12 @@ CARD_POINT = "model card complete"
 """Point of the readiness list that a model's card answers by being there."""
 
 
+FEWEST_FOR_VERDICT = 4
+"""Clusters below which test and interval are shown and nothing is concluded.
+
+One odd cluster is then a third of all there is to know."""
+
+
 class WeighedDown(Value):
     """Clusters so large that they would decide alone, and for how much the test counts them."""
 
@@ -38,6 +44,8 @@ class Comparison(Value):
     """Of the difference, corrected for clusters; None where there are fewer than two clusters."""
     ci_low: float | None
     ci_high: float | None
+    confidence_level: float = 0.95
+    """Of the interval; 1 minus this is the test's level."""
     p_value: float | None
     test: str
     n: int

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from finetune_exe.domain.comparison import PartComparison
-from finetune_exe.domain.evaluation import Comparison, SuiteResult
+from finetune_exe.domain.evaluation import FEWEST_FOR_VERDICT, Comparison, SuiteResult
 from finetune_exe.evaluation.corpus import CORPUS_METRICS
-from finetune_exe.evaluation.statistics import FEWEST_FOR_VERDICT
+
+SIMULATED_LEVEL = 0.95
+"""Confidence level at which error rates are known."""
 
 
 class ErrorRates(NamedTuple):
@@ -80,6 +82,8 @@ def chance_note(comparison: Comparison) -> str | None:
     """Say how often so few clusters find a difference where there is none; None where there is nothing to say."""
     known = error_rates(comparison.clusters)
     if known is None or comparison.p_value is None or comparison.metric in CORPUS_METRICS:
+        return None
+    if comparison.confidence_level != SIMULATED_LEVEL:
         return None
     return (
         f"with {comparison.clusters} clusters, {known.least} to {known.most} of 100 comparisons find a difference "

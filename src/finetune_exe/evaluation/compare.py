@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from finetune_exe.domain.comparison import LengthCorrected, PairedItem, PairedResult, PartComparison
-from finetune_exe.domain.evaluation import Comparison, Verdict
+from finetune_exe.domain.evaluation import FEWEST_FOR_VERDICT, Comparison, Verdict
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cautions import cautions, cautions_of_parts
 from finetune_exe.evaluation.corpus import CORPUS_METRICS, FEWEST_CLUSTERS, CorpusMetric, compare_corpora
 from finetune_exe.evaluation.length_control import length_corrected
 from finetune_exe.evaluation.multiplicity import holm
 from finetune_exe.evaluation.pairing import Pair, Results, asked_otherwise, pair_items
-from finetune_exe.evaluation.statistics import FEWEST_FOR_VERDICT, compare_means, judge
+from finetune_exe.evaluation.statistics import compare_means, judge
 
 EXTREMES = 5
 """Items shown of those lost and of those won most."""
@@ -147,17 +147,18 @@ def _parts(
     return tuple(
         PartComparison(
             name=part, comparison=comparison, p_adjusted=p,
-            verdict=adjusted_verdict(comparison, p, level=1 - question.confidence_level),
+            verdict=adjusted_verdict(comparison, p),
         )
         for part, comparison, p in zip(groups, found, adjusted, strict=True)
     )  # fmt: skip
 
 
-def adjusted_verdict(comparison: Comparison, p_adjusted: float | None, *, level: float) -> Verdict:
+def adjusted_verdict(comparison: Comparison, p_adjusted: float | None) -> Verdict:
     """Judge a comparison again with a p value that was raised for the number of comparisons."""
     return judge(
         comparison.difference, comparison.ci_low, comparison.ci_high, higher_is_better=comparison.higher_is_better,
-        p_value=p_adjusted, margin=comparison.margin, level=level, clusters=comparison.clusters,
+        p_value=p_adjusted, margin=comparison.margin, level=1 - comparison.confidence_level,
+        clusters=comparison.clusters,
     )  # fmt: skip
 
 
@@ -207,6 +208,8 @@ def _items_needed(comparison: Comparison) -> int | None:
     """Say how many items would find a difference of the margin, where these cannot."""
     smallest, margin = comparison.minimum_detectable_difference, comparison.margin
     if smallest is None or margin <= 0 or comparison.verdict != "inconclusive" or smallest <= margin:
+        return None
+    if comparison.clusters < FEWEST_FOR_VERDICT:
         return None
     return int(comparison.n * (smallest / margin) ** 2) + 1
 

@@ -124,7 +124,7 @@ def suite_results(suites: Sequence[Suite], before: Measured, after: Measured, le
     return tuple(
         SuiteResult(
             name=suite.name, kind=suite.kind, digest=suite.digest, comparison=comparison, p_adjusted=p,
-            verdict=adjusted_verdict(comparison, p, level=1 - level),
+            verdict=adjusted_verdict(comparison, p),
         )
         for suite, comparison, p in zip(suites, found, adjusted, strict=True)
     )  # fmt: skip

@@ -85,6 +85,7 @@ def compare_corpora(
         standard_error=spread.standard_error,
         ci_low=spread.low,
         ci_high=spread.high,
+        confidence_level=confidence_level,
         p_value=spread.p_value,
         test=f"clusters drawn again ({draws} times) and exchanged",
         n=len(references),

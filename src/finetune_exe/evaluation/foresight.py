@@ -43,13 +43,16 @@ def detectable_difference(
     return error * (student_t.quantile(1 - alpha / 2, df=df) + student_t.quantile(power, df=df))
 
 
-def foresee(name: str, scores: Sequence[float], clusters: Sequence[Hashable]) -> ForeseenComparison:
+def foresee(
+    name: str, scores: Sequence[float], clusters: Sequence[Hashable], *, confidence_level: float = 0.95
+) -> ForeseenComparison:
     """Say what a comparison with a model to come could find on these items.
 
     Args:
         name: The first model.
         scores: Its scores.
         clusters: What each item belongs to.
+        confidence_level: Of the interval.
     """
     import numpy as np
 
@@ -69,10 +72,13 @@ def foresee(name: str, scores: Sequence[float], clusters: Sequence[Hashable]) ->
         n=len(values),
         clusters=len(sizes),
         mean_a=float(np.mean(values)),
+        confidence_level=confidence_level,
         detectable=tuple(
             Detectable(
                 assumption=words,
-                difference=_possible(detectable_difference(sizes, deviation=spread, shared=shared), most=most),
+                difference=_possible(
+                    detectable_difference(sizes, deviation=spread, shared=shared, alpha=1 - confidence_level), most=most
+                ),
             )
             for words, spread, most in assumed
         ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
-from finetune_exe.domain.evaluation import Comparison, Verdict, WeighedDown
+from finetune_exe.domain.evaluation import FEWEST_FOR_VERDICT, Comparison, Verdict, WeighedDown
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import mcnemar
 from finetune_exe.evaluation.spread import (
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from finetune_exe.evaluation.spread import Numbers
 
 _LARGEST_LOG = 700.0
-FEWEST_FOR_VERDICT = 4
-"""Clusters below which test and interval are shown and nothing is concluded.
-
-One odd cluster is then a third of all there is to know."""
 
 
 def compare_means(
@@ -93,6 +89,7 @@ def compare_means(
         standard_error=spread.standard_error,
         ci_low=spread.low,
         ci_high=spread.high,
+        confidence_level=confidence_level,
         p_value=spread.p_value,
         test=test,
         n=len(differences),
@@ -232,7 +229,7 @@ def compare_ratios(
     level = confidence_level
     spread = measure_spread(after - before, sizes, grouped, confidence_level=level, scale=scale)
     shared = _Ratio(metric=metric, cluster_of=clusters, clusters=grouped.count, margin=margin, spread=spread,
-                    delta=delta, level=1 - level)  # fmt: skip
+                    delta=delta, confidence_level=level)  # fmt: skip
     if transform == "bits_per_byte":
         return _bits(shared, mean_before, mean_after)
     worst = max(mean_before, mean_after)
@@ -258,7 +255,7 @@ class _Ratio:
     margin: float
     spread: Spread
     delta: float
-    level: float
+    confidence_level: float
 
     @property
     def n(self) -> int:
@@ -280,6 +277,7 @@ def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
         standard_error=None if spread.standard_error is None else spread.standard_error / bit,
         ci_low=low,
         ci_high=high,
+        confidence_level=ratio.confidence_level,
         p_value=spread.p_value,
         test=_test_name("ratio t", spread, ratio.n, ratio.clusters),
         n=ratio.n,
@@ -287,7 +285,7 @@ def _bits(ratio: _Ratio, mean_before: float, mean_after: float) -> Comparison:
         minimum_detectable_difference=None if spread.detectable is None else spread.detectable / bit,
         verdict=judge(
             difference, low, high, higher_is_better=False,
-            p_value=spread.p_value, margin=ratio.margin, level=ratio.level, clusters=ratio.clusters,
+            p_value=spread.p_value, margin=ratio.margin, level=1 - ratio.confidence_level, clusters=ratio.clusters,
         ),
         margin=ratio.margin,
         weighed_down=weighed_down(spread.weighed, ratio.cluster_of, unit=bit),
@@ -306,6 +304,7 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
         standard_error=own_scale.standard_error,
         ci_low=own_scale.low,
         ci_high=own_scale.high,
+        confidence_level=ratio.confidence_level,
         p_value=spread.p_value,
         test=_test_name("ratio t on mean log-likelihood", spread, ratio.n, ratio.clusters),
         n=ratio.n,
@@ -314,7 +313,7 @@ def _perplexity(ratio: _Ratio, before: float, after: float, *, own_scale: Spread
         else before * abs(math.expm1(math.copysign(spread.detectable, ratio.delta))),
         verdict=judge(
             ratio.delta, spread.low, spread.high, higher_is_better=False,
-            p_value=spread.p_value, margin=math.log1p(ratio.margin / before), level=ratio.level,
+            p_value=spread.p_value, margin=math.log1p(ratio.margin / before), level=1 - ratio.confidence_level,
             clusters=ratio.clusters,
         ),
         margin=ratio.margin,
@@ -366,11 +365,15 @@ def _test_name(kind: str, spread: Spread, n: int, num_clusters: int) -> str:
         case "sign flips":
             return "signs flipped" if n == num_clusters else "signs of whole clusters flipped"
         case "few clusters":
-            return f"{kind}, corrected for skewness, {num_clusters - 1} degrees of freedom"
+            return f"{kind}, corrected for skewness, {_degrees(num_clusters - 1)}"
         case "t" if n == num_clusters:
             return kind
         case _:
-            return f"{kind}, clustered, {num_clusters - 1} degrees of freedom"
+            return f"{kind}, clustered, {_degrees(num_clusters - 1)}"
+
+
+def _degrees(count: int) -> str:
+    return f"{count} degree{'' if count == 1 else 's'} of freedom"
 
 
 def _finite(values: Sequence[float], *, model: str, metric: str) -> Numbers:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_exe.domain.comparison import ForeseenComparison, LengthCorrected, PairedItem, PairedResult, PartComparison
-from finetune_exe.domain.evaluation import Comparison
+from finetune_exe.domain.evaluation import FEWEST_FOR_VERDICT, Comparison
 from finetune_exe.report.boxes import clean, shorten
-from finetune_exe.report.numbers import UNKNOWN, format_items, format_measure, format_p
+from finetune_exe.report.numbers import UNKNOWN, format_ends, format_items, format_level, format_measure, format_p
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_text
 from finetune_exe.units import format_count, format_percent
 
@@ -25,6 +25,7 @@ def comparison_contract(result: PairedResult) -> dict[str, Any]:
     """Give the comparison as the keys that other programs rely on, with the rest beside them."""
     comparison = result.comparison
     known = comparison.ci_low is not None and comparison.ci_high is not None
+    interval = [comparison.ci_low, comparison.ci_high] if known else None
     rest = result.model_dump(mode="json", by_alias=True, exclude={"comparison"})
     return {
         "n": comparison.n,
@@ -33,7 +34,9 @@ def comparison_contract(result: PairedResult) -> dict[str, Any]:
         "mean_b": comparison.candidate,
         "difference": comparison.difference,
         "standard_error": comparison.standard_error,
-        "ci95": [comparison.ci_low, comparison.ci_high] if known else None,
+        "interval": interval,
+        "confidence_level": comparison.confidence_level,
+        "ci95": interval if comparison.confidence_level == 0.95 else None,
         "p_value": comparison.p_value,
         "test": comparison.test,
         "minimum_detectable_difference": comparison.minimum_detectable_difference,
@@ -59,7 +62,10 @@ def render_foresight(foreseen: ForeseenComparison) -> str:
             Field("Mean of A", format_measure(foreseen.mean_a)),
         )),
         Table(header=("If", "Smallest difference found"), rows=rows),
-        Words("Found four times in five, at a level of 5 %. A smaller true difference will mostly end in: cannot say."),
+        Words(
+            f"Found four times in five, with intervals of {format_level(foreseen.confidence_level)}. A smaller true "
+            "difference will mostly end in: cannot say."
+        ),
     ])  # fmt: skip
 
 
@@ -78,7 +84,7 @@ def _page(result: PairedResult) -> list[Block]:
         Heading("VERDICT"), Words(f"B against A: {VERDICTS[comparison.verdict]}"), Words(explain_verdict(comparison)),
         *_needed(result),
         Heading("FIGURES"), *figures(comparison, result.margin_reason),
-        *_length(result.length),
+        *_length(result.length, comparison.confidence_level),
         *_parts("SUITES", result.suites), *_parts("SLICES", result.slices),
         *_extremes("WORST REGRESSIONS", result.worst), *_extremes("LARGEST GAINS", result.best),
         *_notes(result.notes),
@@ -97,6 +103,8 @@ def explain_verdict(comparison: Comparison) -> str:
             return f"B is worse than chance explains, and by more than the margin, {margin}."
         case "inconclusive" if detectable is None:
             return "These items show no spread that a test could rest on."
+        case "inconclusive" if comparison.clusters < FEWEST_FOR_VERDICT:
+            return f"Fewer than {FEWEST_FOR_VERDICT} clusters decide nothing, whatever their figures are."
         case _:
             return (
                 f"Neither a gain nor a loss of {margin} is shown or ruled out. These items find differences of "
@@ -105,38 +113,40 @@ def explain_verdict(comparison: Comparison) -> str:
 
 
 def _needed(result: PairedResult) -> list[Block]:
-    if result.items_needed is None:
+    needed, comparison = result.items_needed, result.comparison
+    if needed is None:
         return []
-    return [Words(f"To find a difference of the margin: about {format_count(result.items_needed)} items.")]
+    clusters = round(needed / comparison.n * comparison.clusters)
+    more = "" if comparison.clusters == comparison.n else f", in {format_count(clusters)} clusters such as these"
+    return [Words(f"To find a difference of the margin: about {format_count(needed)} items{more}.")]
 
 
 def figures(comparison: Comparison, margin_reason: str) -> list[Block]:
     """Write all figures of one comparison."""
-    interval = UNKNOWN
-    if comparison.ci_low is not None and comparison.ci_high is not None:
-        interval = f"{comparison.ci_low:+.4g} to {comparison.ci_high:+.4g}"
     return [
         Field("Mean of A", format_measure(comparison.baseline)),
         Field("Mean of B", format_measure(comparison.candidate)),
         Field("Difference", f"{comparison.difference:+.4g}"),
-        Field("Interval", interval),
+        Field(
+            f"{format_level(comparison.confidence_level)} interval", format_ends(comparison.ci_low, comparison.ci_high)
+        ),
         Field("Standard error", format_measure(comparison.standard_error)),
         Field("p", format_p(comparison.p_value)),
-        Field("Test", comparison.test),
+        Field("Test", UNKNOWN if comparison.p_value is None else comparison.test),
         Field("Smallest difference found", format_measure(comparison.minimum_detectable_difference)),
         Field("Margin", f"{format_measure(comparison.margin)} ({margin_reason})"),
         Field("Better is", "higher" if comparison.higher_is_better else "lower"),
     ]
 
 
-def _length(length: LengthCorrected | None) -> list[Block]:
+def _length(length: LengthCorrected | None, level: float) -> list[Block]:
     if length is None:
         return []
     return [
         Heading("LENGTH"),
         Field("B wins", format_percent(length.win_rate)),
         Field("B wins at equal length", f"{format_percent(length.corrected)} "
-              f"({format_percent(length.ci_low)} to {format_percent(length.ci_high)})"),
+              f"({format_level(level)} interval: {format_percent(length.ci_low)} to {format_percent(length.ci_high)})"),
         Field("Mean length", f"A {format_count(length.mean_length_a)}, B {format_count(length.mean_length_b)}"),
     ]  # fmt: skip
 

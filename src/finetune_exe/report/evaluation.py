@@ -9,7 +9,7 @@ from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
 from finetune_exe.report.boxes import clean, display_width, shorten
 from finetune_exe.report.measured import measured_blocks
-from finetune_exe.report.numbers import format_items, format_measure, format_p
+from finetune_exe.report.numbers import format_items, format_level, format_measure, format_p
 from finetune_exe.report.page import (
     Blank,
     Block,
@@ -92,7 +92,7 @@ def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
     )
     return [
         Table(header=("Metric", "Base", "Tuned", "Difference", "p", "MDE", "Verdict"), rows=rows),
-        Words(SMALLEST),
+        Words(f"In brackets: {format_level(comparisons[0].confidence_level)} intervals. {SMALLEST}"),
         *map(Bullet, bases(comparisons)),
     ]
 

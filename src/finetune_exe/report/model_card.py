@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_exe.domain.dataset import PreparedDataset
-from finetune_exe.domain.evaluation import CARD_POINT, Comparison, Evaluation
+from finetune_exe.domain.evaluation import CARD_POINT, Comparison, Evaluation, Verdict
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.domain.yaml_text import Json, write_yaml
 from finetune_exe.knowledge.licenses import LicenseFacts
-from finetune_exe.report.numbers import format_measure, format_p, format_setting
+from finetune_exe.report.numbers import format_ends, format_level, format_measure, format_p, format_setting
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_markdown
 from finetune_exe.units import format_bytes, format_count, format_duration, format_percent
 
@@ -103,24 +103,27 @@ def _anyway(shipment: Shipment) -> list[Block]:
 def _results(evaluation: Evaluation | None) -> list[Block]:
     if evaluation is None:
         return [Words("These weights were not evaluated.")]
-    suites = [(f"{suite.name} (suite)", suite.comparison) for suite in evaluation.suites]
-    named = [(c.metric, c) for c in (*evaluation.comparisons, *evaluation.task_comparisons)] + suites
-    rows = tuple(_result(name, comparison) for name, comparison in named)
+    compared = (*evaluation.comparisons, *evaluation.task_comparisons)
+    rows = (
+        *(_result(c.metric, c, p_value=c.p_value, verdict=c.verdict) for c in compared),
+        *(_result(f"{suite.name} (suite)", suite.comparison, p_value=suite.p_adjusted, verdict=suite.verdict)
+          for suite in evaluation.suites),
+    )  # fmt: skip
+    interval = f"{format_level(compared[0].confidence_level if compared else 0.95)} interval"
     clusters = f"{format_count(evaluation.num_clusters)} clusters by {evaluation.cluster_by}"
     return [
         Words(f"Tuned model against its base on {format_count(evaluation.num_rows)} rows held out, in {clusters}; "
-              "paired tests, intervals of 95 % unless the plan says otherwise."),
-        Table(header=("Metric", "Base", "Tuned", "Difference", "Interval", "p", "Items", "Verdict"), rows=rows),
+              "paired tests; p values of suites are raised for their number."),
+        Table(header=("Metric", "Base", "Tuned", "Difference", interval, "p", "Items", "Verdict"), rows=rows),
     ]  # fmt: skip
 
 
-def _result(name: str, comparison: Comparison) -> tuple[str, ...]:
-    low, high = comparison.ci_low, comparison.ci_high
+def _result(name: str, comparison: Comparison, *, p_value: float | None, verdict: Verdict) -> tuple[str, ...]:
     return (
         f"{name} ({'higher' if comparison.higher_is_better else 'lower'} is better)",
         format_measure(comparison.baseline), format_measure(comparison.candidate), f"{comparison.difference:+.4g}",
-        "unknown" if low is None or high is None else f"{low:+.4g} to {high:+.4g}", format_p(comparison.p_value),
-        format_count(comparison.n), comparison.verdict.replace("_", "-"),
+        format_ends(comparison.ci_low, comparison.ci_high), format_p(p_value), format_count(comparison.n),
+        verdict.replace("_", "-"),
     )  # fmt: skip
 
 

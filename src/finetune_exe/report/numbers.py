@@ -61,6 +61,16 @@ def format_measure(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4g}"
 
 
+def format_ends(low: float | None, high: float | None) -> str:
+    """Write the interval of a difference: +0.01 to +0.2."""
+    return UNKNOWN if low is None or high is None else f"{low:+.4g} to {high:+.4g}"
+
+
+def format_level(level: float) -> str:
+    """Write a confidence level as it may be quoted: 95 %, or 99.9 %."""
+    return f"{100 * level:g}{NO_BREAK}%"
+
+
 def format_p(value: float | None) -> str:
     """Write a p-value as it may be quoted: 0.032, or <0.001."""
     return UNKNOWN if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

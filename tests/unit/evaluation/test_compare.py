@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_exe.domain.comparison import PairedResult
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import corpus, mcnemar, student_t
 from finetune_exe.evaluation.compare import Question, compare_results
@@ -23,6 +24,7 @@ from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
 from finetune_exe.evaluation.spread import counted_parts
 from finetune_exe.evaluation.statistics import compare_means
 from finetune_exe.report.comparison import comparison_contract, render_comparison, render_foresight
+from finetune_exe.units import format_count
 
 PAIRED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "paired"
 
@@ -388,17 +390,38 @@ def test_a_folder_that_is_no_evaluated_run_is_said_to_be_none(tmp_path: Path) ->
 def test_few_clusters_come_with_the_measured_error_rate(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
 
-    def notes(count: int) -> str:
+    def compared(count: int, **asked: Any) -> PairedResult:
         cluster = [f"c{i % count}" for i in range(4 * count)]
         a = results(tmp_path / "a", rng.random(4 * count).tolist(), cluster=cluster)
         b = results(tmp_path / "b", rng.random(4 * count).tolist(), cluster=cluster)
-        return " ".join(compare_results("a", "b", a, b, Question()).notes)
+        return compare_results("a", "b", a, b, Question(**asked))
+
+    def notes(count: int, **asked: Any) -> str:
+        return " ".join(compared(count, **asked).notes)
 
     assert "with 5 clusters" in notes(5)
     assert "of 100 comparisons find a difference where there is none" in notes(29)
     assert "of 100" not in notes(30)
+    assert "of 100" not in notes(29, confidence_level=0.9)
     assert "decide nothing" in notes(3)
     assert "of 100" not in notes(3)
+
+
+def test_items_needed_are_said_with_their_clusters_and_never_of_two_or_three(tmp_path: Path) -> None:
+    def compared(count: int) -> PairedResult:
+        cluster = [f"c{i % count}" for i in range(60)]
+        a = results(tmp_path / "a", [i % 7 / 7 for i in range(60)], cluster=cluster)
+        b = results(tmp_path / "b", [i % 5 / 5 + i % 2 / 10 for i in range(60)], cluster=cluster)
+        return compare_results("a", "b", a, b, Question())
+
+    few, more = compared(3), compared(10)
+    assert few.comparison.verdict == more.comparison.verdict == "inconclusive"
+    assert few.items_needed is None
+    assert "Fewer than 4 clusters decide nothing" in render_comparison(few)
+    assert more.items_needed is not None
+    clusters = format_count(round(more.items_needed / 6))
+    said = f"about {format_count(more.items_needed)} items, in {clusters} clusters"
+    assert said in " ".join(render_comparison(more).split())
 
 
 def test_a_cluster_that_would_decide_alone_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.tiny import TEMPLATES, write_model, write_rows
 from tests.unit.export.test_modelfile import served
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from finetune_exe.domain.evaluation import Evaluation
+from finetune_exe.domain.evaluation import Evaluation, SuiteResult
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.task import TaskSpec
@@ -213,6 +213,20 @@ def test_the_adapter_loads_beside_its_base(house: House, tmp_path: Path) -> None
 def card_of(folder: Path) -> tuple[Any, str]:
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     return parse_yaml(head, where="card").plain(), body
+
+
+def test_the_card_judges_a_suite_as_the_report_does(house: House, tmp_path: Path) -> None:
+    main = house.evaluation.comparisons[0].model_copy(update={"p_value": 0.0213, "verdict": "regressed"})
+    suite = SuiteResult(
+        name="sums", kind="continuation", digest="x", comparison=main, p_adjusted=0.0639, verdict="inconclusive"
+    )
+    changed = {"suites": (suite,), "readiness": (PASSED,)}
+    house.evaluation.model_copy(update=changed).write(house.run / "evaluation.json")
+    house.export(tmp_path / "out")
+    _, body = card_of(tmp_path / "out")
+    (row,) = (line for line in body.splitlines() if "sums (suite)" in line)
+    assert [cell.strip() for cell in row.split("|")[-4:-1:2]] == ["0.064", "inconclusive"]
+    assert "95 % interval" in body
 
 
 def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path: Path) -> None:

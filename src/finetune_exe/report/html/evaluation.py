@@ -12,7 +12,7 @@ from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, ve
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.measured import VERDICTS, measured_blocks
-from finetune_exe.report.numbers import format_measure, format_p
+from finetune_exe.report.numbers import format_ends, format_level, format_measure, format_p
 from finetune_exe.report.page import Bullet, Field, Heading, Table, Words
 from finetune_exe.units import format_count, format_duration, format_percent
 
@@ -99,17 +99,14 @@ def interval_figure(comparisons: Sequence[Comparison]) -> Markup:
 def _comparisons(comparisons: Sequence[Comparison]) -> Markup:
     rows: list[list[Child]] = [
         [comparison.metric, format_measure(comparison.baseline), format_measure(comparison.candidate),
-         f"{comparison.difference:+.4g}", _interval(comparison.ci_low, comparison.ci_high), _relative(comparison),
+         f"{comparison.difference:+.4g}", format_ends(comparison.ci_low, comparison.ci_high), _relative(comparison),
          format_p(comparison.p_value), format_measure(comparison.minimum_detectable_difference),
          VERDICTS[comparison.verdict]]
         for comparison in comparisons
     ]  # fmt: skip
-    header = ("Metric", "Base", "Tuned", "Difference", "Interval", "In percent", "p", "MDE", "Verdict")
+    level = format_level(comparisons[0].confidence_level)
+    header = ("Metric", "Base", "Tuned", "Difference", f"{level} interval", "In percent", "p", "MDE", "Verdict")
     return table("Paired comparisons on the held-out rows", header, rows, numbers=(1, 2, 3, 4, 5, 6, 7))
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "n/a" if low is None or high is None else f"{low:+.4g} to {high:+.4g}"
 
 
 def _relative(comparison: Comparison) -> str:
