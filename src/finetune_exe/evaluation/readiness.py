@@ -5,7 +5,6 @@ A point is open that was not measured, or that chance or what only the user know
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts
+from finetune_exe.evaluation.abilities import gain, retention
 from finetune_exe.evaluation.binomial import at_most
 from finetune_exe.evaluation.contamination import contamination
 from finetune_exe.evaluation.forgetting import Moved
@@ -111,61 +111,6 @@ def _also_of_prompts(data: PreparedFolder) -> tuple[str, ...]:
     train = data.manifest.splits["train"]
     plain_text = train.num_learned_tokens >= train.num_tokens - 2 * train.num_sequences
     return () if plain_text else ("bits_per_byte",)
-
-
-def gain(comparisons: Sequence[Comparison]) -> Check:
-    """Ask whether the task is done better, beyond chance."""
-    better = [c.metric for c in comparisons if c.verdict == "improved"]
-    unsure = [c.metric for c in comparisons if c.verdict == "inconclusive"]
-    return Check(
-        name="better than the base model on held-out rows",
-        passed=bool(better) if comparisons else None,
-        detail=f"improved beyond chance: {', '.join(better) or 'nothing'}"
-        + (f"; cannot say: {', '.join(unsure)}" if unsure else ""),
-        fix=None if better else "more data or more steps; the smallest detectable difference says how many test rows",
-    )
-
-
-def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], *, aside: Sequence[str] = ()) -> Check:
-    """Ask whether general abilities, and the other metrics of the task, were kept.
-
-    Args:
-        comparisons: Of the metrics that are judged.
-        suites: Of general abilities.
-        aside: Metrics that are not judged, as they speak of prompts too.
-    """
-    name = "nothing measured got worse"
-    lost = [c.metric for c in comparisons if c.verdict == "regressed"]
-    lost += [suite.name for suite in suites if suite.verdict == "regressed"]
-    if lost:
-        return Check(
-            name=name, passed=False, detail=f"regressed: {', '.join(lost)}",
-            fix="lower the learning rate, train fewer epochs, or mix in general data",
-        )  # fmt: skip
-    unjudged = f" ({', '.join(aside)} of the whole rows not judged: prompts are not learned)" if aside else ""
-    if not suites:
-        return Check(
-            name=name, passed=True if comparisons else None,
-            detail=f"no metric regressed{unjudged}; no regression suite was run",
-            fix="fine-tune eval RUN --suites FOLDER asks for general abilities too",
-        )  # fmt: skip
-    unsure = [suite.name for suite in suites if suite.verdict == "inconclusive"]
-    total = sum(suite.comparison.n for suite in suites)
-    pooled = sum(suite.comparison.difference * suite.comparison.n for suite in suites) / total
-    below = [
-        None if suite.comparison.ci_low is None
-        else (suite.comparison.difference - suite.comparison.ci_low) * suite.comparison.n / total
-        for suite in suites
-    ]  # fmt: skip
-    low = pooled - math.sqrt(math.fsum((width or 0.0) ** 2 for width in below))
-    held = low > -suites[0].comparison.margin and None not in below
-    detail = f"{len(suites)} suites, {total} items: mean change {pooled:+.3f}, at least {low:+.3f}"
-    return Check(
-        name=name,
-        passed=True if held else None,
-        detail=detail + (f"; cannot say alone: {', '.join(unsure)}" if unsure else ""),
-        fix=None if held else "more items decide: --suite-items 500",
-    )
 
 
 def drift(card: ForgettingCard | None, *, num_parameters: int) -> Check:

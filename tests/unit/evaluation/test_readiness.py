@@ -20,6 +20,7 @@ from finetune_exe.domain.evaluation import Canary, Comparison, ForgettingCard, G
 from finetune_exe.domain.shipment import Parity, Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts, readiness
+from finetune_exe.evaluation.abilities import gain, retention
 from finetune_exe.evaluation.collapse import collapse_card
 from finetune_exe.evaluation.contamination import contamination
 from finetune_exe.evaluation.forgetting import Moved
@@ -131,9 +132,9 @@ COLLAPSED = collapse_card(
 )
 
 POINTS: dict[str, tuple[Callable[[], Check], Callable[[], Check]]] = {
-    "1 gain": (lambda: readiness.gain([compared(0.5)]), lambda: readiness.gain([compared(0.0)])),
-    "2 retention": (lambda: readiness.retention([], [suite(0.0)]), lambda: readiness.retention([], [suite(0.0), suite(-0.3)])),
-    "2 retention of other metrics": (lambda: readiness.retention([compared(0.0)], []), lambda: readiness.retention([compared(-0.3)], [])),
+    "1 gain": (lambda: gain([compared(0.5)]), lambda: gain([compared(0.0)])),
+    "2 retention": (lambda: retention([], [suite(0.0)]), lambda: retention([], [suite(0.0), suite(-0.3)])),
+    "2 retention of other metrics": (lambda: retention([compared(0.0)], []), lambda: retention([compared(-0.3)], [])),
     "3 drift": (lambda: readiness.drift(card(0.01), num_parameters=135_000_000), lambda: readiness.drift(card(2.0), num_parameters=135_000_000)),
     "4 stops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(150), None)),
     "4 loops": (lambda: readiness.stops(answered(200), None), lambda: readiness.stops(answered(200, 0.1), None)),
@@ -173,11 +174,11 @@ def test_one_label_for_everything_is_mended_otherwise_than_texts_that_are_alike(
 
 @pytest.mark.parametrize(
     "check",
-    [readiness.gain([]), readiness.retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
+    [gain([]), retention([], []), readiness.drift(None, num_parameters=9), readiness.drift(card(0.3), num_parameters=135_000_000), readiness.stops(None, None), readiness.merge_parity(None, "qlora"),
      readiness.quantisation([], "w"), readiness.quantisation([shipped(0.3, weights="other")], "w"),
      readiness.quantisation([shipped(0.0, number_format="float32"), shipped(0.0, number_format="f32")], "w"), readiness.refusals(None, None), readiness.refusals(leaning(0, 0), leaning(0, 0)), readiness.memory(None),
-     readiness.latency(None), readiness.latency(0.3), readiness.retention([], [suite(0.0, n=20)]),
-     readiness.refusals(leaning(10, 1), leaning(7, 1)), readiness.retention([], [right_or_wrong(5)])],
+     readiness.latency(None), readiness.latency(0.3), retention([], [suite(0.0, n=20)]),
+     readiness.refusals(leaning(10, 1), leaning(7, 1)), retention([], [right_or_wrong(5)])],
 )  # fmt: skip
 def test_what_was_not_measured_does_not_count(check: Check) -> None:
     assert check.passed is None
@@ -450,8 +451,32 @@ def test_rows_of_one_template_were_not_trained_on_for_having_its_words() -> None
     )
 
 
+def test_one_metric_of_many_that_improves_by_chance_is_no_gain() -> None:
+    """A p value of 0.03 among five metrics: chance alone brings one as small in one of seven such lists."""
+    lucky = compared(0.5).model_copy(update={"metric": "chrf", "p_value": 0.03})
+    others = [compared(0.0, seed=seed).model_copy(update={"metric": f"m{seed}"}) for seed in range(2, 6)]
+    assert gain([lucky]).passed is True
+    among = gain([lucky, *others])
+    assert among.passed is False
+    assert "not beyond what chance brings among 5 metrics: chrf" in among.detail
+    assert gain([compared(0.5), *others]).passed is True
+
+
+def test_suites_scored_in_different_units_are_not_averaged() -> None:
+    text = suite(-0.001, margin=0.05)
+    text = text.model_copy(update={"comparison": text.comparison.model_copy(update={"metric": "minus bits per byte"})})
+    found = retention([], [suite(0.004), suite(0.004, seed=2), text])
+    assert found.passed is True
+    words = {part.partition(" +")[0].partition(" -")[0] for part in found.detail.split(": ")[1].split("; ")}
+    assert words == {"mean change of m", "mean change of minus bits per byte"}
+    alike = [suite(0.004), suite(0.004, seed=2)]
+    mean = sum(one.comparison.difference for one in alike) / 2
+    half = math.hypot(*(one.comparison.difference - (one.comparison.ci_low or 0.0) for one in alike)) / 2
+    assert f"mean change of m {mean:+.3f}, at least {mean - half:+.3f}" in found.detail
+
+
 def test_suites_of_which_one_has_no_interval_do_not_show_that_nothing_was_lost() -> None:
     one_cluster = compare_means([0.0] * 9, [0.1] * 9, ["c"] * 9, metric="m", higher_is_better=True, margin=0.02)
     unknown = suite(0.0).model_copy(update={"comparison": one_cluster, "verdict": one_cluster.verdict})
-    assert readiness.retention([], [suite(0.0)]).passed is True
-    assert readiness.retention([], [suite(0.0), unknown]).passed is None
+    assert retention([], [suite(0.0)]).passed is True
+    assert retention([], [suite(0.0), unknown]).passed is None

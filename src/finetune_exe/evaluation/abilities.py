@@ -1,0 +1,86 @@
+"""Points of the readiness list that comparisons answer: whether the task is done better, and nothing worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from finetune_exe.domain.evaluation import Comparison, SuiteResult
+from finetune_exe.domain.values import Check
+from finetune_exe.evaluation.compare import adjusted_verdict
+from finetune_exe.evaluation.multiplicity import holm
+
+
+def gain(comparisons: Sequence[Comparison]) -> Check:
+    """Ask whether the task is done better, beyond chance: by any of the metrics, their p values raised for the number.
+
+    Of several metrics of a model that learned nothing, one improves by chance more often than a single one would.
+    """
+    adjusted = holm([c.p_value for c in comparisons])
+    judged = {c.metric: adjusted_verdict(c, p) for c, p in zip(comparisons, adjusted, strict=True)}
+    better = [metric for metric, verdict in judged.items() if verdict == "improved"]
+    alone = [c.metric for c in comparisons if c.verdict == "improved" and c.metric not in better]
+    unsure = [c.metric for c in comparisons if c.verdict == "inconclusive"]
+    return Check(
+        name="better than the base model on held-out rows",
+        passed=bool(better) if comparisons else None,
+        detail=f"improved beyond chance: {', '.join(better) or 'nothing'}"
+        + (f"; not beyond what chance brings among {len(comparisons)} metrics: {', '.join(alone)}" if alone else "")
+        + (f"; cannot say: {', '.join(unsure)}" if unsure else ""),
+        fix=None if better else "more data or more steps; the smallest detectable difference says how many test rows",
+    )
+
+
+def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], *, aside: Sequence[str] = ()) -> Check:
+    """Ask whether general abilities, and the other metrics of the task, were kept.
+
+    Args:
+        comparisons: Of the metrics that are judged.
+        suites: Of general abilities.
+        aside: Metrics that are not judged, as they speak of prompts too.
+    """
+    name = "nothing measured got worse"
+    lost = [c.metric for c in comparisons if c.verdict == "regressed"]
+    lost += [suite.name for suite in suites if suite.verdict == "regressed"]
+    if lost:
+        return Check(
+            name=name, passed=False, detail=f"regressed: {', '.join(lost)}",
+            fix="lower the learning rate, train fewer epochs, or mix in general data",
+        )  # fmt: skip
+    unjudged = f" ({', '.join(aside)} of the whole rows not judged: prompts are not learned)" if aside else ""
+    if not suites:
+        return Check(
+            name=name, passed=True if comparisons else None,
+            detail=f"no metric regressed{unjudged}; no regression suite was run",
+            fix="fine-tune eval RUN --suites FOLDER asks for general abilities too",
+        )  # fmt: skip
+    unsure = [suite.name for suite in suites if suite.verdict == "inconclusive"]
+    by_metric: dict[str, list[Comparison]] = {}
+    for suite in suites:
+        by_metric.setdefault(suite.comparison.metric, []).append(suite.comparison)
+    pooled = {metric: _pooled(of_metric) for metric, of_metric in by_metric.items()}
+    held = all(low is not None and low > -by_metric[metric][0].margin for metric, (_, low) in pooled.items())
+    changes = [
+        f"mean change of {metric} {mean:+.3f}, " + ("at least unknown" if low is None else f"at least {low:+.3f}")
+        for metric, (mean, low) in pooled.items()
+    ]
+    return Check(
+        name=name,
+        passed=True if held else None,
+        detail=f"{len(suites)} suites, {sum(suite.comparison.n for suite in suites)} items: {'; '.join(changes)}"
+        + (f"; cannot say alone: {', '.join(unsure)}" if unsure else ""),
+        fix=None if held else "more items decide: --suite-items 500",
+    )
+
+
+def _pooled(comparisons: Sequence[Comparison]) -> tuple[float, float | None]:
+    """Give the mean change over all items of suites scored alike, and its lower end; None where one has none.
+
+    Source: Zou and Donner, Statistics in Medicine 27 (2008) 1693-1702, for the end of a sum from those of its parts.
+    """
+    shares = [c.n / sum(c.n for c in comparisons) for c in comparisons]
+    mean = math.fsum(share * c.difference for share, c in zip(shares, comparisons, strict=True))
+    below = [
+        share * (c.difference - c.ci_low) for share, c in zip(shares, comparisons, strict=True) if c.ci_low is not None
+    ]
+    return mean, mean - math.hypot(*below) if len(below) == len(comparisons) else None
