@@ -49,9 +49,9 @@ class Judged(NamedTuple):
     """With A first, and with B first, both said of A and B."""
 
     @property
-    def score(self) -> float:
-        """1 where B wins, 0 where A does, one half otherwise."""
-        return {"a": 0.0, "b": 1.0}.get(self.verdict, 0.5)
+    def score(self) -> float | None:
+        """1 where B wins, 0 where A does, one half for a tie, None where the judge said nothing."""
+        return {"a": 0.0, "b": 1.0, "tie": 0.5}.get(self.verdict)
 
 
 def judge_pair(ask: Ask, pair: Pair, *, mark: Callable[[], str] = lambda: secrets.token_hex(8)) -> Judged:

@@ -11,6 +11,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_of
 from finetune_exe.evaluation.endpoint import Endpoint, Reply, ask
+from finetune_exe.evaluation.questions import spread_evenly
 from finetune_exe.evaluation.result_files import ItemResult
 from finetune_exe.evaluation.tasks import metrics_for
 from finetune_exe.evaluation.tasks.answered import Answered
@@ -46,15 +47,7 @@ def ask_served(
         FineTuneError: E06 where the server gives nothing usable, E01 where there is no item to ask.
     """
     rows = data.split("test").read_rows()
-    items = [result for result in like.values() if result.suite is not None and "answer" in result.texts][:ITEMS]
-    if not items:
-        raise FineTuneError(
-            "E01",
-            what="the run has no answered item to hold a served model against",
-            where="evaluation/tuned.jsonl",
-            why="its task is judged by likelihood alone, which a server does not tell",
-            fix="evaluate the run with metrics that need answers, then ask again",
-        )
+    items = answered_items(like, most=ITEMS)
     results = ResultCache(folder=cache, model=digest_of(endpoint.url, endpoint.model))
     conversations = [from_json(rows[int(item.item.rpartition("/")[2])].conversation) for item in items]
     answered: list[Answered] = []
@@ -80,6 +73,28 @@ def ask_served(
         )
         for item, score, entry in zip(items, scores, answered, strict=True)
     }
+
+
+def answered_items(results: dict[str, ItemResult], *, most: int) -> list[ItemResult]:
+    """Choose items that a model answered, spread evenly over them.
+
+    Args:
+        results: Of an evaluated run, by item.
+        most: Items chosen at most.
+
+    Raises:
+        FineTuneError: E01 where there is none.
+    """
+    answered = [result for result in results.values() if "answer" in result.texts]
+    if not answered:
+        raise FineTuneError(
+            "E01",
+            what="the run has no answered item to show to a served model",
+            where="evaluation/tuned.jsonl",
+            why="its task is judged by likelihood alone, which a server does not tell",
+            fix="evaluate the run with metrics that need answers, then ask again",
+        )
+    return [answered[place] for place in spread_evenly(len(answered), most)]
 
 
 def _kept(cache: ResultCache, endpoint: Endpoint, turns: Sequence[dict[str, str]], max_tokens: int) -> Reply:

@@ -131,26 +131,25 @@ def weighed_down(weighed: Weighed | None, clusters: Sequence[Hashable], *, unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcomes:
-    """Right or wrong under both models, where that is all there is."""
+    """Items won, lost and tied, where that is all there is."""
 
     wins: int
     losses: int
     n: int
     unit: float
-    """Score of a right answer."""
+    """What one that is won adds to the score."""
 
 
 def _outcomes(before: Numbers, after: Numbers, clusters: Clusters) -> _Outcomes | None:
-    """Count wins and losses where every item is right or wrong and stands alone; else None.
+    """Count wins and losses where every item is right or wrong, or preferred or not, and stands alone; else None.
 
     Where all items of all clusters come out alike, clusters are counted, as many as their sizes are worth: one win of
     each is all there is to see, and no other spread could be estimated.
     """
     import numpy as np
 
-    unit = float(max(before.max(), after.max()))
-    are_graded = all(bool(np.isin(scores, (0.0, unit)).all()) for scores in (before, after))
-    if clusters.count < 2 or unit not in (1.0, 100.0) or not are_graded:
+    unit = _unit_won(before, after)
+    if clusters.count < 2 or unit is None:
         return None
     wins, losses, n = int((after > before).sum()), int((before > after).sum()), len(before)
     if clusters.count < n:
@@ -160,6 +159,16 @@ def _outcomes(before: Numbers, after: Numbers, clusters: Clusters) -> _Outcomes 
         worth = int(effective_count(sizes_C * counted_parts(sizes_C)))
         wins, losses, n = worth * (wins > 0), worth * (losses > 0), worth
     return _Outcomes(wins=wins, losses=losses, n=n, unit=unit)
+
+
+def _unit_won(before: Numbers, after: Numbers) -> float | None:
+    """Say what winning an item adds: 1 or 100 for right against wrong, 0.5 for a preference; None for other scores."""
+    import numpy as np
+
+    most = float(max(before.max(), after.max()))
+    if most in (1.0, 100.0) and all(bool(np.isin(scores, (0.0, most)).all()) for scores in (before, after)):
+        return most
+    return 0.5 if bool((before == 0.5).all() and np.isin(after, (0.0, 0.5, 1.0)).all()) else None
 
 
 def _exact_spread(outcomes: _Outcomes, *, confidence_level: float) -> Spread:

@@ -14,8 +14,9 @@ from finetune_exe.evaluation.cache import ResultCache, digest_of
 from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.endpoint import Endpoint, ask, keeps_secrets
 from finetune_exe.evaluation.judge import Ask, Pair, judge_pair, known_pairs, measure_judge
-from finetune_exe.evaluation.result_files import ItemResult, Keys, read_results
-from finetune_exe.evaluation.served import ask_served, write_results
+from finetune_exe.evaluation.pairing import Results
+from finetune_exe.evaluation.result_files import Keys, read_results
+from finetune_exe.evaluation.served import answered_items, ask_served, write_results
 from finetune_exe.models.locate import cache_folder
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.workflow.run_folder import RunFolder, open_run
@@ -63,8 +64,8 @@ def judge_run(path: Path, endpoint: Endpoint, *, progress: Progress) -> tuple[Ju
         FineTuneError: E01 where the run was not evaluated, E06 where the server gives nothing usable.
     """
     base, tuned = _items(path, "base"), _items(path, "tuned")
-    shared = [item for item in tuned if item in base and "answer" in tuned[item].texts][:JUDGED]
-    questions = [(tuned[i].texts.get("prompt", ""), tuned[i].texts.get("reference", "")) for i in shared]
+    shared = answered_items({name: item for name, item in tuned.items() if name in base}, most=JUDGED)
+    questions = [(item.texts.get("prompt", ""), item.texts.get("reference", "")) for item in shared]
     results = ResultCache(folder=cache_folder() / "results", model=digest_of(endpoint.url, endpoint.model, "judge"))
 
     def asked(messages: list[dict[str, str]]) -> str:
@@ -73,26 +74,41 @@ def judge_run(path: Path, endpoint: Endpoint, *, progress: Progress) -> tuple[Ju
     quality = measure_judge(asked, known_pairs(list(dict.fromkeys(questions))[:KNOWN_QUESTIONS]))
     if not quality.trusted:
         return quality, None
-    scores: dict[str, float] = {}
+    before, after = {}, {}
     for number, item in enumerate(shared):
-        pair = Pair(tuned[item].texts.get("prompt", ""), base[item].texts["answer"], tuned[item].texts["answer"])
-        scores[item] = results.values("verdict", digest_of(pair), partial(_score, asked, pair))
+        pair = Pair(item.texts.get("prompt", ""), base[item.item].texts["answer"], item.texts["answer"])
+        score = results.values("verdict", digest_of(pair, "unreadable is none"), partial(_preference, asked, pair))
+        if score is not None:
+            before[item.item] = replace(base[item.item], score=0.5)
+            after[item.item] = replace(item, score=score)
         progress(f"{endpoint.model}: verdicts", number + 1, len(shared))
-    before = {item: _scored(base[item], 0.5) for item in scores}
-    after = {item: _scored(tuned[item], score) for item, score in scores.items()}
-    names = f"{path.name}: base model", f"{path.name}: tuned model, as {endpoint.model} judges"
-    return quality, compare_results(names[0], names[1], before, after, Question())
+    return quality, _preferences(path.name, endpoint, before, after, unreadable=len(shared) - len(after))
 
 
-def _score(asked: Ask, pair: Pair) -> float:
+def _preference(asked: Ask, pair: Pair) -> float | None:
     return judge_pair(asked, pair).score
 
 
-def _scored(result: ItemResult, score: float) -> ItemResult:
-    return replace(result, score=score)
+def _preferences(name: str, endpoint: Endpoint, before: Results, after: Results, *, unreadable: int) -> PairedResult:
+    """Compare what the judge said; where it said nothing, nothing is compared."""
+    if not after:
+        raise FineTuneError(
+            "E06",
+            what="the judge gives no verdict that can be read",
+            where=f"model {endpoint.model!r}, {unreadable} pairs of answers",
+            why="it must reply with one letter in both orders, and did so of none",
+            fix="take a judge that follows instructions on texts as long as these",
+        )
+    result = compare_results(
+        f"{name}: base model", f"{name}: tuned model, as {endpoint.model} judges", before, after, Question()
+    )
+    if not unreadable:
+        return result
+    note = f"{unreadable} of {unreadable + len(after)} verdicts could not be read and are left out"
+    return result.model_copy(update={"notes": (note, *result.notes)})
 
 
-def _items(path: Path, name: str) -> dict[str, ItemResult]:
+def _items(path: Path, name: str) -> Results:
     file = path / "evaluation" / f"{name}.jsonl"
     if not file.is_file():
         raise FineTuneError(

@@ -171,6 +171,15 @@ def test_clusters_that_all_come_out_alike_are_judged_as_so_many_items(right: tup
     assert clustered.p_value == pytest.approx(1.0 if right[0] == right[1] else 2 / 2**20)
 
 
+def test_preferences_are_judged_by_wins_and_losses() -> None:
+    won = means([0.5] * 30, [1.0] * 20 + [0.5] * 4 + [0.0] * 6)
+    graded = means([0.0] * 20 + [1.0] * 10, [1.0] * 24 + [0.0] * 6)
+    assert (won.test, won.verdict) == (graded.test, graded.verdict) == ("McNemar, exact", "improved")
+    assert won.p_value == graded.p_value
+    assert (won.ci_low, won.ci_high) == pytest.approx([(end or 0.0) / 2 for end in (graded.ci_low, graded.ci_high)])
+    assert means([0.5] * 30, [1.0] * 30).verdict == "improved"
+
+
 def test_a_huge_cluster_that_comes_out_as_all_others_makes_nothing_surer() -> None:
     sizes = [*[1] * 5, 500]
     names = np.repeat(range(6), sizes).tolist()
