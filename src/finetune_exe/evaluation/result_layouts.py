@@ -8,7 +8,8 @@ Read are
 - tables, with the names of the fields in their first line;
 - what other tools write for each item (`tool_rows`), one a line or in their documents;
 - the results of EvalPlus: for each task, the share of solutions that pass;
-- the logs of OpenAI's evals: their events of each sample together (`event_logs`).
+- the logs of OpenAI's evals: their events of each sample together (`event_logs`);
+- the statistics of HELM: those of each answer together (`helm_stats`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from io import BytesIO, StringIO
 from typing import Any
 
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
+from finetune_exe.evaluation.helm_stats import is_stats, rows_of_stats
 from finetune_exe.evaluation.tool_rows import tool_of
 
 ITEM_NAMES = (
@@ -95,7 +97,9 @@ def rows_of(text: str, name: str) -> Iterator[Row]:
     rows = _document(text)
     if rows is None:
         rows = list(_lines(text))
-    return rows_of_events(rows) if any(is_event(row.content) for row in rows) else iter(rows)
+    if any(is_event(row.content) for row in rows):
+        return rows_of_events(rows)
+    return rows_of_stats(rows) if any(is_stats(row.content) for row in rows) else iter(rows)
 
 
 def _table(text: str, delimiter: str) -> Iterator[Row]:
@@ -130,10 +134,12 @@ def _inner(document: Mapping[str, Any]) -> list[Any] | None:
     tasks = document.get("eval")
     if isinstance(tasks, dict) and tasks and all(map(_are_solutions, tasks.values())):
         return [{"item": task, "score": _share_passed(solutions)} for task, solutions in tasks.items()]
+    if len(document) == 1 and isinstance(only := next(iter(document.values())), dict):
+        return _inner(only)
     inner = document.get("results")
     values = [*document.values(), *(inner.values() if isinstance(inner, dict) else ())]
     lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
-    of_tools = [rows for rows in lists if tool_of(rows[0]) is not None]
+    of_tools = [rows for rows in lists if any(tool_of(row) is not None for row in rows)]
     if not {"doc_id", "item"} & document.keys() and 1 in (len(of_tools), len(lists)):
         return (of_tools or lists)[0]
     if len(document) > 1 and all(isinstance(value, int | float) for value in document.values()):

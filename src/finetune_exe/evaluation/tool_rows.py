@@ -2,9 +2,9 @@
 
 A row is told by the keys it has. What was asked of an item several times, or in several ways, is one cluster.
 
-Source: lm-evaluation-harness, evaluator.py, 0.4; Inspect, "Log Files", EvalSample and EvalScore, version 2 of its logs;
-promptfoo, "Output Formats", EvaluateResult, version 3; DeepEval, LLMApiTestCase and MetricData; HELM,
-DisplayPrediction, all as of November 2026.
+Source: the code of lm-evaluation-harness 0.4.13 (evaluator.py), inspect_ai 0.3.285 (EvalSample, Score, value_to_float),
+promptfoo 0.121.20 (EvaluateResult, toResultsFile, buildRunEvalOptions), deepeval 4.3.1 (TestRun, LLMApiTestCase,
+ConversationalApiTestCase, MetricData), crfm-helm 0.5.16 (DisplayPrediction) and ragas 0.4.3 (EvaluationResult).
 """
 
 from __future__ import annotations
@@ -105,11 +105,18 @@ def _deepeval(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _helm(row: dict[str, Any]) -> dict[str, Any]:
-    """Take HELM's statistics by name; another choice of examples is another answer to the same instance."""
-    return {
-        **_object(row["stats"]), "item": f"{row['instance_id']}/{row.get('train_trial_index', 0)}",
-        "cluster": row["instance_id"], "answer": row["predicted_text"],
-    }  # fmt: skip
+    """Take HELM's statistics by name."""
+    return {**_object(row["stats"]), **helm_answer(row), "answer": row["predicted_text"]}
+
+
+def helm_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """Name an answer of HELM: another choice of examples, or another wording, asks the same instance again."""
+    wording = _object(row.get("perturbation"))
+    same = {"name", "robustness", "fairness", "computed_on"}
+    told = [str(wording["name"])] if "name" in wording else []
+    told += [f"{key}={value}" for key, value in sorted(wording.items()) if key not in same]
+    parts = [row["instance_id"], *([" ".join(told)] if told else []), row.get("train_trial_index", 0)]
+    return {"item": "/".join(map(str, parts)), "cluster": row["instance_id"], "suite": " ".join(told) or "original"}
 
 
 TOOLS = (

@@ -321,6 +321,37 @@ def test_rows_of_other_tools_that_are_damaged_are_named_by_line(tool: str, tmp_p
     assert "line 3" in caught.value.why
 
 
+def test_statistics_of_helm_are_put_together_by_answer(tmp_path: Path) -> None:
+    def stats(instance: str, wording: dict[str, Any] | None, **means: float | None) -> dict[str, Any]:
+        found = [
+            {"name": {"name": name, "split": "test", **({"perturbation": wording} if wording else {})}, "count": int(mean is not None),
+             "sum": mean or 0, **({} if mean is None else {"min": mean, "max": mean, "mean": mean})}
+            for name, mean in means.items()
+        ]  # fmt: skip
+        asked = {"perturbation": wording} if wording else {}
+        return {"instance_id": instance, **asked, "train_trial_index": 0, "stats": found}
+
+    typos = {"name": "misspellings", "robustness": True, "fairness": False, "computed_on": "perturbed", "prob": 0.1}
+    more = {**typos, "prob": 0.5}
+    rows = [stats(f"id{i}", wording, exact_match=i % 2) for i in range(4) for wording in (None, typos, more)]
+    rows += [stats(f"id{i}", None, num_output_tokens=i, logprob=None) for i in range(4)]
+    path = tmp_path / "per_instance_stats.json"
+    path.write_text(json.dumps(rows, indent=2))
+    read = read_results(path, Keys())
+    assert [read[f"id{i}/0"].score for i in range(4)] == [0, 1, 0, 1]
+    assert read["id1/misspellings prob=0.5/0"].score == 1
+    assert {result.cluster for result in read.values()} == {"id0", "id1", "id2", "id3"}
+    assert read["id3/0"].other["num_output_tokens"] == 3
+    found = compare_results("a", "b", read, read, Question())
+    assert [part.name for part in found.suites] == ["original", "misspellings prob=0.1", "misspellings prob=0.5"]
+    shown = [
+        {"instance_id": f"id{i}", "perturbation": wording, "train_trial_index": 0, "predicted_text": "x", "stats": {"exact_match": 1.0}}
+        for i in range(4) for wording in (None, typos)
+    ]  # fmt: skip
+    path.write_text(json.dumps(shown))
+    assert {*read_results(path, Keys())} < {*read}
+
+
 def test_a_packed_log_of_inspect_is_told_how_to_become_json(tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(FineTuneError) as caught:
