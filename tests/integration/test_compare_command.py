@@ -30,6 +30,19 @@ def test_a_verdict_for_people_for_programs_and_for_a_gate(fine_tune: FineTune, t
     assert "WHAT A COMPARISON COULD FIND" in fine_tune("compare", a).out
 
 
+def test_one_file_that_holds_both_models_is_divided_by_a_field(fine_tune: FineTune, tmp_path: Path) -> None:
+    rows = [f"q{i},{model},{score}" for i in range(30) for model, score in (("base", i % 2), ("tuned", 1))]
+    table = tmp_path / "both.csv"
+    table.write_text("item,model,score\n" + "\n".join(rows) + "\n")
+    found = fine_tune("compare", table, "--a", "model=base", "--b", "model=tuned", "--json").json
+    assert (found["n"], found["mean_a"], found["mean_b"], found["verdict"]) == (30, 0.5, 1.0, "improved")
+    assert found["b"] == f"{table} (model=tuned)"
+    assert fine_tune("compare", table, "--a", "model=base", "--json").json["n"] == 30
+    assert "stands at line" in fine_tune("compare", table, "--b", "model=tuned").err
+    assert "base (30), tuned (30)" in fine_tune("compare", table, "--a", "model=x", "--b", "model=tuned").err
+    assert fine_tune("compare", table, "--a", "model").status == USAGE
+
+
 def test_the_level_of_the_interval_is_said_with_one_file_and_with_two(fine_tune: FineTune, tmp_path: Path) -> None:
     rng = random.Random(2)  # noqa: S311 - test data
     a, b = (write(tmp_path / f"{name}.jsonl", [rng.random() for _ in range(60)]) for name in "ab")

@@ -12,6 +12,14 @@ from finetune_exe.cli.surface import json_option, say, write_json
 from finetune_exe.errors import GATE
 
 
+def _fields(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Part KEY=VALUE at its first equals sign."""
+    parted = [words.partition("=") for words in given]
+    if not all(key and equals for key, equals, _ in parted):
+        raise click.BadParameter("write KEY=VALUE, as in provider=base")
+    return {key: value for key, _, value in parted}
+
+
 @click.command("compare")
 @click.argument("path_a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("path_b", metavar="[B]", required=False, type=click.Path(path_type=Path))
@@ -25,6 +33,8 @@ from finetune_exe.errors import GATE
 )
 @click.option("--score", "score_key", default="score", show_default=True, metavar="KEY", help="Field with the score.")
 @click.option("--cluster", "cluster_key", default="cluster", show_default=True, metavar="KEY", help="Field that says which items belong together.")  # fmt: skip
+@click.option("--a", "only_a", multiple=True, metavar="KEY=VALUE", callback=_fields, help="Take for A the rows with this value alone. May be given again.")  # fmt: skip
+@click.option("--b", "only_b", multiple=True, metavar="KEY=VALUE", callback=_fields, help="The same for B, which is the file of A where no other is named.")  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with status 3 unless B improved or is no worse than the margin.")
 @json_option
 @click.pass_context
@@ -40,6 +50,8 @@ def command(
     item_key: str,
     score_key: str,
     cluster_key: str,
+    only_a: dict[str, str],
+    only_b: dict[str, str],
     gate: bool,
     as_json: bool,
 ) -> None:
@@ -54,6 +66,7 @@ def command(
     fine-tune compare base.jsonl tuned.jsonl --margin 0.02 --slice language
     fine-tune compare base.jsonl tuned.jsonl --gate --json > verdict.json
     fine-tune compare runs/one runs/two
+    fine-tune compare results.json --a provider=base --b provider=tuned
     fine-tune compare base.jsonl
     """
     from finetune_exe.evaluation.compare import Question, compare_results
@@ -64,12 +77,14 @@ def command(
     keys = Keys(item=item_key, score=score_key, cluster=cluster_key)
     corpus = None if metric == "score" else metric
     path_a, path_b = _results(path_a), None if path_b is None else _results(path_b)
+    if path_b is None and only_b:
+        path_b = path_a
     if path_b is None:
-        results_a = read_results(path_a, keys)
+        results_a = read_results(path_a, keys, only=only_a)
         _refuse_without_b(context)
         items = list(results_a.values())
         foreseen = foresee(
-            path_a.name, [item.score or 0.0 for item in items],
+            _name(path_a.name, only_a), [item.score or 0.0 for item in items],
             [item.cluster or f"item {item.item}" for item in items], confidence_level=confidence,
         )  # fmt: skip
         if as_json:
@@ -84,14 +99,21 @@ def command(
         slice_key=slice_key,
         corpus=corpus,
     )
-    results_a, results_b = (read_results(path, keys, scored=corpus is None) for path in (path_a, path_b))
-    result = compare_results(str(path_a), str(path_b), results_a, results_b, question)
+    sides = (path_a, only_a), (path_b, only_b)
+    results_a, results_b = (read_results(path, keys, scored=corpus is None, only=only) for path, only in sides)
+    name_a, name_b = (_name(str(path), only) for path, only in sides)
+    result = compare_results(name_a, name_b, results_a, results_b, question)
     if as_json:
         write_json(**comparison_contract(result))
     else:
         say(render_comparison(result))
     if gate and result.comparison.verdict not in ("improved", "non_inferior"):
         context.exit(GATE)
+
+
+def _name(path: str, only: dict[str, str]) -> str:
+    """Name a side by its file and what was taken of it."""
+    return f"{path} ({', '.join(f'{key}={value}' for key, value in only.items())})" if only else path
 
 
 def _refuse_without_b(context: click.Context) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.event_logs import Row
 from finetune_exe.evaluation.result_layouts import ITEM_NAMES, SCORE_NAMES, Cell, rows_of, unpack
+from finetune_exe.evaluation.selection import select
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
@@ -63,16 +65,20 @@ class ItemResult:
     """The whole line, for slices."""
 
 
-def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, ItemResult]:
+def read_results(
+    path: Path, keys: Keys, *, scored: bool = True, only: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, ItemResult]:
     """Read a file of results by item.
 
     Args:
         path: The file.
         keys: Names of the fields.
         scored: Whether each line needs a score; otherwise it needs an answer and a reference.
+        only: Value that a field must hold for its line to count.
 
     Raises:
-        FineTuneError: D07 where it does not exist, E03 where it holds nothing, E04 for all lines that cannot be used.
+        FineTuneError: D07 where it does not exist, E03 where it holds nothing, or nothing that counts, E04 for all
+            lines that cannot be used.
     """
     try:
         content = unpack(path.read_bytes()).decode("utf-8-sig")
@@ -92,6 +98,8 @@ def read_results(path: Path, keys: Keys, *, scored: bool = True) -> dict[str, It
     read: dict[str, list[ItemResult]] = {}
     faults: list[tuple[int, str]] = []
     rows = list(rows_of(content, path.name))
+    if rows and only:
+        rows = select(rows, only, where=str(path))
     keys = keys.found_in(rows)
     for row in rows:
         try:

@@ -85,13 +85,20 @@ def _inspect(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _promptfoo(row: dict[str, Any]) -> dict[str, Any]:
-    """Take the test's variables for what promptfoo asked, since its prompts may be what is compared."""
+    """Take the test's variables for what promptfoo asked, since its prompts may be what is compared.
+
+    A test that is repeated is another test of the same variables.
+    """
     asked = _object(row.get("vars", _held(row, "testCase", "vars")))
+    provider, label = row.get("provider"), _held(row, "prompt", "label")
     prompt = next(iter(asked.values())) if len(asked) == 1 else json.dumps(asked, ensure_ascii=False, sort_keys=True)
     return {
         **asked, **_object(row.get("namedScores")), "score": row.get("score", row.get("success")),
-        "item": f"{row['testIdx']}/{row['promptIdx']}", "cluster": row["testIdx"], "prompt": prompt,
+        "item": f"{row['testIdx']}/{row['promptIdx']}", "cluster": prompt if asked else row["testIdx"],
+        "prompt": prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False),
         "answer": text_of(_held(row, "response", "output")), "success": row.get("success"),
+        "testIdx": row["testIdx"], "promptIdx": row["promptIdx"], "prompt_label": label,
+        "provider": _held(provider, "label") or _held(provider, "id") or provider,
     }  # fmt: skip
 
 

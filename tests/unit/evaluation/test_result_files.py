@@ -321,6 +321,34 @@ def test_rows_of_other_tools_that_are_damaged_are_named_by_line(tool: str, tmp_p
     assert "line 3" in caught.value.why
 
 
+def test_two_prompts_or_providers_of_one_output_of_promptfoo_are_compared(tmp_path: Path) -> None:
+    """Two providers of two prompts make four columns; every test was repeated once."""
+    columns = [("base", "terse"), ("base", "long"), ("tuned", "terse"), ("tuned", "long")]
+    rows = [
+        {"testIdx": test, "promptIdx": place, "provider": {"id": f"file://{name}.py", "label": name},
+         "prompt": {"raw": label, "label": label}, "vars": {"q": test % 4}, "score": place, "success": True}
+        for test in range(8) for place, (name, label) in enumerate(columns)
+    ]  # fmt: skip
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"results": {"version": 3, "results": rows, "prompts": [{"raw": "x"}]}}))
+    base, tuned, terse, long = (
+        read_results(path, Keys(), only={key: value})
+        for key, value in (("provider", "base"), ("provider", "tuned"), ("prompt_label", "terse"), ("promptIdx", "3"))
+    )
+    found = compare_results("a", "b", base, tuned, Question()).comparison
+    assert (found.n, found.clusters, found.difference) == (16, 4, 2.0)
+    short = compare_results("a", "b", terse, long, Question()).comparison
+    assert (short.n, short.difference) == (8, 3.0)
+    assert {*read_results(path, Keys())} == {f"{test}/{place}" for test in range(8) for place in range(4)}
+    with pytest.raises(FineTuneError) as caught:
+        read_results(path, Keys(), only={"provider": "other"})
+    assert caught.value.code == "E03"
+    assert "base (16), tuned (16)" in caught.value.why
+    with pytest.raises(FineTuneError) as caught:
+        read_results(path, Keys(), only={"model": "base"})
+    assert "no row has the field 'model'" in caught.value.why
+
+
 def test_statistics_of_helm_are_put_together_by_answer(tmp_path: Path) -> None:
     def stats(instance: str, wording: dict[str, Any] | None, **means: float | None) -> dict[str, Any]:
         found = [
