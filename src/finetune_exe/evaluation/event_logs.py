@@ -4,7 +4,7 @@ An event is of a type (`sampling`, `match`, `metrics`, ...) and holds data. Wher
 what they are scored by; what was measured of them otherwise can be named as the score. A sample with several events of
 one type was asked several times: numbers are averaged.
 
-Source: openai/evals, evals/record.py, RecorderBase and LocalRecorder, version 3.0.
+Source: openai/evals, evals/record.py, RecorderBase and LocalRecorder, version 3.0.1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from finetune_exe.evaluation.tool_rows import text_of
+
+_LARGEST = 1e100
+"""Of a number that says anything."""
 
 
 class Row(NamedTuple):
@@ -65,10 +68,9 @@ def _result(sample: str, events: Sequence[Row]) -> dict[str, Any]:
 
 
 def _averages(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Average the numbers that all events of a type hold."""
-    names = [name for name, value in events[0].items() if isinstance(value, int | float)] if events else []
+    """Average the numbers of ordinary size that all events of a type hold."""
     return {
         name: sum(event[name] for event in events) / len(events)
-        for name in names
-        if all(isinstance(event.get(name), int | float) for event in events)
+        for name in (events[0] if events else ())
+        if all(isinstance(event.get(name), int | float) and abs(event[name]) <= _LARGEST for event in events)
     }

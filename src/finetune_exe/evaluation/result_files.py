@@ -127,8 +127,8 @@ def read_results(
 def _is_sample(result: ItemResult) -> bool:
     """Ask whether a line is one of several programs that a model wrote for a task, passed or not."""
     passed = result.other.get("passed")
-    truth = passed.value() if isinstance(passed, Cell) else passed
-    return result.score_name == "passed" and str(result.other.get("task_id")) == result.item and isinstance(truth, bool)
+    is_truth = isinstance(_plain(passed), bool)
+    return result.score_name == "passed" and str(result.other.get("task_id")) == result.item and is_truth
 
 
 def _averaged(samples: Sequence[ItemResult]) -> ItemResult:
@@ -175,16 +175,28 @@ def _read_row(read: Row, keys: Keys, *, scored: bool) -> ItemResult:
 def _field(row: Mapping[str, Any], key: str) -> Any:
     if key in row:
         return row[key]
-    if key == SCORE_NAMES[0] and {"answer", "reference"} <= row.keys():
-        raise ValueError(f"it has no {key!r}, only texts: --metric chrf or --metric bleu compares them")
+    if key == SCORE_NAMES[0]:
+        raise ValueError(f"it has no {key!r}{_instead_of_a_score(row)}")
     near = get_close_matches(key, [str(name) for name in row], n=1, cutoff=0.5)
     hint = f"; it has {near[0]!r}" if near else f"; it has {', '.join(map(repr, list(row)[:6])) or 'nothing'}"
     raise ValueError(f"it has no {key!r}{hint}")
 
 
+def _instead_of_a_score(row: Mapping[str, Any]) -> str:
+    """Name what a line without a score could be compared by."""
+    others = {*ITEM_NAMES, *TEXT_KEYS, "cluster", "suite", "length"}
+    numbers = [name for name, value in row.items() if name not in others and isinstance(_plain(value), int | float)]
+    shown = f"; numbers stand in {', '.join(map(repr, numbers[:6]))}: --score KEY" if numbers else ""
+    texts = "; its texts are compared by --metric chrf or bleu" if {"answer", "reference"} <= row.keys() else ""
+    return shown + texts or f"; it has {', '.join(map(repr, list(row)[:6])) or 'nothing'}"
+
+
+def _plain(value: Any) -> Any:
+    return value.value() if isinstance(value, Cell) else value
+
+
 def _score(value: Any, key: str) -> float:
-    if isinstance(value, Cell):
-        value = value.value()
+    value = _plain(value)
     if isinstance(value, bool):
         return float(value)
     if not isinstance(value, int | float):
@@ -200,8 +212,7 @@ def _score(value: Any, key: str) -> float:
 
 def _length(value: Any) -> float | None:
     """Take a length only where it is one; nothing depends on it but the correction for length."""
-    if isinstance(value, Cell):
-        value = value.value()
+    value = _plain(value)
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e15 else None
 
 

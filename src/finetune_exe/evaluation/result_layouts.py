@@ -107,9 +107,8 @@ def _table(text: str, delimiter: str) -> Iterator[Row]:
     try:
         for cells in reader:
             fault = "it has more cells than the first line has names" if None in cells else None
-            yield Row(
-                reader.line_num, {key: Cell(value) if value else None for key, value in cells.items() if key}, fault
-            )
+            row = {key: Cell(value) if value else None for key, value in cells.items() if key}
+            yield Row(reader.line_num, _named(row), fault)
     except csv.Error as fault:
         yield Row(reader.line_num, {}, f"it is no line of a table: {fault}")
 
@@ -175,5 +174,10 @@ def _lines(text: str) -> Iterator[Row]:
 def _row(number: int, row: Any) -> Row:
     if not isinstance(row, dict):
         return Row(number, {}, f"it is a {type(row).__name__}, not an object")
+    return Row(number, _named(row))
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """Name the fields of another tool as ours."""
     tool = tool_of(row)
-    return Row(number, row if tool is None else tool.named(row))
+    return row if tool is None else tool.named(row)

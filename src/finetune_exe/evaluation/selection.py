@@ -39,14 +39,18 @@ def _said(value: Any) -> str:
 
 def _columns_from_zero(rows: Sequence[Row]) -> list[Row]:
     """Number the columns of promptfoo's table (a prompt of a provider) from 0, so that those of two models pair."""
-    columns = {number: place for place, number in enumerate(sorted(
-        {row.content["promptIdx"] for row in rows if isinstance(row.content.get("promptIdx"), int)}
-    ))}  # fmt: skip
+    numbers = sorted({_column(row) for row in rows} - {-1})
     return [
-        row._replace(content={**row.content, "item": f"{row.content['testIdx']}/{columns[column]}"})
-        if "testIdx" in row.content and (column := row.content.get("promptIdx")) in columns else row
+        row._replace(content={**row.content, "item": f"{row.content['testIdx']}/{numbers.index(_column(row))}"})
+        if _column(row) >= 0 else row
         for row in rows
     ]  # fmt: skip
+
+
+def _column(row: Row) -> int:
+    """Give the number of a column of promptfoo's table; -1 for other rows."""
+    number = row.content.get("promptIdx")
+    return number if isinstance(number, int) and number >= 0 and "testIdx" in row.content else -1
 
 
 def _nothing_chosen(rows: Sequence[Row], only: Mapping[str, str], where: str) -> FineTuneError:

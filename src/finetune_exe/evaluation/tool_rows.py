@@ -13,8 +13,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
-"""Inspect's: correct, partly so, incorrect, and no answer."""
+_GRADES = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+"""Inspect's: correct, partly so, incorrect, no answer, and words that it takes for numbers."""
 
 
 class Tool(NamedTuple):
@@ -57,31 +57,43 @@ def _objects(value: object) -> list[dict[str, Any]]:
 
 
 def _harness(row: dict[str, Any]) -> dict[str, Any]:
-    """Part the filters of lm-evaluation-harness as suites; fields of the document can be sliced by."""
+    """Part the filters of lm-evaluation-harness as suites; fields of the document can be sliced by.
+
+    The answer that a document holds is the right one, not the model's.
+    """
     filter_, answers = row.get("filter"), row["filtered_resps"]
     named: dict[str, Any] = {"item": row["doc_id"]}
     if filter_ not in (None, "none"):
         named = {"item": f"{filter_}/{row['doc_id']}", "suite": filter_, "cluster": row["doc_id"]}
     if isinstance(answers, list) and len(answers) == 1:
         named["answer"] = answers[0]
-    return {**_object(row.get("doc")), **row, "reference": row.get("target"), **named}
+    document = {name: value for name, value in _object(row.get("doc")).items() if name != "answer"}
+    return {**document, **row, "reference": row.get("target"), **named}
 
 
 def _inspect(row: dict[str, Any]) -> dict[str, Any]:
     """Take Inspect's scorers as metrics, each grade as a number; an epoch is another answer to the same sample."""
     scores: dict[str, Any] = {}
-    for scorer, score in _object(row["scores"]).items():
+    for scorer, score in _object(row.get("scores")).items():
         value = _held(score, "value")
         several = value if isinstance(value, dict) else {"": value}
         for part, grade in several.items():
-            scores[f"{scorer}/{part}" if part else scorer] = (
-                _GRADES.get(grade, grade) if isinstance(grade, str) else grade
-            )
+            scores[f"{scorer}/{part}" if part else scorer] = _graded(grade)
     return {
         **_object(row.get("metadata")), **scores, "metrics": list(scores), "item": f"{row['id']}/{row['epoch']}",
         "cluster": row["id"], "prompt": text_of(row["input"]), "reference": text_of(row["target"]),
         "answer": text_of([choice.get("message") for choice in _objects(_held(row, "output", "choices"))]),
     }  # fmt: skip
+
+
+def _graded(grade: object) -> object:
+    """Give the number that Inspect's metrics take a grade for; what is none stays as it is."""
+    if not isinstance(grade, str):
+        return grade
+    try:
+        return _GRADES[grade.lower()] if grade.lower() in _GRADES else float(grade)
+    except ValueError:
+        return grade
 
 
 def _promptfoo(row: dict[str, Any]) -> dict[str, Any]:
@@ -103,12 +115,21 @@ def _promptfoo(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deepeval(row: dict[str, Any]) -> dict[str, Any]:
-    """Take DeepEval's metrics by name."""
+    """Take DeepEval's metrics by name, of a test case or of a conversation; fields of the user can be sliced by."""
     scores = {str(metric.get("name")): metric.get("score") for metric in _objects(row["metricsData"])}
+    said = [turn.get("content") for turn in _objects(row.get("turns")) if turn.get("role") == "assistant"]
     return {
-        **scores, "metrics": list(scores), "item": row["name"], "prompt": row.get("input"),
-        "answer": row.get("actualOutput"), "reference": row.get("expectedOutput"), "success": row.get("success"),
+        **_object(row.get("metadata")), **scores, "metrics": list(scores), "item": row["name"],
+        "prompt": row.get("input", row.get("scenario")), "answer": row.get("actualOutput", text_of(said)),
+        "reference": row.get("expectedOutput", row.get("expectedOutcome")), "success": row.get("success"),
+        "order": row.get("order"),
     }  # fmt: skip
+
+
+def _ragas(row: dict[str, Any]) -> dict[str, Any]:
+    """Take the question of RAGAS for the item; which of its metrics is compared, the user says."""
+    rest = {name: value for name, value in row.items() if name != "response"}
+    return {**rest, "item": row["user_input"], "prompt": row["user_input"], "answer": row["response"]}
 
 
 def _helm(row: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +150,9 @@ def helm_answer(row: dict[str, Any]) -> dict[str, Any]:
 TOOLS = (
     Tool(frozenset({"doc_id", "metrics", "filtered_resps"}), _harness),
     Tool(frozenset({"id", "epoch", "input", "target", "scores"}), _inspect),
+    Tool(frozenset({"id", "epoch", "input", "target", "output"}), _inspect),
     Tool(frozenset({"testIdx", "promptIdx"}), _promptfoo),
-    Tool(frozenset({"name", "input", "metricsData"}), _deepeval),
+    Tool(frozenset({"name", "metricsData"}), _deepeval),
     Tool(frozenset({"instance_id", "predicted_text", "stats"}), _helm),
+    Tool(frozenset({"user_input", "response"}), _ragas),
 )

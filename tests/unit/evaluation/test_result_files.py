@@ -189,7 +189,7 @@ def test_a_field_of_another_metric_may_be_no_number_and_never_stands_in_for_a_sc
     del rows[3]["score"]
     with pytest.raises(FineTuneError) as caught:
         read_results(write(tmp_path / "b", rows), Keys())
-    assert caught.value.why.startswith("line 4: it has no 'score'; it has 'item'")
+    assert caught.value.why.startswith("line 4: it has no 'score'; numbers stand in 'recall', 'f1': --score KEY")
 
 
 def test_a_file_of_one_item_with_numbers_alone_is_one_item(tmp_path: Path) -> None:
@@ -282,6 +282,7 @@ def test_grades_and_parts_of_a_scorer_of_inspect(tmp_path: Path) -> None:
         "graded": ["C", "P", "I", "N"],
         "number": [1, 0.25, True, 0],
         "parts": [{"fact": i, "form": "C"} for i in range(4)],
+        "words": ["yes", "False", "0.5", "c"],
     }
     samples = [
         {"id": "s" + str(i), "epoch": 1, "input": "q", "target": ["a", "b"], "scores": {k: {"value": v[i]} for k, v in values.items()}}
@@ -291,6 +292,7 @@ def test_grades_and_parts_of_a_scorer_of_inspect(tmp_path: Path) -> None:
     path.write_text(json.dumps({"samples": samples}))
     for name, expected in (
         ("score", [1.0, 0.5, 0.0, 0.0]), ("number", [1.0, 0.25, 1.0, 0.0]), ("parts/fact", [0.0, 1.0, 2.0, 3.0]),
+        ("words", [1.0, 0.0, 0.5, 1.0]),
     ):  # fmt: skip
         assert [result.score for result in read_results(path, Keys(score=name)).values()] == expected
     samples[1]["scores"] = None
@@ -380,6 +382,15 @@ def test_statistics_of_helm_are_put_together_by_answer(tmp_path: Path) -> None:
     assert {*read_results(path, Keys())} < {*read}
 
 
+def test_numbers_and_columns_that_are_none_end_in_no_traceback(tmp_path: Path) -> None:
+    log = [event(i, f"s{i}", "match", correct=True, tokens=10**400 if i else 1) for i in range(3)]
+    assert [result.score for result in read_results(write(tmp_path / "log", log), Keys()).values()] == [1.0] * 3
+    rows = tool_files()["promptfoo"]["results"]["results"]
+    rows[1]["promptIdx"] = {"name": None}
+    read = read_results(write(tmp_path / "rows", rows), Keys(), only={"provider": "m"})
+    assert len(read) == len(RIGHT)
+
+
 def test_a_packed_log_of_inspect_is_told_how_to_become_json(tmp_path: Path) -> None:
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04 and more")
     with pytest.raises(FineTuneError) as caught:
@@ -392,3 +403,34 @@ def test_a_table_of_ragas_is_read_by_its_question(tmp_path: Path) -> None:
     path.write_text("user_input,response,reference,faithfulness\n1+1,2,2,0.5\n1+2,4,3,0.25\n")
     read = read_results(path, Keys(score="faithfulness"))
     assert {item: result.score for item, result in read.items()} == {"1+1": 0.5, "1+2": 0.25}
+    assert read["1+2"].texts == {"prompt": "1+2", "answer": "4", "reference": "3"}
+    with pytest.raises(FineTuneError) as caught:
+        read_results(path, Keys())
+    assert "numbers stand in 'faithfulness': --score KEY; its texts are compared by --metric chrf" in caught.value.why
+
+
+def test_conversations_of_deepeval_and_its_latest_run_are_read(tmp_path: Path) -> None:
+    talks = [
+        {"name": f"conversational_test_case_{i}", "scenario": f"buys {i}", "expectedOutcome": "sold", "success": right,
+         "metadata": {"shop": f"s{i % 2}"}, "order": i,
+         "turns": [{"role": "user", "content": "hi", "order": 0}, {"role": "assistant", "content": f"bye {i}", "order": 1}],
+         "metricsData": [{"name": "Completeness", "success": right, "score": float(right), "flaky": False}]}
+        for i, right in enumerate(RIGHT)
+    ]  # fmt: skip
+    path = tmp_path / ".latest_test_run.json"
+    path.write_text(
+        json.dumps({"testRunData": {"testCases": [], "conversationalTestCases": talks, "metricsScores": []}})
+    )
+    read = read_results(path, Keys())
+    assert [result.score for result in read.values()] == [float(right) for right in RIGHT]
+    talk = read["conversational_test_case_3"]
+    assert talk.texts == {"prompt": "buys 3", "answer": "bye 3", "reference": "sold"}
+    found = compare_results("a", "b", read, read, Question(slice_key="shop"))
+    assert [part.name for part in found.slices] == ["s0", "s1"]
+
+
+def test_an_answer_in_the_document_of_a_harness_is_not_the_answer_of_the_model(tmp_path: Path) -> None:
+    row = {"doc_id": 1, "doc": {"answer": "B"}, "target": "B", "filter": "none", "metrics": ["acc"], "acc": 0.0,
+           "filtered_resps": [["-1.5", "False"], ["-2.5", "False"]]}  # fmt: skip
+    [read] = read_results(write(tmp_path / "a", [row]), Keys()).values()
+    assert read.texts == {"reference": "B"}
