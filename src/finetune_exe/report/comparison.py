@@ -121,6 +121,18 @@ def _needed(result: PairedResult) -> list[Block]:
     return [Words(f"To find a difference of the margin: about {format_count(needed)} items{more}.")]
 
 
+def difference_cell(comparison: Comparison) -> str:
+    """Write the difference over its interval, and both again relative to the base where that says more."""
+    lines = [f"{comparison.difference:+.4g}"]
+    if comparison.ci_low is not None and comparison.ci_high is not None:
+        lines.append(f"[{comparison.ci_low:+.4g}, {comparison.ci_high:+.4g}]")
+    if comparison.relative is not None:
+        lines.append(f"{100 * comparison.relative:+.1f} %")
+    if comparison.relative_ci_low is not None and comparison.relative_ci_high is not None:
+        lines.append(f"[{100 * comparison.relative_ci_low:+.1f}, {100 * comparison.relative_ci_high:+.1f}] %")
+    return "\n".join(lines)
+
+
 def figures(comparison: Comparison, margin_reason: str) -> list[Block]:
     """Write all figures of one comparison."""
     return [
@@ -157,7 +169,7 @@ def _parts(title: str, parts: tuple[PartComparison, ...]) -> list[Block]:
     rows = tuple(
         (
             shorten(clean(part.name), 24), format_count(part.comparison.n), format_measure(part.comparison.baseline),
-            format_measure(part.comparison.candidate), f"{part.comparison.difference:+.3g}", format_p(part.p_adjusted),
+            format_measure(part.comparison.candidate), difference_cell(part.comparison), format_p(part.p_adjusted),
             format_measure(part.comparison.minimum_detectable_difference), _SHORT[part.verdict],
         )
         for part in parts
@@ -165,7 +177,7 @@ def _parts(title: str, parts: tuple[PartComparison, ...]) -> list[Block]:
     return [
         Heading(title),
         Table(header=("Part", "Items", "A", "B", "B - A", "p", "MDE", "Verdict"), rows=rows),
-        Words(f"p values are raised by Holm's method for {len(parts)} comparisons."),
+        Words(f"p values are raised by Holm's method for {len(parts)} comparisons; intervals are of each alone."),
         Words("MDE is the smallest difference that would be found four times in five."),
     ]
 

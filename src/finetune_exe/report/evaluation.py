@@ -8,6 +8,7 @@ from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, S
 from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
 from finetune_exe.report.boxes import clean, display_width, shorten
+from finetune_exe.report.comparison import difference_cell
 from finetune_exe.report.measured import measured_blocks
 from finetune_exe.report.numbers import format_items, format_level, format_measure, format_p
 from finetune_exe.report.page import (
@@ -35,29 +36,34 @@ SMALLEST = (
     "MDE: the smallest true difference that this many items find four times in five. Scores of answers are shares of "
     "one; perplexity and bits per byte have their own scales."
 )
-_PROMPT_COLUMNS = 210
+_PROMPT_COLUMNS, _DIGEST = 210, 12
 _ANSWER_LINES, _ANSWER_COLUMNS = 8, 420
 
 
 def render_evaluation(evaluation: Evaluation) -> str:
-    """Write the paired comparison metric by metric, answers side by side, the readiness list and the verdict."""
-    return render_text(_evaluation_page(evaluation))
+    """Write the paired comparison metric by metric, answers side by side, the readiness list and the verdict.
+
+    The verdict comes last, where a terminal ends; the other forms begin with it.
+    """
+    return render_text([*_evaluation_page(evaluation), Blank(), Words(f"Verdict: {verdict_words(evaluation)}")])
 
 
 def render_evaluation_markdown(evaluation: Evaluation) -> str:
     """Write the same as Markdown."""
-    return render_markdown(_evaluation_page(evaluation))
+    return render_markdown(_evaluation_page(evaluation, Field("Verdict", verdict_words(evaluation))))
 
 
-def _evaluation_page(evaluation: Evaluation) -> list[Block]:
+def _evaluation_page(evaluation: Evaluation, *first: Field) -> list[Block]:
     words = generation_words(evaluation.generation)
     answers: list[Block] = [] if words is None else [Blank(), Words(words)]
     samples = [block for sample in evaluation.samples for block in _sample(sample)]
     return [
         Title("EVALUATION", (
+            *first,
             Field("Base", evaluation.baseline),
             Field("Tuned", evaluation.candidate),
             Field("Test rows", _test_rows(evaluation)),
+            *made_from(evaluation),
         )),
         Heading("BASE AGAINST TUNED"), *_comparisons((*evaluation.comparisons, *evaluation.task_comparisons)),
         *map(Bullet, evaluation.comparison_notes),
@@ -65,8 +71,13 @@ def _evaluation_page(evaluation: Evaluation) -> list[Block]:
         *measured_blocks(evaluation),
         *([Heading("ANSWERS SIDE BY SIDE"), *samples] if samples else []),
         Heading("READINESS"), *_readiness(evaluation.readiness), *_share(evaluation),
-        Blank(), Words(verdict_words(evaluation)),
     ]  # fmt: skip
+
+
+def made_from(evaluation: Evaluation) -> list[Field]:
+    """Name by their digests what was measured, as a plan, a dataset and weights are named elsewhere."""
+    named = ", ".join(f"{name} {digest[:_DIGEST]}" for name, digest in evaluation.inputs.items())
+    return [Field("Made from", named)] if named else []
 
 
 def _test_rows(evaluation: Evaluation) -> str:
@@ -83,7 +94,7 @@ def _comparisons(comparisons: tuple[Comparison, ...]) -> list[Block]:
             comparison.metric,
             format_measure(comparison.baseline),
             format_measure(comparison.candidate),
-            _difference(comparison),
+            difference_cell(comparison),
             format_p(comparison.p_value),
             format_measure(comparison.minimum_detectable_difference),
             _VERDICTS[comparison.verdict],
@@ -108,18 +119,6 @@ def bases(comparisons: Sequence[Comparison]) -> list[str]:
         )
         metrics.setdefault(basis, []).append(comparison.metric)
     return [", ".join(names) + basis for basis, names in metrics.items()]
-
-
-def _difference(comparison: Comparison) -> str:
-    """Write the difference over its interval, and both again relative to the base where that says more."""
-    lines = [f"{comparison.difference:+.4g}"]
-    if comparison.ci_low is not None and comparison.ci_high is not None:
-        lines.append(f"[{comparison.ci_low:+.4g}, {comparison.ci_high:+.4g}]")
-    if comparison.relative is not None:
-        lines.append(f"{100 * comparison.relative:+.1f} %")
-    if comparison.relative_ci_low is not None and comparison.relative_ci_high is not None:
-        lines.append(f"[{100 * comparison.relative_ci_low:+.1f}, {100 * comparison.relative_ci_high:+.1f}] %")
-    return "\n".join(lines)
 
 
 def generation_words(generation: Generation | None) -> str | None:
@@ -184,7 +183,7 @@ def _detail(check: Check) -> str:
 
 def verdict_words(evaluation: Evaluation) -> str:
     """Write the verdict, and what it rests on."""
-    return f"Verdict: {_FINAL[evaluation.verdict]}{_because(evaluation)}"
+    return f"{_FINAL[evaluation.verdict]}{_because(evaluation)}"
 
 
 def _because(evaluation: Evaluation) -> str:

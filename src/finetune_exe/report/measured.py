@@ -12,6 +12,7 @@ from finetune_exe.domain.evaluation import (
     TaskFigure,
 )
 from finetune_exe.report.boxes import clean, shorten
+from finetune_exe.report.comparison import difference_cell
 from finetune_exe.report.numbers import format_measure, format_p
 from finetune_exe.report.page import Blank, Block, Bullet, Field, Heading, Table, Words
 from finetune_exe.units import format_count, format_percent
@@ -68,15 +69,15 @@ def _suites(suites: tuple[SuiteResult, ...]) -> list[Block]:
     rows = tuple(
         (
             shorten(clean(suite.name), 28), format_count(suite.comparison.n), format_measure(suite.comparison.baseline),
-            format_measure(suite.comparison.candidate), format_p(suite.p_adjusted),
+            format_measure(suite.comparison.candidate), difference_cell(suite.comparison), format_p(suite.p_adjusted),
             format_measure(suite.comparison.minimum_detectable_difference), VERDICTS[suite.verdict],
         )
         for suite in suites
     )  # fmt: skip
     return [
         Heading("REGRESSION SUITES"),
-        Table(header=("Suite", "Items", "Base", "Tuned", "p", "MDE", "Verdict"), rows=rows),
-        Words(f"p values are raised by Holm's method for {len(suites)} suites."),
+        Table(header=("Suite", "Items", "Base", "Tuned", "Difference", "p", "MDE", "Verdict"), rows=rows),
+        Words(f"p values are raised by Holm's method for {len(suites)} suites; intervals are of each alone."),
         Words(f"A loss of {format_measure(suites[0].comparison.margin)} counts as harmless."),
     ]
 

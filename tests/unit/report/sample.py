@@ -15,7 +15,7 @@ from finetune_exe.domain.dataset import (
     TokenReport,
 )
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
-from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample
+from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, Sample, SuiteResult
 from finetune_exe.domain.plan import (
     BaseModelChoice,
     Batch,
@@ -389,6 +389,24 @@ def comparisons() -> tuple[Comparison, ...]:
     )
 
 
+def suites() -> tuple[SuiteResult, ...]:
+    """One suite that got worse, and one that holds."""
+    found = []
+    for name, difference, p_value, verdict in (
+        ("arc_easy", -0.08, 0.0004, "regressed"),
+        ("sums", 0.01, 0.62, "non_inferior"),
+    ):
+        compared = comparisons()[1].model_copy(update={
+            "metric": "accuracy", "baseline": 0.62, "candidate": 0.62 + difference, "difference": difference,
+            "ci_low": difference - 0.025, "ci_high": difference + 0.025, "p_value": p_value, "margin": 0.02,
+            "verdict": verdict, "minimum_detectable_difference": 0.036,
+        })  # fmt: skip
+        found.append(SuiteResult(
+            name=name, kind="multiple_choice", digest="d", comparison=compared, p_adjusted=min(1.0, 2 * p_value), verdict=compared.verdict,
+        ))  # fmt: skip
+    return tuple(found)
+
+
 def evaluation() -> Evaluation:
     """An evaluation where one metric improved, one cannot be told and one has no interval."""
     return Evaluation(
@@ -397,7 +415,9 @@ def evaluation() -> Evaluation:
         num_rows=480,
         num_clusters=52,
         cluster_by="module",
+        inputs={"plan": "a1" * 32, "dataset": "b2" * 32, "weights": "c3" * 16},
         comparisons=comparisons(),
+        suites=suites(),
         generation=Generation(
             num_rows=100,
             max_new_tokens=64,

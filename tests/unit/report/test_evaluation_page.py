@@ -23,6 +23,9 @@ def test_the_page_says_what_a_comparison_and_the_verdict_rest_on() -> None:
     assert "-24.1 -26.5 to -21.7 -79.0 (-81.0 to -77.0) <0.001 0.8 improved" in said
     assert "ended by themselves: base 62.0 %, tuned 100.0 %" in said
     assert "of 2 points decided; open: 1" in said
+    assert "Made from: plan a1a1a1a1a1a1, dataset b2b2b2b2b2b2, weights c3c3c3c3c3c3" in said
+    assert "-0.08 [-0.105, -0.055] <0.001 0.036 worse" in said
+    assert said.index("NOT READY") < said.index("Base against tuned")
 
 
 def test_a_page_without_answers_says_nothing_of_them() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from finetune_exe import __version__
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.domain.values import Check
-from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, verdict_words
+from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, made_from, verdict_words
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.measured import VERDICTS, measured_blocks
@@ -37,7 +37,8 @@ def evaluation_page(evaluation: Evaluation) -> bytes:
 
 def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
     comparisons = (*evaluation.comparisons, *evaluation.task_comparisons)
-    sections = [section("Verdict", _overview(evaluation), element("p", data_text(verdict_words(evaluation), 600)))]
+    first = [verdict_words(evaluation), *(f"{field.label}: {field.value}" for field in made_from(evaluation))]
+    sections = [section("Verdict", _overview(evaluation), *(element("p", data_text(words, 600)) for words in first))]
     if comparisons:
         said = [element("p", data_text(words, 600)) for words in (SMALLEST, *bases(comparisons))]
         notes = [element("p", data_text(note, 600)) for note in evaluation.comparison_notes]
@@ -91,7 +92,9 @@ def interval_figure(comparisons: Sequence[Comparison]) -> Markup:
     parts.append(element("text", "better", x=WIDTH, y=height - 8, text_anchor="end"))
     svg = element("svg", element("title", "; ".join(says)), *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
     caption = element(
-        "figcaption", "Differences with their intervals; the edges are four smallest detectable differences."
+        "figcaption",
+        "Differences with their intervals, in units of the smallest that each metric could find (MDE); the edges are "
+        "four of these, and what lies beyond is drawn at the edge.",
     )
     return element("figure", svg, caption)
 
