@@ -61,7 +61,8 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], 
     pooled = {metric: _pooled(of_metric) for metric, of_metric in by_metric.items()}
     held = all(low is not None and low > -by_metric[metric][0].margin for metric, (_, low) in pooled.items())
     changes = [
-        f"mean change of {metric} {mean:+.3f}, " + ("at least unknown" if low is None else f"at least {low:+.3f}")
+        f"mean change of {metric} {mean:+.3f}"
+        + (", its lower end unknown" if low is None else f", at least {low:+.3f}")
         for metric, (mean, low) in pooled.items()
     ]
     return Check(

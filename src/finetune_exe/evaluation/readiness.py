@@ -322,7 +322,7 @@ def latency(seconds_per_answer: float | None, answer_within: float | None = None
     name = "quick enough on the serving machine"
     if seconds_per_answer is None:
         return Check(name=name, passed=None, detail="no answer was timed")
-    detail = f"{seconds_per_answer:.2f} s an answer on this machine, in batches"
+    detail = f"{seconds_per_answer:.2g} s an answer on this machine, in batches"
     if answer_within is None:
         return Check(
             name=name, passed=None, detail=f"{detail}; not served",

@@ -113,8 +113,9 @@ def bases(comparisons: Sequence[Comparison]) -> list[str]:
     metrics: dict[str, list[str]] = {}
     for comparison in comparisons:
         better = "higher" if comparison.higher_is_better else "lower"
+        test = "not tested, no spread is seen" if comparison.p_value is None else comparison.test
         basis = (
-            f" ({better} is better): {comparison.test}; items: {format_items(comparison.n, comparison.clusters)}; "
+            f" ({better} is better): {test}; items: {format_items(comparison.n, comparison.clusters)}; "
             f"a loss of {format_measure(comparison.margin)} counts as harmless"
         )
         metrics.setdefault(basis, []).append(comparison.metric)

@@ -451,6 +451,10 @@ def test_rows_of_one_template_were_not_trained_on_for_having_its_words() -> None
     )
 
 
+def test_a_quick_answer_is_not_said_to_take_no_time() -> None:
+    assert readiness.latency(0.0031).detail.startswith("0.0031 s an answer")
+
+
 def test_one_metric_of_many_that_improves_by_chance_is_no_gain() -> None:
     """A p value of 0.03 among five metrics: chance alone brings one as small in one of seven such lists."""
     lucky = compared(0.5).model_copy(update={"metric": "chrf", "p_value": 0.03})
@@ -480,3 +484,4 @@ def test_suites_of_which_one_has_no_interval_do_not_show_that_nothing_was_lost()
     unknown = suite(0.0).model_copy(update={"comparison": one_cluster, "verdict": one_cluster.verdict})
     assert retention([], [suite(0.0)]).passed is True
     assert retention([], [suite(0.0), unknown]).passed is None
+    assert "its lower end unknown" in retention([], [suite(0.0), unknown]).detail
