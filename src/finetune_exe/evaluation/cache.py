@@ -17,7 +17,7 @@ from finetune_exe.atomic import new_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORM = 2
+FORM = 3
 """Raised whenever a part is measured another way: what older versions kept is then measured anew."""
 SAMPLED_BYTES = 2 << 30
 """Files larger than this are named by samples of their content."""

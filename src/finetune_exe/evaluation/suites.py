@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from finetune_exe.domain.evaluation import WindowPolicy
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.perplexity import measure_documents
 from finetune_exe.models.scoring import Alternatives, Likelihood, encode_alternatives, score_alternatives
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -119,6 +122,8 @@ def score_suite(
         bf16: Compute matrix products in bfloat16.
         progress: Told how many items are done.
     """
+    if suite.kind == "text":
+        return _text_scores(model, suite, tokenizer, max_length=max_length, bf16=bf16, progress=progress)
     groups: list[Alternatives] = []
     owners: list[int] = []
     for number, item in enumerate(suite.items):
@@ -140,12 +145,23 @@ def _score(item: SuiteItem, kind: Kind, likelihoods: Sequence[Likelihood]) -> fl
         case "multiple_choice":
             totals = [likelihood.log_likelihood for likelihood in likelihoods]
             return float(max(range(len(totals)), key=totals.__getitem__) == item.gold)
-        case "continuation":
+        case _:
             return float(likelihoods[0].greedy)
-        case "text":
-            import math
 
-            return likelihoods[0].log_likelihood / math.log(2) / max(1, len(item.continuations[0].encode()))
+
+def _text_scores(
+    model: Any, suite: Suite, tokenizer: ChatTokenizer, *, max_length: int, bf16: bool, progress: Callable[[int], None]
+) -> list[float]:
+    """Score texts by minus their bits per byte; one longer than the model can take is predicted window by window.
+
+    Source: loglikelihood_rolling of EleutherAI's lm-evaluation-harness, whose windows do not overlap.
+    """
+    policy = WindowPolicy(context=max_length, stride=max_length, begins_with_bos=True)
+    losses = measure_documents(
+        model, [item.continuations[0] for item in suite.items], tokenizer, policy, bf16=bf16,
+        progress=lambda done: progress(min(done, len(suite.items))),
+    )  # fmt: skip
+    return [-loss.nll / math.log(2) / max(1, loss.num_bytes) for loss in losses]
 
 
 def _kind(row: Any) -> Kind | None:

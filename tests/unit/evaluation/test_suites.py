@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,27 @@ def test_every_form_is_known_and_scored(form: str, tmp_path: Path) -> None:
                 table = torch.log_softmax(model(input_ids=torch.tensor([whole])).logits[0].double(), -1)
             logs.append(sum(float(table[k - 1, whole[k]]) for k in range(len(before), len(whole))))
         assert scores[0] == float(logs[item.gold] == max(logs))
+
+
+def test_a_text_longer_than_the_model_can_take_is_predicted_whole(tmp_path: Path) -> None:
+    """Every token but the start is predicted once; cut to the last window alone, a text looked five times easier."""
+    text = "the quick brown fox jumps over the lazy dog and the user said so " * 6
+    suite = suite_of(tmp_path, {"text": text}, count=1)
+    folder = write_model(tmp_path / "model")
+    model = load_model(folder, dtype="float32", device="cpu").eval()
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    tokens, length = list(tokenizer.encode(text).ids), 16
+    assert len(tokens) > 4 * length
+    whole = [tokenizer.bos_token_id, *tokens]
+    expected = 0.0
+    for start in range(0, len(tokens), length):
+        end = min(start + length, len(tokens))
+        first = max(0, end - length)
+        with torch.no_grad():
+            table = torch.log_softmax(model(input_ids=torch.tensor([whole[first:end]])).logits[0].double(), -1)
+        expected += sum(float(table[k - first, whole[k + 1]]) for k in range(start, end))
+    [found] = score_suite(model, suite, tokenizer, max_length=length)
+    assert found == pytest.approx(expected / math.log(2) / len(text.encode()), rel=1e-5)
 
 
 def test_contexts_and_continuations_are_parted_by_one_space(tmp_path: Path) -> None:
