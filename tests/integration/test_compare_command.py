@@ -43,6 +43,17 @@ def test_one_file_that_holds_both_models_is_divided_by_a_field(fine_tune: FineTu
     assert fine_tune("compare", table, "--a", "model").status == USAGE
 
 
+def test_programs_are_compared_by_the_chance_that_one_of_several_passes(fine_tune: FineTune, tmp_path: Path) -> None:
+    for name, good in (("a", 1), ("b", 3)):
+        rows = [{"task_id": f"t{i}", "passed": sample < (good + i) % 5} for i in range(40) for sample in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    one, three = (fine_tune("compare", a, b, "--json", "--pass-at", k).json for k in (1, 3))
+    assert one["mean_a"] == one["mean_b"] == 0.5
+    assert three["mean_a"] == (0.75 + 1 + 1 + 1 + 0) / 5
+    assert "fewer than --pass-at 9" in fine_tune("compare", a, b, "--pass-at", 9).err
+
+
 def test_the_level_of_the_interval_is_said_with_one_file_and_with_two(fine_tune: FineTune, tmp_path: Path) -> None:
     rng = random.Random(2)  # noqa: S311 - test data
     a, b = (write(tmp_path / f"{name}.jsonl", [rng.random() for _ in range(60)]) for name in "ab")

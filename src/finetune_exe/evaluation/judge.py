@@ -10,7 +10,6 @@ orders.
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -110,17 +109,6 @@ def measure_judge(ask: Ask, pairs: Sequence[KnownPair]) -> JudgeQuality:
         first_preferred=sum(decided) / len(decided) if decided else 0.5,
         unreadable=sum(order == "unreadable" for order, _ in single) / max(1, len(single)),
     )
-
-
-def kappa(one: Sequence[str], other: Sequence[str]) -> float:
-    """Give Cohen's kappa of two judges, or of a judge and people; not a number where both always say the same.
-
-    Source: Cohen, Educational and Psychological Measurement 20 (1960).
-    """
-    n = len(one)
-    agreed = sum(a == b for a, b in zip(one, other, strict=True)) / n
-    chance = sum((one.count(name) / n) * (other.count(name) / n) for name in {*one, *other})
-    return (agreed - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 def _messages(question: str, first: str, second: str, mark: str) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.event_logs import Row
 from finetune_exe.evaluation.result_layouts import ITEM_NAMES, SCORE_NAMES, Cell, rows_of, unpack
 from finetune_exe.evaluation.selection import select
+from finetune_exe.evaluation.tasks.code import pass_at_k
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
@@ -27,6 +28,8 @@ class Keys:
     item: str = "item"
     score: str = "score"
     cluster: str = "cluster"
+    pass_at: int = 1
+    """Samples of a task of which one must pass, where lines are samples."""
 
     def found_in(self, rows: Sequence[Row]) -> Keys:
         """Take the first usual name that any row has, for all rows, where no other was asked for."""
@@ -111,6 +114,8 @@ def read_results(
     for item, (first, *again) in read.items():
         if not (scored and all(map(_is_sample, (first, *again)))):
             faults += [(result.line, f"item {item!r} stands at line {first.line} already") for result in again]
+        if scored and keys.pass_at > 1:
+            faults += _too_few([first, *again], keys.pass_at)
     if faults:
         raise _bad(path, sorted(faults))
     if not read:
@@ -121,7 +126,9 @@ def read_results(
             why="there is nothing to compare",
             fix='write one line for each item, as in {"item": "q1", "score": 0.5}',
         )
-    return {item: results[0] if len(results) == 1 else _averaged(results) for item, results in read.items()}
+    return {
+        item: results[0] if len(results) == 1 else _together(results, keys.pass_at) for item, results in read.items()
+    }
 
 
 def _is_sample(result: ItemResult) -> bool:
@@ -131,15 +138,23 @@ def _is_sample(result: ItemResult) -> bool:
     return result.score_name == "passed" and str(result.other.get("task_id")) == result.item and is_truth
 
 
-def _averaged(samples: Sequence[ItemResult]) -> ItemResult:
-    """Take the share of samples that pass for the score of their task, which is its pass@1.
+def _too_few(results: Sequence[ItemResult], wanted: int) -> list[tuple[int, str]]:
+    """Say of a task why pass@k is not known of it; nothing where it is."""
+    if not all(map(_is_sample, results)):
+        return [(results[0].line, f"item {results[0].item!r} is no sample of a task that passed or failed")]
+    if len(results) < wanted:
+        return [
+            (results[0].line, f"task {results[0].item!r} has {len(results)} samples, fewer than --pass-at {wanted}")
+        ]
+    return []
 
-    Source: Chen et al., arXiv 2107.03374 (2021), equation 1 with k = 1.
-    """
-    first = samples[0]
+
+def _together(samples: Sequence[ItemResult], pass_at: int) -> ItemResult:
+    """Score a task by its samples: the chance that one of so many passes, which for one is the share that does."""
+    first, passed = samples[0], sum(sample.score == 1 for sample in samples)
     return replace(
         first,
-        score=sum(sample.score or 0.0 for sample in samples) / len(samples),
+        score=pass_at_k(len(samples), passed, pass_at),
         length=None,
         texts={name: text for name, text in first.texts.items() if name != "answer"},
     )

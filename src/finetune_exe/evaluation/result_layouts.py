@@ -7,7 +7,7 @@ Read are
   item (`{"q1": 1, "q2": 0}`);
 - tables, with the names of the fields in their first line;
 - what other tools write for each item (`tool_rows`), one a line or in their documents;
-- the results of EvalPlus: for each task, the share of solutions that pass;
+- the results of EvalPlus, each solution a row of its own;
 - the logs of OpenAI's evals: their events of each sample together (`event_logs`);
 - the statistics of HELM: those of each answer together (`helm_stats`).
 """
@@ -132,7 +132,7 @@ def _inner(document: Mapping[str, Any]) -> list[Any] | None:
     """Find the rows that an object holds; None where it is a row itself."""
     tasks = document.get("eval")
     if isinstance(tasks, dict) and tasks and all(map(_are_solutions, tasks.values())):
-        return [{"item": task, "score": _share_passed(solutions)} for task, solutions in tasks.items()]
+        return [row for task, solutions in tasks.items() for row in _samples(task, solutions)]
     if len(document) == 1 and isinstance(only := next(iter(document.values())), dict):
         return _inner(only)
     inner = document.get("results")
@@ -151,10 +151,10 @@ def _are_solutions(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "base_status" in v for v in value)
 
 
-def _share_passed(solutions: list[dict[str, Any]]) -> float:
+def _samples(task: str, solutions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Judge solutions by the harder tests where all were run."""
     status = "plus_status" if all(solution.get("plus_status") for solution in solutions) else "base_status"
-    return sum(solution[status] == "pass" for solution in solutions) / len(solutions)
+    return [{"task_id": task, "passed": solution[status] == "pass"} for solution in solutions]
 
 
 def _lines(text: str) -> Iterator[Row]:

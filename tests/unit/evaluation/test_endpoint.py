@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import pytest
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.endpoint import Endpoint, ask, keeps_secrets
-from finetune_exe.evaluation.judge import Pair, judge_pair, kappa, known_pairs, measure_judge
+from finetune_exe.evaluation.judge import Pair, judge_pair, known_pairs, measure_judge
 from finetune_exe.workflow.served import endpoint_of
 
 Answer = Callable[[dict[str, Any], dict[str, str]], tuple[int, bytes]]
@@ -220,14 +219,6 @@ def test_an_answer_cannot_write_the_end_of_its_frame() -> None:
     for messages, mark in zip(asked, ("1111", "2222"), strict=True):
         assert messages[1]["content"].count(f"</ANSWER A {mark}>") == 1
     assert "1111" not in asked[1][1]["content"]
-
-
-def test_kappa_against_a_table_by_hand() -> None:
-    """20 and 15 agreed of 50, 5 and 10 not: agreement 0.7, chance 0.5, kappa 0.4."""
-    one = ["y"] * 25 + ["n"] * 25
-    other = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert kappa(one, other) == pytest.approx(0.4)
-    assert math.isnan(kappa(["y"], ["y"]))
 
 
 @pytest.mark.parametrize(

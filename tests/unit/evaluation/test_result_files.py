@@ -131,6 +131,23 @@ def test_several_samples_of_a_task_are_its_pass_at_1(tmp_path: Path) -> None:
     assert (found.comparison.n, found.comparison.clusters) == (3, 3)
 
 
+def test_one_of_several_samples_must_pass(tmp_path: Path) -> None:
+    """Of 4 samples of which 1 passes, 2 hold it in 3 of 6 draws; of 4 of which 2 pass, none in 1 of 6."""
+    passed = {"t0": [True, False, False, False], "t1": [False] * 4, "t2": [True, True, False, False]}
+    rows = [{"task_id": task, "passed": good} for task, samples in passed.items() for good in samples]
+    path = write(tmp_path / "a.jsonl", rows)
+    read = read_results(path, Keys(pass_at=2))
+    assert [result.score for result in read.values()] == pytest.approx([1 / 2, 0, 5 / 6])
+    assert [result.score for result in read_results(path, Keys(pass_at=1)).values()] == [0.25, 0, 0.5]
+    for rows_, why in (
+        (rows, "task 't0' has 4 samples, fewer than --pass-at 5"),
+        ([{"item": 1, "score": 1}], "no sample of a task"),
+    ):
+        with pytest.raises(FineTuneError) as caught:
+            read_results(write(tmp_path / "b.jsonl", rows_), Keys(pass_at=5))
+        assert why in caught.value.why
+
+
 @pytest.mark.parametrize("again", [{"task_id": "t1", "passed": 0.5}, {"task_id": "t1", "passed": 1}])
 def test_what_only_looks_like_samples_stands_there_twice(tmp_path: Path, again: dict[str, Any]) -> None:
     rows = [{"task_id": "t1", "passed": True}, {"task_id": "t2", "passed": True}, again]
