@@ -12,10 +12,18 @@ from types import MappingProxyType
 from typing import Any
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.binomial import pass_at_k
 from finetune_exe.evaluation.event_logs import Row
-from finetune_exe.evaluation.result_layouts import ITEM_NAMES, SCORE_NAMES, Cell, rows_of, unpack
+from finetune_exe.evaluation.result_layouts import (
+    ITEM_NAMES,
+    PARQUET,
+    SCORE_NAMES,
+    Cell,
+    rows_of,
+    rows_of_parquet,
+    unpack,
+)
 from finetune_exe.evaluation.selection import select
-from finetune_exe.evaluation.tasks.code import pass_at_k
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
@@ -83,27 +91,12 @@ def read_results(
         FineTuneError: D07 where it does not exist, E03 where it holds nothing, or nothing that counts, E04 for all
             lines that cannot be used.
     """
-    try:
-        content = unpack(path.read_bytes()).decode("utf-8-sig")
-    except OSError as fault:
-        raise FineTuneError(
-            "D07",
-            what="the file of results cannot be read",
-            where=str(path),
-            why=fault.strerror or str(fault),
-            fix="name a file with one JSON object a line, or a run that was evaluated: fine-tune eval RUN"
-            if path.is_dir()
-            else "give a file with one JSON object a line",
-        ) from fault
-    except UnicodeDecodeError as fault:
-        line = fault.object[: fault.start].count(b"\n") + 1
-        raise _bad(path, [(line, "it is not UTF-8")]) from fault
-    read: dict[str, list[ItemResult]] = {}
-    faults: list[tuple[int, str]] = []
-    rows = list(rows_of(content, path.name))
+    rows = _rows(path)
     if rows and only:
         rows = select(rows, only, where=str(path))
     keys = keys.found_in(rows)
+    read: dict[str, list[ItemResult]] = {}
+    faults: list[tuple[int, str]] = []
     for row in rows:
         try:
             result = _read_row(row, keys, scored=scored)
@@ -129,6 +122,28 @@ def read_results(
     return {
         item: results[0] if len(results) == 1 else _together(results, keys.pass_at) for item, results in read.items()
     }
+
+
+def _rows(path: Path) -> list[Row]:
+    """Read the rows of a file of any layout."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(PARQUET):
+            return rows_of_parquet(path)
+        return list(rows_of(unpack(content).decode("utf-8-sig"), path.name))
+    except OSError as fault:
+        raise FineTuneError(
+            "D07",
+            what="the file of results cannot be read",
+            where=str(path),
+            why=fault.strerror or str(fault),
+            fix="name a file with one JSON object a line, or a run that was evaluated: fine-tune eval RUN"
+            if path.is_dir()
+            else "give a file with one JSON object a line",
+        ) from fault
+    except UnicodeDecodeError as fault:
+        line = fault.object[: fault.start].count(b"\n") + 1
+        raise _bad(path, [(line, "it is not UTF-8")]) from fault
 
 
 def _is_sample(result: ItemResult) -> bool:

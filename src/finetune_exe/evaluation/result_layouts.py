@@ -1,11 +1,11 @@
-"""The layouts that per-item results come in, each turned into rows: JSON lines, JSON, CSV and TSV, packed or not.
+"""The layouts that per-item results come in, each turned into rows: JSON lines, JSON, CSV, TSV and Parquet.
 
 Read are
 
 - one JSON object a line;
 - one JSON document: a list of objects, an object that holds one such list beside other things, or a number for each
   item (`{"q1": 1, "q2": 0}`);
-- tables, with the names of the fields in their first line;
+- tables, with the names of the fields in their first line, or as Parquet;
 - what other tools write for each item (`tool_rows`), one a line or in their documents;
 - the results of EvalPlus, each solution a row of its own;
 - the logs of OpenAI's evals: their events of each sample together (`event_logs`);
@@ -15,11 +15,14 @@ Read are
 from __future__ import annotations
 
 import csv
+import glob
 import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from io import BytesIO, StringIO
+from pathlib import Path
 from typing import Any
 
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
@@ -43,6 +46,8 @@ SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "e
 """What items and scores are mostly called, ours first."""
 _MOST_BYTES = 1 << 30
 """Of an unpacked file."""
+PARQUET = b"PAR1"
+"""What Parquet files begin with."""
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 
@@ -82,6 +87,43 @@ def unpack(content: bytes) -> bytes:
     if len(unpacked) > _MOST_BYTES:
         raise OSError(0, "it unpacks to more than a gigabyte")
     return unpacked
+
+
+def rows_of_parquet(path: Path) -> list[Row]:
+    """Give the rows of a Parquet file.
+
+    Raises:
+        OSError: Where it is damaged.
+    """
+    import duckdb
+
+    query = "SELECT * FROM read_parquet(?, hive_partitioning = false)"  # no columns out of the names of folders
+    try:
+        with duckdb.connect() as connection:
+            cursor = connection.execute(query, [glob.escape(str(path))])
+            names = [column[0] for column in cursor.description]
+            records = cursor.fetchall()
+    except (duckdb.Error, UnicodeDecodeError) as fault:
+        raise OSError(0, f"the Parquet file is damaged: {fault}") from fault
+    return [
+        _row(place, dict(zip(names, map(_of_json, record), strict=True)))
+        for place, record in enumerate(records, start=1)
+    ]
+
+
+def _of_json(value: Any) -> Any:
+    """Turn a value of a column into one that JSON has."""
+    match value:
+        case None | str() | bool() | int() | float():
+            return value
+        case Decimal():
+            return float(value)
+        case dict():
+            return {str(key): _of_json(held) for key, held in value.items()}
+        case list() | tuple():
+            return [_of_json(held) for held in value]
+        case _:
+            return str(value)
 
 
 def rows_of(text: str, name: str) -> Iterator[Row]:

@@ -4,7 +4,8 @@ A row is told by the keys it has. What was asked of an item several times, or in
 
 Source: the code of lm-evaluation-harness 0.4.13 (evaluator.py), inspect_ai 0.3.285 (EvalSample, Score, value_to_float),
 promptfoo 0.121.20 (EvaluateResult, toResultsFile, buildRunEvalOptions), deepeval 4.3.1 (TestRun, LLMApiTestCase,
-ConversationalApiTestCase, MetricData), crfm-helm 0.5.16 (DisplayPrediction) and ragas 0.4.3 (EvaluationResult).
+ConversationalApiTestCase, MetricData), crfm-helm 0.5.16 (DisplayPrediction), lighteval 0.13.0 (Detail, Doc) and ragas
+0.4.3 (EvaluationResult).
 """
 
 from __future__ import annotations
@@ -126,6 +127,18 @@ def _deepeval(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _lighteval(row: dict[str, Any]) -> dict[str, Any]:
+    """Take lighteval's metrics by name; fields of the document can be sliced by."""
+    document, scores = _object(row["doc"]), _object(row["metric"])
+    choices, gold = document.get("choices"), document.get("gold_index")
+    gold = gold[0] if isinstance(gold, list) and gold else gold
+    right = choices[gold:][:1] if isinstance(choices, list) and isinstance(gold, int) and gold >= 0 else []
+    return {
+        **document, **scores, "metrics": list(scores), "item": document.get("id"), "prompt": document.get("query"),
+        "reference": text_of(right), "answer": text_of(_held(row, "model_response", "text")),
+    }  # fmt: skip
+
+
 def _ragas(row: dict[str, Any]) -> dict[str, Any]:
     """Take the question of RAGAS for the item; which of its metrics is compared, the user says."""
     rest = {name: value for name, value in row.items() if name != "response"}
@@ -154,5 +167,6 @@ TOOLS = (
     Tool(frozenset({"testIdx", "promptIdx"}), _promptfoo),
     Tool(frozenset({"name", "metricsData"}), _deepeval),
     Tool(frozenset({"instance_id", "predicted_text", "stats"}), _helm),
+    Tool(frozenset({"doc", "metric", "model_response"}), _lighteval),
     Tool(frozenset({"user_input", "response"}), _ragas),
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_exe.evaluation.binomial import at_least, at_most
+from finetune_exe.evaluation.binomial import at_least, at_most, pass_at_k
 
 
 @given(st.integers(0, 60), st.integers(-2, 62), st.integers(0, 20))
@@ -27,3 +27,10 @@ def test_tails_of_many_trials(trials: int) -> None:
     assert at_most(trials - 1, trials, rate=0.999) == pytest.approx(1 - 0.999**trials)
     assert at_least(1, trials, rate=0.001) == pytest.approx(1 - 0.999**trials)
     assert at_most(trials // 2, trials) == pytest.approx(0.5, abs=0.4 / math.sqrt(trials) * 1.01)
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"), [(10, 3, 1, 0.3), (5, 5, 2, 1), (5, 0, 3, 0), (4, 2, 2, 1 - 1 / 6)]
+)
+def test_pass_at_k_against_closed_forms(n: int, c: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, c, k) == pytest.approx(expected)

@@ -426,6 +426,30 @@ def test_a_table_of_ragas_is_read_by_its_question(tmp_path: Path) -> None:
     assert "numbers stand in 'faithfulness': --score KEY; its texts are compared by --metric chrf" in caught.value.why
 
 
+def test_details_of_lighteval_and_other_parquet_files_are_read(tmp_path: Path) -> None:
+    import duckdb
+
+    details = [
+        {"doc": {"id": str(i), "query": f"{i}+1", "choices": ["no", str(i + 1)], "gold_index": [1], "specific": None},
+         "model_response": {"text": [str(i + right)], "logprobs": [0.5]}, "metric": {"em": float(right), "acc": 1.0}}
+        for i, right in enumerate(RIGHT)
+    ]  # fmt: skip
+    table = [{"item": i, "score": i / 10, "when": "2026-11-27"} for i in range(5)]
+    for name, rows in (("details", details), ("table", table)):
+        source = tmp_path / f"{name}.json"
+        source.write_text(json.dumps(rows))
+        columns = 'item, score::DECIMAL(4, 2) AS score, "when"::DATE AS "when"' if name == "table" else "*"
+        duckdb.sql(f"COPY (SELECT {columns} FROM read_json('{source}')) TO '{tmp_path / name}' (FORMAT parquet)")  # noqa: S608
+    read = read_results(tmp_path / "details", Keys())
+    assert [result.score for result in read.values()] == [float(right) for right in RIGHT]
+    assert read["3"].texts == {"prompt": "3+1", "reference": "4", "answer": "4"}
+    assert [result.score for result in read_results(tmp_path / "details", Keys(score="acc")).values()] == [1.0] * 6
+    assert [result.score for result in read_results(tmp_path / "table", Keys()).values()] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    (tmp_path / "damaged").write_bytes((tmp_path / "table").read_bytes()[:60])
+    with pytest.raises(FineTuneError, match="the Parquet file is damaged"):
+        read_results(tmp_path / "damaged", Keys())
+
+
 def test_conversations_of_deepeval_and_its_latest_run_are_read(tmp_path: Path) -> None:
     talks = [
         {"name": f"conversational_test_case_{i}", "scenario": f"buys {i}", "expectedOutcome": "sold", "success": right,

@@ -19,7 +19,6 @@ from finetune_exe.evaluation.tasks import TASK_METRICS, metrics_for
 from finetune_exe.evaluation.tasks.answered import Answered
 from finetune_exe.evaluation.tasks.answers import abstains, normalise, word_f1
 from finetune_exe.evaluation.tasks.classification import brier, calibration_error, matthews, parse_label
-from finetune_exe.evaluation.tasks.code import pass_at_k
 from finetune_exe.evaluation.tasks.constraints import CONSTRAINTS, fulfilled
 from finetune_exe.evaluation.tasks.extraction import read_pairs
 from finetune_exe.evaluation.tasks.reasoning import extract, same_result
@@ -188,13 +187,6 @@ def test_every_published_solution_finds_its_own_result() -> None:
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     found = TASK_METRICS["reasoning"].score(items(*[(row["answer"], row["answer"].split("####")[1]) for row in rows]))
     assert sum(found.items["accuracy"]) == len(rows)
-
-
-@pytest.mark.parametrize(
-    ("n", "c", "k", "expected"), [(10, 3, 1, 0.3), (5, 5, 2, 1), (5, 0, 3, 0), (4, 2, 2, 1 - 1 / 6)]
-)
-def test_pass_at_k_against_closed_forms(n: int, c: int, k: int, expected: float) -> None:
-    assert pass_at_k(n, c, k) == pytest.approx(expected)
 
 
 def test_programs_are_run_against_their_tests() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -82,13 +81,3 @@ def tests_of(item: Answered) -> str:
     setup = columns.get("test_setup_code")
     call = f"\ncheck({entry})" if isinstance(entry, str) and entry.isidentifier() and "def check" in test else ""
     return f"{setup if isinstance(setup, str) else ''}\n{test}{call}"
-
-
-def pass_at_k(num_samples: int, num_passed: int, k: int) -> float:
-    """Estimate without bias the chance that one of k samples passes, from n samples of which c passed.
-
-    Source: Chen et al., arXiv 2107.03374 (2021), eq. 1.
-    """
-    if not 0 <= num_passed <= num_samples or not 1 <= k <= num_samples:
-        raise ValueError(f"k must be 1 to {num_samples} and passed samples no more than that")
-    return 1 - math.comb(num_samples - num_passed, k) / math.comb(num_samples, k)
