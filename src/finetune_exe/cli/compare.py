@@ -60,7 +60,7 @@ def command(
     """Compare model B with model A on the same items: is it better, worse, or can nobody say?
 
     A run folder stands for the scores of its tuned model. Each file has one JSON object a line: {"item": "q1", "score": 0.5, "cluster": "document 7"}; the cluster may be left
-    out. JSON, CSV, and what lm-evaluation-harness, Inspect, promptfoo, DeepEval, HELM and others write are read too. With A alone, the smallest difference
+    out. JSON, CSV, Parquet, and what lm-evaluation-harness, Inspect, promptfoo, DeepEval, HELM, lighteval and others write are read too. With A alone, the smallest difference
     that a comparison on its items could find.
 
     \b

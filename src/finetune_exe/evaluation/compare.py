@@ -69,6 +69,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         best=_extremes(pairs, question, losses=False),
         notes=(
             *scored_by,
+            *_scales(pairs, question),
             *asked_otherwise(pairs),
             *_notes(overall, left_out),
             *cautions_of_parts((*suites, *slices)),
@@ -91,6 +92,20 @@ def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> lis
             fix="name one that both have: --score KEY",
         )
     return [f"the score is the field {names[0]!r}"]
+
+
+def _scales(pairs: Sequence[Pair], question: Question) -> list[str]:
+    """Warn where one file seems to hold shares and the other percentages: the difference would be of the scales."""
+    if question.corpus is not None:
+        return []
+    tops = [max(abs(side.score or 0.0) for side in sides) for sides in ([p.a for p in pairs], [p.b for p in pairs])]
+    if not (0 < min(tops) <= 1 and 10 < max(tops) <= 100):
+        return []
+    shares, percent = ("A", "B") if tops[0] < tops[1] else ("B", "A")
+    return [
+        f"no score of {shares} exceeds {min(tops):g}, and one of {percent} is {max(tops):g}: if one file holds shares "
+        "and the other percentages, the difference is one of scales, not of models"
+    ]
 
 
 def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:

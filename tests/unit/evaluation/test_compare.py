@@ -473,6 +473,15 @@ def test_a_length_that_is_none_is_left_aside(tmp_path: Path) -> None:
     assert [r.length for r in read_results(write(tmp_path / "a", lines), Keys()).values()] == [None, None]
 
 
+def test_shares_beside_percentages_are_warned_of(tmp_path: Path) -> None:
+    shares = [i % 5 / 5 for i in range(20)]
+    a, b = results(tmp_path / "a", shares), results(tmp_path / "b", [100 * share for share in shares])
+    for one, other in ((a, b), (b, a)):
+        assert any("one file holds shares" in note for note in compare_results("a", "b", one, other, Question()).notes)
+    for same in (a, b):
+        assert not any("shares" in note for note in compare_results("a", "b", same, same, Question()).notes)
+
+
 def test_the_contract_has_its_keys(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     a, b = results(tmp_path / "a", rng.random(30).tolist()), results(tmp_path / "b", rng.random(30).tolist())
