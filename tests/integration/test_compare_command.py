@@ -43,6 +43,15 @@ def test_one_file_that_holds_both_models_is_divided_by_a_field(fine_tune: FineTu
     assert fine_tune("compare", table, "--a", "model").status == USAGE
 
 
+def test_items_that_were_not_judged_are_left_out_on_request(fine_tune: FineTune, tmp_path: Path) -> None:
+    a = write(tmp_path / "a.jsonl", [i % 4 / 4 for i in range(20)])
+    b = tmp_path / "b.jsonl"
+    b.write_text(a.read_text().replace('"score": 0.75', '"score": null'))
+    assert "--leave-out-unscored" in fine_tune("compare", a, b).err
+    assert fine_tune("compare", a, b, "--leave-out-unscored", "--json").json["n"] == 15
+    assert fine_tune("compare", b, "--leave-out-unscored", "--json").json["n"] == 15
+
+
 def test_programs_are_compared_by_the_chance_that_one_of_several_passes(fine_tune: FineTune, tmp_path: Path) -> None:
     for name, good in (("a", 1), ("b", 3)):
         rows = [{"task_id": f"t{i}", "passed": sample < (good + i) % 5} for i in range(40) for sample in range(4)]

@@ -33,6 +33,7 @@ def _fields(_context: click.Context, _option: click.Parameter, given: tuple[str,
 )
 @click.option("--score", "score_key", default="score", show_default=True, metavar="KEY", help="Field with the score.")
 @click.option("--cluster", "cluster_key", default="cluster", show_default=True, metavar="KEY", help="Field that says which items belong together.")  # fmt: skip
+@click.option("--leave-out-unscored", is_flag=True, help="Compare without the items that either file has no score of.")  # fmt: skip
 @click.option("--pass-at", type=click.IntRange(min=1), default=1, show_default=True, metavar="K", help="Where several programs were written for a task: the chance that one of so many passes.")  # fmt: skip
 @click.option("--a", "only_a", multiple=True, metavar="KEY=VALUE", callback=_fields, help="Take for A the rows with this value alone. May be given again.")  # fmt: skip
 @click.option("--b", "only_b", multiple=True, metavar="KEY=VALUE", callback=_fields, help="The same for B, which is the file of A where no other is named.")  # fmt: skip
@@ -51,6 +52,7 @@ def command(
     item_key: str,
     score_key: str,
     cluster_key: str,
+    leave_out_unscored: bool,
     pass_at: int,
     only_a: dict[str, str],
     only_b: dict[str, str],
@@ -76,7 +78,8 @@ def command(
     from finetune_exe.evaluation.result_files import Keys, read_results
     from finetune_exe.report.comparison import comparison_contract, render_comparison, render_foresight
 
-    keys = Keys(item=item_key, score=score_key, cluster=cluster_key, pass_at=pass_at)
+    keys = Keys(item=item_key, score=score_key, cluster=cluster_key, pass_at=pass_at,
+                leave_out_unscored=leave_out_unscored)  # fmt: skip
     corpus = None if metric == "score" else metric
     path_a, path_b = _results(path_a), None if path_b is None else _results(path_b)
     if path_b is None and only_b:
@@ -84,7 +87,7 @@ def command(
     if path_b is None:
         results_a = read_results(path_a, keys, only=only_a)
         _refuse_without_b(context)
-        items = list(results_a.values())
+        items = [item for item in results_a.values() if item.score is not None]
         foreseen = foresee(
             _name(path_a.name, only_a), [item.score or 0.0 for item in items],
             [item.cluster or f"item {item.item}" for item in items], confidence_level=confidence,

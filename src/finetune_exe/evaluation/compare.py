@@ -47,6 +47,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
     Raises:
         FineTuneError: E03 where the files share no item, or disagree about what an item is, or belongs to.
     """
+    a, b, unscored = _judged(name_a, name_b, a, b, question)
     pairs = pair_items(name_a, name_b, a, b)
     scored_by = _score_name(name_a, name_b, pairs[0], question)
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
@@ -69,6 +70,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         best=_extremes(pairs, question, losses=False),
         notes=(
             *scored_by,
+            *unscored,
             *_scales(pairs, question),
             *asked_otherwise(pairs),
             *_notes(overall, left_out),
@@ -76,6 +78,28 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
             *_unsliced(question, slices),
         ),
     )
+
+
+def _judged(name_a: str, name_b: str, a: Results, b: Results, question: Question) -> tuple[Results, Results, list[str]]:
+    """Leave out of both files the items that either has without a score, and say how many."""
+    missing = [{item for item, result in side.items() if result.score is None} for side in (a, b)]
+    if question.corpus is not None or not any(missing):
+        return a, b, []
+    without = missing[0] | missing[1]
+    a, b = ({item: result for item, result in side.items() if item not in without} for side in (a, b))
+    if not a or not b:
+        raise FineTuneError(
+            "E03",
+            what="no item has a score",
+            where=f"{name_a} and {name_b}",
+            why=f"{len(missing[0])} items of the one and {len(missing[1])} of the other have none",
+            fix="find out why the models were not judged; another field: --score KEY",
+        )
+    note = (
+        f"{len(missing[0])} items of A and {len(missing[1])} of B have no score and were left out; if a model failed "
+        "on them, give it the lowest score there instead"
+    )
+    return a, b, [note]
 
 
 def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> list[str]:

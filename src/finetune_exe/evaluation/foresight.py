@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 from finetune_exe.domain.comparison import Detectable, ForeseenComparison
+from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import student_t
 from finetune_exe.evaluation.spread import POWER, counted_parts, number_clusters
 
@@ -53,9 +54,20 @@ def foresee(
         scores: Its scores.
         clusters: What each item belongs to.
         confidence_level: Of the interval.
+
+    Raises:
+        FineTuneError: E03 where there is no score.
     """
     import numpy as np
 
+    if not scores:
+        raise FineTuneError(
+            "E03",
+            what="no item has a score",
+            where=name,
+            why="nothing can be foreseen without one",
+            fix="find out why the model was not judged; another field: --score KEY",
+        )
     values = np.asarray(scores, dtype=np.float64)
     sizes = np.bincount(number_clusters(clusters).index).tolist()
     shared = SHARED if len(sizes) < len(values) else 0.0

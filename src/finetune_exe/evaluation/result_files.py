@@ -38,6 +38,8 @@ class Keys:
     cluster: str = "cluster"
     pass_at: int = 1
     """Samples of a task of which one must pass, where lines are samples."""
+    leave_out_unscored: bool = False
+    """Whether a line whose score is missing is an item that was not judged, rather than a fault."""
 
     def found_in(self, rows: Sequence[Row]) -> Keys:
         """Take the first usual name that any row has, for all rows, where no other was asked for."""
@@ -63,7 +65,7 @@ class ItemResult:
 
     item: str
     score: float | None
-    """None where the file is read for its texts."""
+    """None where the file is read for its texts, or the item was not judged."""
     score_name: str
     """Field it stood in."""
     line: int
@@ -191,7 +193,7 @@ def _read_row(read: Row, keys: Keys, *, scored: bool) -> ItemResult:
         raise ValueError(f"{keys.cluster!r} is {cluster!r}, neither a text nor a whole number")
     return ItemResult(
         item=str(item),
-        score=_score(_field(row, keys.score), keys.score) if scored else None,
+        score=_score(row, keys) if scored else None,
         score_name=keys.score,
         line=read.line,
         cluster=None if cluster is None else str(cluster),
@@ -225,8 +227,13 @@ def _plain(value: Any) -> Any:
     return value.value() if isinstance(value, Cell) else value
 
 
-def _score(value: Any, key: str) -> float:
-    value = _plain(value)
+def _score(row: Mapping[str, Any], keys: Keys) -> float | None:
+    """Give the score of a line; None where it has none and may have none."""
+    key = keys.score
+    held = _plain(row.get(key))
+    if keys.leave_out_unscored and (held is None or (isinstance(held, float) and math.isnan(held))):
+        return None
+    value = _plain(_field(row, key))
     if isinstance(value, bool):
         return float(value)
     if not isinstance(value, int | float):
@@ -254,6 +261,6 @@ def _bad(path: Path, faults: list[tuple[int, str]]) -> FineTuneError:
         what=f"{len(faults)} line{'s' if len(faults) > 1 else ''} of the results cannot be used",
         where=str(path),
         why=shown + more,
-        fix="correct the lines; an item that no model can be judged on is left out of both files, and several answers "
+        fix="correct the lines; --leave-out-unscored compares without items that have no score, and several answers "
         "to one item are averaged into one score; other names of the fields: --item KEY --score KEY --cluster KEY",
     )

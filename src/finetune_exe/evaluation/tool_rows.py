@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 _GRADES = {"c": 1.0, "p": 0.5, "i": 0.0, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Inspect's: correct, partly so, incorrect, no answer, and words that it takes for numbers."""
 
+_ERROR = 2
+"""promptfoo's reason of a failure that says nothing of the answer: there was none."""
+
 
 class Tool(NamedTuple):
     """One kind of row."""
@@ -106,7 +109,8 @@ def _promptfoo(row: dict[str, Any]) -> dict[str, Any]:
     provider, label = row.get("provider"), _held(row, "prompt", "label")
     prompt = next(iter(asked.values())) if len(asked) == 1 else json.dumps(asked, ensure_ascii=False, sort_keys=True)
     return {
-        **asked, **_object(row.get("namedScores")), "score": row.get("score", row.get("success")),
+        **asked, **_object(row.get("namedScores")),
+        "score": None if row.get("failureReason") == _ERROR else row.get("score", row.get("success")),
         "item": f"{row['testIdx']}/{row['promptIdx']}", "cluster": prompt if asked else row["testIdx"],
         "prompt": prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False),
         "answer": text_of(_held(row, "response", "output")), "success": row.get("success"),

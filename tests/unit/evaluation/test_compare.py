@@ -473,6 +473,26 @@ def test_a_length_that_is_none_is_left_aside(tmp_path: Path) -> None:
     assert [r.length for r in read_results(write(tmp_path / "a", lines), Keys()).values()] == [None, None]
 
 
+def test_items_without_a_score_are_left_out_where_that_is_asked_for_and_counted(tmp_path: Path) -> None:
+    rows = [{"item": i, "score": i % 3 / 2} for i in range(12)]
+    a, b = [dict(row) for row in rows], [dict(row) for row in rows]
+    a[0]["score"], a[1]["score"], b[1]["score"] = None, math.nan, None
+    del b[2]["score"]
+    keys = Keys(leave_out_unscored=True)
+    read = [read_results(write(tmp_path / name, side), keys) for name, side in (("a", a), ("b", b))]
+    found = compare_results("a", "b", *read, Question())
+    assert found.comparison.n == 9
+    assert "2 items of A and 2 of B have no score and were left out" in found.notes[0]
+    assert (found.only_in_a, found.only_in_b) == (0, 0)
+    with pytest.raises(FineTuneError, match="2 lines of the results"):
+        read_results(tmp_path / "a", Keys())
+    none = read_results(write(tmp_path / "c", [{"item": i, "score": None} for i in range(12)]), keys)
+    for asked in (lambda: compare_results("a", "c", read[0], none, Question()), lambda: foresee("c", [], [])):
+        with pytest.raises(FineTuneError, match="no item has a score") as caught:
+            asked()
+        assert caught.value.code == "E03"
+
+
 def test_shares_beside_percentages_are_warned_of(tmp_path: Path) -> None:
     shares = [i % 5 / 5 for i in range(20)]
     a, b = results(tmp_path / "a", shares), results(tmp_path / "b", [100 * share for share in shares])

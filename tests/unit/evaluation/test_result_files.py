@@ -403,6 +403,10 @@ def test_numbers_and_columns_that_are_none_end_in_no_traceback(tmp_path: Path) -
     log = [event(i, f"s{i}", "match", correct=True, tokens=10**400 if i else 1) for i in range(3)]
     assert [result.score for result in read_results(write(tmp_path / "log", log), Keys()).values()] == [1.0] * 3
     rows = tool_files()["promptfoo"]["results"]["results"]
+    rows[0] |= {"failureReason": 2, "score": 0, "error": "timeout"}
+    with pytest.raises(FineTuneError, match="1 line of the results"):
+        read_results(write(tmp_path / "failed", rows), Keys())
+    rows[0]["failureReason"] = 1
     rows[1]["promptIdx"] = {"name": None}
     read = read_results(write(tmp_path / "rows", rows), Keys(), only={"provider": "m"})
     assert len(read) == len(RIGHT)
