@@ -60,6 +60,7 @@ def test_programs_are_compared_by_the_chance_that_one_of_several_passes(fine_tun
     one, three = (fine_tune("compare", a, b, "--json", "--pass-at", k).json for k in (1, 3))
     assert one["mean_a"] == one["mean_b"] == 0.5
     assert three["mean_a"] == (0.75 + 1 + 1 + 1 + 0) / 5
+    assert fine_tune("compare", a, b, "--pass-at", 3, "--metric", "chrf").status == USAGE
     assert "fewer than --pass-at 9" in fine_tune("compare", a, b, "--pass-at", 9).err
 
 

@@ -81,12 +81,14 @@ def command(
     keys = Keys(item=item_key, score=score_key, cluster=cluster_key, pass_at=pass_at,
                 leave_out_unscored=leave_out_unscored)  # fmt: skip
     corpus = None if metric == "score" else metric
+    if corpus is not None and (pass_at > 1 or leave_out_unscored):
+        raise click.UsageError("--pass-at and --leave-out-unscored are of scores; --metric computes its own")
     path_a, path_b = _results(path_a), None if path_b is None else _results(path_b)
     if path_b is None and only_b:
         path_b = path_a
     if path_b is None:
-        results_a = read_results(path_a, keys, only=only_a)
         _refuse_without_b(context)
+        results_a = read_results(path_a, keys, only=only_a)
         items = [item for item in results_a.values() if item.score is not None]
         foreseen = foresee(
             _name(path_a.name, only_a), [item.score or 0.0 for item in items],
