@@ -220,6 +220,11 @@ def _row(number: int, row: Any) -> Row:
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """Name the fields of another tool as ours."""
+    """Name the fields of another tool as ours; of any, metrics in an object of their own are fields where none is."""
     tool = tool_of(row)
-    return row if tool is None else tool.named(row)
+    if tool is not None:
+        return tool.named(row)
+    metrics = next((row[name] for name in ("metrics", "scores") if isinstance(row.get(name), dict)), None)
+    if metrics is None or not row.keys().isdisjoint(SCORE_NAMES):
+        return row
+    return {**metrics, **row, "metrics": list(metrics)}

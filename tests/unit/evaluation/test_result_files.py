@@ -454,6 +454,19 @@ def test_details_of_lighteval_and_other_parquet_files_are_read(tmp_path: Path) -
         read_results(tmp_path / "damaged", Keys())
 
 
+@pytest.mark.parametrize("field", ["metrics", "scores"])
+def test_metrics_in_an_object_of_their_own_are_read_unless_a_score_stands_beside_them(
+    field: str, tmp_path: Path
+) -> None:
+    rows: list[dict[str, Any]] = [{"doc_id": i, field: {"acc_norm": i / 5, "bits": 2.5}} for i in range(5)]
+    read = read_results(write(tmp_path / "a", rows), Keys())
+    assert [(result.score_name, result.score) for result in read.values()] == [("acc_norm", i / 5) for i in range(5)]
+    named = read_results(tmp_path / "a", Keys(score="bits"))
+    assert {result.score for result in named.values()} == {2.5}
+    beside = read_results(write(tmp_path / "b", [{**row, "score": 1} for row in rows]), Keys())
+    assert {(result.score_name, result.score) for result in beside.values()} == {("score", 1.0)}
+
+
 def test_conversations_of_deepeval_and_its_latest_run_are_read(tmp_path: Path) -> None:
     talks = [
         {"name": f"conversational_test_case_{i}", "scenario": f"buys {i}", "expectedOutcome": "sold", "success": right,
