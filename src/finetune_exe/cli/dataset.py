@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @click.option(
     "--turns",
-    metavar="ASKS,ANSWERS",
-    help="With FORMAT: part a text of each row into turns at these marks, as in 'Q:,A:' or "
-    "'### Instruction:,### Response:'.",
+    metavar="FORM",
+    help="With FORMAT: part a text of each row into turns. FORM is that of a chat template (chatml, llama-2, alpaca, ..., "
+    "as --check names it) or the marks before question and answer, as in 'Q:,A:'.",
 )
 @click.option(
     "--show",
@@ -137,6 +137,7 @@ def command(
     fine-tune dataset --check train.jsonl --validation held_out.jsonl --benchmarks benchmarks/
     fine-tune dataset rows.csv --show 3 --model embedded
     fine-tune dataset alpaca chats.jsonl -o alpaca.jsonl
+    fine-tune dataset chatml texts.jsonl --turns llama-2 -o chats.jsonl
     fine-tune dataset chatml texts.jsonl --turns 'Q:,A:' -o chats.jsonl
     fine-tune dataset --plan plan.yaml --dry-run
     fine-tune dataset --plan plan.yaml

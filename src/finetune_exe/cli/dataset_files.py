@@ -17,7 +17,7 @@ from finetune_exe.domain.task import FormatName
 if TYPE_CHECKING:
     from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.formats.format import Row
-    from finetune_exe.text.formats.marked_turns import TurnMarks
+    from finetune_exe.text.formats.marked_turns import TurnForm
     from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -89,10 +89,10 @@ def convert_files(
     """Write the rows in another format, into a file that is there whole or not at all, or on stdout."""
     from finetune_exe.workflow.converting import convert_rows, convert_to_file
 
-    marks = None if turns is None else _turn_marks(turns)
+    form = None if turns is None else _turn_form(turns)
     if output is not None:
         conversion = convert_to_file(
-            files.paths, output, target=target, columns=files.columns, turns=marks, overwrite=overwrite
+            files.paths, output, target=target, columns=files.columns, turns=form, overwrite=overwrite
         )
     else:
 
@@ -100,7 +100,7 @@ def convert_files(
             if not as_json:
                 write(json_line(row))
 
-        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show, turns=marks)
+        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show, turns=form)
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
@@ -110,18 +110,18 @@ def convert_files(
         remark(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}")
 
 
-def _turn_marks(turns: str) -> TurnMarks:
-    """Take ASKS,ANSWERS apart.
+def _turn_form(said: str) -> TurnForm:
+    """Read what stands behind --turns.
 
     Raises:
-        click.UsageError: `turns` is not two marks.
+        click.UsageError: It is neither the name of a form nor two marks.
     """
-    from finetune_exe.text.formats.marked_turns import TurnMarks
+    from finetune_exe.text.formats.marked_turns import turn_form
 
-    asks, _, answers = (part.strip() for part in turns.partition(","))
-    if not asks or not answers or asks == answers:
-        raise click.UsageError("--turns takes two marks, as in --turns 'Q:,A:'")
-    return TurnMarks(asks, answers)
+    try:
+        return turn_form(said)
+    except ValueError as unclear:
+        raise click.UsageError(f"--turns {said!r} is not understood: {unclear}") from None
 
 
 def show_files(files: Files, model: str, num_rows: int, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.format import Row
-from finetune_exe.text.formats.marked_turns import TurnMarks
+from finetune_exe.text.formats.marked_turns import TurnForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ def convert(
     write: Callable[[Row], None],
     format_name: FormatName | None = None,
     columns: Mapping[str, str] | None = None,
-    turns: TurnMarks | None = None,
+    turns: TurnForm | None = None,
 ) -> Conversion:
     """Read rows in whatever format they have and hand them on in another, one at a time.
 
@@ -44,7 +44,7 @@ def convert(
         write: Called with each row in that format, in order.
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
-        turns: Marks at which a text of each row is parted into turns.
+        turns: Form in which turns stand in a text of each row.
 
     Raises:
         FineTuneError: C05, D01 to D04, D07 or X01 where the data cannot be read at all.

@@ -20,7 +20,7 @@ from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.detect import Detection, detect_format, format_of_row
 from finetune_exe.text.formats.format import Row
 from finetune_exe.text.formats.infer import infer_columns, with_columns
-from finetune_exe.text.formats.marked_turns import TurnMarks, with_turns
+from finetune_exe.text.formats.marked_turns import TurnForm, with_turns
 
 DETECTION_ROWS = 1000
 FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
@@ -50,7 +50,7 @@ def open_sources(
     *,
     format_name: FormatName | None,
     columns: Mapping[str, str] | None = None,
-    turns: TurnMarks | None = None,
+    turns: TurnForm | None = None,
     unreadable: list[FileNote] | None = None,
     preferences: bool = False,
 ) -> tuple[SourceRows, ...]:
@@ -60,7 +60,7 @@ def open_sources(
         sources: The files.
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where the user has said so.
-        turns: Marks at which a text of each row is parted into turns, where the user has said so.
+        turns: Form in which turns stand in a text of each row, where the user has said so.
         unreadable: Where it is given, a file that holds no row or cannot be read is left out of the result and noted
             here, as `empty_file` or `unreadable_file`, instead of raised; with nothing but such files the result is
             empty. What is lost of a damaged file is then a note in `SourceRows.notes`, not an error either, and a
@@ -107,7 +107,7 @@ def _open(
     source: Source,
     format_name: FormatName | None,
     columns: Mapping[str, str],
-    turns: TurnMarks | None,
+    turns: TurnForm | None,
     *,
     tolerant: bool,
     stays_open: bool,
@@ -146,7 +146,7 @@ def _settle(
     rows: Sequence[Row],
     format_name: FormatName | None,
     columns: Mapping[str, str],
-    turns: TurnMarks | None,
+    turns: TurnForm | None,
 ) -> Detection:
     """Choose the format: by the marks, the columns or the name the user gave, or else by the rows."""
     if turns is not None:

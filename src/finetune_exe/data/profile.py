@@ -17,6 +17,7 @@ from finetune_exe.domain.task import AnswerKind, DataProfile, FormatName
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats.detect import Detection
+from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
 
 MAX_SAMPLED = 20_000
 MAX_LABELS = 200
@@ -28,6 +29,8 @@ MIN_LANGUAGE_SHARE = 0.02
 MUCH_EMPTY = 0.05
 MOSTLY_SINGLE = 0.05
 """Fewer rows than this share with several answers: the last answer may be a label."""
+MAX_DIALOGUES = 1_000
+"""Texts that are looked at for whether they are dialogues."""
 OPENING = 300
 """Characters of a prompt and an answer kept to tell their language."""
 
@@ -94,6 +97,7 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     sample: list[_Measured] = []
     repeats = _Repeats()
     first_fault: RowFault | None = None
+    dialogues: list[str | None] = []
     for opening in opened:
         for entry in opening.entries:
             if isinstance(entry, BadLine):
@@ -104,6 +108,8 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
                 first_fault = first_fault or read
             else:
                 repeats.add(content_key(read))
+                if read.kind == "text" and len(dialogues) < MAX_DIALOGUES:
+                    dialogues.append(turns_in(read.messages[0].content))
                 if num_rows % stride == 0:
                     sample.append(_measure(read))
             num_rows += 1
@@ -112,7 +118,8 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     detection = opened[0].detection
     if not sample:
         raise _nothing_readable(num_rows, detection.format.name, paths, first_fault)
-    return _describe(sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, repeats=repeats.share)
+    described = _describe(sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, repeats=repeats.share)
+    return described.model_copy(update={"turns": usual_turns(dialogues)})
 
 
 def _measure(conversation: Conversation) -> _Measured:

@@ -90,6 +90,8 @@ class DataProfile(Value):
     """Share of rows whose prompt and answer are in two different languages."""
     missing: tuple[str, ...] = ()
     """What the rows lack, most important first."""
+    turns: str | None = None
+    """Where nearly all texts are dialogues: what --turns takes to part them."""
     tokens: TokenCounts | None = None
     """Counted where the model's tokenizer is on this machine; otherwise tokens are judged from characters."""
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.task import WRITTEN_FORMATS, FormatName, TextTask
 from finetune_exe.errors import FineTuneError
-from finetune_exe.text.formats.marked_turns import TurnMarks
+from finetune_exe.text.formats.marked_turns import TurnForm, turn_form
 
 
 def _written(name: FormatName) -> FormatName:
@@ -49,9 +49,12 @@ Settings = Annotated[
     Field(description='Settings that override the advice, as in "optimizer.learning_rate=1e-4".', max_length=64),
 ]
 Column = Annotated[str | None, Field(description="The column to read, where names do not say it; give both or none.")]
-Mark = Annotated[
+Turns = Annotated[
     str | None,
-    Field(description="What stands before each question, or answer, where a text holds both; give both or none."),
+    Field(
+        description="Where a text holds a whole dialogue: the form that check_dataset names, as in llama-2, or what "
+        "stands before each question and each answer, as in Q:,A:"
+    ),
 ]
 ExportForm = Annotated[
     str | None, Field(description="parquet, datasets, or a trainer that `fine-tune dataset --help` names.")
@@ -82,17 +85,16 @@ def columns_named(prompt: str | None, answer: str | None) -> dict[str, str]:
     return {"prompt": prompt, "answer": answer} if prompt and answer else {}
 
 
-def marks_named(question: str | None, answer: str | None) -> TurnMarks | None:
-    """Say at which marks texts are parted into turns: at both, or none.
+def turns_named(said: str | None) -> TurnForm | None:
+    """Say in what form turns stand in a text, if in any.
 
     Raises:
-        FineTuneError: A03 where one is given alone, or the two are the same.
+        FineTuneError: A03 where it is neither the name of a form nor two marks.
     """
-    if question is None and answer is None:
-        return None
-    if not question or not answer or question == answer:
-        raise unclear("two marks are needed, and they differ", "give question_mark and answer_mark, or neither")
-    return TurnMarks(question, answer)
+    try:
+        return None if said is None else turn_form(said)
+    except ValueError as fault:
+        raise unclear(f"turns={said!r} is not understood", str(fault)) from None
 
 
 def unclear(why: str, fix: str) -> FineTuneError:

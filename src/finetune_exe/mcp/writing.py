@@ -43,7 +43,6 @@ from finetune_exe.mcp.wishes import (
     Hardware,
     Hours,
     KeepAbilities,
-    Mark,
     Method,
     Model,
     PermissiveLicense,
@@ -54,9 +53,10 @@ from finetune_exe.mcp.wishes import (
     Settings,
     Task,
     TaskType,
+    Turns,
     WrittenFormat,
     columns_named,
-    marks_named,
+    turns_named,
     unclear,
 )
 from finetune_exe.workflow.background import Background, own_environment, stop_training
@@ -116,22 +116,21 @@ class WritingTools:
         reply: Annotated[Reply, Resolve(may_convert)],
         prompt_column: Column = None,
         answer_column: Column = None,
-        question_mark: Mark = None,
-        answer_mark: Mark = None,
+        turns: Turns = None,
         confirm: Agreed = False,
     ) -> CallToolResult:
         """Write rows, whatever their format, to a new file in another one: alpaca, chatml, completion and others; with
-        marks such as Q: and A:, texts are parted into turns. Tells how many rows could not be converted, and why."""
+        turns, texts that hold whole dialogues are parted. Tells how many rows could not be converted, and why."""
         from finetune_exe.workflow.converting import convert_to_file
 
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
         path = self.roots.confine(output)
         columns = columns_named(prompt_column, answer_column)
-        turns = marks_named(question_mark, answer_mark)
-        if columns and turns:
-            raise unclear("rows have two columns, or one text with marks", "give columns or marks, not both")
-        done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns, turns=turns)
+        form = turns_named(turns)
+        if columns and form:
+            raise unclear("rows have two columns, or one text with turns", "give columns or turns, not both")
+        done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns, turns=form)
         facts = {"done": True, "seen": done.seen, "written": done.written, "format": done.source_format}
         return answer(
             facts, quoted={"file": str(path), "dropped": [drop.model_dump(mode="json") for drop in done.dropped]}

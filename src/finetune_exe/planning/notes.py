@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import chain
+from shlex import quote
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
@@ -110,7 +111,12 @@ def _about_data(plan: Plan) -> Iterator[str]:
         )
         return
     yield from (f"{lack[0].upper()}{lack[1:]}." for lack in profile.missing)
-    if profile.format == "completion" and classify_task(plan.task.description, None).type in _HAVE_ANSWERS:
+    if profile.turns is not None:
+        yield (
+            "Each text is a whole dialogue: all of it is learned, questions too, and no answer can be scored. To learn "
+            f"the answers alone, part them: fine-tune dataset chatml FILE --turns {quote(profile.turns)} -o NEW.jsonl."
+        )
+    elif profile.format == "completion" and classify_task(plan.task.description, None).type in _HAVE_ANSWERS:
         yield (
             "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
             "question and its answer, part them: fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl."

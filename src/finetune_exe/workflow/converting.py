@@ -14,7 +14,7 @@ from finetune_exe.errors import FineTuneError
 if TYPE_CHECKING:
     from finetune_exe.data.convert import Conversion
     from finetune_exe.text.formats.format import Row
-    from finetune_exe.text.formats.marked_turns import TurnMarks
+    from finetune_exe.text.formats.marked_turns import TurnForm
 
 
 def convert_rows(
@@ -23,7 +23,7 @@ def convert_rows(
     target: FormatName,
     columns: Mapping[str, str],
     write: Callable[[Row], None],
-    turns: TurnMarks | None = None,
+    turns: TurnForm | None = None,
 ) -> Conversion:
     """Hand on rows in another format.
 
@@ -32,7 +32,7 @@ def convert_rows(
         target: Format wanted.
         columns: Which columns hold "prompt" and "answer", where names do not say so.
         write: Called with each row.
-        turns: Marks at which a text of each row is parted into turns.
+        turns: Form in which turns stand in a text of each row.
 
     Raises:
         FineTuneError: D04 where not one row can be converted; whatever reading raises.
@@ -58,7 +58,7 @@ def convert_to_file(
     *,
     target: FormatName,
     columns: Mapping[str, str],
-    turns: TurnMarks | None = None,
+    turns: TurnForm | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write rows in another format as JSON lines.

@@ -13,18 +13,21 @@ from finetune_exe.cli import main as edge
 from finetune_exe.errors import BAD_DATA, OK, USAGE, FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats.detect import detect_format
-from finetune_exe.text.formats.marked_turns import TurnMarks, edge_marks, with_turns
+from finetune_exe.text.formats.dialogue_marks import turns_in
+from finetune_exe.text.formats.marked_turns import turn_form, with_turns
 
 MARKS = {
-    "Q: {}\nA: {}": TurnMarks("Q:", "A:"),
-    "Human: {}\n\nAssistant: {}": TurnMarks("Human:", "Assistant:"),
-    "###Instruction {}\n###Output {}": TurnMarks("###Instruction", "###Output"),
-    "### Instruction:\n{}\n\n### Response:\n{}": TurnMarks("### Instruction:", "### Response:"),
-    "### Human: {}### Assistant: {}": TurnMarks("### Human:", "### Assistant:"),
-    "<human>: {}\n<bot>: {}": TurnMarks("<human>:", "<bot>:"),
-    "USER: {} ASSISTANT: {}": TurnMarks("USER:", "ASSISTANT:"),
-    "Frage: {}\nAntwort: {}": TurnMarks("Frage:", "Antwort:"),
+    "Q: {}\nA: {}": "Q:,A:",
+    "Human: {}\n\nAssistant: {}": "Human:,Assistant:",
+    "###Instruction {}\n###Output {}": "###Instruction,###Output",
+    "### Instruction:\n{}\n\n### Response:\n{}": "### Instruction:,### Response:",
+    "### Human: {}### Assistant: {}": "### Human:,### Assistant:",
+    "<human>: {}\n<bot>: {}": "<human>:,<bot>:",
+    "USER: {} ASSISTANT: {}": "USER:,ASSISTANT:",
+    "Frage: {}\nAntwort: {}": "Frage:,Antwort:",
 }
+NAMED = {"### Instruction:,### Response:": "alpaca", "USER:,ASSISTANT:": "vicuna"}
+"""Marks that are those of a known form."""
 LAYOUTS = pytest.mark.parametrize("layout", MARKS)
 SAID = st.text("ab .?\n:", min_size=1).map(str.strip).filter(bool)
 
@@ -38,7 +41,7 @@ def turns_of(read: Conversation | RowFault) -> list[tuple[str, str]]:
 @given(pairs=st.lists(st.tuples(SAID, SAID), min_size=1, max_size=4), opening=SAID | st.just(""))
 def test_what_was_put_together_is_parted_again(layout: str, pairs: list[tuple[str, str]], opening: str) -> None:
     row = {"id": 7, "text": "\n".join([*([opening] if opening else []), *(layout.format(*pair) for pair in pairs)])}
-    parted = with_turns(MARKS[layout])
+    parted = with_turns(turn_form(MARKS[layout]))
     read = parted.read(row)
     expected = [("system", opening)] if opening else []
     expected += [turn for asked, answered in pairs for turn in (("user", asked), ("assistant", answered))]
@@ -50,13 +53,14 @@ def test_what_was_put_together_is_parted_again(layout: str, pairs: list[tuple[st
 
 @LAYOUTS
 def test_the_marks_of_a_text_are_known(layout: str) -> None:
-    assert edge_marks(layout.format("Why is it so?", "Because.")) == MARKS[layout]
-    assert edge_marks("\n".join([layout.format("Why?", "Because."), layout.format("And?", "So.")])) == MARKS[layout]
+    said = NAMED.get(MARKS[layout], MARKS[layout])
+    assert turns_in(layout.format("Why is it so?", "Because.")) == said
+    assert turns_in("\n".join([layout.format("Why?", "Because."), layout.format("And?", "So.")])) == said
 
 
 @pytest.mark.parametrize("text", ["No mark at all.", "Note: a single one.", "## Overview\nText.\n## References\nMore."])
 def test_other_texts_have_no_marks(text: str) -> None:
-    assert edge_marks(text) is None
+    assert turns_in(text) is None
 
 
 @pytest.mark.parametrize(
@@ -70,13 +74,13 @@ def test_other_texts_have_no_marks(text: str) -> None:
     ],
 )
 def test_a_text_that_does_not_go_by_turns_is_refused_and_not_guessed_at(text: str, said: str) -> None:
-    read = with_turns(TurnMarks("Q:", "A:")).read({"text": text})
+    read = with_turns(turn_form("Q:,A:")).read({"text": text})
     assert isinstance(read, RowFault)
     assert (read.code, read.message) == ("turns_unclear", said)
 
 
 def test_the_longer_of_two_marks_is_read_first_and_a_word_is_whole() -> None:
-    read = with_turns(TurnMarks("###Q", "###QA")).read({"text": "###Q one ###QAs\n###QA two"})
+    read = with_turns(turn_form("###Q,###QA")).read({"text": "###Q one ###QAs\n###QA two"})
     assert turns_of(read) == [("user", "one ###QAs"), ("assistant", "two")]
 
 
@@ -86,7 +90,7 @@ def test_a_column_of_dialogues_is_asked_about_with_what_to_type(layout: str) -> 
     with pytest.raises(FineTuneError) as asked:
         detect_format(rows, where="rows.jsonl")
     assert asked.value.code == "D03"
-    assert ",".join(MARKS[layout]) in asked.value.fix
+    assert NAMED.get(MARKS[layout], MARKS[layout]) in asked.value.fix
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> str:
@@ -117,7 +121,7 @@ def test_no_text_is_parted_unless_it_is_asked_for(tmp_path: Path, capsys: pytest
     assert edge._run(["dataset", "completion", path], debug=False) == OK
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
     edge._run(["dataset", "--check", path], debug=False)
-    assert "from 'Human:' to 'Assistant:': --turns Human:,Assistant:" in " ".join(capsys.readouterr().out.split())
+    assert "20 texts are parted by --turns Human:,Assistant:" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -404,9 +404,9 @@ def test_texts_are_parted_at_the_marks_that_are_named(project: Path) -> None:
     texts = [{"text": f"Q: How much is {number}?\nA: It is {number}."} for number in range(9)]
     (project / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
     wish: dict[str, Any] = {"paths": ["texts.jsonl"], "to": "prompt_completion", "output": "new.jsonl", "confirm": True}
-    alone = call(project, "convert_dataset", **wish, question_mark="Q:")
+    alone = call(project, "convert_dataset", **wish, turns="Q:")
     assert alone.structured_content["error"] == "FT-A03"  # type: ignore[index]
-    marks = {"question_mark": "Q:", "answer_mark": "A:"}
+    marks = {"turns": "Q:,A:"}
     both = call(project, "convert_dataset", **wish, **marks, prompt_column="a", answer_column="b")
     assert both.structured_content["error"] == "FT-A03"  # type: ignore[index]
     done = call(project, "convert_dataset", **wish, **marks)

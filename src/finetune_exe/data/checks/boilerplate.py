@@ -10,7 +10,7 @@ from finetune_exe.data.checks.example import text
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.knowledge.boilerplate import boilerplate_phrases, boilerplate_signs
-from finetune_exe.text.formats.marked_turns import usual_marks
+from finetune_exe.text.formats.dialogue_marks import usual_turns
 
 _LINE_CHARACTERS = 120
 """Only short lines are looked at: a sentence may speak of a privacy policy."""
@@ -62,7 +62,7 @@ def _repeated_edge(facts: Facts) -> Iterator[Hit]:
     """Find texts with a line at their edge that is at the edge of several others, whatever it says."""
     import numpy as np
 
-    if "text" not in facts.layouts or len(facts) < _MIN_TEXTS or usual_marks(facts.marks, len(facts)) is not None:
+    if "text" not in facts.layouts or len(facts) < _MIN_TEXTS or usual_turns(facts.turns) is not None:
         return  # of dialogues, what is asked about repeats
     lines, counts = np.unique(facts.edges[facts.edges != 0], return_counts=True)
     often = lines[counts >= max(_MIN_REPEATS, _MIN_REPEAT_SHARE * len(facts))]

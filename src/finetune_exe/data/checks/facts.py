@@ -16,7 +16,6 @@ from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
 from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
 from finetune_exe.data.groups import group_hashes, join_groups
-from finetune_exe.text.formats.marked_turns import TurnMarks, edge_marks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,8 +98,8 @@ class RowFacts(NamedTuple):
     """How the answer begins and ends; none for a text or a label."""
     edges: tuple[int, ...]
     """For a text: hashes of the lines at its edges, 0 for a short one."""
-    marks: TurnMarks | None
-    """For a text: its first and its last mark of a turn, where they differ."""
+    turns: str | None
+    """For a text: how it may be parted into turns, where it is a dialogue."""
 
 
 def measure(row: RowView) -> RowFacts:
@@ -130,7 +129,7 @@ def measure(row: RowView) -> RowFacts:
         language=language,
         form=form_of(stripped) if answered else NO_FORM,
         edges=_edges(row.text) if row.layout == "text" else (),
-        marks=edge_marks(row.text) if row.layout == "text" else None,
+        turns=row.turns,
     )
 
 
@@ -238,8 +237,8 @@ class Facts:
     """The same, whether it is data."""
     edges: NDArray[np.int64]
     """A row of `EDGE_LINES` hashes for each row."""
-    marks: Counter[TurnMarks]
-    """How many texts have which marks of turns."""
+    turns: list[str | None]
+    """Of each text that is a dialogue, how it may be parted into turns."""
     layouts: frozenset[str]
     """Layouts that occur."""
     is_judged: bool
@@ -287,7 +286,7 @@ def tabulate(index: Sequence[int], views: Sequence[RowView]) -> Facts:
         lasts=np.array([row.form.last for row in rows], np.int64),
         structures=np.array([row.form.structure for row in rows], np.int8),
         edges=edges,
-        marks=Counter(row.marks for row in rows if row.marks is not None),
+        turns=[row.turns for row in rows],
         layouts=frozenset(view.layout for view in views),
         is_judged=any(view.conversation.label is not None for view in views),
         words=words_of_rows([row_text(view.conversation) for view in views]),
@@ -318,7 +317,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         lasts=np.concatenate([part.lasts for part in parts]),
         structures=np.concatenate([part.structures for part in parts]),
         edges=np.concatenate([part.edges for part in parts]),
-        marks=sum((part.marks for part in parts), Counter()),
+        turns=[turns for part in parts for turns in part.turns],
         layouts=frozenset().union(*(part.layouts for part in parts)),
         is_judged=any(part.is_judged for part in parts),
         words=join_rows(part.words for part in parts),

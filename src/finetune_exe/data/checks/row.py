@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_exe.data.layout import Layout, layout_of
 from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.formats.dialogue_marks import turns_in
 from finetune_exe.text.tool_calls import all_said
 
 _ASCII, _BEYOND = bytes(range(128)), bytes(range(128, 256))
@@ -27,11 +28,12 @@ class RowView:
             signs, digits or capitals looks for those here first.
         foreign: All of `text` that is not ASCII.
         is_exchange: Whether there are two turns, a user's and an assistant's.
+        turns: For a text: how it may be parted into turns, where it is a dialogue (see `turns_in`).
     """
 
     __slots__ = (
         "answer", "answers", "conversation", "foreign", "is_ascii", "is_exchange", "layout", "messages", "prompt",
-        "rejected", "signs", "text",
+        "rejected", "signs", "text", "turns",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation) -> None:
@@ -52,6 +54,7 @@ class RowView:
                 asked = (message.content for message in reversed(messages) if message.role == "user")
                 self.prompt = next(asked, "")
             self.text = "\n".join([all_said(message) for message in messages])
+        self.turns = turns_in(self.text) if self.layout == "text" else None
         self.is_ascii = self.text.isascii()
         self.signs = signs_of(self.text)
         self.foreign = "" if self.is_ascii else _foreign(self.text)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.formats import FORMATS
+from finetune_exe.text.formats.dialogue_marks import turns_in_columns
 from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.infer import Inferred, infer_columns
-from finetune_exe.text.formats.marked_turns import marks_in_columns
 
 CLEAR = 0.5
 """Share of the rows that the format of a file must fit."""
@@ -81,13 +81,13 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             fix="say it while you give them names that are known, as in: "
             f"fine-tune dataset prompt_completion FILE --columns {_quoted(f'{first},{second}')} -o NEW.jsonl",
         )
-    if (marks := marks_in_columns(rows)) is not None:
+    if (turns := turns_in_columns(rows)) is not None:
         return FineTuneError(
             "D03",
             what="questions and answers stand in one column: shall they be parted?",
             where=where,
-            why=f"its texts go from {marks.asks!r} to {marks.answers!r}; as texts, the questions would be learned too",
-            fix=f"part them: fine-tune dataset chatml FILE --turns {shlex.quote(','.join(marks))} -o NEW.jsonl; "
+            why=f"its texts are dialogues ({turns}); as texts, the questions would be learned too",
+            fix=f"part them: fine-tune dataset chatml FILE --turns {shlex.quote(turns)} -o NEW.jsonl; "
             "to learn them whole, name the column 'text'",
         )
     return FineTuneError(

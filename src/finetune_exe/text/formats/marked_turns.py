@@ -1,112 +1,229 @@
-"""Turns that stand in one text, each behind a mark that says whose it is, such as `Q:` and `A:`."""
+"""Turns that stand in one text, each behind a mark that says whose it is, such as `Q:` and `A:`, or `[INST]`."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, NamedTuple, cast
 
-from finetune_exe.text.conversation import Conversation, Message, RowFault
-from finetune_exe.text.formats.format import Row
+from finetune_exe.knowledge.turn_forms import TemplateTurns, template_turns
+from finetune_exe.text.conversation import Conversation, Message, Role, RowFault
+from finetune_exe.text.formats.columns import JOINER
+from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
 from finetune_exe.text.formats.read_only import ReadOnlyFormat
 
-USUAL_SHARE = 0.9
-"""Share of the texts that go from one mark to another, where that is the way they are made."""
-MOST_CHARACTERS = 8000
-"""Longer texts are documents, not a question with its answer."""
-_SPEAKERS = "Instruction|Input|Prompt|Question|Human|User|Response|Output|Answer|Assistant|Completion"
-_EDGE = re.compile(
-    r"^(?:#{0,4} ?[A-Z][A-Za-z ]{0,24}:|<[a-z]{2,12}>:)|(?:^|(?<=\s))(?:USER|ASSISTANT):"
-    rf"|#{{2,4}} ?(?:{_SPEAKERS})\b:?",
-    re.MULTILINE,
-)
+_END = "end"
 _ANYWHERE = re.compile(r"[^\w\s]|[A-Z]{3,}\W*\Z")
 """How marks begin that stand anywhere in a line; others stand at its beginning, for they are words."""
 
 
-class TurnMarks(NamedTuple):
-    """What stands before each question, and before each answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnForm:
+    """A way to write turns in one text."""
 
-    asks: str
-    answers: str
+    said: str
+    """What a user says to have it parted: the name of the form, or the two marks."""
+    marks: dict[str, str]
+    """The mark before the turns of each role, without white space."""
+    pattern: re.Pattern[str]
+    """Finds marks; its last group is the role, or `end` behind a turn."""
+    begins: tuple[str, ...] = ()
+    every_turn_ends: bool = False
+    strips: bool = False
+    """Whether the white space around turns goes; otherwise only what belongs to the marks."""
 
-
-def edge_marks(text: str) -> TurnMarks | None:
-    """Give the first and the last mark of a text, where they differ."""
-    if len(text) > MOST_CHARACTERS or not (":" in text or "##" in text):
-        return None
-    marks = _EDGE.findall(text)
-    return TurnMarks(marks[0], marks[-1]) if marks and marks[0] != marks[-1] else None
-
-
-def usual_marks(counts: Counter[TurnMarks], num_texts: int) -> TurnMarks | None:
-    """Give the marks that nearly all texts have at their edges."""
-    if not counts:
-        return None
-    marks, count = counts.most_common(1)[0]
-    return marks if count >= USUAL_SHARE * num_texts else None
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether the marks are ones that tokenizers know, and no words."""
+        return self.marks["user"][0] in "<["
 
 
-def marks_in_columns(rows: Sequence[Row]) -> TurnMarks | None:
-    """Find the marks of a column that holds whole dialogues."""
-    objects = [row for row in rows if isinstance(row, dict)]
-    for column in dict.fromkeys(key for row in objects[:50] for key in row):
-        texts = [text for row in objects if isinstance(text := row.get(column), str)]
-        found = Counter(marks for text in texts if (marks := edge_marks(text)) is not None)
-        if (marks := usual_marks(found, len(rows))) is not None:
-            return marks
-    return None
+def turn_form(said: str) -> TurnForm:
+    """Give the form that a user names, by its name or by its two marks.
+
+    Raises:
+        ValueError: It is neither; the message says what would be.
+    """
+    if said in known_forms():
+        return known_forms()[said]
+    asks, _, answers = (part.strip() for part in said.partition(","))
+    if asks and answers and asks != answers:
+        return _form_of_marks(asks, answers)
+    near = get_close_matches(said.lower(), known_forms(), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"it takes two marks, as in 'Q:,A:', or the name of a form: {', '.join(known_forms())}{meant}")
 
 
-def with_turns(marks: TurnMarks) -> ReadOnlyFormat:
-    """Make the format of rows one text of which is to be parted at these marks."""
-    pattern = re.compile("|".join(_alternatives(marks)), re.MULTILINE)
+@cache
+def known_forms() -> dict[str, TurnForm]:
+    """Map the names of the forms in which chat templates write conversations to them."""
+    return {turns.name: _form_of_template(turns) for turns in template_turns()}
+
+
+def form_of(text: str) -> TurnForm | None:
+    """Find the known form of a whole text: of two that differ in white space, the one that leaves none in turns."""
+    found = None
+    for form in known_forms().values():
+        turns = _part(text, form) if form.marks["user"] in text else ()
+        if turns and not isinstance(turns, RowFault):
+            found = found or form
+            if all(turn.content == turn.content.strip() for turn in turns):
+                return form
+    return found
+
+
+def with_turns(form: TurnForm) -> ReadOnlyFormat:
+    """Make the format of rows one text of which is to be parted."""
 
     def build(row: dict[str, Any]) -> Conversation | RowFault:
-        column = next((key for key, text in row.items() if isinstance(text, str) and pattern.search(text)), None)
+        column = next((key for key, text in row.items() if isinstance(text, str) and form.pattern.search(text)), None)
         if column is None:
-            return _unclear(f"no text of the row holds {marks.asks!r} or {marks.answers!r}")
-        turns = _part(row[column], marks, pattern)
+            return _unclear(f"no text of the row holds {form.marks['user']!r} or {form.marks['assistant']!r}")
+        text, used = _with_answer(row, form) or (row[column], {column})
+        turns = _part(text, form)
         if isinstance(turns, RowFault):
             return turns
-        return Conversation(kind="chat", messages=turns, extra={key: row[key] for key in row if key != column})
+        return Conversation(kind="chat", messages=turns, extra={key: row[key] for key in row if key not in used})
 
     return ReadOnlyFormat(
         name="completion",
         needs="text",
-        shows=f"are parted at {marks.asks!r} and {marks.answers!r}, as you said",
+        shows=f"are parted by --turns {form.said}, as you said",
         claims=lambda _: True,
         build=build,
     )
 
 
-def _alternatives(marks: TurnMarks) -> Iterable[str]:
-    for mark in sorted(marks, key=len, reverse=True):
-        before = "" if _ANYWHERE.match(mark) else r"^[^\S\n]*"
-        yield before + re.escape(mark) + (r"\b" if mark[-1].isalnum() else "")
+def _with_answer(row: dict[str, Any], form: TurnForm) -> tuple[str, set[str]] | None:
+    """Give question and answer of two columns as one text, where the question ends with the mark before an answer."""
+    read = PROMPT_COMPLETION.read(row)
+    if isinstance(read, RowFault) or len(read.messages) != 2:
+        return None
+    prompt, answer = (message.content for message in read.messages)
+    marks = [*form.pattern.finditer(prompt)]
+    if not marks or marks[-1].lastgroup != "assistant" or prompt[marks[-1].end() :].strip():
+        return None
+    return prompt + answer, row.keys() - read.extra.keys()
 
 
-def _part(text: str, marks: TurnMarks, pattern: re.Pattern[str]) -> tuple[Message, ...] | RowFault:
-    """Part a text into turns; white space around them goes, and what stands before the first is the system's."""
-    found = list(pattern.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    opening = text[: found[0].start()].strip()
-    turns = [Message(role="system", content=opening)] if opening else []
-    for number, (match, end) in enumerate(zip(found, ends, strict=True)):
-        expected = marks.answers if number % 2 else marks.asks
-        content = text[match.end() : end].strip()
-        if match[0].strip() != expected:
-            return _unclear(f"mark {number + 1} of the text is {match[0].strip()!r}, not {expected!r}")
-        if not content:
-            return _unclear(f"nothing stands behind mark {number + 1} of the text, {expected!r}")
-        turns.append(Message(role="assistant" if number % 2 else "user", content=content))
-    return _unclear(f"no {marks.answers!r} follows the last {marks.asks!r}") if len(found) % 2 else tuple(turns)
+class _Piece(NamedTuple):
+    """What stands behind a mark, up to the next."""
+
+    role: str | None
+    """None before the first mark, and behind the end of a turn."""
+    mark: str
+    said: str
+    ends: bool
+    """Whether what is next is an end: of the turn, or of the text."""
+
+
+def _pieces(text: str, form: TurnForm) -> Iterator[_Piece]:
+    text = text.lstrip() if form.begins else text
+    text = next((text.removeprefix(begin) for begin in form.begins if text.startswith(begin)), text)
+    role, mark, place = None, "", 0
+    for match in form.pattern.finditer(text):
+        yield _Piece(role, mark, text[place : match.start()], match.lastgroup == _END)
+        role = None if match.lastgroup == _END else match.lastgroup
+        mark, place = match[0].strip(), match.end()
+    yield _Piece(role, mark, text[place:], True)
+
+
+def _part(text: str, form: TurnForm) -> tuple[Message, ...] | RowFault:
+    """Part a text into turns; every character of it is a mark, white space between turns, or said by somebody.
+
+    Where there is no mark for what the system says, that is what stands before the first mark.
+    """
+    turns: list[Message] = []
+    number = 0
+    for place, piece in enumerate(_pieces(text, form)):
+        said = piece.said.strip() if form.strips else piece.said
+        if piece.role is None:
+            if not said.strip():
+                continue
+            if place or "system" in form.marks:
+                return _unclear(f"{said.strip()[:40]!r} stands outside of the turns")
+            turns.append(Message(role="system", content=said.strip()))
+            continue
+        number += 1
+        if (expected := _expected(piece, turns, form)) is not None:
+            return _unclear(f"mark {number} of the text is {piece.mark!r}, not {expected!r}")
+        if form.every_turn_ends and not piece.ends:
+            return _unclear(f"no end stands behind turn {number} of the text")
+        if piece.role in ("user", "assistant") and not said.strip():
+            return _unclear(f"nothing stands behind mark {number} of the text, {piece.mark!r}")
+        if piece.role == "input":
+            more = JOINER + said if said.strip() else ""
+            turns[-1] = replace(turns[-1], content=turns[-1].content + more)
+        else:
+            turns.append(Message(role=cast("Role", piece.role), content=said))
+    if not turns or turns[-1].role != "assistant":
+        return _unclear(f"no {form.marks['assistant']!r} follows the last {form.marks['user']!r}")
+    return tuple(turns)
+
+
+def _expected(piece: _Piece, turns: Sequence[Message], form: TurnForm) -> str | None:
+    """Name the mark that should stand where another does: turns without ends of their own go by question and answer."""
+    if form.every_turn_ends or (piece.role == "system" and not turns):
+        return None
+    previous = turns[-1].role if turns else None
+    expected = "assistant" if previous == "user" else "user"
+    return None if piece.role in (expected, "input" if previous == "user" else None) else form.marks[expected]
 
 
 def _unclear(message: str) -> RowFault:
     return RowFault(
         code="turns_unclear",
         message=message,
-        fix="part the row by hand, or name other marks with --turns",
+        fix="part the row by hand, or say otherwise with --turns",
     )
+
+
+def _form_of_marks(asks: str, answers: str) -> TurnForm:
+    marks = {"user": asks, "assistant": answers}
+    groups = {role: ("" if _ANYWHERE.match(mark) else r"^[^\S\n]*") + _exactly(mark) for role, mark in marks.items()}
+    ordered = sorted(groups, key=lambda role: -len(marks[role]))
+    return TurnForm(
+        said=f"{asks},{answers}",
+        marks=marks,
+        pattern=re.compile("|".join(f"(?P<{role}>{groups[role]})" for role in ordered), re.MULTILINE),
+        strips=True,
+    )
+
+
+def _form_of_template(turns: TemplateTurns) -> TurnForm:
+    roles = {
+        "system": turns.system, "user": turns.user, "input": turns.input, "assistant": turns.assistant,
+        "tool": turns.tool,
+    }  # fmt: skip
+    begin = f"(?:{'|'.join(map(_exactly, turns.begins))})?" if turns.begins else ""
+    groups = [
+        f"(?P<{role}>{begin if role in ('system', 'user') else ''}{_any_of(marks)})"
+        for role, marks in (*roles.items(), (_END, turns.ends))
+        if marks
+    ]
+    return TurnForm(
+        said=turns.name,
+        marks={role: marks[0].strip() for role, marks in roles.items() if marks},
+        pattern=re.compile("|".join(groups)),
+        begins=turns.begins,
+        every_turn_ends=turns.every_turn_ends,
+    )
+
+
+def _any_of(marks: Iterable[str]) -> str:
+    return f"(?:{'|'.join(map(_loosely, sorted(marks, key=len, reverse=True)))})"
+
+
+def _loosely(mark: str) -> str:
+    """Match a mark with as much of its white space as is there."""
+    word = mark.strip()
+    before, behind = mark[: mark.index(word)], mark[mark.index(word) + len(word) :]
+    return "".join(f"{space}?" for space in before) + _exactly(word) + "".join(f"{space}?" for space in behind)
+
+
+def _exactly(mark: str) -> str:
+    """Match a mark that no letter goes on before or behind."""
+    return (r"\b" if mark[0].isalnum() else "") + re.escape(mark) + (r"\b" if mark[-1].isalnum() else "")
