@@ -50,6 +50,15 @@ def test_rows_are_shown_with_what_is_learned(folder: Path) -> None:
     assert "".join(token["text"] for token in row["tokens"] if token["learned"]) == "the fox said 0<|im_end|>"
 
 
+def test_rows_of_which_none_can_be_shown_are_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"messages": [{"role": "user", "content": f"{n}?"}]}) + "\n" for n in range(3)))
+    answer = CliRunner().invoke(cli, ["dataset", str(rows), "--show", "2", "--model", str(folder / "model")])
+    assert isinstance(answer.exception, FineTuneError)
+    assert (answer.exception.code, answer.exception.where) == ("D04", f"first at {rows}:1")
+    assert "no assistant turn" in answer.exception.why
+
+
 def test_prepared_rows_are_written_as_parquet(folder: Path) -> None:
     import duckdb
 

@@ -116,7 +116,9 @@ def _name_notes(path: Path, head: Head, container: Container) -> Iterator[FileNo
         yield file_note("wrong_extension", path, "the file is not compressed, though its name says so")
     promised = SUFFIXES.get(inner_suffix(path))
     if promised is not None and promised != container and head.content.strip():
-        yield file_note("wrong_extension", path, f"the file holds {NAMES[container]}, not {NAMES[promised]}")
+        usual = next(suffix for suffix, held in SUFFIXES.items() if held == container)
+        why = f"the file holds {NAMES[container]}, not {NAMES[promised]}"
+        yield file_note("wrong_extension", path, why, fix=f"let its name end with {usual}")
 
 
 def inner_suffix(path: Path) -> str:

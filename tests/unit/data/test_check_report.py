@@ -328,3 +328,21 @@ def test_a_conversion_that_carries_no_row_leaves_no_file_and_names_a_format_that
     assert (caught.value.code, caught.value.exit_status) == ("D04", 65)
     assert fix in caught.value.fix
     assert not made.exists()
+
+
+def test_what_stands_before_an_end_mark_is_judged_as_it_will_be_trained(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is {n}?", "completion": f"It is the number of {n} ships. It is said.</s>"} for n in range(30)
+    ]
+    rows[8]["completion"] = "It is the number of ships in the harbour, and it is said that the</s>"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {finding.code: [row.line for row in finding.rows] for finding in check([str(path)]).findings}
+    assert found["truncated_output"] == [9]
+
+
+def test_a_file_of_the_wrong_name_is_told_which_name_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}!"}) + "\n" for n in range(3)))
+    [named] = [finding for finding in check([str(path)]).findings if finding.code == "wrong_extension"]
+    assert named.fix == "let its name end with .jsonl"

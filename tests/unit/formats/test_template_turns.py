@@ -209,7 +209,9 @@ def test_columns_that_hold_a_rendered_prompt_are_told_how_to_part_them(
         for n in range(30)
     ]
     path = write(tmp_path / "rows.jsonl", rows)
-    severity, lines, extract = findings(path, capsys)["template_residue"]
+    found = findings(path, capsys)
+    assert "special_token" not in found
+    severity, lines, extract = found["template_residue"]
     assert (severity, len(lines), extract[:16]) == ("warning", 30, "(--turns alpaca)")
     assert edge._run(["dataset", "prompt_completion", path, "--turns", "alpaca"], debug=False) == OK
     first = json.loads(capsys.readouterr().out.splitlines()[0])
@@ -225,6 +227,8 @@ def test_a_form_that_no_row_has_changes_nothing(tmp_path: Path, capsys: pytest.C
     path, out = write(tmp_path / "rows.jsonl", [{"text": LLAMA.format(1, 2)}]), tmp_path / "new.jsonl"
     assert edge._run(["dataset", "chatml", path, "--turns", "gemma", "-o", str(out)], debug=False) == BAD_DATA
     assert "no text of the row holds" in capsys.readouterr().err
+    assert edge._run(["dataset", "chatml", path, "-o", str(out)], debug=False) == BAD_DATA
+    assert "part it with --turns" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from finetune_exe.data.layout import Layout, layout_of
 from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.end_marks import without_end_marks
 from finetune_exe.text.formats.dialogue_marks import turns_in
+from finetune_exe.text.formats.marked_turns import known_forms
 from finetune_exe.text.tool_calls import all_said
 
 _ASCII, _BEYOND = bytes(range(128)), bytes(range(128, 256))
@@ -58,6 +60,21 @@ class RowView:
         self.is_ascii = self.text.isascii()
         self.signs = signs_of(self.text)
         self.foreign = "" if self.is_ascii else _foreign(self.text)
+
+
+def without_ends(row: RowView) -> RowView | None:
+    """Give a row as it is prepared: without marks for the end behind its answers; None where it has none.
+
+    To a dialogue that a chat template wrote, they belong as all its marks do.
+    """
+    if ("<" not in row.signs and "[" not in row.signs) or row.turns in known_forms():
+        return None
+    conversation = without_end_marks(row.conversation)
+    if conversation is row.conversation:
+        return None
+    prepared = RowView(conversation)
+    whole = all(left.strip() or left == answer for answer, left in zip(row.answers, prepared.answers, strict=True))
+    return prepared if whole else None
 
 
 def signs_of(text: str) -> str:

@@ -9,10 +9,9 @@ from itertools import islice
 from finetune_exe.data.checks.check import EXTRACT_CHARACTERS, DataCheck, Hit, RowCheck, shorten
 from finetune_exe.data.checks.example import asked, text
 from finetune_exe.data.checks.facts import Facts
-from finetune_exe.data.checks.row import RowView
-from finetune_exe.text.end_marks import without_end_marks
+from finetune_exe.data.checks.row import RowView, without_ends
 from finetune_exe.text.formats.dialogue_marks import usual_turns
-from finetune_exe.text.formats.marked_turns import form_of, known_forms
+from finetune_exe.text.formats.marked_turns import form_of_exchange, known_forms
 
 _ANGLED = re.compile(
     r"<(?:\|[A-Za-z][\w/ -]{0,40}\|>|\uff5c[^<>\n]{1,40}\uff5c>|/s>|<?/?SYS>>"
@@ -97,7 +96,7 @@ _INSIDE = (
 def _special_token(row: RowView) -> str | None:
     if row.turns in known_forms():  # all such texts are looked at together
         return None
-    row = _without_ends(row) or row
+    row = without_ends(row) or row
     text, signs = row.text, row.signs
     if "<" in signs or "[" in signs:
         for found in _marks(row):
@@ -109,14 +108,20 @@ def _special_token(row: RowView) -> str | None:
         return shorten(text, said.start())
     if _is_dialogue(row):  # what words mark its turns is told of all such texts together: prompt_in_text
         return None
+    place = _template_words(text, signs)
+    if place < 0 or _parted_by(row):  # a question with all that a template writes around it: template_residue
+        return None
+    return shorten(text, place)
+
+
+def _template_words(text: str, signs: str) -> int:
+    """Find words that change who speaks inside a text; -1 where there are none."""
     if "H:" in signs or "ASSISTANT:" in signs or "GPT4CU:" in signs:
         spoken = _SPOKEN.search(text)
         if spoken is not None:
-            return shorten(text, spoken.start())
-    for found in _HEADED.finditer(text) if "###" in signs else ():
-        if text[: found.start()].strip():
-            return shorten(text, found.start())
-    return None
+            return spoken.start()
+    headed = _HEADED.finditer(text) if "###" in signs else ()
+    return next((found.start() for found in headed if text[: found.start()].strip()), -1)
 
 
 def _is_dialogue(row: RowView) -> bool:
@@ -134,26 +139,12 @@ def _lone_dialogue(facts: Facts) -> Iterator[Hit]:
 
 def _parted_by(row: RowView) -> str:
     """Say how question and answer are parted of what a template wrote around them, to stand before a quotation."""
-    form = form_of(row.prompt + row.answer) if row.is_exchange else None
+    form = form_of_exchange(row.prompt, row.answer) if row.is_exchange else None
     return "" if form is None else f"(--turns {form.said}) "
 
 
-def _without_ends(row: RowView) -> RowView | None:
-    """Give a row as it is prepared: without marks for the end behind its answers; None where it has none."""
-    if "<" not in row.signs and "[" not in row.signs:
-        return None
-    conversation = without_end_marks(row.conversation)
-    if conversation is row.conversation:
-        return None
-    prepared = RowView(conversation)
-    whole = all(left.strip() or left == answer for answer, left in zip(row.answers, prepared.answers, strict=True))
-    return prepared if whole else None
-
-
 def _end_mark_written(row: RowView) -> str | None:
-    if row.turns in known_forms():
-        return None
-    prepared = _without_ends(row)
+    prepared = without_ends(row)
     if prepared is None:
         return None
     ended = next(answer for answer, left in zip(row.answers, prepared.answers, strict=True) if answer != left)
@@ -163,7 +154,7 @@ def _end_mark_written(row: RowView) -> str | None:
 def _quoted_token(row: RowView) -> str | None:
     if row.turns in known_forms():
         return None
-    row = _without_ends(row) or row
+    row = without_ends(row) or row
     if row.is_ascii and _QUOTED_SIGNS.search(row.signs) is None:
         return None
     found = next(_marks(row), None)

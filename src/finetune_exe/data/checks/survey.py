@@ -16,7 +16,7 @@ from typing import NamedTuple
 from finetune_exe.data.checks import ROW_CHECKS_OF
 from finetune_exe.data.checks.check import Hit
 from finetune_exe.data.checks.facts import Facts, tabulate
-from finetune_exe.data.checks.row import RowView
+from finetune_exe.data.checks.row import RowView, without_ends
 from finetune_exe.data.ingest import SourceRows, read_entry
 from finetune_exe.data.processes import start_method
 from finetune_exe.data.raw import BadLine, RawRow
@@ -89,7 +89,7 @@ def survey_rows(chunk: Chunk, *, prove: Prove | None = None) -> Survey:
             sound_rows.append(index)
             sound_conversations.append(conversation)
         indices.append(index)
-        views.append(view)
+        views.append(without_ends(view) or view)
     if prove is not None:
         proven = zip(sound_rows, prove(sound_conversations), strict=True)
         faults += [Fault(index, fault) for index, fault in proven if fault is not None]

@@ -22,6 +22,7 @@ from finetune_exe.text.formats.format import (
     judged,
     missing_key,
     named,
+    no_turns,
     not_an_object,
     share,
 )
@@ -199,7 +200,7 @@ class ColumnFormat:
 
     def _dialogue(self, conversation: Conversation, *, history: bool) -> _Dialogue | RowFault:
         if conversation.kind == "text":
-            return cannot_carry(self.name, "a text without turns", fix="convert to completion")
+            return no_turns(self.name)
         messages = list(conversation.messages)
         if any(message.extra for message in messages):
             return cannot_carry(self.name, "what a turn has beside its text, such as tool calls")

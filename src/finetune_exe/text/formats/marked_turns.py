@@ -75,6 +75,12 @@ def form_of(text: str) -> TurnForm | None:
     return found
 
 
+def form_of_exchange(prompt: str, answer: str) -> TurnForm | None:
+    """Find the known form of a question that ends with the mark before its answer."""
+    form = form_of(prompt + answer)
+    return form if form is not None and _asks_for_answer(prompt, form) else None
+
+
 def with_turns(form: TurnForm) -> ReadOnlyFormat:
     """Make the format of rows one text of which is to be parted."""
 
@@ -103,10 +109,13 @@ def _with_answer(row: dict[str, Any], form: TurnForm) -> tuple[str, set[str]] | 
     if isinstance(read, RowFault) or len(read.messages) != 2:
         return None
     prompt, answer = (message.content for message in read.messages)
+    return (prompt + answer, row.keys() - read.extra.keys()) if _asks_for_answer(prompt, form) else None
+
+
+def _asks_for_answer(prompt: str, form: TurnForm) -> bool:
+    """Whether a question ends with the mark before an answer."""
     marks = [*form.pattern.finditer(prompt)]
-    if not marks or marks[-1].lastgroup != "assistant" or prompt[marks[-1].end() :].strip():
-        return None
-    return prompt + answer, row.keys() - read.extra.keys()
+    return bool(marks) and marks[-1].lastgroup == "assistant" and not prompt[marks[-1].end() :].strip()
 
 
 class _Piece(NamedTuple):
