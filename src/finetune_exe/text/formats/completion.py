@@ -17,6 +17,7 @@ from finetune_exe.text.formats.format import (
     content_fault,
     judged,
     missing_key,
+    named,
     not_an_object,
     share,
 )
@@ -32,6 +33,8 @@ FOREIGN = frozenset({
     "slots", "spans", "entities", *JUDGED_KEYS,
 })  # fmt: skip
 """Columns beside a text that show it to be more than a text."""
+_ANSWERING = ("code", "solution", "response", "reply", "target", "summary", "highlights", "translation", "sql")
+"""Likewise where they hold several words; a single one may be a mark of where the text is from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,11 @@ class CompletionFormat:
         if not found:
             return Evidence(score=0.0, phrases=())
         names = sorted({repr(column) if column else "a bare string" for column in found})
-        return Evidence(
-            score=len(found) / len(rows),
-            phrases=(f"{share(len(found), len(rows))} hold one text, in {' or '.join(names)}",),
-        )
+        phrases = [f"{share(len(found), len(rows))} hold one text, in {' or '.join(names)}"]
+        others = {key for row in rows if isinstance(row, dict) for key in row} - set(found)
+        if others:
+            phrases.append(f"kept aside: {named(sorted(others))}")
+        return Evidence(score=len(found) / len(rows), phrases=tuple(phrases))
 
     def _claim(self, row: Row) -> str | None:
         if isinstance(row, str):
@@ -58,6 +62,8 @@ class CompletionFormat:
         if isinstance(row, list) or not FOREIGN.isdisjoint(key.casefold() for key in row):
             return None
         column = _text_column(row)
+        if column is not None and column.casefold() in TEXT_COLUMNS and _is_answered(row):
+            return None
         return column if column is not None and isinstance(row[column], str | None) else None
 
     def read(self, row: Row) -> Conversation | RowFault:
@@ -95,6 +101,11 @@ class CompletionFormat:
             return text
         column = column or "text"
         return colliding(self.name, (column,), conversation.extra) or {column: text, **conversation.extra}
+
+
+def _is_answered(row: dict[str, Any]) -> bool:
+    said = (row.get(name) for name in _ANSWERING)
+    return any(isinstance(text, str) and len(text.split(maxsplit=1)) > 1 for text in said)
 
 
 def _text_column(row: dict[str, object]) -> str | None:

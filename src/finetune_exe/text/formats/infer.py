@@ -22,12 +22,16 @@ MANY = 10
 PROMPT_WORDS = (
     "prompt", "question", "quest", "query", "instruct", "input", "ask", "task", "user", "human", "source", "src",
     "request", "frage", "aufgabe", "pregunta", "domanda", "eingabe", "article", "document", "dialogue", "problem",
+    "context",
 )  # fmt: skip
 ANSWER_WORDS = (
     "answer", "response", "respons", "reply", "output", "completion", "target", "tgt", "assistant", "bot", "model",
     "solution", "summary", "highlights", "label", "antwort", "respuesta", "risposta", "ausgabe", "result",
-    "translation",
+    "translation", "continuation", "code",
 )  # fmt: skip
+_NUMBERS = re.compile(r"(?:^|_)(?:id|uuid|hash|idx|index)$")
+"""Ends of names of columns that number rows, whatever else the name says."""
+_ASIDE = re.compile(r"(?:^|_)(?:url|link|date|time|lang|language|source|file|path|split)$")
 _ASKS = re.compile(
     r"[?\uff1f\u061f]\s*$|^(?:what|who|how|why|when|where|which|write|list|explain|describe|give|name|translate|"
     r"summari[sz]e|classify|create|generate|find|identify|rewrite|was|wie|warum|wer|nenne)\b",
@@ -104,7 +108,7 @@ def with_columns(prompt: str, answer: str) -> ColumnFormat:
 def _text_columns(rows: Sequence[dict[str, Any]]) -> list[_Column]:
     found = []
     for name in dict.fromkeys(key for row in rows[:50] for key in islice(row, MOST_COLUMNS)):
-        texts = [text for row in rows if isinstance(text := row.get(name), str)]
+        texts = [text for row in rows if isinstance(text := row.get(name), str) and text.strip()]
         if not texts or len(texts) < FILLED * len(rows):
             continue
         found.append(
@@ -129,16 +133,14 @@ def _hint(name: str) -> int:
 def _is_aside(column: _Column, num_rows: int) -> bool:
     """Pass over ids, dates, addresses and constants: nothing to ask or to answer."""
     name = column.name.casefold()
-    if column.hint == 0 and re.search(
-        r"(^|_)(id|uuid|hash|url|link|date|time|lang|language|source|file|path|split|idx|index)$", name
-    ):
+    if _NUMBERS.search(name) or (column.hint == 0 and _ASIDE.search(name)):
         return True
     return num_rows >= MANY and column.distinct * num_rows <= 1.5 and column.hint == 0
 
 
 def _score(prompt: _Column, answer: _Column, columns: Sequence[_Column], num_rows: int) -> float:
     """Say how well two columns go as prompt and answer: names count most, then what the texts look like."""
-    score = 2.0 * (prompt.hint - answer.hint)
+    score = 2.0 * (prompt.hint - answer.hint) + (1.0 if (prompt.hint, answer.hint) == (1, -1) else 0.0)
     score += 3.0 * (prompt.asks - answer.asks)
     score += 0.5 if columns.index(prompt) < columns.index(answer) else 0.0
     if num_rows >= MANY:
