@@ -17,6 +17,18 @@ _TO_DO = re.compile(r"\s*(?:TODO|FIXME|TBD|XXX)\b(?!\w)[:\s]")
 _TO_DO_CHARACTERS, _TO_DO_LETTERS = 200, ("T", "F", "X", " ", "\n")
 _CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILINE)
 """The two sides of a change that somebody could not merge."""
+_LEFT_OUT = re.compile(
+    r"^[ \t]*(?:#|//|/\*|--|<!--) ?(?:TODO:? ?(?:[Ii]mplement|[Cc]omplete|[Ff]ill in|[Ff]inish)\b"
+    r"|(?:\.\.\. ?|\()?(?:[Tt]he )?(?:[Rr]est of|[Rr]emaining|[Ee]xisting)"
+    r"(?: (?:the|your))? (?:code|implementation|function|file|class|methods?)\b|[Ii]mplementation (?:goes )?here\b)"
+    r"|^[ \t]*raise NotImplementedError(?:\([^\n]*\))?\s*(?:```)?\s*\Z",
+    re.MULTILINE,
+)
+"""What stands in a program for the part that was not written."""
+_ASKS_PART = re.compile(
+    r"\b(?:skeleton|stubs?|outline|scaffold\w*|template|boilerplate|abstract|interface|exercise|NotImplemented\w*|todo)",
+    re.IGNORECASE,
+)
 _NOTHING = re.compile(r"<(?:no|empty)[ _-]?(?:input|output|response|answer)>", re.IGNORECASE)
 _FILLED = 60
 """Characters at the beginning of an answer that tell whether it is filler text."""
@@ -36,9 +48,16 @@ def _find(row: RowView) -> str | None:
         found = _draft(answer, signs)
         if found is not None and (row.layout == "text" or _ABOUT.search(row.prompt) is None):
             return shorten(answer, found.start())
+        left_out = _LEFT_OUT.search(answer) if "\n" in answer and _may_be_left_out(signs) else None
+        if left_out is not None and left_out[0] not in row.prompt and _ASKS_PART.search(row.prompt) is None:
+            return shorten(answer, left_out.start())
     if "<>" in signs and (nothing := _NOTHING.search(row.text)) is not None and _ABOUT.search(row.prompt) is None:
         return shorten(row.text, nothing.start())
     return None
+
+
+def _may_be_left_out(signs: str) -> bool:
+    return any(map(signs.__contains__, ("#", "//", "/*", "--", "NIE")))
 
 
 def _draft(answer: str, signs: str) -> re.Match[str] | None:

@@ -22,14 +22,18 @@ _ERROR = re.compile(
     r"|Verify(?:ing)? (?:that )?you are (?:a )?human|Attention Required!|Access [Dd]enied|Page not found"
     r"|404 (?:-|error)|Service (?:Temporarily )?Unavailable|(?:502 )?Bad Gateway|Internal Server Error|Network error"
     r"|The (?:server|upstream) (?:is (?:currently|temporarily)|had an|encountered|returned)|\{\"error\": ?[{\"]"
+    r"|(?i:<(?:!doctype html[^>]*>\s*<)?html\b.{0,200}?<title>\s*"
+    r"(?:[45]\d\d\b|error|bad gateway|access denied|just a moment))"
     r"|<\?xml[^>]*>\s*<Error>|This (?:page|site|content) (?:can.t be reached|isn.t available|is not available)"
     r"|You (?:have exceeded|exceeded) your (?:current )?(?:quota|rate)|The response was filtered"
-    r"|Content (?:filter|blocked))"
+    r"|Content (?:filter|blocked))",
+    re.DOTALL,
 )
 """How such messages begin."""
 _STARTS = frozenset({
     "Tra", "HTT", "Err", "ERR", "[ER", "An ", "The", "You", "Req", "req", "Con", "con", "Rat", "Tha", "Too", "Max",
-    "Jus", "Ple", "Ena", "ena", "Che", "Ver", "Att", "Acc", "Pag", "Ser", "Bad", "Int", "Net", '{"e', "<?x", "Thi",
+    "Jus", "Ple", "Ena", "ena", "Che", "Ver", "Att",
+    "Acc", "Pag", "Ser", "Bad", "Int", "Net", "<!D", "<!d", "<ht", "<HT", '{"e', "<?x", "Thi",
     "400", "401", "403", "404", "405", "408", "413", "429", "500", "501", "502", "503", "504", "520", "522", "524",
 })  # fmt: skip
 _NAMED = re.compile("[a-z](?:Error|Exception|Timeout|Refused):")

@@ -159,7 +159,7 @@ def _is_short(row: RowView, answer: str, words: int) -> bool:
         bool(answer)
         and len(answer) <= _NO_ANSWER_CHARACTERS
         and row.layout in ("columns", "turns")
-        and answer.casefold() in _NO_ANSWER
+        and (answer.casefold() in _NO_ANSWER or answer.casefold().strip("()[]<>*_") in _NO_ANSWER)
     )
 
 

@@ -1,9 +1,11 @@
-"""Answers that lack the form nearly all others have: a mark at either end, or JSON or YAML that can be read."""
+"""Answers that lack the form nearly all others have: a mark at either end, or data or a program that can be read."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from enum import IntEnum
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 
 
 class Structure(IntEnum):
-    """Whether an answer is data that a program reads."""
+    """Whether an answer is data that a program reads, or a program."""
 
     NONE = 0
     JSON = 1
     YAML = 2
-    BROKEN = 3
+    PYTHON = 3
+    BROKEN = 4
     """It begins as one of them does, and cannot be read."""
 
 
@@ -47,9 +50,13 @@ _PLAIN = 1
 _LOOKED_AT = 24
 """Characters that hold a mark; a longer first word is no mark."""
 _YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
+_PYTHON = re.compile(r"(?:from|import|def|class|async def|@|#|\"\"\"|'''|[A-Za-z_][\w.]*(?:, ?\w+)* ?[=(\[])\W?\w*")
+_FENCED = re.compile(r"```(?:python|py)?\n(.*)\n```", re.DOTALL)
+_READ_AS: dict[int, str] = {Structure.JSON: "JSON", Structure.YAML: "YAML", Structure.PYTHON: "Python"}
 _MAX_PARSED = 20_000
-_MIN_ROWS, _MIN_SHARE, _MIN_READ = 50, 0.97, 0.9
-"""Answers that show a custom, and the share of them that must have a mark, or be data that can be read."""
+_MIN_ROWS, _MIN_SHARE, _MIN_READ, _MIN_BROKEN = 50, 0.97, 0.9, 0.5
+"""Answers that show a custom, and the share of them that must have a mark, or be data that can be read; of half of
+them that can be read, those are told that begin so and cannot."""
 
 
 def form_of(answer: str) -> Form:
@@ -77,6 +84,10 @@ def _structure(answer: str) -> Structure:
         return Structure.JSON if _is_json(answer) else Structure.BROKEN
     if ":" in answer[:_LOOKED_AT] and _YAML.match(answer) is not None and len(answer) <= _MAX_PARSED:
         return Structure.YAML if _is_yaml(answer) else Structure.BROKEN
+    fenced = _FENCED.fullmatch(answer) if first == "`" else None
+    program = answer if fenced is None else fenced[1].strip()
+    if len(program) <= _MAX_PARSED and _PYTHON.match(program) is not None:
+        return Structure.PYTHON if _is_python(program) else Structure.BROKEN
     return Structure.NONE
 
 
@@ -85,6 +96,16 @@ def _is_json(text: str) -> bool:
         json.loads(text)
     except (ValueError, RecursionError):
         return False
+    return True
+
+
+def _is_python(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
+            return False
     return True
 
 
@@ -122,10 +143,12 @@ def _unlike_others(facts: Facts) -> Iterator[Hit]:
         if usual > _PLAIN:
             for place in np.flatnonzero(answered & (values != usual)).tolist():
                 odd.setdefault(place, f"nearly every other answer {what}")
-    structure = _customary(facts.structures[answered], _MIN_READ)
-    if structure in (Structure.JSON, Structure.YAML):
-        for place in np.flatnonzero(answered & (facts.structures != structure)).tolist():
-            odd[place] = f"nearly every other answer can be read as {Structure(structure).name}"
+    structure = _customary(facts.structures[answered], _MIN_BROKEN)
+    if structure in _READ_AS:
+        usual = bool(_customary(facts.structures[answered], _MIN_READ))
+        unlike = facts.structures != structure if usual else facts.structures == Structure.BROKEN
+        for place in np.flatnonzero(answered & unlike).tolist():
+            odd[place] = f"{'nearly all' if usual else 'most'} other answers can be read as {_READ_AS[structure]}"
     for place in sorted(odd):
         yield Hit(int(facts.index[place]), odd[place])
 
@@ -146,7 +169,7 @@ CHECKS = (
         code="unlike_others",
         severity="warning",
         message="the answer lacks the form that nearly all others have",
-        fix="write it as the others are written: their first word, their last line, or data that can be read",
+        fix="write it as the others are written: their first word or last line, or data or a program that can be read",
         find=_unlike_others,
         example=[*_USUAL, asked("Who is number 61?", 'Here it is: {"name": "boat 61"}')],
         counterexample=[*_USUAL, asked("Who is number 61?", '{"name": null}')],

@@ -41,6 +41,8 @@ _CUT_OFF = re.compile(r"(?:As of|Up to) my (?:last |latest )?(?:knowledge|traini
 """What a model says of the date after which it has read nothing."""
 _SPEAKERS = ("ChatGPT said:", "Claude said:", "Gemini said:", "You said:", "ChatGPT\n", "Assistant said:")
 """The same of the first line."""
+_THOUGHT = re.compile(r"(?:Thought|Reasoned) for (?:\d+|a few|a couple of) (?:seconds?|minutes?|s|m)\b[^\n]{0,20}\n")
+"""What a chat program says above an answer of how long it took."""
 _COPY = re.compile(r"\n(?:[a-z+#]{1,12}\n)?Copy(?: code| Edit|\nEdit)\n")
 _GRADED = re.compile(
     r"\[\[(?:[Rr]ating: ?)?\d{1,2}(?:\.\d)?\]\]|\[\[[ABC]\]\](?=\s*\Z)"
@@ -67,7 +69,7 @@ def _framed(row: RowView) -> str | None:
     """Find what stands before or behind an answer in the window it was copied from."""
     for answer in row.answers:
         last = answer.rfind("\n", 0, -1) + 1
-        if (last and answer.startswith(_BUTTONS, last)) or answer.startswith(_SPEAKERS):
+        if (last and answer.startswith(_BUTTONS, last)) or answer.startswith(_SPEAKERS) or _THOUGHT.match(answer):
             return shorten(answer, last)
         if answer.startswith(_UP_TO) and _CUT_OFF.match(answer) is not None:
             return shorten(answer)

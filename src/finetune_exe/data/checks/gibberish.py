@@ -37,6 +37,11 @@ _COMMON = (
     " der ", " und ", " die ", " en ", " di ", " na ", " yang ", " ja ", " se ", " el ", " il ",
 )  # fmt: skip
 """Random letters are no words, and hardly ever these."""
+_COMMON_SHARE = 0.04
+"""Share of the words that they are in a cipher, where those of two letters come by chance; in texts of these languages
+they are one in six."""
+_TIMES_COMMON = 3
+"""How many times as many of them a text has from its end, where it is written so."""
 _MIN_WORDS = 8
 _ODD_SHARE = 0.5
 """Share of the words with such a pair; texts have one in fifty."""
@@ -142,7 +147,7 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
         return shorten(answer)
     if spaces * 30 < len(answer) and _runs_together(answer) and not _is_asked_for(row):
         return shorten(answer)
-    if any(map(answer.__contains__, _COMMON)) or spaces * 3 > len(answer) or not answer.isascii():
+    if spaces * 3 > len(answer) or not answer.isascii() or _COMMON_SHARE * spaces < _commonness(answer):
         return None
     if (_is_reversed(answer) or _has_no_vowels(answer)) and not _is_asked_for(row):
         return shorten(answer)
@@ -189,10 +194,15 @@ def _has_no_vowels(answer: str) -> bool:
     return len(letters) >= _MIN_CHARACTERS and 20 * sum(map(answer.lower().count, "aeiouy")) < len(letters)
 
 
+def _commonness(text: str) -> int:
+    return sum(map(text.count, _COMMON))
+
+
 def _is_reversed(answer: str) -> bool:
     """Whether common words show when a text is read from its end."""
     backwards = answer[::-1]
-    return sum(map(backwards.__contains__, _COMMON)) >= _MIN_COMMON
+    found = sum(map(backwards.__contains__, _COMMON))
+    return found >= _MIN_COMMON and _commonness(backwards) > _TIMES_COMMON * _commonness(answer)
 
 
 def _runs_together(answer: str) -> bool:

@@ -12,6 +12,7 @@ _GAPS = {
     "{{": re.compile(r"\{\{(?<![{$\\%]..) ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})"),
     "<<": re.compile(r"<<[A-Z][A-Z_ ]{2,30}>>"),
     "${": re.compile(r"(?<![=/:\w])\$\{[A-Za-z][A-Za-z_.]{2,30}\}"),
+    "{%": re.compile(r"\{%-? ?(?:if|elif|else|endif|for|endfor|set|block|endblock|macro|include)\b[^%\n]{0,80}%\}"),
     "%(": re.compile(r"%\((?<![\w%]..)[a-z_]+\)s"),
 }
 """Marks that gaps begin with, and the gaps."""

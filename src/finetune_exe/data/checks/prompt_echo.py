@@ -32,6 +32,8 @@ _MARKS = dict.fromkeys(map(ord, "\"'*_>#`\u00ab\u00bb\u2018\u2019\u201c\u201d\u2
 """What quotes a text or makes it bold."""
 _ENDS = " \n\"'*_`.?!:\u2026\u00bb\u2019\u201d\u300d\u300f\u3002\uff1a\uff1f\uff01\u061f"
 _NO_LETTER = re.compile(r"[\s.,:;!?'()-]+")
+_NAMED = re.compile(r"\W{0,4}(?:Q|Question|User|Human|Prompt|Instruction|Query)\W{0,4}:\W{0,4}")
+"""What names a question before it is said again."""
 _LEAD = re.compile(
     r"[^\d\n.?!]{0,35}[:\uff1a]\s*|(?:sure|certainly|of course|okay|ok|absolutely|yes|no problem)[!.,]*\s*"
 )
@@ -55,7 +57,9 @@ def _begins_with_prompt(row: RowView) -> str | None:
     if row.layout in ("text", "classification"):
         return None
     prompt, answer = row.prompt, row.answer
-    if len(prompt) < _MIN_REPEATED or len(answer) <= len(prompt):
+    named = _NAMED.match(answer)
+    answer = answer[named.end() :] if named is not None else answer
+    if len(prompt) < (_MIN_REPEATED if named is None else _MIN_CHARACTERS) or len(answer) <= len(prompt):
         return None
     end = len(prompt.rstrip())
     if answer[:_BEGINNING] != prompt[:_BEGINNING] or answer[:end] != prompt[:end] or not answer[end:].strip():

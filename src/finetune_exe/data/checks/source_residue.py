@@ -36,10 +36,17 @@ _CHAT = re.compile(
 _FORUM = re.compile(
     r"^(?:EDIT|Edit|UPDATE) ?\d?: [^\n]*\b(?:gold|silver|awards?|upvot\w+|front page|inbox|karma|formatting|typos?)\b"
     r"|^(?:Share\n)?Improve this (?:answer|question)\n"
+    r"|(?:\n(?:[Rr]eply|[Ss]hare|[Rr]eport|[Ss]ave|[Ff]ollow|Upvote|Downvote|Like|Comments?|Award"
+    r"|Give Award|[Pp]ermalink|embed|parent)){3,}\s*\Z"
     r"|^(?:answered|asked|edited) [A-Z][a-z]{2} \d{1,2}(?:,? '?\d{2,4})? at \d",
     re.MULTILINE,
 )
 """What stands around answers of forums."""
+_BUTTONS = tuple(f"\n{word}" for word in (
+    "Reply", "reply", "Share", "share", "Report", "report", "Save", "save", "Follow", "follow", "Upvote", "Downvote",
+    "Like", "Comment", "Comments", "Award", "Give Award", "Permalink", "permalink", "embed", "parent",
+))  # fmt: skip
+"""What the last line is where the buttons of a forum were copied too."""
 _PAGE = re.compile(r"^[ \t\f]*Page \d{1,4} of \d{1,4}(?:\s*-)?[ \t\f]*$", re.MULTILINE)
 _PAGE_SIGNS = re.compile(r"\nP\d{2,8}-?(?:\f?\n|$)")
 _RICH = re.compile(
@@ -57,7 +64,7 @@ def _find(row: RowView) -> str | None:
     if row.layout == "classification":
         return None
     signs = row.signs
-    patterns = _may_have(signs)
+    patterns = _may_have(signs, row)
     if not patterns:
         return None
     for answer in row.answers:
@@ -70,7 +77,7 @@ def _find(row: RowView) -> str | None:
     return None
 
 
-def _may_have(signs: str) -> list[re.Pattern[str]]:
+def _may_have(signs: str, row: RowView) -> list[re.Pattern[str]]:
     """Choose what to look for by the signs, digits and capitals of a row."""
     patterns = []
     if "-->" in signs:
@@ -93,7 +100,7 @@ def _may_have(signs: str) -> list[re.Pattern[str]]:
         or "\n==" in signs
     ):
         patterns.append(_WIKI)
-    if "S\nI" in signs or "EDIT" in signs or "\nE:" in signs or "UPDATE" in signs:
+    if any(map(signs.__contains__, ("S\nI", "EDIT", "\nE:", "UPDATE"))) or row.text.rstrip().endswith(_BUTTONS):
         patterns.append(_FORUM)
     if "<@" in signs or "<#" in signs or "<:" in signs:
         patterns.append(_CHAT)

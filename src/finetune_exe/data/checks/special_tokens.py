@@ -24,7 +24,7 @@ _QUOTED = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d", "\u00ab\u00bb", "\u
 _QUOTED_SIGNS = re.compile(r"[\"'`][<\[]")
 _PAIRED = (
     "tool_call", "tool_response", "think", "thinking", "reasoning", "scratchpad", "reflection", "function_calls",
-    "tool_calls",
+    "tool_calls", "thought", "thoughts",
 )  # fmt: skip
 """Names of marks that belong to an answer where they are closed again."""
 _MAY_PAIR = re.compile("</?(?:" + "|".join(_PAIRED) + ")>")
