@@ -11,6 +11,10 @@ LABEL_COLUMNS = frozenset({
     "label_text", "label_name", "polarity", "emotion", "stars", "rating",
 })  # fmt: skip
 """Names of answer columns that hold a label."""
+LABEL_CHARACTERS = 60
+"""Longest answer that may be a label."""
+MAX_LABELS, MIN_ROWS_PER_LABEL = 300, 5
+"""Most different answers that may be labels, and how often each is given on average."""
 Layout = Literal["text", "columns", "turns", "preference", "classification"]
 """One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
 LAYOUTS: frozenset[Layout] = frozenset(get_args(Layout))

@@ -11,6 +11,7 @@ from finetune_exe.data.deduplicate import content_key
 from finetune_exe.data.groups import GROUP_NAMES, MIN_GROUPS
 from finetune_exe.data.ingest import open_sources
 from finetune_exe.data.language import language_of
+from finetune_exe.data.layout import LABEL_CHARACTERS, MAX_LABELS, MIN_ROWS_PER_LABEL
 from finetune_exe.data.raw import BadLine
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.task import AnswerKind, DataProfile, FormatName
@@ -20,9 +21,6 @@ from finetune_exe.text.formats.detect import Detection
 from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
 
 MAX_SAMPLED = 20_000
-MAX_LABELS = 200
-MIN_ROWS_PER_LABEL = 5
-MAX_LABEL_CHARACTERS = 60
 MAX_LANGUAGES = 2_000
 """Rows whose language is looked at."""
 MIN_LANGUAGE_SHARE = 0.02
@@ -136,7 +134,7 @@ def _measure(conversation: Conversation) -> _Measured:
         prompt=sum(lengths[:last]),
         answer_length=len(answer),
         characters=sum(lengths),
-        answer=answer if len(answer) <= MAX_LABEL_CHARACTERS else f"{hash(answer)} {answer[:MAX_LABEL_CHARACTERS]}",
+        answer=answer if len(answer) <= LABEL_CHARACTERS else f"{hash(answer)} {answer[:LABEL_CHARACTERS]}",
         kind="prose" if conversation.kind == "text" and answer.strip() else answer_kind(answer),
         is_bad=conversation.label is False,
         has_system=any(message.role == "system" for message in messages),
@@ -225,7 +223,7 @@ def _labels(answers: Counter[str]) -> tuple[str, ...]:
     labels = {answer: count for answer, count in answers.items() if answer.strip()}
     if not 2 <= len(labels) <= MAX_LABELS:
         return ()
-    if sum(labels.values()) < MIN_ROWS_PER_LABEL * len(labels) or max(map(len, labels)) > MAX_LABEL_CHARACTERS:
+    if sum(labels.values()) < MIN_ROWS_PER_LABEL * len(labels) or max(map(len, labels)) > LABEL_CHARACTERS:
         return ()
     return tuple(sorted(labels, key=lambda label: (-labels[label], label)))
 

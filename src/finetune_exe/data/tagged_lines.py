@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from finetune_exe.data.layout import MIN_ROWS_PER_LABEL
 from finetune_exe.data.raw import RawRow
 
 _LABELLED = re.compile(r"(?:__label__(\S+)|(-?\d+))\s+(?!__label__)(\S.*)")
 _WORD_TAG = re.compile(r"O|[BIESLU]-\S+")
-MIN_ROWS_PER_LABEL = 5
 MIN_TAGGED_LINES = 3
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_exe.data.layout import MIN_ROWS_PER_LABEL
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.read import read_rows
-from finetune_exe.data.tagged_lines import MIN_ROWS_PER_LABEL, labelled_rows
+from finetune_exe.data.tagged_lines import labelled_rows
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.formats import format_named
 

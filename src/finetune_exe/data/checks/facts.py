@@ -16,6 +16,7 @@ from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
 from finetune_exe.data.duplicates.rows import join_rows, row_text, words_of_rows
 from finetune_exe.data.groups import group_hashes, join_groups
+from finetune_exe.data.layout import LABEL_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from finetune_exe.data.duplicates.rows import RowWords
     from finetune_exe.data.groups import Groups
 
-LABEL_CHARACTERS = 60
-"""Longest answer that may be a label."""
 FIELD_CHARACTERS = 200
-"""The same where the column says that it holds labels: there may be two in it."""
+"""Longest label where the column says that it holds labels: there may be two in it."""
 LABELLED_TEXT_CHARACTERS = 1000
 """How much of a text with a label is kept to learn from."""
 TAIL_CHARACTERS = 60

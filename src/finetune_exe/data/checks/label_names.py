@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Collection
 
 from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.layout import MAX_LABELS, MIN_ROWS_PER_LABEL
 
-MAX_LABELS = 300
-MIN_ROWS_PER_LABEL = 5
 MIN_LABELLED = 0.9
 """Share of the rows that must have a label."""
 
