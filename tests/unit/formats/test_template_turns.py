@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,17 @@ def test_a_text_that_breaks_the_form_is_refused(form: TemplateTurns) -> None:
         assert "mark 2 of the text is" in why_not(asked + asked + answered, form.name)
 
 
+@FORM
+def test_every_spelling_of_a_mark_is_known(form: TemplateTurns) -> None:
+    end = form.ends[0] if form.every_turn_ends else ""
+    for asks, answers, last in product(form.user, form.assistant, form.ends):
+        behind_system = asks not in form.user[:1] and "/" in asks
+        begun = form.system[0] + "Be brief." if behind_system else ""
+        expected = [("system", "Be brief.")] if behind_system else []
+        expected += [("user", "Is it?"), ("assistant", "It is.")]
+        assert parted(f"{begun}{asks}Is it?{end}{answers}It is.{last}", form.name) == expected
+
+
 def test_other_roles_are_read_where_a_form_has_them() -> None:
     text = "".join(f"<|im_start|>{role}\n{said}<|im_end|>\n" for role, said in (
         ("system", ""), ("user", "How warm?"), ("tool", "3 C"), ("assistant", "It is 3 C."),
@@ -191,6 +203,15 @@ def test_a_broken_text_among_rendered_ones_is_accused_and_left_out_with_its_line
     said = capsys.readouterr().err
     assert "29 of 30 rows converted" in said
     assert f"1 not: mark 2 of the text is '[INST]', not '[/INST]', first at {path}:7" in " ".join(said.split())
+
+
+def test_white_space_at_the_end_of_a_turn_makes_no_other_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": f"<s>[INST] How much is {n}{' ' * (n % 4 == 0)}[/INST] It is {n}.</s>"} for n in range(30)]
+    assert {turns_in(row["text"]) for row in rows} == {"mistral", "llama-2"}
+    found = findings(write(tmp_path / "rows.jsonl", rows), capsys)
+    assert found == {"prompt_in_text": ("info", [*range(1, 31)], "30 texts are parted by --turns mistral")}
 
 
 def test_a_rendered_text_among_plain_ones_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

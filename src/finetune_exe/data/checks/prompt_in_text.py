@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import text
 from finetune_exe.data.checks.facts import Facts
-from finetune_exe.text.formats.dialogue_marks import usual_turns
+from finetune_exe.text.formats.dialogue_marks import are_alike, usual_turns
 
 _MIN_TEXTS = 10
 
@@ -17,10 +17,11 @@ def _find(facts: Facts) -> Iterator[Hit]:
     """Find texts that are dialogues of the same form as nearly all others."""
     if facts.layouts != {"text"} or len(facts) < _MIN_TEXTS:
         return
-    turns = usual_turns(facts.turns)
-    if turns is not None:
-        said = f"{facts.turns.count(turns):,} texts are parted by --turns {shlex.quote(turns)}"
-        yield from (Hit(int(facts.index[place]), said) for place, own in enumerate(facts.turns) if own == turns)
+    usual = usual_turns(facts.turns)
+    if usual is not None:
+        places = [place for place, turns in enumerate(facts.turns) if turns is not None and are_alike(turns, usual)]
+        said = f"{len(places):,} texts are parted by --turns {shlex.quote(usual)}"
+        yield from (Hit(int(facts.index[place]), said) for place in places)
 
 
 _TEXT = "Table: ships\nQ: How many are older than {}?\nA: SELECT count(*) FROM ships WHERE age > {}"

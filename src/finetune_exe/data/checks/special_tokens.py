@@ -10,7 +10,7 @@ from finetune_exe.data.checks.check import EXTRACT_CHARACTERS, DataCheck, Hit, R
 from finetune_exe.data.checks.example import asked, text
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.row import RowView, without_ends
-from finetune_exe.text.formats.dialogue_marks import usual_turns
+from finetune_exe.text.formats.dialogue_marks import are_alike, usual_turns
 from finetune_exe.text.formats.marked_turns import form_of_exchange, known_forms
 
 _ANGLED = re.compile(
@@ -133,7 +133,8 @@ def _lone_dialogue(facts: Facts) -> Iterator[Hit]:
     """Find texts in the form of a chat template among others that are none."""
     usual = usual_turns(facts.turns)
     for place, turns in enumerate(facts.turns):
-        if turns not in (None, usual) and turns in known_forms() and known_forms()[turns].is_of_tokens:
+        form = known_forms().get(turns or "")
+        if form is not None and form.is_of_tokens and (usual is None or not are_alike(form.said, usual)):
             yield Hit(int(facts.index[place]), f"a whole dialogue: --turns {turns}")
 
 

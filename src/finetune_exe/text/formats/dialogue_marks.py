@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from finetune_exe.text.formats.format import Row
-from finetune_exe.text.formats.marked_turns import form_of
+from finetune_exe.text.formats.marked_turns import form_of, known_forms
 
 USUAL_SHARE = 0.9
 """Share of the texts that are dialogues of one form, where that is the way they are made."""
@@ -34,8 +34,18 @@ def turns_in(text: str) -> str | None:
 def usual_turns(found: Sequence[str | None]) -> str | None:
     """Say how nearly all texts may be parted, by what was found in each."""
     counts = Counter(said for said in found if said is not None)
-    said, count = next(iter(counts.most_common(1)), ("", 0))
-    return said if count and count >= USUAL_SHARE * len(found) else None
+    for usual, _ in counts.most_common(1):
+        alike = sum(count for said, count in counts.items() if are_alike(said, usual))
+        return usual if alike >= USUAL_SHARE * len(found) else None
+    return None
+
+
+def are_alike(said: str, other: str) -> bool:
+    """Whether two forms differ in white space alone, so that a text may seem to be of either."""
+    form, known = known_forms().get(said), known_forms().get(other)
+    if form is None or known is None:
+        return said == other
+    return (form.marks["user"], form.every_turn_ends) == (known.marks["user"], known.every_turn_ends)
 
 
 def turns_in_columns(rows: Sequence[Row]) -> str | None:

@@ -227,10 +227,9 @@ def _any_of(marks: Iterable[str]) -> str:
 
 
 def _loosely(mark: str) -> str:
-    """Match a mark with as much of its white space as is there."""
-    word = mark.strip()
-    before, behind = mark[: mark.index(word)], mark[mark.index(word) + len(word) :]
-    return "".join(f"{space}?" for space in before) + _exactly(word) + "".join(f"{space}?" for space in behind)
+    """Match a mark with no more white space at its ends than belongs there."""
+    before, behind = len(mark) - len(mark.lstrip()), len(mark) - len(mark.rstrip())
+    return r"\s?" * before + _exactly(mark.strip()) + r"\s?" * behind
 
 
 def _exactly(mark: str) -> str:
