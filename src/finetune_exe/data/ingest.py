@@ -150,6 +150,8 @@ def _settle(
 ) -> Detection:
     """Choose the format: by the marks, the columns or the name the user gave, or else by the rows."""
     if turns is not None:
+        if all(isinstance(row, str) for row in rows):
+            raise _not_divided(source)
         parted = with_turns(turns)
         return Detection(format=parted, evidence=parted.detect(rows).phrases)
     if {"prompt", "answer"} <= columns.keys():
@@ -286,6 +288,17 @@ def _not_asked_for(source: Source) -> FineTuneError:
         why="they can teach which of two answers is better, or the chosen ones alone what to answer: you have to say",
         fix="to learn from the pairs: --set objective.kind=dpo; to train on the chosen answers alone: "
         "--set data.format=preference",
+    )
+
+
+def _not_divided(source: Source) -> FineTuneError:
+    return FineTuneError(
+        "D03",
+        what="where a dialogue ends and the next begins is not known",
+        where=source.name,
+        why="neither each line nor each paragraph is a dialogue by itself",
+        fix="put each dialogue on a line of its own, or blank lines between dialogues and none inside; or give JSON "
+        "lines with each in a column",
     )
 
 

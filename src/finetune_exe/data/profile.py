@@ -106,7 +106,7 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
                 first_fault = first_fault or read
             else:
                 repeats.add(content_key(read))
-                if read.kind == "text" and len(dialogues) < MAX_DIALOGUES:
+                if read.origin.get("column") and read.kind == "text" and len(dialogues) < MAX_DIALOGUES:
                     dialogues.append(turns_in(read.messages[0].content))
                 if num_rows % stride == 0:
                     sample.append(_measure(read))

@@ -17,7 +17,7 @@ from finetune_exe.data.json_documents import WRAPPERS, read_document, wraps_rows
 from finetune_exe.data.json_lines import read_json_lines
 from finetune_exe.data.packing import PACKED_SUFFIXES
 from finetune_exe.data.raw import BadLine, RawRow
-from finetune_exe.data.tagged_lines import are_word_tags, labelled_rows, read_tagged_words
+from finetune_exe.data.tagged_lines import are_word_tags, dialogue_rows, labelled_rows, read_tagged_words
 from finetune_exe.errors import FineTuneError
 
 Container = Literal["json", "jsonl", "csv", "text", "parquet", "arrow", "tagged words"]
@@ -239,9 +239,9 @@ def _read_text(path: Path, tell: Tell) -> Iterator[RawRow | BadLine]:
         pieces.append(decode(line, path=path, number=number, offset=offset).replace("\r\n", "\n"))
         offset += len(line)
     text = "".join(pieces)
-    labelled = labelled_rows(text)
-    if labelled is not None:
-        yield from labelled
+    records = labelled_rows(text) or dialogue_rows(text)
+    if records is not None:
+        yield from records
         return
     if _are_records(pieces):
         numbered = enumerate(pieces, start=1)

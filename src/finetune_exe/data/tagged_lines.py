@@ -1,17 +1,19 @@
-"""Plain text whose lines are records: a label before each sentence, or a tag behind each word."""
+"""Plain text that is records: a label before each sentence, a tag behind each word, or one dialogue after the other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from finetune_exe.data.layout import MIN_ROWS_PER_LABEL
 from finetune_exe.data.raw import RawRow
+from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
 
 _LABELLED = re.compile(r"(?:__label__(\S+)|(-?\d+))\s+(?!__label__)(\S.*)")
 _WORD_TAG = re.compile(r"O|[BIESLU]-\S+")
 MIN_TAGGED_LINES = 3
+DIALOGUES_LOOKED_AT = 50
 
 
 def labelled_rows(text: str) -> list[RawRow] | None:
@@ -35,6 +37,28 @@ def labelled_rows(text: str) -> list[RawRow] | None:
         RawRow(row={"text": match[3], "label": label}, line=number)
         for (number, match), label in zip(found, labels, strict=True)
     ]
+
+
+def dialogue_rows(text: str) -> Iterator[RawRow] | None:
+    """Read dialogues each of which stands on a line or in a paragraph of its own.
+
+    Returns:
+        The rows; None where neither lines nor paragraphs are dialogues by themselves.
+    """
+    for gap in (r"\n", r"\n\s*\n"):
+        looked_at = list(islice(_pieces(text, gap), DIALOGUES_LOOKED_AT))
+        if len(looked_at) > 1 and usual_turns([turns_in(said) for _, said in looked_at]) is not None:
+            return (RawRow(row={"text": said}, line=line) for line, said in _pieces(text, gap))
+    return None
+
+
+def _pieces(text: str, gap: str) -> Iterator[tuple[int, str]]:
+    """Give the pieces between gaps that hold something, each with the number of its first line."""
+    line = 1
+    for piece in re.split(f"({gap})", text):
+        if piece.strip():
+            yield line + piece[: len(piece) - len(piece.lstrip())].count("\n"), piece.strip("\n")
+        line += piece.count("\n")
 
 
 def are_word_tags(lines: Sequence[str]) -> bool:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_exe.data.check import check
+from finetune_exe.data.convert import convert
 from finetune_exe.data.layout import MIN_ROWS_PER_LABEL
+from finetune_exe.data.profile import profile_data
 from finetune_exe.data.raw import RawRow
 from finetune_exe.data.read import read_rows
 from finetune_exe.data.tagged_lines import labelled_rows
+from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.formats import format_named
+from finetune_exe.text.formats.marked_turns import turn_form
 
 SST2 = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "ft" / "classification" / "sst2_dev.txt"
 sentences = st.text(st.characters(categories=("L", "P", "Nd")), min_size=1).map(lambda text: f"a{text}")
@@ -82,3 +88,39 @@ def test_a_table_with_a_column_of_letters_is_still_a_table(tmp_path: Path) -> No
     path = tmp_path / "blood.csv"
     path.write_text("prompt,completion\nwhich group,O\nand this,A\n")
     assert len(list(read_rows(path))) == 2
+
+
+DIALOGUES = {
+    "a line each": ("[INST] How deep is\t{}? [/INST] It is {} feet. </s>\n", "llama-2"),
+    "a paragraph each": ("Human: How deep is {}?\nAssistant: It is {} feet.\nAs far as I know.\n\n", "Human:,Assistant:"),
+    "a paragraph each, written by a template": (
+        "<|im_start|>user\nHow deep is {}?<|im_end|>\n<|im_start|>assistant\nIt is {} feet.<|im_end|>\n\n\n", "chatml",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DIALOGUES)
+def test_dialogues_of_plain_text_are_a_row_each(tmp_path: Path, kind: str) -> None:
+    form, turns = DIALOGUES[kind]
+    path = tmp_path / "talks.txt"
+    path.write_text("\n" + "".join(form.format(number, number) for number in range(40)))
+    report = check([str(path)])
+    assert report.records == 40
+    [found] = report.findings
+    assert (found.code, found.rows[0].extract) == ("prompt_in_text", f"40 texts are parted by --turns {turns}")
+    each = form.count("\n")
+    assert [row.line for row in found.rows] == [2 + each * number for number in range(40)]
+    written: list[Any] = []
+    convert([str(path)], target="chatml", write=written.append, turns=turn_form(turns))
+    assert written[39]["messages"][0]["content"].split() == ["How", "deep", "is", "39?"]
+
+
+def test_where_dialogues_end_is_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "talks.txt"
+    path.write_text("".join(f"Human: How deep is {n}?\n\nAssistant: It is {n} feet.\n\n" for n in range(40)))
+    assert "prompt_in_text" not in {finding.code for finding in check([str(path)]).findings}
+    assert profile_data([str(path)]).turns is None
+    with pytest.raises(FineTuneError) as refused:
+        convert([str(path)], target="chatml", write=print, turns=turn_form("Human:,Assistant:"))
+    assert refused.value.code == "D03"
+    assert "blank lines between dialogues" in refused.value.fix

@@ -30,7 +30,8 @@ class RowView:
             signs, digits or capitals looks for those here first.
         foreign: All of `text` that is not ASCII.
         is_exchange: Whether there are two turns, a user's and an assistant's.
-        turns: For a text: how it may be parted into turns, where it is a dialogue (see `turns_in`).
+        turns: For a text that is no piece of a longer one: how it may be parted into turns, where it is a dialogue (see
+            `turns_in`).
     """
 
     __slots__ = (
@@ -56,7 +57,8 @@ class RowView:
                 asked = (message.content for message in reversed(messages) if message.role == "user")
                 self.prompt = next(asked, "")
             self.text = "\n".join([all_said(message) for message in messages])
-        self.turns = turns_in(self.text) if self.layout == "text" else None
+        is_record = self.layout == "text" and conversation.origin.get("column", "") is not None
+        self.turns = turns_in(self.text) if is_record else None
         self.is_ascii = self.text.isascii()
         self.signs = signs_of(self.text)
         self.foreign = "" if self.is_ascii else _foreign(self.text)
