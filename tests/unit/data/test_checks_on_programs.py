@@ -13,6 +13,7 @@ from tests.unit.data.judged import codes
 
 from finetune_exe.data.check import check
 from finetune_exe.data.checks.forms import Structure, form_of
+from finetune_exe.data.checks.programs import is_program
 
 ANSWER = "The harbour was dug by hand in the winter of the great frost. It lets the boats rest when the sea is rough."
 
@@ -57,6 +58,29 @@ def test_where_half_the_answers_are_programs_only_broken_ones_are_told(tmp_path:
     assert "unlike_others" not in reported(tmp_path / "sound.jsonl", answers)
     answers[17] = BROKEN["without its indents"](answers[17])
     assert reported(tmp_path / "rows.jsonl", answers)["unlike_others"] == [17]
+
+
+SOUND = {
+    "quoted as wikis make bold": "def close(handle):\n    '''Close the handle.'''\n    handle.close()",
+    "letters as escapes": 'def plain(word):\n    return word.replace("\\u0627", "a").replace("\\u062a", "t")',
+    "a matrix of one number": "def one(size):\n    if not size:\n        return matrix([[1]])\n    return grid(size)",
+    "a page in its words": 'def page(rows):\n    """Write <ul class="rows"><li>each row</li></ul>."""\n    return join(rows)',
+    "no stop at its end": "def verb(self, token):\n    # Is it a verb? Try.\n    value = self.find(token)\n    return value",
+    "an error for what is not done": (
+        "def solve(kind):\n    if kind in KNOWN:\n        return KNOWN[kind]\n    raise NotImplementedError(kind)"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_a_program_is_not_judged_as_prose(tmp_path: Path, kind: str) -> None:
+    told = reported(tmp_path / "rows.jsonl", [*(program(number) for number in range(60)), SOUND[kind]])
+    assert all(60 not in rows for rows in told.values()), told
+
+
+@pytest.mark.parametrize("said", ["Berlin (Germany)", "run(it)", "Note (see below), it is so = fine", "x ="])
+def test_a_name_with_a_remark_is_no_program(said: str) -> None:
+    assert not is_program(said)
 
 
 @pytest.mark.parametrize(

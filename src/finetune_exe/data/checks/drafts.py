@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import is_stub
 from finetune_exe.data.checks.row import RowView
 
 _NOTE = re.compile(
@@ -20,11 +21,13 @@ _CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILIN
 _LEFT_OUT = re.compile(
     r"^[ \t]*(?:#|//|/\*|--|<!--) ?(?:TODO:? ?(?:[Ii]mplement|[Cc]omplete|[Ff]ill in|[Ff]inish)\b"
     r"|(?:\.\.\. ?|\()?(?:[Tt]he )?(?:[Rr]est of|[Rr]emaining|[Ee]xisting)"
-    r"(?: (?:the|your))? (?:code|implementation|function|file|class|methods?)\b|[Ii]mplementation (?:goes )?here\b)"
-    r"|^[ \t]*raise NotImplementedError(?:\([^\n]*\))?\s*(?:```)?\s*\Z",
+    r"(?: (?:the|your))? (?:code|implementation|function|file|class|methods?)\b|[Ii]mplementation (?:goes )?here\b)",
     re.MULTILINE,
 )
 """What stands in a program for the part that was not written."""
+_COMMENTS = ("#", "//", "/*", "--")
+_EMPTY_BODIES = ("pass", "...", "NotImplementedError", "NotImplementedError()", "')", '")')
+"""How functions end in which nothing is done."""
 _ASKS_PART = re.compile(
     r"\b(?:skeleton|stubs?|outline|scaffold\w*|template|boilerplate|abstract|interface|exercise|NotImplemented\w*|todo)",
     re.IGNORECASE,
@@ -48,16 +51,21 @@ def _find(row: RowView) -> str | None:
         found = _draft(answer, signs)
         if found is not None and (row.layout == "text" or _ABOUT.search(row.prompt) is None):
             return shorten(answer, found.start())
-        left_out = _LEFT_OUT.search(answer) if "\n" in answer and _may_be_left_out(signs) else None
-        if left_out is not None and left_out[0] not in row.prompt and _ASKS_PART.search(row.prompt) is None:
-            return shorten(answer, left_out.start())
+        place = _left_out(answer, signs)
+        if place >= 0 and _ASKS_PART.search(row.prompt) is None:
+            return shorten(answer, place)
     if "<>" in signs and (nothing := _NOTHING.search(row.text)) is not None and _ABOUT.search(row.prompt) is None:
         return shorten(row.text, nothing.start())
     return None
 
 
-def _may_be_left_out(signs: str) -> bool:
-    return any(map(signs.__contains__, ("#", "//", "/*", "--", "NIE")))
+def _left_out(answer: str, signs: str) -> int:
+    """Find the part of a program that was not written; -1 where there is none."""
+    if "\n" not in answer:
+        return -1
+    if any(map(signs.__contains__, _COMMENTS)) and (said := _LEFT_OUT.search(answer)) is not None:
+        return said.start()
+    return 0 if answer.rstrip().endswith(_EMPTY_BODIES) and is_stub(answer) else -1
 
 
 def _draft(answer: str, signs: str) -> re.Match[str] | None:

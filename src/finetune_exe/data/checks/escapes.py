@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import is_program
 from finetune_exe.data.checks.row import RowView
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
@@ -43,7 +44,9 @@ def _find(row: RowView) -> str | None:
         found = _escape(answer, row.signs)
         if found is None:
             continue
-        if (row.layout == "text" or _ABOUT.search(row.prompt) is None) and _WITH_BRACES.search(answer) is None:
+        if row.layout != "text" and (_ABOUT.search(row.prompt) is not None or is_program(answer)):
+            continue
+        if _WITH_BRACES.search(answer) is None:
             return shorten(answer, found.start())
     return None
 

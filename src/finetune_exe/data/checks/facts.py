@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.checks.ending import OpenEnd, open_end
-from finetune_exe.data.checks.forms import NO_FORM, Form, form_of
+from finetune_exe.data.checks.forms import NO_FORM, Form, Structure, form_of
 from finetune_exe.data.checks.row import RowView
 from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.duplicates.find import find_duplicates
@@ -112,7 +112,8 @@ def measure(row: RowView) -> RowFacts:
     prose = row.layout != "classification"
     answered = prose and row.layout != "text" and bool(row.messages) and row.messages[-1].role == "assistant"
     language = answer_language(answer if prose else row.prompt)
-    end = open_end(answer) if answered else OpenEnd.NO_PROSE
+    form = form_of(stripped) if answered else NO_FORM
+    end = open_end(answer) if answered and form.structure is not Structure.PYTHON else OpenEnd.NO_PROSE
     if prose and (end >= OpenEnd.OPEN or language is not None) and _is_quoted(stripped, row.prompt):
         end, language = OpenEnd.NO_PROSE, None
     return RowFacts(
@@ -126,7 +127,7 @@ def measure(row: RowView) -> RowFacts:
         label=label,
         labelled_text=row.prompt[:LABELLED_TEXT_CHARACTERS] if label is not None else "",
         language=language,
-        form=form_of(stripped) if answered else NO_FORM,
+        form=form,
         edges=_edges(row.text) if row.layout == "text" else (),
         turns=row.turns,
     )

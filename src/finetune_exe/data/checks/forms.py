@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 import zlib
 from collections.abc import Iterator
 from enum import IntEnum
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import begins_as_program, is_program, read_program
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +49,6 @@ _PLAIN = 1
 _LOOKED_AT = 24
 """Characters that hold a mark; a longer first word is no mark."""
 _YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
-_PYTHON = re.compile(r"(?:from|import|def|class|async def|@|#|\"\"\"|'''|[A-Za-z_][\w.]*(?:, ?\w+)* ?[=(\[])\W?\w*")
-_FENCED = re.compile(r"```(?:python|py)?\n(.*)\n```", re.DOTALL)
 _READ_AS: dict[int, str] = {Structure.JSON: "JSON", Structure.YAML: "YAML", Structure.PYTHON: "Python"}
 _MAX_PARSED = 20_000
 _MIN_ROWS, _MIN_SHARE, _MIN_READ, _MIN_BROKEN = 50, 0.97, 0.9, 0.5
@@ -84,10 +81,10 @@ def _structure(answer: str) -> Structure:
         return Structure.JSON if _is_json(answer) else Structure.BROKEN
     if ":" in answer[:_LOOKED_AT] and _YAML.match(answer) is not None and len(answer) <= _MAX_PARSED:
         return Structure.YAML if _is_yaml(answer) else Structure.BROKEN
-    fenced = _FENCED.fullmatch(answer) if first == "`" else None
-    program = answer if fenced is None else fenced[1].strip()
-    if len(program) <= _MAX_PARSED and _PYTHON.match(program) is not None:
-        return Structure.PYTHON if _is_python(program) else Structure.BROKEN
+    if is_program(answer):
+        return Structure.PYTHON
+    if begins_as_program(answer) and read_program(answer) is None:
+        return Structure.BROKEN
     return Structure.NONE
 
 
@@ -96,16 +93,6 @@ def _is_json(text: str) -> bool:
         json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return True
-
-
-def _is_python(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
-            return False
     return True
 
 

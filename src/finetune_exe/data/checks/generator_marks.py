@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import is_program
 from finetune_exe.data.checks.row import RowView
 
 _PRODUCTS = (
@@ -60,9 +61,13 @@ def _marked(row: RowView) -> str | None:
     for answer in row.answers if looks else ():
         for pattern in looks:
             found = pattern.search(answer)
-            if found is not None and (pattern is not _GRADED or _ASKS_GRADE.search(row.prompt) is None):
+            if found is not None and not (pattern is _GRADED and _is_no_grade(answer, row)):
                 return shorten(answer, found.start())
     return None
+
+
+def _is_no_grade(answer: str, row: RowView) -> bool:
+    return _ASKS_GRADE.search(row.prompt) is not None or is_program(answer)
 
 
 def _framed(row: RowView) -> str | None:

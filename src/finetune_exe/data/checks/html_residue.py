@@ -8,6 +8,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import is_program
 from finetune_exe.data.checks.row import RowView
 
 _TAG = re.compile(
@@ -116,7 +117,7 @@ def _residue(answer: str, row: RowView) -> str | None:
         return shorten(answer, coded.start())
     plain = _FENCED.sub(" ", answer) if "`" in answer else answer
     found = _tag(plain) or _ENTITY.search(plain)
-    if found is None or _is_about_markup(row, fenced="```" in answer):
+    if found is None or _is_about_markup(row, fenced="```" in answer) or is_program(answer):
         return None
     return shorten(plain, found.start())
 

@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import is_program
 from finetune_exe.data.checks.row import RowView
 
 _SUBTITLE = re.compile(r"\d\d:\d\d[,.]\d{3} --> \d\d:\d\d")
@@ -72,7 +73,7 @@ def _find(row: RowView) -> str | None:
             found = pattern.search(answer)
             if found is None or (pattern is _STAMPED and _STAMPED.search(answer, found.end()) is None):
                 continue
-            if row.layout == "text" or _ABOUT.search(row.prompt) is None:
+            if row.layout == "text" or (_ABOUT.search(row.prompt) is None and not is_program(answer)):
                 return shorten(answer, found.start())
     return None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.facts import Facts
+from finetune_exe.data.checks.forms import Structure
 from finetune_exe.data.duplicates.words import MARK_FOLLOWS, hash_words, word_hashes
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def _shuffled(facts: Facts) -> Iterator[Hit]:
     counts = np.searchsorted(pairs, facts.words.starts[1:] - 1) - np.searchsorted(pairs, facts.words.answers)
     lengths = facts.words.starts[1:] - facts.words.answers
     least = np.where(lengths > _SHORT, _MANY_PAIRS, _MIN_PAIRS)
-    for place in np.flatnonzero((counts >= least) & (counts >= _MIN_SHARE * lengths)).tolist():
+    prose = facts.structures != Structure.PYTHON
+    for place in np.flatnonzero(prose & (counts >= least) & (counts >= _MIN_SHARE * lengths)).tolist():
         yield Hit(int(facts.index[place]), f"{counts[place]} pairs of words that never follow each other")
 
 

@@ -1,0 +1,52 @@
+"""Answers that are programs, which the rules of prose do not hold for."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+_BEGINS = re.compile(r"(?:from|import|def|class|async def|@|#|\"\"\"|'''|[A-Za-z_][\w.]*(?:, ?\w+)* ?[=(\[])\W?\w*")
+_FENCED = re.compile(r"```(?:python|py)?\n(.*)\n```", re.DOTALL)
+_MAX_CHARACTERS = 20_000
+
+
+def begins_as_program(text: str) -> bool:
+    """Whether a text begins as programs in Python do, though it may not go on so."""
+    return len(text) <= _MAX_CHARACTERS and _BEGINS.match(_unfenced(text)) is not None
+
+
+def read_program(text: str) -> ast.Module | None:
+    """Read a program in Python 3; None where it is none, or cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        try:
+            return ast.parse(_unfenced(text))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
+            return None
+
+
+def is_program(text: str) -> bool:
+    """Whether a text is a program in Python 3; a call alone may be a name with a remark behind it."""
+    stripped = text.strip()
+    program = read_program(stripped) if begins_as_program(stripped) else None
+    return program is not None and any(not isinstance(part, ast.Expr) for part in program.body)
+
+
+def is_stub(text: str) -> bool:
+    """Whether a program is functions in which nothing is done."""
+    program = read_program(text.strip())
+    functions = [part for part in program.body if isinstance(part, ast.FunctionDef)] if program is not None else []
+    return bool(functions) and all(_does_nothing(part) for function in functions for part in function.body)
+
+
+def _does_nothing(part: ast.stmt) -> bool:
+    if isinstance(part, ast.Raise):
+        raised = part.exc.func if isinstance(part.exc, ast.Call) else part.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    return isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+
+
+def _unfenced(text: str) -> str:
+    fenced = _FENCED.fullmatch(text) if text.startswith("```") else None
+    return text if fenced is None else fenced[1].strip()
