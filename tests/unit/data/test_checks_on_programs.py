@@ -78,6 +78,19 @@ def test_a_program_is_not_judged_as_prose(tmp_path: Path, kind: str) -> None:
     assert all(60 not in rows for rows in told.values()), told
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "set(NAME harbour)\nfind_package(${NAME} REQUIRED)\ntarget_link_libraries(boat ${NAME})",
+        "#!/bin/sh\nharbour=$1\ncd ${harbour} || exit 1\nls -l",
+        "my $ok = 1;\nmy $all = ${package_name};\nprint $all;",
+    ],
+)
+def test_variables_of_scripts_are_no_gaps_of_a_template(said: str) -> None:
+    assert "unfilled_placeholder" not in codes(said, "Write the second part of it.")
+    assert "unfilled_placeholder" in codes(f"Dear ${{customer}},\nyour boat is ready.\n{ANSWER}", "Write to her.")
+
+
 @pytest.mark.parametrize("said", ["Berlin (Germany)", "run(it)", "Note (see below), it is so = fine", "x ="])
 def test_a_name_with_a_remark_is_no_program(said: str) -> None:
     assert not is_program(said)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import text
+from finetune_exe.data.checks.programs import seems_code
 from finetune_exe.data.checks.row import RowView, signs_of
 
 _MIN_CHARACTERS = 60
@@ -155,7 +156,7 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
     if len(words) < _MIN_WORDS:
         return None
     odd = sum(_RARE_PAIR.search(word.lower()) is not None for word in words)
-    return shorten(answer) if odd >= _ODD_SHARE * len(words) else None
+    return shorten(answer) if odd >= _ODD_SHARE * len(words) and not seems_code(answer) else None
 
 
 def _is_asked_for(row: RowView) -> bool:

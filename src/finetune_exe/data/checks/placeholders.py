@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import seems_code
 from finetune_exe.data.checks.row import RowView
 
 _GAPS = {
@@ -57,7 +58,9 @@ def _find(row: RowView) -> str | None:
         if mark in row.signs and mark in row.text:
             text = _CODE.sub(" ", row.text) if "`" in row.text else row.text
             found = gap.search(text)
-            if found is not None and not _ABOUT.search(row.text) and "SYS" not in found[0]:
+            if found is None or _ABOUT.search(row.text) or "SYS" in found[0]:
+                continue
+            if mark != "${" or not seems_code(row.answer):
                 return shorten(text, found.start())
     if "{" in row.signs:
         field = _FIELD.search(row.text)

@@ -9,6 +9,9 @@ import warnings
 _BEGINS = re.compile(r"(?:from|import|def|class|async def|@|#|\"\"\"|'''|[A-Za-z_][\w.]*(?:, ?\w+)* ?[=(\[])\W?\w*")
 _FENCED = re.compile(r"```(?:python|py)?\n(.*)\n```", re.DOTALL)
 _MAX_CHARACTERS = 20_000
+_LINE = re.compile(r"\s*(?:[#$@]|//|--|[\w.-]+ ?[=(]|\}|end\b)|.*[;{}()\\\[\]]\s*\Z")
+"""A line as programs and scripts in most languages have it."""
+_MIN_LINES = 3
 
 
 def begins_as_program(text: str) -> bool:
@@ -31,6 +34,12 @@ def is_program(text: str) -> bool:
     stripped = text.strip()
     program = read_program(stripped) if begins_as_program(stripped) else None
     return program is not None and any(not isinstance(part, ast.Expr) for part in program.body)
+
+
+def seems_code(text: str) -> bool:
+    """Whether half of the lines or more look like those of a program or a script, in whatever language."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return len(lines) >= _MIN_LINES and 2 * sum(_LINE.match(line) is not None for line in lines) >= len(lines)
 
 
 def is_stub(text: str) -> bool:
