@@ -221,6 +221,24 @@ def test_a_rendered_text_among_plain_ones_is_an_error(tmp_path: Path, capsys: py
     assert found == ("error", [5], "a whole dialogue: --turns llama-2")
 
 
+@pytest.mark.parametrize(
+    ("tail", "form"),
+    [
+        ("\n\n### Instruction:\nWho came?\n\n### Response:\nTwo ships.", "alpaca"),
+        (" USER: Who came? ASSISTANT: Two ships.", "vicuna"),
+    ],
+)
+def test_a_text_that_ends_as_a_dialogue_among_plain_ones_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tail: str, form: str
+) -> None:
+    rows = [{"text": f"The harbour has room for {n} ships, and {n * 7} came last year."} for n in range(30)]
+    rows[4]["text"] += tail
+    found = findings(write(tmp_path / "rows.jsonl", rows), capsys)["special_token"]
+    assert found == ("error", [5], f"a whole dialogue: --turns {form}")
+    mostly = [{"text": row["text"] + (tail if n % 3 else "")} for n, row in enumerate(rows)]
+    assert "special_token" not in findings(write(tmp_path / "mostly.jsonl", mostly), capsys)
+
+
 def test_columns_that_hold_a_rendered_prompt_are_told_how_to_part_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

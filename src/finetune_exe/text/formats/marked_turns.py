@@ -31,7 +31,9 @@ class TurnForm:
     pattern: re.Pattern[str]
     """Finds marks; its last group is the role, or `end` behind a turn."""
     begins: tuple[str, ...] = ()
+    """What may stand before the first turn and says nothing."""
     every_turn_ends: bool = False
+    """Whether an end must stand behind every turn but the last; otherwise questions and answers take turns."""
     strips: bool = False
     """Whether the white space around turns goes; otherwise only what belongs to the marks."""
 
