@@ -116,12 +116,14 @@ def test_a_program_in_a_fence_is_read_without_it() -> None:
         ("def f(a):\n    raise NotImplementedError", "Write an abstract class."),
         ("def f(a):\n    b = a\n    # ... rest of the code ...", "Write a template."),
         ("a = 1;\n// existing code here\nb = 2;", "Write the outline."),
+        ("a = 1;\n// Rest of the code remains the same\nb = 2;", "Write the outline."),
     ],
 )
 def test_a_part_of_a_program_that_nobody_wrote_is_a_draft_unless_asked_for(said: str, asked_for: str) -> None:
     assert "draft_mark" in codes(said, "Write a function that doubles a number.")
     assert "draft_mark" not in codes(said, asked_for)
-    assert "draft_mark" not in codes(f"{program(1)}\n# the rest is read by the caller\n", "Write a function.")
+    for remark in ("the rest is read by the caller", "existing file is replaced", "rest of the file holds the rows"):
+        assert "draft_mark" not in codes(f"{program(1)}\n# {remark}\n", "Write a function.")
 
 
 @pytest.mark.parametrize(

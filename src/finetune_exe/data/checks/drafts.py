@@ -21,7 +21,9 @@ _CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILIN
 _LEFT_OUT = re.compile(
     r"^[ \t]*(?:#|//|/\*|--|<!--) ?(?:TODO:? ?(?:[Ii]mplement|[Cc]omplete|[Ff]ill in|[Ff]inish)\b"
     r"|(?:\.\.\. ?|\()?(?:[Tt]he )?(?:[Rr]est of|[Rr]emaining|[Ee]xisting)"
-    r"(?: (?:the|your))? (?:code|implementation|function|file|class|methods?)\b|[Ii]mplementation (?:goes )?here\b)",
+    r"(?: (?:the|your))? (?:code|implementation|function|file|class|methods?)"
+    r"(?= *(?:\.\.\.|\u2026|\)|\*/|-->|$|here\b|goes\b|remains?\b|stays?\b|unchanged\b|as (?:before|is)\b))"
+    r"|[Ii]mplementation (?:goes )?here\b)",
     re.MULTILINE,
 )
 """What stands in a program for the part that was not written."""
