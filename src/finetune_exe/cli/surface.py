@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import click
 
 from finetune_exe.atomic import STANDARD_OUTPUT, cannot_write
 from finetune_exe.domain.document import Document
-from finetune_exe.domain.events import AnyEvent, encode_event
+from finetune_exe.domain.events import AnyEvent, Emit, encode_event
 from finetune_exe.domain.json_text import json_line, unsteering
-from finetune_exe.errors import typed
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.report.boxes import clean_lines
 from finetune_exe.report.live import LiveView, live_view
 
@@ -90,6 +90,27 @@ def write_json(**content: Any) -> None:
 def write_event(event: AnyEvent) -> None:
     """Write one event as a JSON line on stdout."""
     write(unsteering(encode_event(event).decode()))
+
+
+def event_lines(note: Callable[[str], None]) -> Emit:
+    """Write events as JSON lines on stdout for as long as it takes them, for a run does not end with its reader.
+
+    Args:
+        note: Told once that nothing more is written.
+    """
+    heard = True
+
+    def write_heard(event: AnyEvent) -> None:
+        nonlocal heard
+        if not heard:
+            return
+        try:
+            write_event(event)
+        except (FineTuneError, BrokenPipeError):
+            heard = False
+            note("standard output takes nothing more: training goes on, and its events are in the run's events.jsonl")
+
+    return write_heard
 
 
 @contextmanager

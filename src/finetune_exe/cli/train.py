@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetune_exe.cli.surface import (
+    event_lines,
     json_option,
     overwrite_option,
     plan_not_rows,
@@ -16,7 +17,6 @@ from finetune_exe.cli.surface import (
     set_option,
     view,
     write,
-    write_event,
     write_json,
 )
 from finetune_exe.errors import OK, typed
@@ -153,7 +153,7 @@ def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], 
 
     with (
         view(as_json=as_json) as live,
-        tracked(trackers, plan, path, emit=write_event if as_json else live, note=live.note) as emit,
+        tracked(trackers, plan, path, emit=event_lines(live.note) if as_json else live, note=live.note) as emit,
     ):
         summary = train_together(
             plan,

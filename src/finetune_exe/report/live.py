@@ -6,8 +6,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO, assert_never
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, assert_never, cast
 
 from finetune_exe.domain.events import (
     AnyEvent,
@@ -243,16 +243,36 @@ class _Bar:
             self._progress.refresh()
 
 
+class _Unheard:
+    """A stream that may close while a run goes on, as a terminal does: what it does not take is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def live_view(stream: TextIO, *, plain: bool, clock: Callable[[], float] = time.monotonic) -> Iterator[LiveView]:
     """Open a view on `stream` for as long as the block runs.
 
     Args:
-        stream: Where to write; stderr, so that stdout stays data.
+        stream: Where to write; stderr, so that stdout stays data. Where it closes, the work goes on unseen.
         plain: Write plain lines even on a terminal. Anything that is no terminal, and TERM=dumb, gets them anyway;
             with NO_COLOR the progress line has no colours.
         clock: Seconds that only go forward.
     """
+    stream = cast(TextIO, _Unheard(stream))
     if plain or not stream.isatty() or os.environ.get("TERM") == "dumb":
         yield LiveView(_PlainLines(stream, clock=clock), clock=clock)
         return

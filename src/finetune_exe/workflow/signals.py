@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+CLOSED = "SIGHUP"
+"""A terminal that closes."""
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", CLOSED)
 """Ctrl-C; what batch systems and machines that are taken away send; a terminal that closes."""
 
 
 @contextmanager
 def stop_on_signals(note: Callable[[str], None]) -> Iterator[Callable[[], str | None]]:
     """Collect signals while the block runs: the first asks to stop, the second ends the process at once.
+
+    A terminal that closes is told by the system and by its shell, so that a second SIGHUP says nothing new.
 
     Signals that the process was started to ignore, as under nohup, stay ignored. Off the main thread nothing is
     changed, for signals arrive there alone.
@@ -29,6 +33,8 @@ def stop_on_signals(note: Callable[[str], None]) -> Iterator[Callable[[], str | 
     heard: list[str] = []
 
     def hear(number: int, _: FrameType | None) -> None:
+        if heard and signal.Signals(number).name == CLOSED:
+            return
         if heard:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
-from finetune_exe.cli.surface import remark, say, task_in_words, wished_hardware, write, write_event
+from finetune_exe.cli import surface
+from finetune_exe.cli.surface import event_lines, remark, say, task_in_words, wished_hardware, write, write_event
 from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
@@ -103,6 +104,25 @@ def test_whoever_listens_the_exit_status_is_kept(redirected: str, status: int, s
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[: len(said)]) == (status, said)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "fault", [BrokenPipeError(), FineTuneError("I01", what="cannot write", where="here", why="no space", fix="")]
+)
+def test_a_run_goes_on_where_nobody_reads_its_events(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def gone(text: str) -> None:
+        tried.append(text)
+        raise fault
+
+    monkeypatch.setattr(surface, "write", gone)
+    notes: list[str] = []
+    emit = event_lines(notes.append)
+    for _ in range(3):
+        emit(Noticed(seconds=0, message="x"))
+    assert (len(tried), len(notes)) == (1, 1)
+    assert "events.jsonl" in notes[0]
 
 
 @pytest.mark.parametrize("arguments", [["compare", "none.jsonl"], ["nonsense"]])

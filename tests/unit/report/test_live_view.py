@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
@@ -45,6 +46,13 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+class Closed(Terminal):
+    """A terminal that is no longer there."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def step(number: int, *, loss: float = 2.0, total: int = 100) -> StepFinished:
@@ -150,6 +158,13 @@ def test_a_long_step_has_an_eta() -> None:
     assert lines[0] == "reading rows 0/10"
     assert lines[1] == "reading rows 1/10: ETA 54 s"
     assert lines[-1] == "reading rows 10/10"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_run_goes_on_where_its_terminal_has_gone(plain: bool) -> None:
+    with live_view(Closed(), plain=plain) as view:
+        for event in course():
+            view(event)
 
 
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,19 @@ with stop_on_signals(lambda _: None):
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == -signal.SIGTERM
 
 
+def test_a_terminal_that_closes_asks_once_however_often_it_is_told() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    notes: list[str] = []
+    try:
+        with stop_on_signals(notes.append) as asked:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert asked() == "SIGHUP"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(notes) == 1
+
+
 def test_signals_that_were_to_be_ignored_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
