@@ -100,6 +100,10 @@ def test_a_probe_finds_nothing_wrong_with_a_sound_run(fine_tune: FineTune, plan:
     probed = set(found(fine_tune, "runs/sound", "--probe"))
     assert not probed & {"loss_zero_masked", "no_learning_wrong_template", "requires_grad_missing",
                          "adapter_not_applied", "lr_divergence", "underfitting"}  # fmt: skip
+    copy = Path("runs/sound/plan.yaml")
+    assert "kind: none" in copy.read_text()
+    copy.write_text(copy.read_text().replace("kind: none", "kind: ddp").replace("num_gpus: 1", "num_gpus: 2"))
+    assert set(found(fine_tune, "runs/sound", "--probe")) == probed, "one process looks into a run of several"
 
 
 def test_a_probe_sees_a_rate_that_moves_nothing_and_rows_rendered_otherwise(

@@ -235,6 +235,21 @@ def test_a_run_that_cannot_begin_gives_back_the_one_it_was_to_replace(copy: Path
     assert contents(copy) == before
 
 
+def test_a_run_that_was_killed_before_it_began_gives_back_the_one_it_was_to_replace(
+    copy: Path, fine_tune: FineTune
+) -> None:
+    """As `kill -9` leaves it while the rows of the new run are prepared."""
+    before = contents(copy)
+    run = copy / "runs" / "plan"
+    run.rename(run.with_name(".plan.replaced"))
+    run.mkdir()
+    (run / "plan.yaml").write_text("half a plan")
+    done = fine_tune("train", "plan.yaml")
+    assert done.status == EXISTS
+    assert "that run is back" in done.err
+    assert contents(copy) == before
+
+
 def test_a_run_out_of_time_ends_in_good_order(copy: Path, fine_tune: FineTune) -> None:
     options = ("--set", "schedule.epochs=500", "--set", "checkpoints.early_stopping_patience=null")
     done = fine_tune("train", "plan.yaml", "--run", "short", "--max-minutes", "0.0001", *options)

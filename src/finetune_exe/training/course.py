@@ -34,7 +34,7 @@ from finetune_exe.training.batches import Step, count_steps, plan_epoch
 from finetune_exe.training.checkpoints import Checkpoints, fault_of
 from finetune_exe.training.guards import Attempt, Guards, is_spike, refuse_many_skips, usual_loss
 from finetune_exe.training.looks import Looks, prepare_looks
-from finetune_exe.training.memory import start_measuring
+from finetune_exe.training.memory import memory_faults, start_measuring
 from finetune_exe.training.pairs import judge_pairs
 from finetune_exe.training.rehearsal import check_positions, check_vocabulary, require_room, run_rehearsal
 from finetune_exe.training.resume import Resumption, verified_best, version_changes
@@ -143,15 +143,20 @@ class Course:
         refuse_many_skips(self.tally.skipped_in_a_row, reason=reason, step=step, rows=rows)
 
     def validation_loss(self) -> float:
-        """Measure the mean loss of the validation rows."""
+        """Measure the mean loss of the validation rows.
+
+        Raises:
+            FineTuneError: T14 where memory is too small for it.
+        """
         setup = self.setup
-        return mean_loss(setup.losses, self.validation, pad_token_id=self.pad, arrangement=setup.arrangement)
+        with memory_faults(f"the evaluation after step {self.tally.steps}"):
+            return mean_loss(setup.losses, self.validation, pad_token_id=self.pad, arrangement=setup.arrangement)
 
     def evaluate(self, step: int) -> None:
         """Measure the validation loss and what else is looked at.
 
         Raises:
-            FineTuneError: T01 where it is not finite.
+            FineTuneError: T01 where it is not finite, T14 where memory is too small for it.
         """
         loss = self.validation_loss()
         if not math.isfinite(loss):
@@ -173,7 +178,8 @@ class Course:
         """Say whether a checkpoint is to be written after a step.
 
         After an evaluation it is, unless it is neither the best nor the last and checkpoints have taken too much time.
-        Between evaluations it is when the plan says so and the time for it is there.
+        Between evaluations it is when the plan says so and the time for it is there. Of several processes the first
+        decides, which alone writes: all must call it, for clocks differ.
 
         Args:
             step: The step that was made.
@@ -182,6 +188,10 @@ class Course:
         """
         if step in self.checkpoints.steps:
             return False
+        ranks = self.setup.ranks
+        return ranks.any(ranks.is_first and self._is_due(step, evaluated=evaluated, last=last))
+
+    def _is_due(self, step: int, *, evaluated: bool, last: bool) -> bool:
         spent = self.checkpoints.save_seconds
         costly = bool(spent) and spent[-1] > QUICK_SECONDS and sum(spent) > SHARE_OF_TIME * self.seconds()
         if evaluated:
@@ -229,7 +239,8 @@ def begin(
         FineTuneError: What keeps the plan from being trained here.
     """
     started = clock()
-    setup = set_up(plan, base)
+    with memory_faults("the model, before the first step"):
+        setup = set_up(plan, base)
     splits = {name: read_by_calls(data.split(name)) for name in ("train", "validation")}
     check_vocabulary(setup, splits)
     check_positions(setup, splits)
@@ -338,7 +349,8 @@ def _take_up(course: Course, resumption: Resumption, run: Path) -> None:
     tally = course.tally = Tally.of(progress, patience=course.tally.patience)
     course.started -= progress.total_seconds
     course.saved = manifest.step, course.clock()
-    course.guards.micro_batch_size = min(course.guards.micro_batch_size, manifest.cursor.micro_batch_size)
+    if manifest.settings.get("batch.micro_batch_size") == course.guards.planned_size:
+        course.guards.micro_batch_size = manifest.cursor.micro_batch_size
     tally.resumed += 1
     tally.lost_seconds += resumption.lost_seconds
     course.emit(RunResumed(

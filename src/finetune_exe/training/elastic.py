@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.errors import OK, RESUMABLE, FineTuneError
-from finetune_exe.models.ranks import free_port
+from finetune_exe.models.ranks import TIMEOUT_SECONDS, free_port
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 PORT_VARIABLE = "MASTER_PORT"
+SHUTDOWN_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Environment variable of torchrun: seconds that processes have to end by themselves where a signal asks for it. Its
+own 30 would kill a run within a longer step or while it saves."""
 
 
 class Ended(NamedTuple):
@@ -46,6 +49,7 @@ def run_processes(command: Sequence[str], *, num_processes: int, note: Callable[
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    os.environ.setdefault(SHUTDOWN_VARIABLE, f"{TIMEOUT_SECONDS:.0f}")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=num_processes, max_restarts=0, rdzv_backend="c10d", run_id="fine-tune",

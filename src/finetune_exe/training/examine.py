@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import Parallelism, Plan
 from finetune_exe.models.forward import Rows, batch_of
 from finetune_exe.models.load import choose_attention, load_base, pick_device
 from finetune_exe.models.methods import training_method
@@ -15,6 +15,7 @@ from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.encode import encode
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.tokenizer import ChatTokenizer
+from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.setup import Setup, set_up
 from finetune_exe.training.step import learn
 
@@ -75,7 +76,7 @@ def examine(
     for row in rendered:
         made = encode(from_json(row.conversation), tokenizer, max_length=plan.data.max_length)
         alike += isinstance(made, tuple) and all(sequence.tokens in known for sequence in made)
-    setup = set_up(plan, base)
+    setup = set_up(plan.model_copy(update={"parallelism": Parallelism()}), base)  # this process looks alone
     batch = batch_of(split, shortest or [0], pad_token_id=tokenizer.pad_token_id, device=setup.device)
     losses, still = _train_on(setup, batch, plan) if shortest else ((), ())
     num_trainable = len(setup.trainable)
@@ -102,6 +103,7 @@ def _train_on(setup: Setup, batch: Rows, plan: Plan) -> tuple[tuple[float, ...],
     names = {id(parameter): name for name, parameter in setup.model.named_parameters()}
     moved: set[int] = set()
     losses = []
+    set_learning_rate(setup.optimizer, plan.optimizer.learning_rate)
     for _ in range(STEPS):
         losses.append(learn(setup, [batch], max_norm=plan.optimizer.max_grad_norm).loss)
         moved |= {id(p) for p in setup.trainable if p.grad is not None and bool(torch.any(p.grad != 0))}

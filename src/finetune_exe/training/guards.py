@@ -14,7 +14,7 @@ from finetune_exe.models.forward import Rows, batch_of
 from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
-from finetune_exe.training.memory import is_out_of_memory, release_memory
+from finetune_exe.training.memory import is_out_of_memory, release_memory, words_of
 from finetune_exe.training.setup import Setup
 from finetune_exe.training.state import random_state, restore_random_state
 from finetune_exe.training.step import Learned, learn
@@ -151,11 +151,6 @@ class Guards:
 
     def _length(self, index: int) -> int:
         return sum(len(sequence.tokens) for sequence in self.split.members(index))
-
-
-def words_of(fault: BaseException) -> str:
-    """Give what an allocator said, on one line."""
-    return " ".join(str(fault).split())[:200]
 
 
 def refuse_many_skips(skipped_in_a_row: int, *, reason: str, step: int, rows: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training.batches import Step
 from finetune_exe.training.course import Course, begin
-from finetune_exe.training.memory import peak_memory_bytes
+from finetune_exe.training.memory import memory_faults, peak_memory_bytes
 from finetune_exe.training.optimizers import set_learning_rate
 from finetune_exe.training.resume import Resumption, resume_command
 from finetune_exe.training.schedule import learning_rate
@@ -103,7 +103,8 @@ def _make_step(course: Course, step: int, micro_batches: Step) -> None:
     if attempt.learned is None or not attempt.is_finite:
         course.skip(step, micro_batches, attempt)
         return
-    setup.optimizer.step()
+    with memory_faults(f"the move of the weights at step {step}"):
+        setup.optimizer.step()
     learned, processed, padded, shared = setup.ranks.totals(*count_tokens(attempt.rows))
     finished = StepFinished(
         seconds=course.seconds(), step=step, num_steps=course.num_steps, epoch=course.epoch(step),

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from finetune_exe.errors import FineTuneError
 
 STATUS = Path("/proc/self/status")
 _OUT_OF_MEMORY = re.compile(
@@ -18,6 +22,29 @@ def is_out_of_memory(fault: BaseException) -> bool:
     return isinstance(fault, MemoryError) or (
         isinstance(fault, RuntimeError) and _OUT_OF_MEMORY.search(str(fault)) is not None
     )
+
+
+def words_of(fault: BaseException) -> str:
+    """Give what an allocator said, on one line."""
+    return " ".join(str(fault).split())[:200]
+
+
+@contextmanager
+def memory_faults(where: str) -> Iterator[None]:
+    """Turn memory that runs out in the block, where nothing can be tried again with fewer rows, into error T14."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+        raise FineTuneError(
+            "T14",
+            what="memory runs out",
+            where=where,
+            why=words_of(fault) or "the system gives no more",
+            fix="close other programs and go on with --resume, if this is a run that saved a checkpoint; or "
+            "method.kind=qlora, optimizer.kind=adamw_8bit or a smaller model, which take less",
+        ) from fault
 
 
 def release_memory(device: str) -> None:

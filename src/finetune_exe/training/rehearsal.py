@@ -22,8 +22,8 @@ from finetune_exe.models.reading import reading
 from finetune_exe.prepared.store import SplitData
 from finetune_exe.training.batches import Step
 from finetune_exe.training.checkpoints import UNFINISHED, refusals, write_learned
-from finetune_exe.training.guards import Guards, words_of
-from finetune_exe.training.memory import is_out_of_memory, release_memory
+from finetune_exe.training.guards import Guards
+from finetune_exe.training.memory import is_out_of_memory, release_memory, words_of
 from finetune_exe.training.setup import Setup
 from finetune_exe.training.sharding import whole_state
 from finetune_exe.training.state import FOLDER, restore_state

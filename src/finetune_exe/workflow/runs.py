@@ -50,7 +50,7 @@ def train_plan(
 ) -> TrainingRun:
     """Prepare the data, train, and leave a complete run folder.
 
-    A fault before the first step leaves nothing behind; a later one leaves the events and the checkpoints.
+    A fault before the first event leaves everything as it was; a later one leaves the events and the checkpoints.
 
     Args:
         plan: What to do.
@@ -75,6 +75,8 @@ def train_plan(
     require_data(plan)
     run = RunFolder(path)
     with locked(path, note):
+        if _settle_replaced(path):
+            note(f"a process was killed before it had replaced the run in {path}: that run is back")
         if path.exists() and not overwrite and not resume:
             raise run_exists(path, resumable=run.events.is_file() and not finished_summary(run.summary))
         finished = finished_summary(run.summary) if resume else None
@@ -301,18 +303,35 @@ def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:
 @contextmanager
 def _emptied(path: Path) -> Iterator[None]:
     """Set an existing folder aside while the block runs; put it back where the block fails before its first event."""
-    aside = path.with_name(f".{path.name}.replaced")
     if path.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        path.rename(_aside(path))
     try:
         yield
     except BaseException:
-        events = RunFolder(path).events
-        if not (events.is_file() and events.stat().st_size):
+        if not _has_begun(path):
             shutil.rmtree(path, ignore_errors=True)
-            if aside.exists():
-                aside.rename(path)
         raise
     finally:
+        _settle_replaced(path)
+
+
+def _settle_replaced(path: Path) -> bool:
+    """Remove a run that was set aside where the one in its place has begun; else put it back, and say so."""
+    aside = _aside(path)
+    if not aside.exists():
+        return False
+    if _has_begun(path):
         shutil.rmtree(aside, ignore_errors=True)
+        return False
+    shutil.rmtree(path, ignore_errors=True)
+    aside.rename(path)
+    return True
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _has_begun(path: Path) -> bool:
+    events = RunFolder(path).events
+    return events.is_file() and events.stat().st_size > 0

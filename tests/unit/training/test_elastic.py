@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 
 import pytest
+from torch.distributed.launcher import api
+from torch.distributed.launcher.api import LaunchConfig
 
-from finetune_exe.errors import BAD_DATA, BUG, RESUMABLE, FineTuneError
-from finetune_exe.training.elastic import Ended, choose_port, judge
+from finetune_exe.errors import BAD_DATA, BUG, OK, RESUMABLE, FineTuneError
+from finetune_exe.models.ranks import TIMEOUT_SECONDS
+from finetune_exe.training.elastic import SHUTDOWN_VARIABLE, Ended, choose_port, judge, run_processes
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,20 @@ def test_a_port_in_use_is_left_for_another_and_said() -> None:
     assert choose_port({"MASTER_PORT": str(wanted)}, notes.append) == wanted
     assert choose_port({"MASTER_PORT": "many"}, notes.append) > 0
     assert len(notes) == 1
+
+
+def test_processes_get_as_long_to_save_as_one_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun's own 30 seconds would end a run within a longer step."""
+    seen: list[LaunchConfig] = []
+
+    def launch(config: LaunchConfig, program: str) -> Callable[..., None]:
+        seen.append(config)
+        return lambda *_: None
+
+    monkeypatch.setattr(api, "elastic_launch", launch)
+    monkeypatch.delenv(SHUTDOWN_VARIABLE, raising=False)
+    assert run_processes(["true"], num_processes=1, note=pytest.fail) == OK
+    assert seen[0].shutdown_timeout == TIMEOUT_SECONDS
+    monkeypatch.setenv(SHUTDOWN_VARIABLE, "5")
+    run_processes(["true"], num_processes=1, note=pytest.fail)
+    assert seen[1].shutdown_timeout == 5

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.forward import LossFunction, RowLosses, Rows
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
-from finetune_exe.training import guards
+from finetune_exe.training import course, guards
 from finetune_exe.training.batches import plan_epoch
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.loop import train
@@ -116,6 +117,54 @@ def test_a_resumed_run_remembers_that_memory_ran_out(
     _, events = start("run", resumption=find_resumption(tmp_path / "run"))
     assert max(seen) == 2
     assert not of(events, BatchShrunk)
+
+
+def test_rows_of_a_pass_that_the_plan_has_changed_since_are_tried_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def cramped(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        seen.append(max(len(batch.ids_BT) for batch in rows))
+        if seen[-1] > 2:
+            raise MemoryError
+        return learn(setup, rows, max_norm=max_norm)
+
+    monkeypatch.setattr(guards, "learn", cramped)
+    with pytest.raises(FineTuneError, match="FT-T11"):
+        start("run", asked_to_stop=lambda: "SIGTERM")
+    monkeypatch.setattr(guards, "learn", lambda setup, rows, *, max_norm: (
+        seen.append(max(len(batch.ids_BT) for batch in rows)), learn(setup, rows, max_norm=max_norm)
+    )[1])  # fmt: skip
+    seen.clear()
+    start("run", "batch.micro_batch_size=8", "batch.gradient_accumulation_steps=1",
+          resumption=find_resumption(tmp_path / "run"))  # fmt: skip
+    assert max(seen) == 8, "not what memory allowed before"
+
+
+@pytest.mark.parametrize("place", ["evaluation", "move of the weights", "model"])
+def test_memory_that_runs_out_where_no_rows_can_be_fewer_is_said(
+    place: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def none_left(*_: object, **__: object) -> Any:
+        nonlocal calls
+        calls += 1
+        if place == "model" or calls > 1:  # the first evaluation and the rehearsal's move go well
+            raise CUDA
+        return 1.0
+
+    if place == "evaluation":
+        monkeypatch.setattr(course, "mean_loss", none_left)
+    elif place == "model":
+        monkeypatch.setattr("finetune_exe.training.setup.load_base", none_left)
+    else:
+        monkeypatch.setattr(torch.optim.AdamW, "step", none_left)
+    with pytest.raises(FineTuneError, match=r"error\[FT-T14\]") as refused:
+        start("run")
+    assert place in refused.value.where
+    assert "CUDA out of memory" in refused.value.why
 
 
 def test_memory_too_small_for_one_row_is_said_with_the_row(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from tests.unit.training.conftest import MakePlan
 from tests.unit.training.processes import results, start, together
 from tests.unit.training.test_ranks import COMMON, learn_share, seen, weights
 
-from finetune_exe.domain.events import AnyEvent, BatchShrunk, StepFinished
+from finetune_exe.domain.events import AnyEvent, BatchShrunk, CheckpointSaved, StepFinished
 from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE
 from finetune_exe.models.forward import LossFunction, RowLosses, Rows
@@ -176,3 +176,26 @@ def test_a_run_of_two_goes_on_with_one_where_that_is_wanted(
     wanted: list[AnyEvent] = []
     train(alone, data, base=base, run=tmp_path / "alone", emit=wanted.append)
     assert seen(events)["losses"] == pytest.approx(seen(wanted)["losses"][2:], rel=1e-5)
+
+
+def clocks_apart(ranks: Ranks, *, plan: str, data: str, base: str, run: str) -> Given:
+    """Train where a minute has passed for the first process at its second step, and never for the others."""
+    events: list[AnyEvent] = []
+
+    def clock() -> float:
+        return 61.0 * (ranks.is_first and len(seen(events)["losses"]) >= 2)
+
+    train(Plan.model_validate_json(plan), load_dataset(Path(data), verify=False), base=Path(base), run=Path(run),
+          emit=events.append, clock=clock)  # fmt: skip
+    return seen(events) | {"saved": [event.step for event in events if isinstance(event, CheckpointSaved)]}
+
+
+@pytest.mark.parametrize(("kind", "method"), [("fsdp", "full"), ("ddp", "lora")])
+def test_all_processes_save_when_the_clock_of_the_first_says_so(
+    kind: str, method: str, make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path
+) -> None:
+    plan = spread(make, f"method.kind={method}", "schedule.max_steps=4", "checkpoints.evaluations_per_epoch=1",
+                  "checkpoints.save_every_minutes=1", kind=kind)  # fmt: skip
+    found = together(clocks_apart, tmp_path, count=2, run=str(tmp_path / "run"), **given(plan, data, base))
+    assert found[0]["saved"] == [2, 4]
+    assert found[1] == found[0]
