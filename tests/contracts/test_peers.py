@@ -12,9 +12,11 @@ from tests.tiny import TEMPLATES, write_model, write_tokenizer
 from tests.tiny import write_rows as write_rows_of_topics
 from tests.unit.export.test_exporters import PROFILE, plan
 
+from finetune_exe.data.encoded import as_pair
 from finetune_exe.domain.plan import (
     BaseModelChoice,
     Batch,
+    Dpo,
     Full,
     Lora,
     Optimizer,
@@ -29,7 +31,7 @@ from finetune_exe.export.torchtune_models import TORCHTUNE_MODELS
 from finetune_exe.export.trainer_rows import TRAINER_ROWS
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode
-from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 pytestmark = pytest.mark.peer
 BF16 = Precision(base_dtype="bfloat16")
@@ -47,10 +49,12 @@ PLANS: dict[str, Plan] = {
         optimizer=Optimizer(max_grad_norm=None, weight_decay=0.01),
     ),
 }
+PAIRS = plan(objective=Dpo(beta=0.3), precision=BF16, method=Lora(lora_dropout=0.1), batch=Batch(group_by_length=False))
 TURNS = (
     Message(role="user", content="the fox"), Message(role="assistant", content="jumps over"),
     Message(role="user", content="and then?"), Message(role="assistant", content="the end"),
 )  # fmt: skip
+PAIR = Conversation(kind="chat", messages=TURNS, rejected=(Message(role="assistant", content="lazy dog"),))
 WITHOUT_8_BIT = [name for name in PLANS if name != "qlora"]
 
 
@@ -90,6 +94,53 @@ def test_axolotl_accepts_the_file(name: str, tmp_path: Path) -> None:
     assert result["kept"]["learning_rate"] == content.optimizer.learning_rate
     assert result["kept"]["sequence_len"] == content.data.max_length
     assert result["kept"]["micro_batch_size"] == content.batch.micro_batch_size
+
+
+AXOLOTL_PAIRS = """
+import yaml
+from datasets import Dataset
+from transformers import AutoTokenizer
+from axolotl.core.trainers.dpo import DPOStrategy
+from axolotl.core.trainers.dpo.trainer import AxolotlDPOTrainer
+from axolotl.utils.config import validate_config
+from axolotl.utils.dict import DictDefault
+able = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_86"}
+checked = validate_config(DictDefault(yaml.safe_load(open(sys.argv[1]))), capabilities=able, env_capabilities={"torch_version": "2.10.0"})
+trainer = AxolotlDPOTrainer.__new__(AxolotlDPOTrainer)
+trainer._tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
+args = DPOStrategy.get_training_args_class()(output_dir="x", bf16=False, use_cpu=True, **DPOStrategy.set_training_args_kwargs(checked))
+row = trainer._prepare_dataset(Dataset.from_list(json.loads(sys.argv[3])), trainer._tokenizer, args, "train")[0]
+result = {"rl": checked["rl"], "beta": checked["rl_beta"], "drops": not args.disable_dropout,
+          "ids": [row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]]}
+"""
+
+
+def test_axolotl_learns_from_pairs_the_very_tokens_this_program_learns(tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path / "tiny", template=TEMPLATES["chatml"])
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    write = TRAINER_ROWS["axolotl"].write_pair
+    assert write is not None
+    path = write_for("axolotl", PAIRS, tmp_path)
+    found = ask_peer("axolotl", AXOLOTL_PAIRS, path, folder, json.dumps(write(PAIR, tokenizer)))
+    assert (found["rl"], found["beta"]) == ("dpo", 0.3)
+    assert not found["drops"], "as the file says: an adapter's dropout is off"
+    assert "lora_dropout = 0.1" in path.read_text()
+    assert found["ids"] == pair_tokens(tokenizer)
+
+
+def pair_tokens(tokenizer: ChatTokenizer) -> list[list[int]]:
+    """What is given, and what is learned of the better and of the worse answer."""
+    pair = as_pair(PAIR)
+    assert not isinstance(pair, RowFault)
+    sides = [encode(side, tokenizer, max_length=200) for side in pair]
+    found: list[list[int]] = []
+    for side in sides:
+        assert not isinstance(side, RowFault)
+        start = side[0].learned.index(True)
+        learned = [token for token, flag in zip(side[0].tokens, side[0].learned, strict=True) if flag]
+        found = found or [list(side[0].tokens[:start])]
+        found.append(learned)
+    return found
 
 
 AXOLOTL_TOKENS = """
@@ -147,6 +198,45 @@ def test_llama_factory_accepts_the_file(name: str, tmp_path: Path, monkeypatch: 
     assert result["rows"] == ["data/train.jsonl"]
 
 
+LLAMA_FACTORY_PAIRS = """
+from transformers import AutoTokenizer
+from llamafactory.hparams.parser import _parse_train_args, read_args
+from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+from llamafactory.model import load_tokenizer
+model, data, training, tuning, _ = _parse_train_args(read_args())
+parts = load_tokenizer(model)
+template = get_template_and_fix_tokenizer(parts["tokenizer"], data)
+row = get_dataset(template, model, data, training, stage="rm", **parts)["train_dataset"][0]
+result = {"stage": tuning.stage, "beta": tuning.pref_beta, "loss": tuning.pref_loss, "reference": tuning.ref_model,
+          "sides": [[row[f"{side}_input_ids"], row[f"{side}_labels"]] for side in ("chosen", "rejected")]}
+"""
+
+
+def test_llama_factory_learns_from_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens are ours and one more: the line end that the template puts behind the end of a turn."""
+    folder = write_model(tmp_path / "tiny")
+    tokenizer = load_tokenizer(folder, chat_template=None)
+    content = PAIRS.model_copy(
+        update={"precision": Precision(), "model": BaseModelChoice(reference=str(folder), name="x")}
+    )
+    (tmp_path / "data").mkdir()
+    write = TRAINER_ROWS["llamafactory"].write_pair
+    assert write is not None
+    written = write(PAIR, tokenizer)
+    assert not isinstance(written, RowFault)
+    for name in ("train", "validation"):
+        (tmp_path / "data" / f"{name}.jsonl").write_text(json.dumps(written[0]) + "\n", encoding="utf-8")
+    path = write_for("llamafactory", content, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = ask_peer("llamafactory", LLAMA_FACTORY_PAIRS, path)
+    assert (found["stage"], found["beta"], found["loss"], found["reference"]) == ("dpo", 0.3, "sigmoid", None)
+    asked, *answers = pair_tokens(tokenizer)
+    for (ids, labels), answer in zip(found["sides"], answers, strict=True):
+        assert ids[: len(asked) + len(answer)] == asked + answer
+        assert tokenizer.decode(ids[len(asked) + len(answer) :]) in ("", "\n")
+        assert labels == [-100] * len(asked) + ids[len(asked) :]
+
+
 MS_SWIFT = """
 import dataclasses, yaml
 from swift.arguments import SftArguments
@@ -158,6 +248,30 @@ result = sorted(set(given) - {field.name for field in dataclasses.fields(SftArgu
 @pytest.mark.parametrize("name", PLANS)
 def test_ms_swift_knows_every_key(name: str, tmp_path: Path) -> None:
     assert ask_peer("ms-swift", MS_SWIFT, write_for("ms-swift", PLANS[name], tmp_path)) == []
+
+
+MS_SWIFT_PAIRS = """
+import dataclasses, yaml
+from swift.arguments import RLHFArguments
+from swift.template import TemplateInputs
+given = yaml.safe_load(open(sys.argv[1]))
+sides = TemplateInputs.from_dict(json.loads(sys.argv[2])[0])
+result = {"unknown": sorted(set(given) - {field.name for field in dataclasses.fields(RLHFArguments)}),
+          "kind": given["rlhf_type"], "beta": given["beta"],
+          "sides": [[[turn["role"], turn["content"]] for turn in side.messages] for side in (sides.chosen, sides.rejected)]}
+"""
+
+
+def test_ms_swift_knows_every_key_for_pairs_and_reads_both_answers(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "tiny", template=TEMPLATES["chatml"]), chat_template=None)
+    write = TRAINER_ROWS["ms-swift"].write_pair
+    assert write is not None
+    path = write_for("ms-swift", PAIRS, tmp_path)
+    found = ask_peer("ms-swift", MS_SWIFT_PAIRS, path, json.dumps(write(PAIR, tokenizer)))
+    assert found["unknown"] == []
+    assert (found["kind"], found["beta"]) == ("dpo", 0.3)
+    turns = [[turn.role, turn.content] for turn in PAIR.messages]
+    assert found["sides"] == [turns, [*turns[:-1], ["assistant", "lazy dog"]]]
 
 
 TORCHTUNE = """

@@ -30,6 +30,8 @@ SETTINGS = (
     "checkpoints.evaluations_per_epoch=1", "checkpoints.early_stopping_patience=null",
 )  # fmt: skip
 
+PAIR_SETTINGS = ("objective.kind=dpo", "objective.beta=0.3", "method.kind=ia3", "precision.base_dtype=float32")
+
 
 def run(*words: str | Path) -> None:
     result = CliRunner().invoke(cli, list(map(str, words)))
@@ -87,4 +89,33 @@ def test_the_trl_script_has_our_losses_at_every_step(folder: Path) -> None:
     printed = exported(folder, "trl", python)
     steps, _ = our_losses(folder)
     theirs = [float(loss) for loss in re.findall(r"'loss': '?([\d.]+)", printed)]
+    assert theirs == pytest.approx(steps, abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def pairs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan that learns from pairs, and the run that this program makes of it; its factors begin at one."""
+    folder = tmp_path_factory.mktemp("export-of-pairs")
+    model = write_model(folder / "model")
+    rows = [
+        json.loads(line)["messages"] for line in write_rows(folder / "rows.jsonl", count=40).read_text().splitlines()
+    ]
+    others = [f"the end of {number % 5}" for number in range(len(rows))]
+    pairs = [{"prompt": turns[:-1], "chosen": turns[-1:], "rejected": [{"role": "assistant", "content": other}]}
+             for turns, other in zip(rows, others, strict=True)]  # fmt: skip
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    changes = [word for setting in (*PAIR_SETTINGS, *SETTINGS[2:]) for word in ("--set", setting)]
+    run("analyze", "answer", "--data", folder / "pairs.jsonl", "--model", model, "--cpu", *changes, "-o",
+        folder / "plan.yaml")  # fmt: skip
+    run("train", folder / "plan.yaml", "--run", folder / "run")
+    return folder
+
+
+def test_the_trl_script_has_our_losses_of_pairs_at_every_step(pairs_folder: Path) -> None:
+    python = sys.executable if find_spec("trl") is not None else peer_python("trl")
+    printed = exported(pairs_folder, "trl", python)
+    steps, _ = our_losses(pairs_folder)
+    theirs = [float(loss) for loss in re.findall(r"'loss': '?([\d.]+)", printed)]
+    assert steps[0] == pytest.approx(0.6931, abs=1e-4)
+    assert steps[0] - steps[-1] > 0.05, "it learns"
     assert theirs == pytest.approx(steps, abs=2e-3)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.export.configuration_file import (
+    PAIRS_DIFFER,
     TRAIN_ROWS,
     VALIDATION_ROWS,
     ConfigurationFile,
     Key,
+    Pairs,
     key,
     prepare,
 )
@@ -20,6 +22,7 @@ from finetune_exe.export.trainer_keys import (
     TRAINER_DIFFERS,
     low_rank_keys,
     optimizer_key,
+    pairs_keys,
     schedule_key,
     tf32_key,
     trainer_keys,
@@ -28,24 +31,28 @@ from finetune_exe.export.trainer_keys import (
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
-    batch, template = plan.batch, template_text(plan)
-    rows: dict[str, Json] = {
+    batch, template, pairs = plan.batch, template_text(plan), plan.objective.kind == "dpo"
+    rows: dict[str, Json] = {"ds_type": "json"} if pairs else {
         "ds_type": "json", "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"],
         "train_on_eos": "turn", "message_field_training": "training",
     }  # fmt: skip
+    yield key("rl", "dpo" if pairs else None, "objective.kind")
+    yield from pairs_keys(plan, beta="rl_beta")
     yield key("base_model", model_source(plan), "model.reference")
     yield key("revision_of_model", plan.model.revision)
     yield from _method(plan)
-    yield key("datasets", [{"path": TRAIN_ROWS, **rows}])
+    yield key("datasets", [{"path": TRAIN_ROWS, "split": "train", **rows} if pairs else {"path": TRAIN_ROWS, **rows}])
     yield key("test_datasets", [{"path": VALIDATION_ROWS, "split": "train", **rows}])
     yield key("dataset_prepared_path", "prepared")
-    yield key("chat_template", "jinja" if template else "tokenizer_default", "data.chat_template")
-    yield key("chat_template_jinja", template)
+    if not pairs:
+        yield key("chat_template", "jinja" if template else "tokenizer_default", "data.chat_template")
+        yield key("chat_template_jinja", template)
     yield key("sequence_len", plan.data.max_length, "data.max_length")
     yield key("excess_length_strategy", "raise", note="the prepared rows are no longer")
     yield key("sample_packing", False)
     yield key("pad_to_sequence_len", False)
-    yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
+    if not pairs or not batch.group_by_length:
+        yield key("group_by_length", batch.group_by_length, "batch.group_by_length")
     yield key("micro_batch_size", batch.micro_batch_size, "batch.micro_batch_size")
     yield key("num_epochs", plan.schedule.epochs, "schedule.epochs")
     yield from optimizer_key(plan, name="optimizer")
@@ -65,7 +72,7 @@ def _method(plan: Plan) -> Iterator[Key]:
         yield key("adapter", "", "method.kind", note="every weight is trained")
         return
     yield key("adapter", method.kind, "method.kind")
-    yield from low_rank_keys(method, rank="lora_r", prefix="peft_")
+    yield from low_rank_keys(method, rank="lora_r", prefix="peft_", drops=plan.objective.kind == "sft")
     if isinstance(method.target_modules, str):
         yield key("lora_target_linear", True, "method.target_modules")
     else:
@@ -88,4 +95,11 @@ AXOLOTL = ConfigurationFile(
         "on several processes, each takes the mean over its own learned tokens",
     ),
     beside=deepspeed_file,
+    pairs=Pairs(
+        otherwise=(
+            *PAIRS_DIFFER,
+            "an end-of-text token is learned behind an answer that the chat template ends with another",
+        ),
+        rows_are_rendered=True,
+    ),
 )

@@ -39,6 +39,24 @@ def key(name: str, value: Json, *paths: str, note: str = "") -> Key:
     return Key(name, value, paths, note)
 
 
+PAIRS_DIFFER = (
+    "the first step has a learning rate of zero where there is a warm-up",
+    "evaluations come every so many steps of all, not of an epoch",
+    "the loss of a step is the mean of its passes, so that pairs of a pass with fewer count more",
+)
+"""What trainers of pairs do in another way than this program's own loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """How a trainer learns from pairs of a better and a worse answer."""
+
+    otherwise: tuple[str, ...]
+    """What it does in another way then, and cannot be told not to."""
+    rows_are_rendered: bool = False
+    """Whether its rows of pairs hold what the chat template wrote."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationFile:
     """A trainer that is told what to do by a file of keys."""
@@ -62,6 +80,8 @@ class ConfigurationFile:
     """Whether its rows hold what the chat template wrote."""
     beside: Callable[[Plan], Files] | None = None
     """Further files that it reads."""
+    pairs: Pairs | None = None
+    """How it learns from pairs; None where its keys for that are not written."""
 
     @property
     def describe(self) -> str:
@@ -72,9 +92,12 @@ class ConfigurationFile:
         """Write the keys, and in comments how to start, what is done otherwise and what cannot be expressed.
 
         Raises:
-            FineTuneError: O03 where the trainer does not know the plan's method or cannot load its base model.
+            FineTuneError: O03 where the trainer does not know the plan's method or objective, or cannot load its base
+                model.
         """
-        refuse_pairs(plan)
+        pairs = self.pairs if plan.objective.kind == "dpo" else None
+        if pairs is None:
+            refuse_pairs(plan, target=self.name)
         if self.loads_model:
             refuse_gguf(plan, target=self.name)
         if plan.method.kind not in self.methods:
@@ -91,11 +114,12 @@ class ConfigurationFile:
             f"# For {self.title}:",
             *(f"#   {line if line.isprintable() else ascii(line)}" for line in self.commands(plan)),
             "# done otherwise than by this program:",
-            *(f"#   {line}" for line in self.otherwise),
+            *(f"#   {line}" for line in (pairs.otherwise if pairs else self.otherwise)),
         ]
         expressed = {*self.by_command, *(path for entry in keys for path in entry.paths)}
         body = write_yaml(_nested(keys), comments={entry.name: entry.note for entry in keys if entry.note})
-        text = "\n".join(head) + "\n" + left_out(plan, expressed, template_before=self.rows_are_rendered) + "\n" + body
+        rendered = pairs.rows_are_rendered if pairs else self.rows_are_rendered
+        text = "\n".join(head) + "\n" + left_out(plan, expressed, template_before=rendered) + "\n" + body
         return (File(name=self.file_name, text=text), *(self.beside(plan) if self.beside else ()))
 
 

@@ -17,7 +17,7 @@ _AS_EVERYWHERE = {"precision.checkpoint_every_layers", "schedule.decay_fraction"
 """Settings that at their defaults say what other trainers do, or belong to another schedule."""
 
 
-def refuse_pairs(plan: Plan) -> None:
+def refuse_pairs(plan: Plan, *, target: str) -> None:
     """Refuse to write for a trainer of answers what learns from pairs.
 
     Raises:
@@ -26,10 +26,10 @@ def refuse_pairs(plan: Plan) -> None:
     if plan.objective.kind != "sft":
         raise FineTuneError(
             "O03",
-            what=f"no other trainer's form is written for objective.kind={plan.objective.kind}",
+            what=f"--to {target} is not written for objective.kind={plan.objective.kind}",
             where="objective.kind in the plan",
             why="it would train the better answers alone, which is something else",
-            fix="`fine-tune train` trains it; `config --to plan` writes the plan",
+            fix="--to trl, axolotl, llamafactory or ms-swift, which learn from pairs; `fine-tune train` does too",
         )
 
 
@@ -63,8 +63,8 @@ def left_out(plan: Plan, expressed: Collection[str], *, template_before: bool = 
     one_process = plan.parallelism == Parallelism()
     lines: list[str] = []
     for path, value, default in plan.settings():
-        if path.startswith("objective."):
-            continue  # anything but answers is refused
+        if path == "objective.kind" and value == "sft":
+            continue  # which every trainer learns from
         by_trainer = path == "data.chat_template" and not template_before
         elsewhere = "" if by_trainer else _ELSEWHERE.get(path.split(".")[0], "")
         off = value == default and (value is None or value is False or value == () or path in _AS_EVERYWHERE)

@@ -6,19 +6,23 @@ from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.export.configuration_file import (
+    PAIRS_DIFFER,
     TRAIN_ROWS,
     VALIDATION_ROWS,
     ConfigurationFile,
     Key,
+    Pairs,
     key,
     prepare,
 )
 from finetune_exe.export.deepspeed import deepspeed_file, deepspeed_keys
 from finetune_exe.export.source import model_source
-from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, transformers_keys
+from finetune_exe.export.trainer_keys import TRAINER_DIFFERS, low_rank_keys, pairs_keys, transformers_keys
 
 
 def _keys(plan: Plan) -> Iterator[Key]:
+    yield key("rlhf_type", "dpo" if plan.objective.kind == "dpo" else None, "objective.kind")
+    yield from pairs_keys(plan, beta="beta")
     yield key("model", model_source(plan), "model.reference")
     yield key("use_hf", True)
     yield key("model_revision", plan.model.revision)
@@ -50,7 +54,7 @@ def _method(plan: Plan) -> Iterator[Key]:
         yield key("tuner_type", "full", "method.kind")
         return
     yield key("tuner_type", "lora", "method.kind")
-    yield from low_rank_keys(method, rank="lora_rank")
+    yield from low_rank_keys(method, rank="lora_rank", drops=plan.objective.kind == "sft")
     targets = method.target_modules
     yield key("target_modules", [targets] if isinstance(targets, str) else list(targets), "method.target_modules")
     if isinstance(method, Qlora):
@@ -65,7 +69,12 @@ MS_SWIFT = ConfigurationFile(
     file_name="ms_swift.yaml",
     methods=("lora", "qlora", "full"),
     keys=_keys,
-    commands=lambda plan: ("pip install ms-swift==4.6.0", prepare("ms-swift"), "swift sft ms_swift.yaml"),
+    commands=lambda plan: (
+        "pip install ms-swift==4.6.0",
+        prepare("ms-swift"),
+        f"swift {'rlhf' if plan.objective.kind == 'dpo' else 'sft'} ms_swift.yaml",
+    ),
     otherwise=TRAINER_DIFFERS,
     beside=deepspeed_file,
+    pairs=Pairs(otherwise=PAIRS_DIFFER),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_exe.domain.plan import LowRank, Plan, WarmupFraction
 from finetune_exe.export.exporter import File, Files
+from finetune_exe.export.left_out import refuse_pairs
 from finetune_exe.export.source import (
     assignments,
     length_constants,
@@ -55,6 +56,7 @@ class PythonScript:
 
     def export(self, plan: Plan) -> Files:
         """Write the plan as a script: settings on top, then code that is the same for every plan."""
+        refuse_pairs(plan, target=self.name)
         optimizer, schedule, batch, warmup = plan.optimizer, plan.schedule, plan.batch, plan.schedule.warmup
         warm = {"fraction": warmup.fraction} if isinstance(warmup, WarmupFraction) else {"steps": warmup.steps}
         method = plan.method

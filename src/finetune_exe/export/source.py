@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import PurePath
 
 from finetune_exe.domain.plan import Full, Ia3, Plan, Prefix, Prompt, Qlora, WarmupFraction
-from finetune_exe.export.left_out import left_out, refuse_pairs
+from finetune_exe.export.left_out import left_out
 from finetune_exe.knowledge.trainer_names import TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.render import PLAIN_TEMPLATE
@@ -136,11 +136,12 @@ def warmup_paths(plan: Plan) -> tuple[str, ...]:
 def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
     """Give the arguments of transformers' Trainer that need no data to be known, its length aside.
 
-    Zero means no clipping there, and a warm-up below one is a share of all steps.
+    Zero means no clipping there, and a warm-up below one is a share of all steps. How long a pair is it cannot know.
     """
     optimizer, batch, precision, warmup = plan.optimizer, plan.batch, plan.precision, plan.schedule.warmup
     warmup_steps = warmup.fraction if isinstance(warmup, WarmupFraction) else warmup.steps
-    sampling = "group_by_length" if batch.group_by_length else "random"
+    by_length = batch.group_by_length and plan.objective.kind == "sft"
+    known = () if batch.group_by_length and not by_length else ("batch.group_by_length",)
     return (
         setting("optim", TRAINER_OPTIMIZERS[optimizer.kind], "optimizer.kind"),
         setting("learning_rate", optimizer.learning_rate, "optimizer.learning_rate"),
@@ -152,7 +153,7 @@ def trainer_settings(plan: Plan) -> tuple[Setting, ...]:
         setting("warmup_steps", warmup_steps, *warmup_paths(plan)),
         setting("per_device_train_batch_size", batch.micro_batch_size, "batch.micro_batch_size"),
         setting("gradient_accumulation_steps", batch.gradient_accumulation_steps, "batch.gradient_accumulation_steps"),
-        setting("train_sampling_strategy", sampling, "batch.group_by_length"),
+        setting("train_sampling_strategy", "group_by_length" if by_length else "random", *known),
         setting("bf16", precision.base_dtype == "bfloat16", "precision.base_dtype"),
         *([setting("fp16", True)] if precision.base_dtype == "float16" else []),
         setting("gradient_checkpointing", precision.gradient_checkpointing, "precision.gradient_checkpointing"),
@@ -229,7 +230,6 @@ def script(header: str, plan: Plan, settings: Sequence[Setting], *, constants: s
         constants: The same as Python text.
         parts: Names of the parts below `scripts/` that follow.
     """
-    refuse_pairs(plan)
     if plan.method.kind == "qlora" or plan.optimizer.kind in ("adamw_8bit", "paged_adamw_8bit", "lion"):
         header = header.replace('"peft>=0.21"', '"peft>=0.21" "bitsandbytes>=0.50.2"')
     expressed = {path for item in settings for path in item.paths}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from finetune_exe.domain.plan import LowRank, Plan
+from finetune_exe.domain.plan import Dpo, LowRank, Plan
 from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import Key, key
@@ -111,12 +111,26 @@ def plain_alpha(method: LowRank) -> float:
     return method.lora_alpha * math.sqrt(method.lora_rank) if method.use_rslora else method.lora_alpha
 
 
-def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "") -> Iterator[Key]:
-    """Give the adapter's numbers; a scale that is no whole number is left out where the trainer takes none."""
+def pairs_keys(plan: Plan, *, beta: str) -> Iterator[Key]:
+    """Give what learning from pairs depends on, under the trainer's name for it; nothing where answers are learned."""
+    if isinstance(plan.objective, Dpo):
+        yield key(beta, plan.objective.beta, "objective.beta")
+
+
+def low_rank_keys(method: LowRank, *, rank: str, prefix: str = "", drops: bool = True) -> Iterator[Key]:
+    """Give the adapter's numbers; a scale that is no whole number is left out where the trainer takes none.
+
+    Args:
+        method: The adapter.
+        rank: The trainer's name of its rank.
+        prefix: What the trainer puts before PEFT's own names.
+        drops: Whether the trainer lets adapters drop inputs; those of pairs switch that off.
+    """
     yield key(rank, method.lora_rank, "method.lora_rank")
     if method.lora_alpha == int(method.lora_alpha):
         yield key("lora_alpha", int(method.lora_alpha), "method.lora_alpha")
-    yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
+    if drops or not method.lora_dropout:
+        yield key("lora_dropout", method.lora_dropout, "method.lora_dropout")
     yield key(f"{prefix}use_rslora", method.use_rslora, "method.use_rslora")
     yield key(f"{prefix}use_dora", method.use_dora, "method.use_dora")
 

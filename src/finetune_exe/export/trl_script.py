@@ -1,8 +1,9 @@
-"""A training script on TRL's SFTTrainer."""
+"""A training script on TRL's SFTTrainer, or its DPOTrainer where pairs are learned."""
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import Plan, Qlora
+from finetune_exe.domain.plan import Dpo, Plan, Prefix, Prompt, Qlora
+from finetune_exe.errors import FineTuneError
 from finetune_exe.export.deepspeed import deepspeed_settings
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.source import (
@@ -19,7 +20,7 @@ from finetune_exe.export.source import (
     trainer_settings,
 )
 
-_HEADER = '''"""Fine-tune a language model with TRL's SFTTrainer (written for TRL 1.16).
+_ABOUT_ANSWERS = '''"""Fine-tune a language model with TRL's SFTTrainer (written for TRL 1.16).
 
     pip install "torch>=2.10" "transformers>=5.20" "peft>=0.21" "trl==1.16.*"
     python train_trl.py dataset/train.rows.jsonl dataset/validation.rows.jsonl
@@ -32,7 +33,21 @@ and with it the white space after its end-of-turn token. Both are therefore off 
 Unlike this program's own loop, the trainer's first step has a learning rate of zero where there is a warm-up.
 """
 
-import argparse
+'''
+_ABOUT_PAIRS = '''"""Teach a language model which of two answers to prefer, by TRL's DPOTrainer (written for TRL 1.16).
+
+    pip install "torch>=2.10" "transformers>=5.20" "peft>=0.21" "trl==1.16.*"
+    python train_trl.py dataset/train.rows.jsonl dataset/validation.rows.jsonl
+
+Any JSON lines with {"prompt": [...], "chosen": [...], "rejected": [...]} will do, each a list of turns. Answers end
+with their end-of-turn token, and the model as it was is the model with its adapter switched off.
+
+Unlike this program's own loop, the trainer's first step has a learning rate of zero where there is a warm-up, and the
+loss of a step is the mean of its passes, so that pairs of a pass with fewer count more.
+"""
+
+'''
+_IMPORTS = """import argparse
 import json
 import math
 import os
@@ -43,19 +58,29 @@ import torch
 from datasets import Dataset
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, initialize_kv_prefix_from_text
 from transformers import AutoTokenizer, BitsAndBytesConfig, EarlyStoppingCallback
-from trl import SFTConfig, SFTTrainer
-
-'''
+"""
+_ABOUT = {"sft": _ABOUT_ANSWERS, "dpo": _ABOUT_PAIRS}
+_TRAINER = {
+    "sft": "from trl import SFTConfig as Config\nfrom trl import SFTTrainer as Trainer\n",
+    "dpo": "from trl import DPOConfig as Config\nfrom trl import DPOTrainer\n",
+}
 
 
 class TrlScript:
     """Writes train_trl.py."""
 
     name = "trl"
-    describe = "train_trl.py for TRL 1.16's SFTTrainer"
+    describe = "train_trl.py for TRL 1.16's SFTTrainer or DPOTrainer"
 
     def export(self, plan: Plan) -> Files:
-        """Write the plan as a script; what the trainer would otherwise choose by itself is said in full."""
+        """Write the plan as a script; what the trainer would otherwise choose by itself is said in full.
+
+        Raises:
+            FineTuneError: O03 for pairs learned by a method that leaves no model as it was beside it.
+        """
+        kind = plan.objective.kind
+        if kind == "dpo" and isinstance(plan.method, Prefix | Prompt):
+            raise _no_reference(plan)
         num_processes = plan.parallelism.num_gpus
         start = "python" if num_processes == 1 else f"torchrun --nproc_per_node {num_processes}"
         constants = (
@@ -67,11 +92,11 @@ class TrlScript:
         )
         arguments = (*trainer_settings(plan), *_explicit(plan))
         text = script(
-            _HEADER.replace("python train_trl.py", f"{start} train_trl.py"),
+            f"{_ABOUT[kind]}{_IMPORTS}{_TRAINER[kind]}\n".replace("python train_trl.py", f"{start} train_trl.py"),
             plan,
             (*constants, *arguments),
             constants=f"{assignments(constants)}SETTINGS = {entries(arguments)}\n",
-            parts=("encode", "trl"),
+            parts=("encode", {"sft": "trl_answers", "dpo": "trl_pairs"}[kind], "trl"),
         )
         return (File(name="train_trl.py", text=text),)
 
@@ -85,6 +110,12 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         setting("per_device_eval_batch_size", plan.batch.micro_batch_size),
         setting("gradient_checkpointing_kwargs", {"use_reentrant": False}),
         *looking_and_keeping(plan),
+        *(_pairs(plan.objective) if isinstance(plan.objective, Dpo) else _answers(plan)),
+    )
+
+
+def _answers(plan: Plan) -> tuple[Setting, ...]:
+    return (
         Setting(name="max_length", code="None" if plan.batch.packing else "MAX_LENGTH"),
         setting("truncation_mode", "keep_start"),
         setting("packing", False),
@@ -92,6 +123,26 @@ def _explicit(plan: Plan) -> tuple[Setting, ...]:
         setting("assistant_only_loss", False),
         setting("completion_only_loss", False),
         setting("loss_type", "nll"),
+    )
+
+
+def _pairs(objective: Dpo) -> tuple[Setting, ...]:
+    return (
+        setting("max_length", None),
+        setting("padding_free", False),
+        setting("loss_type", ["sigmoid"], "objective.kind"),
+        setting("beta", objective.beta, "objective.beta"),
+        setting("disable_dropout", False),
+    )
+
+
+def _no_reference(plan: Plan) -> FineTuneError:
+    return FineTuneError(
+        "O03",
+        what=f"--to trl is not written for objective.kind=dpo with method.kind={plan.method.kind}",
+        where="objective.kind and method.kind in the plan",
+        why="the model as it was is the reference, which an adapter leaves beside it and this method does not",
+        fix="--set method.kind=lora",
     )
 
 

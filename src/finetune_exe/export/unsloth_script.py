@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_exe.domain.plan import Full, LowRank, Plan, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
-from finetune_exe.export.left_out import refuse_gguf
+from finetune_exe.export.left_out import refuse_gguf, refuse_pairs
 from finetune_exe.export.source import (
     Setting,
     adapter,
@@ -60,6 +60,7 @@ class UnslothScript:
         Raises:
             FineTuneError: O03 where Unsloth does not know the method or cannot load the model.
         """
+        refuse_pairs(plan, target=self.name)
         refuse_gguf(plan, target=self.name)
         method, precision = plan.method, plan.precision
         if method.kind not in ("lora", "qlora", "full"):

@@ -92,6 +92,7 @@ def export_for_trainer(
             I01 while writing.
     """
     prepared, form = load_dataset(folder), TRAINER_ROWS[trainer]
+    write = (form.write_pair if prepared.manifest.paired else None) or form.write
     lost: dict[str, LeftOut] = {}
     counts: dict[SplitName, int] = {}
     with new_folder(output, overwrite=overwrite) as work:
@@ -100,7 +101,7 @@ def export_for_trainer(
             path = work / form.files[name]
             with io_faults(path), path.open("w", encoding="utf-8") as file:
                 for row in prepared.split(name).stream_rows():
-                    written = form.write(_conversation(row), tokenizer)
+                    written = write(_conversation(row), tokenizer)
                     if isinstance(written, RowFault):
                         known = lost.setdefault(
                             written.message,

@@ -77,6 +77,7 @@ def plan(**groups: object) -> Plan:
 MUTATIONS: dict[str, dict[str, object]] = {
     "model.reference": {"model": BaseModelChoice(reference="Qwen/Qwen2.5-3B-Instruct", name="x", revision="abc")},
     "objective.kind": {"objective": Dpo()},
+    "objective.beta": {"objective": Dpo(beta=0.3)},
     "method.kind": {"method": Full()},
     "method.lora_rank": {"method": Lora(lora_rank=8)},
     "method.lora_alpha": {"method": Lora(lora_alpha=8.0)},
@@ -178,8 +179,9 @@ UNKNOWN_METHOD = r"cannot train method\.kind=prefix"
 
 def refusal(entry: Exporter, path: str) -> str | None:
     """What a trainer says that has not the method, or the optimizer, that a mutation is about."""
-    if path == "objective.kind":
-        return None if entry.name == "plan" else r"written for objective\.kind=dpo"
+    if path.startswith("objective."):
+        able = ("plan", "trl", "axolotl", "llamafactory", "ms-swift")
+        return None if entry.name in able else rf"--to {entry.name} is not written for objective\.kind=dpo"
     if path == "optimizer.kind" and entry.name == "mlx":
         return r"has no optimizer\.kind=adamw_8bit"
     few = entry.name == "unsloth" or (isinstance(entry, ConfigurationFile) and "prefix" not in entry.methods)
@@ -233,11 +235,13 @@ IN_STEPS = ("torchtune", "litgpt", "mlx")
 
 
 def unchanged(path: str) -> Plan:
-    return plan(method=BEFORE.get(path, Lora()))
+    objective = {"objective": Dpo()} if path == "objective.beta" else {}
+    return plan(method=BEFORE.get(path, Lora()), **objective)
 
 
 def test_the_mutations_cover_every_setting() -> None:
     plans = [plan(method=method) for method in (Lora(), Qlora(), Prefix(), Prompt(), Ia3(), Full())]
+    plans.append(plan(objective=Dpo()))
     paths = {path for content in plans for path, _, _ in content.settings()}
     assert paths - set(MUTATIONS) == {"schedule.warmup.fraction"}
 

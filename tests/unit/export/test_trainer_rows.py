@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ import pytest
 from tests.tiny import TEMPLATES, write_tokenizer
 
 from finetune_exe.cli.dataset import command
+from finetune_exe.export.configuration_file import ConfigurationFile
 from finetune_exe.export.targets import EXPORTERS
 from finetune_exe.export.trainer_rows import TRAINER_ROWS, TrainerName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
@@ -110,6 +112,39 @@ def test_what_holds_no_answers_to_learn_is_refused(
 ) -> None:
     """Of a pair the better answer alone would be learned, which is something else."""
     assert isinstance(TRAINER_ROWS[trainer].write(row, tokenizer), RowFault)
+
+
+PAIRED: tuple[TrainerName, ...] = ("axolotl", "llamafactory", "ms-swift")
+
+
+@pytest.mark.parametrize("trainer", PAIRED)
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (CHAT, "without a worse answer"),
+        (replace(PAIR, rejected=(*PAIR.rejected, *PAIR.rejected)), "more than one turn"),
+        (replace(PAIR, messages=PAIR.messages[2:3]), "more than one turn"),
+        (replace(CALL, messages=CALL.messages[:2], rejected=CALL.messages[3:]), "calls a tool"),
+        (replace(TWO_USERS, rejected=PAIR.rejected), "do not alternate"),
+    ],
+    ids=["no pair", "two answers", "no question", "tools", "two users"],
+)  # fmt: skip
+def test_a_pair_that_a_trainer_cannot_be_given_is_refused(
+    row: Conversation, why: str, trainer: TrainerName, tokenizer: ChatTokenizer
+) -> None:
+    write = TRAINER_ROWS[trainer].write_pair
+    assert write is not None
+    written = write(row, tokenizer)
+    if (why == "calls a tool" and trainer == "axolotl") or (why == "do not alternate" and trainer != "llamafactory"):
+        assert not isinstance(written, RowFault), "text carries it, and others take turns as they come"
+    else:
+        assert isinstance(written, RowFault)
+        assert why in written.message
+
+
+def test_trainers_whose_files_are_written_for_pairs_are_given_pairs() -> None:
+    able = {entry.name for entry in EXPORTERS if isinstance(entry, ConfigurationFile) and entry.pairs is not None}
+    assert able == {name for name, rows in TRAINER_ROWS.items() if rows.write_pair is not None} == set(PAIRED)
 
 
 @pytest.mark.parametrize("trainer", ["llamafactory", "torchtune"])

@@ -20,6 +20,7 @@ from finetune_exe.domain.events import AnyEvent, Evaluated, PairsJudged, StepFin
 from finetune_exe.domain.plan import Lora, Plan, Precision
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.errors import FineTuneError
+from finetune_exe.export.trainer_rows import TrainerName
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.models.forward import LossFunction, Rows, batch_of, mean_loss
 from finetune_exe.models.load import choose_attention, load_base, load_model
@@ -33,6 +34,7 @@ from finetune_exe.text.tokenizer import load_tokenizer
 from finetune_exe.training import probe
 from finetune_exe.training.loop import train
 from finetune_exe.training.preflight import check_trainable
+from finetune_exe.workflow.export_rows import export_for_trainer
 from finetune_exe.workflow.plans import edit_plan, make_plan
 
 BETA = 0.3
@@ -91,6 +93,48 @@ def test_each_row_is_its_better_and_then_its_worse_answer(pairs: PreparedFolder,
         start = int(better.learned.argmax())
         assert start == int(worse.learned.argmax())
         assert (better.tokens[:start] == worse.tokens[:start]).all()
+
+
+def exported(pairs: PreparedFolder, base: Path, output: Path, trainer: TrainerName) -> list[dict[str, Any]]:
+    tokenizer = load_tokenizer(base, chat_template=None)
+    written = export_for_trainer(pairs.path, output, trainer=trainer, tokenizer=tokenizer, overwrite=False)
+    assert not written.left_out
+    return [json.loads(line) for line in (output / written.files["train"]).read_text().splitlines()]
+
+
+def test_other_trainers_are_given_both_answers_behind_one_question(
+    pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    rows = [row.conversation for row in pairs.split("train").read_rows()]
+    ranked = exported(pairs, pairs_base, tmp_path / "ranked", "llamafactory")
+    two = exported(pairs, pairs_base, tmp_path / "two", "ms-swift")
+    for row, of_ranked, of_two in zip(rows, ranked, two, strict=True):
+        *asked, better = row["messages"]
+        (worse,) = row["rejected"]
+        assert of_ranked == {"messages": asked, "chosen": better, "rejected": worse}
+        assert of_two == {"messages": [*asked, better], "rejected_messages": [*asked, worse]}
+
+
+def test_pairs_as_texts_hold_the_very_tokens_that_are_learned_here(
+    pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    tokenizer, split = load_tokenizer(pairs_base, chat_template=None), pairs.split("train")
+    rows = exported(pairs, pairs_base, tmp_path / "rows", "axolotl")
+    for index in range(len(split)):
+        row = rows[split.rows[index]]
+        for view, answer in zip(split.members(index), (row["chosen"], row["rejected"]), strict=True):
+            assert (
+                tokenizer.encode(row["prompt"]).ids == view.tokens[~view.learned][: int(view.learned.argmax())].tolist()
+            )
+            assert tokenizer.encode(answer).ids == view.tokens[view.learned].tolist()
+
+
+@pytest.mark.parametrize("trainer", ["torchtune", "litgpt", "mlx", "openai"])
+def test_a_trainer_of_answers_is_given_no_pairs(
+    trainer: TrainerName, pairs: PreparedFolder, pairs_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FineTuneError, match=r"FT-O04"):
+        exported(pairs, pairs_base, tmp_path / "rows", trainer)
 
 
 def test_rows_that_are_no_pair_are_counted(pairs: PreparedFolder) -> None:
