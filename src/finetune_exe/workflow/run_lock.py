@@ -35,12 +35,8 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
         return
     path = run.with_name(f".{run.name}.lock")
     with io_faults(run):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = _acquire(path, run)
-        except OSError as fault:
-            fault.filename = str(run)  # what the user named, not the lock
-            raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path, run)
         earlier = _holder(handle)
         if earlier:
             note(f"{earlier} left its lock on this run behind; it is taken over")

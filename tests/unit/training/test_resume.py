@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -39,6 +41,8 @@ from finetune_exe.training.resume import (
     plan_changes,
     version_changes,
 )
+from finetune_exe.training.setup import set_up
+from finetune_exe.training.state import restore_state, save_state
 
 STEPS = 9
 ROWS = ("batch.micro_batch_size=4", "batch.gradient_accumulation_steps=2")
@@ -150,6 +154,21 @@ def test_a_run_that_was_killed_loses_what_came_after_its_checkpoint_and_makes_it
     assert min(broken.losses) == kept + 1
     assert {**before, **broken.losses} == whole.losses
     assert same(broken.learned(STEPS), whole.learned(STEPS))
+
+
+def test_random_numbers_of_every_kind_go_on_where_they_were(make: MakePlan, base: Path, tmp_path: Path) -> None:
+    """Also those that no step of ours draws, as a model's own code may."""
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))  # noqa: S311 - the global ones
+
+    setup = set_up(make(), base)
+    draw()
+    save_state(setup, tmp_path)
+    wanted = draw()
+    assert draw() != wanted
+    restore_state(setup, tmp_path)
+    assert draw() == wanted
 
 
 def test_the_events_of_a_stop_and_of_going_on(new: NewRun) -> None:

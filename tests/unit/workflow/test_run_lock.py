@@ -70,4 +70,19 @@ def test_a_run_in_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, mo
     with pytest.raises(FineTuneError, match=r"error\[FT-I01\].*Read-only") as fault, locked(tmp_path / "run", print):
         pass
     assert fault.value.exit_status == IO
-    assert "chmod u+w" in fault.value.fix
+    assert fault.value.where == str(tmp_path / "run"), "what the user named, not the lock"
+    assert fault.value.fix.endswith(f"chmod u+w {tmp_path}")
+
+
+def test_the_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advice for a folder that is not there would be of no use."""
+
+    def refused(path: Path, *_: object) -> None:
+        missing = "" if Path(path).parent.is_dir() else "there is no folder around it"
+        raise FileNotFoundError(missing) if missing else OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(FineTuneError, match=r"error\[FT-I01\]") as fault, locked(tmp_path / "a" / "b" / "run", print):
+        pass
+    assert fault.value.where == str(tmp_path / "a")
+    assert fault.value.fix.endswith(f"chmod u+w {tmp_path}")
