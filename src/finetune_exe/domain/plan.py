@@ -188,7 +188,7 @@ class Plan(Document):
     def can_be_cut_up(self) -> bool:
         """Whether processes that each hold a part of the model learn just what one learns that holds it whole."""
         whole = isinstance(self.method, Lora) or (isinstance(self.method, Full) and self.method.masters == "float32")
-        return whole and self.optimizer.kind == "adamw" and not isinstance(self.objective, Dpo)
+        return whole and self.optimizer.kind == "adamw"
 
     def undefended(self) -> list[tuple[str, Leaf]]:
         """List the settings that differ from their default and have no decision."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from finetune_exe.models.forward import LossFunction, RowLosses, Rows
+from finetune_exe.models.forward import Losses, RowLosses, Rows
 from finetune_exe.models.reading import reading
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PreferenceLoss:
     Source: Rafailov et al. 2023, Direct Preference Optimization, arXiv 2305.18290, equation 7.
     """
 
-    def __init__(self, losses: LossFunction, *, beta: float) -> None:
+    def __init__(self, losses: Losses, *, beta: float) -> None:
         self.losses = losses
         self.model: Any = losses.model
         self.device = losses.device
@@ -44,7 +44,7 @@ class PreferenceLoss:
         """Compute the losses of the pairs."""
         import torch
 
-        now_P = self._ahead(rows)
+        now_P = self._ahead(rows)  # first: FSDP takes over for good whether weights are learned at their first use
         with reading(self.model), self.model.disable_adapter():
             before_P = self._ahead(rows)
         gain_P = self.beta * (now_P - before_P)

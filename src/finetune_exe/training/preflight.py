@@ -139,19 +139,6 @@ def _pairs_beside_an_offset(plan: Plan) -> FineTuneError | None:
     )
 
 
-def _pairs_cut_up(plan: Plan) -> FineTuneError | None:
-    if plan.objective.kind != "dpo" or plan.parallelism.kind != "fsdp":
-        return None
-    return FineTuneError(
-        "T02",
-        what="pairs cannot be learned by a model that is cut up among processes",
-        where="objective.kind and parallelism.kind in the plan",
-        why="the reference is the model with its adapter switched off, which takes the adapter's weights out of what "
-        "the processes put together",
-        fix="--set parallelism.kind=ddp, with --set method.kind=qlora where the model is too large for one GPU",
-    )
-
-
 def _paged_without_gpu(plan: Plan) -> FineTuneError | None:
     if plan.optimizer.kind != "paged_adamw_8bit" or pick_device() != "cpu":
         return None
@@ -165,7 +152,7 @@ def _paged_without_gpu(plan: Plan) -> FineTuneError | None:
 
 
 BEFORE_PACKAGES: tuple[Refusal, ...] = (
-    _deepspeed, _pairs_cut_up, _other_number_of_processes, _inexact_in_parts, _recomputed_prefix,
+    _deepspeed, _other_number_of_processes, _inexact_in_parts, _recomputed_prefix,
     _experts_with_more_than_factors, _pairs_without_reference, _pairs_beside_an_offset,
 )  # fmt: skip
 """What is told without PyTorch, in the order in which it is told."""

@@ -115,9 +115,8 @@ def _seed_everything(seed: int) -> None:
 
 def _losses(plan: Plan, plain: LossFunction, *, device: str) -> LossFunction | PreferenceLoss | ShardedLosses:
     """Put around the losses of tokens what the plan's objective, or a model cut up among processes, needs."""
-    if isinstance(plan.objective, Dpo):
-        return PreferenceLoss(plain, beta=plan.objective.beta)
-    return ShardedLosses(plain, device=device) if plain.ranks.is_sharded else plain
+    losses = ShardedLosses(plain, device=device) if plain.ranks.is_sharded else plain
+    return PreferenceLoss(losses, beta=plan.objective.beta) if isinstance(plan.objective, Dpo) else losses
 
 
 def versions(plan: Plan) -> dict[str, str]:
