@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from finetune_exe.training import course
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.loop import train
 from finetune_exe.training.setup import set_up
+from finetune_exe.training.step import learn
 
 EVERY_WEIGHT = 31392
 """Weights of the tiny model."""
@@ -270,6 +272,23 @@ def test_fewer_passes_change_gradients_by_rounding_alone(
     assert taken[-1] == 0
     assert found[0][0] == found[1][0]
     assert found[0] == pytest.approx(found[1], rel=1e-6 if dtype == "float32" else 2**-8)
+
+
+def test_a_gradient_that_is_too_long_is_cut_to_the_longest_and_told_as_it_was(
+    make: MakePlan, data: PreparedFolder, base: Path
+) -> None:
+    setup = set_up(make(), base)
+    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device="cpu")]
+
+    def length() -> float:
+        return math.sqrt(sum(float(p.grad.double().square().sum()) for p in setup.trainable if p.grad is not None))
+
+    whole = learn(setup, rows, max_norm=None).gradient_norm
+    assert length() == pytest.approx(whole, rel=1e-5)
+    assert learn(setup, rows, max_norm=whole / 4).gradient_norm == pytest.approx(whole, rel=1e-6)
+    assert length() == pytest.approx(whole / 4, rel=1e-4)
+    learn(setup, rows, max_norm=2 * whole)
+    assert length() == pytest.approx(whole, rel=1e-5), "a shorter one stays"
 
 
 def test_any_seed_that_a_plan_takes_can_be_trained_with(make: MakePlan, base: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -53,6 +54,24 @@ def test_a_lock_from_before_a_power_loss_is_taken_over_with_a_note(tmp_path: Pat
     with locked(tmp_path / "run", notes.append):
         assert len(notes) == 1
         assert "before that machine was started anew" in notes[0]
+
+
+def test_a_lock_whose_holder_takes_it_away_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the file and locking it the last holder leaves, and removes it: another may make a new one."""
+    real, calls = fcntl.flock, list[int]()
+
+    def removed_before(handle: int, operation: int) -> None:
+        calls.append(handle)
+        if len(calls) == 1:
+            (tmp_path / ".run.lock").unlink()
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    with locked(tmp_path / "run", lambda _: None):
+        assert len(calls) == 2
+        assert (tmp_path / ".run.lock").is_file()
+        with pytest.raises(FineTuneError, match="FT-O02"), locked(tmp_path / "run", lambda _: None):
+            pass
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\x00" * 100])
