@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,22 +89,35 @@ def test_a_batch_script_trains_in_the_tasks_of_slurm(plan: Path) -> None:
     assert run.num_steps == 4
 
 
-def test_a_killed_process_ends_the_training_and_is_named(plan: Path) -> None:
-    command = [sys.executable, "-m", "finetune_exe", "train", str(plan), "--run", "killed", "--launch", "torchrun",
+def ended_by(number: signal.Signals, plan: Path, *, whom: Callable[[int], int]) -> Done:
+    """Train in two processes by torchrun, and send a signal once a step was made."""
+    command = [sys.executable, "-m", "finetune_exe", "train", str(plan), "--run", "long", "--launch", "torchrun",
                "--processes", "2", "--set", "schedule.max_steps=5000", "--set", "schedule.epochs=5000"]  # fmt: skip
     with subprocess.Popen(command, cwd=plan.parent, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE,
                           text=True) as process:  # fmt: skip
-        events = plan.parent / "killed" / "events.jsonl"
+        events = plan.parent / "long" / "events.jsonl"
         deadline = time.monotonic() + 100
-        while not (events.is_file() and b'"step"' in events.read_bytes()):
+        while not (events.is_file() and b'"event":"step"' in events.read_bytes()):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
-        os.kill(rank_one(process.pid), signal.SIGKILL)
+        os.kill(whom(process.pid), number)
         _, told = process.communicate(timeout=100)
-    done = Done(status=process.returncode, out="", err=told)
+    return Done(status=process.returncode, out="", err=told)
+
+
+def test_a_killed_process_ends_the_training_and_is_named(plan: Path) -> None:
+    done = ended_by(signal.SIGKILL, plan, whom=rank_one)
     assert done.status == RESUMABLE
     assert "error[FT-T21]: the training was ended from outside: process 1 by SIGKILL" in done.err
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["the command", "one process"])
+def test_processes_that_are_asked_to_stop_save_and_say_so_once(alone: bool, plan: Path) -> None:
+    done = ended_by(signal.SIGTERM, plan, whom=rank_one if alone else lambda command: command)
+    assert done.status == RESUMABLE
+    assert done.err.count("error[FT-T11]") == 1
+    assert list((plan.parent / "long" / "checkpoints").glob("step-*/manifest.json"))
 
 
 def rank_one(parent: int) -> int:

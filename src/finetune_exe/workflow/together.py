@@ -80,9 +80,13 @@ def _learn_along(plan: Plan, path: Path, *, resume: bool, max_seconds: float | N
     base = model_folder(plan.model.reference, revision=plan.model.revision)
     data = load_dataset(RunFolder(path).dataset, verify=False)
     resumption = find_resumption(path) if resume else None
-    with stop_on_signals(lambda _: None) as asked_to_stop:
-        train(plan, data, base=base, run=path, emit=lambda _: None, max_seconds=max_seconds, resumption=resumption,
-              asked_to_stop=asked_to_stop)  # fmt: skip
+    try:
+        with stop_on_signals(lambda _: None) as asked_to_stop:
+            train(plan, data, base=base, run=path, emit=lambda _: None, max_seconds=max_seconds, resumption=resumption,
+                  asked_to_stop=asked_to_stop)  # fmt: skip
+    except FineTuneError as fault:
+        if fault.code != "T11":  # all of them stop together, and the first says so
+            raise
 
 
 def spread_settings(plan: Plan, num_processes: int) -> tuple[str, ...]:

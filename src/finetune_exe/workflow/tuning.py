@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ from finetune_exe.workflow.run_folder import RunFolder
 
 Place = Literal["local", "ray"]
 DEFAULT_TRIALS = 12
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|unable to allocate", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +206,7 @@ class TrialRunner:
         """
         from finetune_exe.prepared.store import load_dataset
         from finetune_exe.training.loop import train
+        from finetune_exe.training.memory import is_out_of_memory
 
         study = StudyFolder(self.study)
         run = study.trial(job.number)
@@ -235,7 +234,7 @@ class TrialRunner:
                 raise
             return observer.ended("pruned", fault.what, seconds=time.monotonic() - started)
         except (MemoryError, RuntimeError) as fault:
-            if not isinstance(fault, MemoryError) and not _OUT_OF_MEMORY.search(str(fault)):
+            if not is_out_of_memory(fault):
                 raise
             return observer.ended("pruned", "out of memory", seconds=time.monotonic() - started)
         finally:
