@@ -20,6 +20,12 @@ from finetune_exe.training.checkpoints import Checkpoint, Found, find_checkpoint
 
 HARMLESS = ("checkpoints.", "evaluation.", "data.paths", "model.reference")
 """Settings that change no step: when it is measured, kept and judged, and where the same files lie."""
+_SOMETIMES = {
+    "checkpoints.go_back_on_spike": "the same steps unless a loss spikes",
+    "checkpoints.early_stopping_patience": "the same steps, but perhaps more or fewer",
+    "checkpoints.evaluations_per_epoch": "the same steps; where they stop early, elsewhere",
+}
+"""Those of the harmless that may change how far the steps go, or lead back."""
 ALLOW_PLAN_CHANGE, ALLOW_DATA_CHANGE = "--allow-plan-change", "--allow-data-change"
 ROUNDING = (
     "batch.micro_batch_size",
@@ -101,7 +107,7 @@ def plan_changes(manifest: CheckpointManifest, plan: Plan) -> Iterator[Change]:
         if before == after:
             continue
         if path.startswith(HARMLESS):
-            effect, flag = "changes no step", ALLOW_PLAN_CHANGE
+            effect, flag = _SOMETIMES.get(path, "changes no step"), ALLOW_PLAN_CHANGE
         elif path in ROUNDING and rows:
             effect, flag = f"the same steps but for {_what_differs(path)}", ALLOW_PLAN_CHANGE
         else:

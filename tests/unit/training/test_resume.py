@@ -307,6 +307,18 @@ def test_every_change_of_a_setting_is_listed_and_only_harmless_ones_may_be_allow
     assert not list(plan_changes(manifest, copy.plan))
 
 
+def test_what_a_change_may_do_is_said_where_it_does_something(copy: Run, make: MakePlan) -> None:
+    manifest = find_checkpoints(copy.folder).whole[0].manifest
+    now = make(*COMMON, "checkpoints.go_back_on_spike=true", "checkpoints.early_stopping_patience=1",
+               "checkpoints.keep_last=3")  # fmt: skip
+    effects = {change.name: change.effect for change in plan_changes(manifest, now)}
+    assert effects == {
+        "checkpoints.go_back_on_spike": "the same steps unless a loss spikes",
+        "checkpoints.early_stopping_patience": "the same steps, but perhaps more or fewer",
+        "checkpoints.keep_last": "changes no step",
+    }
+
+
 def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(new: NewRun, make: MakePlan) -> None:
     run = new("run", "method.kind=qlora")
     run.stop(4)
