@@ -159,6 +159,24 @@ def test_sums_are_those_of_all_and_shares_leave_nothing_out(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+def drawn(ranks: Ranks) -> list[list[float]]:
+    """What this process draws in two steps, in the first of them again, and with another seed."""
+    found = []
+    for seed, step in ((7, 1), (7, 2), (7, 1), (8, 1)):
+        ranks.reseed(seed, step)
+        found.append(torch.rand(4).tolist())
+    return found
+
+
+def test_each_process_drops_other_inputs_and_in_each_step_others(tmp_path: Path) -> None:
+    """Its random numbers follow from seed and step alone, so that a resumed run has the same."""
+    for first, second, again, other_seed in together(drawn, tmp_path, count=2):
+        assert again == first
+        assert len({tuple(first), tuple(second), tuple(other_seed)}) == 3
+    of_first, of_second = together(drawn, tmp_path / "again", count=2)
+    assert all(one != other for one in of_first for other in of_second)
+
+
 def test_alone_everything_is_given_back() -> None:
     assert ALONE.totals(1.0, 2.0) == (1.0, 2.0)
     assert (ALONE.largest(-1.0), ALONE.any(True), ALONE.any(False)) == (-1.0, True, False)
