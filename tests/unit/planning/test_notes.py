@@ -62,6 +62,13 @@ def test_plain_texts_of_a_task_that_has_answers_are_said_to_have_none() -> None:
     assert not any(said in note for note in make_plan(profile=texts, description="continue my novel").notes)
 
 
+def test_texts_that_are_dialogues_are_said_to_be_and_how_to_part_them() -> None:
+    dialogues = make_profile(format="completion", turns="### Instruction:,### Answer:")
+    [said] = [note for note in make_plan(profile=dialogues, description="continue my novel").notes if "--turns" in note]
+    assert "--turns '### Instruction:,### Answer:' -o NEW.jsonl" in said
+    assert said.startswith("Each text is a whole dialogue")
+
+
 @pytest.mark.parametrize(("rows", "said"), [(200, "20 test rows show only large"), (1000, "100 test rows miss small")])
 def test_what_so_many_test_rows_miss_is_named(rows: int, said: str) -> None:
     assert any(said in note for note in make_plan(profile=make_profile(num_rows=rows)).notes)
