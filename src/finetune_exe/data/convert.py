@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_exe.data.account import Tally
 from finetune_exe.data.ingest import open_sources, read_entry
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.dataset import Drop
 from finetune_exe.domain.task import FormatName
-from finetune_exe.text.conversation import RowFault
+from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
-from finetune_exe.text.formats.format import Row
+from finetune_exe.text.formats.dialogue_marks import turns_in
+from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.marked_turns import TurnForm
 
 
@@ -57,10 +59,19 @@ def convert(
         for number, entry in enumerate(opening.entries, start=1):
             seen += 1
             read = read_entry(entry, opening)
-            result = read if isinstance(read, RowFault) else writer.write(read)
+            result = read if isinstance(read, RowFault) else _written(read, writer)
             if isinstance(result, RowFault):
                 tally.add(result, index=seen, place=opening.source.place(entry, number))
             else:
                 write(result)
                 written += 1
     return Conversion(source_format=opened[0].detection.format.name, seen=seen, written=written, dropped=tally.drops())
+
+
+def _written(conversation: Conversation, writer: Format) -> Row | RowFault:
+    """Write a row; of a dialogue in a text that has no place in a format for turns, say how to part it."""
+    written = writer.write(conversation)
+    if conversation.kind == "chat" or not isinstance(written, RowFault):
+        return written
+    said = turns_in(conversation.messages[0].content)
+    return written if said is None else replace(written, fix=f"part it: --turns {shlex.quote(said)}")

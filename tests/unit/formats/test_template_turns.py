@@ -267,7 +267,7 @@ def test_a_form_that_no_row_has_changes_nothing(tmp_path: Path, capsys: pytest.C
     assert edge._run(["dataset", "chatml", path, "--turns", "gemma", "-o", str(out)], debug=False) == BAD_DATA
     assert "no text of the row holds" in capsys.readouterr().err
     assert edge._run(["dataset", "chatml", path, "-o", str(out)], debug=False) == BAD_DATA
-    assert "part it with --turns" in capsys.readouterr().err
+    assert "fix:   part it: --turns llama-2" in capsys.readouterr().err
     assert not out.exists()
 
 

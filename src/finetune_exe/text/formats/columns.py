@@ -22,7 +22,6 @@ from finetune_exe.text.formats.format import (
     judged,
     missing_key,
     named,
-    no_turns,
     not_an_object,
     share,
 )
@@ -200,7 +199,7 @@ class ColumnFormat:
 
     def _dialogue(self, conversation: Conversation, *, history: bool) -> _Dialogue | RowFault:
         if conversation.kind == "text":
-            return no_turns(self.name)
+            return cannot_carry(self.name, "a text without turns", fix="convert to completion")
         messages = list(conversation.messages)
         if any(message.extra for message in messages):
             return cannot_carry(self.name, "what a turn has beside its text, such as tool calls")

@@ -113,12 +113,6 @@ def cannot_carry(target: FormatName, what: str, *, fix: str | None = None) -> Ro
     return RowFault(code="cannot_convert", message=f"{target} has no place for {what}", fix=fix or usual)
 
 
-def no_turns(target: FormatName) -> RowFault:
-    """Say that a target for turns has no place for a text."""
-    fix = "convert to completion; where a text is a dialogue, part it with --turns, as fine-tune dataset --check says"
-    return cannot_carry(target, "a text without turns", fix=fix)
-
-
 def is_judged(row: dict[str, Any]) -> bool:
     """Say whether a row marks its one answer as good or bad."""
     label = row.get("label", row.get("kto_tag"))

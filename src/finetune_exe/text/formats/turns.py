@@ -20,7 +20,6 @@ from finetune_exe.text.formats.format import (
     is_judged,
     judged,
     missing_key,
-    no_turns,
     not_an_object,
     share,
 )
@@ -237,7 +236,7 @@ class TurnFormat:
     def write(self, conversation: Conversation) -> Row | RowFault:
         """Write the turns; a row of this very format gets its own layout back."""
         if conversation.kind == "text":
-            return no_turns(self.name)
+            return cannot_carry(self.name, "a text without turns", fix="convert to completion")
         lost = judged(self.name, conversation)
         if lost:
             return lost
