@@ -352,6 +352,50 @@ def test_steps_undone_by_two_spikes_in_turn_are_counted_once(start: Start, monke
     assert summary.skipped_steps == 4
 
 
+SPIKING = ("optimizer.learning_rate=1e-4", "checkpoints.evaluations_per_epoch=0.01", "checkpoints.save_every_steps=11",
+           "checkpoints.go_back_on_spike=true")  # fmt: skip
+
+
+def spikes_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let each step from this one on have a loss far above the usual."""
+    calls = 0
+
+    def spiking(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        nonlocal calls
+        calls += 1
+        found = learn(setup, rows, max_norm=max_norm)
+        return Learned(10 * found.loss, found.gradient_norm) if calls >= step else found
+
+    monkeypatch.setattr(guards, "learn", spiking)
+
+
+def test_a_run_goes_back_three_times_and_no_more(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More would only begin again and again; the spikes are told all the same."""
+    spikes_from(monkeypatch, 12)
+    summary, events = start("run", *SPIKING, "schedule.max_steps=17")
+    told = [(event.step, event.back_to) for event in events if isinstance(event, LossSpiked)]
+    assert told == [(12, 11), (13, 11), (14, 11), (15, None), (16, None), (17, None)]
+    assert summary.skipped_steps == 3
+    assert len([remark for remark in summary.remarks if "went back" in remark]) == 3
+
+
+def test_a_run_never_goes_back_to_a_checkpoint_that_is_damaged(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spikes_from(monkeypatch, 13)
+
+    def damage() -> str | None:
+        for file in (tmp_path / "run").glob("checkpoints/step-11/state/trained.safetensors"):
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+        return None
+
+    summary, events = start("run", *SPIKING, "schedule.max_steps=13", asked_to_stop=damage)
+    (spike,) = of(events, LossSpiked)
+    assert isinstance(spike, LossSpiked)
+    assert (spike.step, spike.back_to) == (13, None)
+    assert summary.skipped_steps == 0
+
+
 def test_a_spike_before_the_first_checkpoint_is_only_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 

@@ -291,6 +291,24 @@ def test_a_gradient_that_is_too_long_is_cut_to_the_longest_and_told_as_it_was(
     assert length() == pytest.approx(whole, rel=1e-5), "a shorter one stays"
 
 
+def test_a_gradient_that_overflows_float16_is_computed_again_with_a_smaller_scale(
+    make: MakePlan, data: PreparedFolder, base: Path
+) -> None:
+    setup = set_up(make("precision.base_dtype=float16"), base)
+    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device="cpu")]
+    usual = learn(setup, rows, max_norm=None)
+    before = [parameter.grad.clone() for parameter in setup.trainable if parameter.grad is not None]
+    far_too_large = setup.scaler.get_scale() * 2**40
+    setup.scaler.load_state_dict({**setup.scaler.state_dict(), "scale": far_too_large})
+    found = learn(setup, rows, max_norm=None)
+    assert 1 <= setup.scaler.get_scale() < far_too_large
+    assert found.loss == pytest.approx(usual.loss, rel=1e-3)
+    assert found.gradient_norm == pytest.approx(usual.gradient_norm, rel=2e-2)
+    after = [parameter.grad for parameter in setup.trainable if parameter.grad is not None]
+    whole = torch.cat([gradient.flatten() for gradient in before])
+    assert (torch.cat([gradient.flatten() for gradient in after]) - whole).norm() < 0.05 * whole.norm()
+
+
 def test_any_seed_that_a_plan_takes_can_be_trained_with(make: MakePlan, base: Path) -> None:
     assert set_up(make(f"seed={(1 << 32) - 1}"), base).trainable
     with pytest.raises(FineTuneError, match=r"error\[FT-C\d\d\].*seed"):

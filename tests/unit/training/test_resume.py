@@ -171,6 +171,16 @@ def test_random_numbers_of_every_kind_go_on_where_they_were(make: MakePlan, base
     assert draw() == wanted
 
 
+def test_the_scale_of_float16_goes_on_where_it_was(make: MakePlan, base: Path, tmp_path: Path) -> None:
+    setup = set_up(make("precision.base_dtype=float16"), base)
+    told = {**setup.scaler.state_dict(), "scale": 1024.0, "_growth_tracker": 7}
+    setup.scaler.load_state_dict(told)
+    save_state(setup, tmp_path)
+    setup.scaler.load_state_dict({**told, "scale": 2.0, "_growth_tracker": 0})
+    restore_state(setup, tmp_path)
+    assert setup.scaler.state_dict() == told
+
+
 def test_the_events_of_a_stop_and_of_going_on(new: NewRun) -> None:
     run = new("run")
     fault = run.stop(4)
