@@ -394,6 +394,8 @@ def test_other_versions_are_said_and_recorded(copy: Run) -> None:
     newest = find_checkpoints(copy.folder).whole[0]
     manifest = newest.manifest
     assert version_changes(manifest, manifest.versions, manifest.num_threads) == ()
+    threads = manifest.num_threads
+    assert version_changes(manifest, manifest.versions, threads + 1) == (f"threads was {threads} and is {threads + 1}",)
     content = json.loads((newest.path / MANIFEST).read_text())
     content["versions"]["torch"] = "1.0.0"
     (newest.path / MANIFEST).write_text(json.dumps(content))
