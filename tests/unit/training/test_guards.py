@@ -99,6 +99,25 @@ def test_memory_that_runs_out_halves_the_rows_of_a_pass_and_nothing_else(
     assert manifest.cursor.micro_batch_size == 1
 
 
+def test_a_step_that_is_tried_again_drops_what_it_would_have_dropped_at_first(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit the run of a plan with so few rows in a pass: the attempt that failed drew no random number."""
+    dropout = ("method.lora_dropout=0.3", "schedule.max_steps=3")
+    _, wanted = start("few", "batch.micro_batch_size=1", "batch.gradient_accumulation_steps=8", *dropout)
+
+    def cramped(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
+        found = learn(setup, rows, max_norm=max_norm)
+        if max(len(batch.ids_BT) for batch in rows) > 1:
+            raise CUDA
+        return found
+
+    monkeypatch.setattr(guards, "learn", cramped)
+    _, found = start("many", *dropout)
+    assert len(of(found, BatchShrunk)) == 2
+    assert losses(found) == losses(wanted)
+
+
 def test_a_resumed_run_remembers_that_memory_ran_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
