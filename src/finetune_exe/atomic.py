@@ -30,13 +30,13 @@ def io_faults(path: Path) -> Iterator[None]:
 
 
 def cannot_write(fault: OSError, path: Path) -> FineTuneError:
-    """Say that the operating system refuses to write, at the place that it names or else at `path`."""
+    """Say that the operating system refuses to write `path`, and at which folder on the way to it where it is one."""
     named = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) and fault.filename else path
     place = path if named.parent == path.parent else named  # of a working name nobody knows anything
     return FineTuneError(
         "I01",
         what=f"cannot write: {fault.strerror or fault}",
-        where=str(place),
+        where=f"{path} (at {place})" if place in path.parents else str(place),
         why="the operating system refused it, so nothing was put there",
         fix=f"choose a folder you may write to, or: {typed('chmod', 'u+w', place.parent)}"
         if fault.errno in _NOT_ALLOWED

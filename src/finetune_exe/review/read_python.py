@@ -68,7 +68,7 @@ class _Reader:
     def __init__(self, tree: ast.Module) -> None:
         self.tree = tree
         self.bound: dict[str, ast.expr | None] = {}
-        self.origins = dict(_imports(tree))
+        self.origins, self.renamed = dict(_imports(tree)), dict(_renamed(tree))
         for node in ast.walk(tree):
             for name, value in _bindings(node):
                 self.bound[name] = None if name in self.bound else value
@@ -77,7 +77,7 @@ class _Reader:
         calls = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
-                name = _last_name(node.func)
+                name = self._called(node.func)
                 group = _group(node, name)
                 if group is not None and self.origins.get(_root_name(node.func), "trl") in _LIBRARIES:
                     calls.append((group, name, self._call(node)))
@@ -97,6 +97,11 @@ class _Reader:
             calls=tuple(calls), modules=frozenset(self.origins.values()), assigned=self._assigned(),
             constants=constants,
         )  # fmt: skip
+
+    def _called(self, function: ast.expr) -> str:
+        """Give the last name of what is called, as its library calls it."""
+        name = _last_name(function)
+        return self.renamed.get(name, name) if isinstance(function, ast.Name) else name
 
     def _call(self, node: ast.Call) -> Item:
         group: dict[str, Item] = {}
@@ -138,7 +143,7 @@ class _Reader:
                     if word.arg
                 }
                 return Item(content=inner, place=place, key_place=key_place, size=1 + len(inner))
-            case ast.Call(func=function) if GROUPS.get(_last_name(function)) in ("lora", "quantization"):
+            case ast.Call(func=function) if GROUPS.get(self._called(function)) in ("lora", "quantization"):
                 return self._call(node)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 inner_item = self._item(operand, key_place, depth + 1)
@@ -191,6 +196,13 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield (alias.asname or alias.name).split(".")[0], alias.name.split(".")[0]
+
+
+def _renamed(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Give each name that an import gives to something of another name, with that."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((alias.asname, alias.name) for alias in node.names if alias.asname)
 
 
 def _root_name(node: ast.AST) -> str:

@@ -333,3 +333,13 @@ def test_the_guide_names_every_code() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         GUIDE.write_text(written, encoding="utf-8")
     assert GUIDE.read_text(encoding="utf-8") == written
+
+
+def test_what_an_import_calls_otherwise_is_judged_by_its_own_name(tmp_path: Path) -> None:
+    script = SOUND["train_trl.py"].replace("import SFTConfig", "import SFTConfig as Options")
+    script = script.replace("=SFTConfig(", "=Options(").replace("= SFTConfig(", "= Options(")
+    assert "Options(" in script
+    wrong = script.replace("learning_rate=2e-4", "learning_rat=2e-4")
+    assert wrong != script
+    found = [[finding.code for finding in reviewed(tmp_path, "renamed.py", text).findings] for text in (script, wrong)]
+    assert found == [[], ["misspelt_key"]]

@@ -103,5 +103,5 @@ def test_the_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "mkdir", refused)
     with pytest.raises(FineTuneError, match=r"error\[FT-I01\]") as fault, locked(tmp_path / "a" / "b" / "run", print):
         pass
-    assert fault.value.where == str(tmp_path / "a")
+    assert fault.value.where == f"{tmp_path / 'a' / 'b' / 'run'} (at {tmp_path / 'a'})"
     assert fault.value.fix.endswith(f"chmod u+w {tmp_path}")
