@@ -13,6 +13,7 @@ from finetune_exe.domain.task import WRITTEN_FORMATS
 from finetune_exe.errors import GATE
 
 if TYPE_CHECKING:
+    from finetune_exe.cli.dataset_plan import Wish
     from finetune_exe.export.trainer_rows import TrainerName
     from finetune_exe.workflow.export_rows import ExportForm
 
@@ -143,7 +144,7 @@ def command(
     fine-tune dataset --plan plan.yaml
     """  # fmt: skip
     from finetune_exe.cli.dataset_files import Files, Page, check_files, convert_files, show_files
-    from finetune_exe.cli.dataset_plan import Wish, prepare_plan, preview_plan
+    from finetune_exe.cli.dataset_plan import Wish
 
     target = next((name for name in WRITTEN_FORMATS if words and words[0] == name), None)
     paths = words[1:] if target else words
@@ -156,13 +157,9 @@ def command(
                 "--plan goes with -o, --set, --show, --dry-run, --export, --html, --workers, --launch, --overwrite and "
                 "--json only: the plan names the data"
             )
-        if dry_run:
-            if output or export or html or overwrite:
-                raise click.UsageError("--dry-run writes nothing: leave out -o, --export, --html and --overwrite")
-            preview_plan(plan_path, settings, num_shown=show, as_json=as_json)
-            return
-        prepare_plan(plan_path, settings, Wish(output=output, overwrite=overwrite, as_json=as_json, show=show,
-                                               num_workers=num_workers, launch=launch, export=export, html=html))  # fmt: skip
+        wish = Wish(output=output, overwrite=overwrite, as_json=as_json, show=show, num_workers=num_workers,
+                    launch=launch, export=export, html=html)  # fmt: skip
+        _follow_plan(plan_path, settings, wish, dry_run=dry_run)
         return
     if not paths:
         raise click.UsageError("give a PATH, or --plan PLAN")
@@ -188,6 +185,18 @@ def command(
         )  # fmt: skip
         if checks and not clean:
             context.exit(GATE)
+
+
+def _follow_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish, *, dry_run: bool) -> None:
+    """Prepare the rows of a plan, or show what that would do."""
+    from finetune_exe.cli.dataset_plan import prepare_plan, preview_plan
+
+    if not dry_run:
+        prepare_plan(plan_path, settings, wish)
+        return
+    if wish.output or wish.export or wish.html or wish.overwrite:
+        raise click.UsageError("--dry-run writes nothing: leave out -o, --export, --html and --overwrite")
+    preview_plan(plan_path, settings, num_shown=wish.show, as_json=wish.as_json)
 
 
 def _refuse_misspelt_format(word: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -45,7 +44,6 @@ def advise_quantization(model: BaseModelChoice) -> Decision | None:
     )
 
 
-@cache
 def own_grid(reference: str) -> Grid | None:
     """Say on which grid of 4 bits most layers of a base model lie; None where on none, or where that cannot be told.
 

@@ -118,9 +118,8 @@ def test_a_step_that_is_tried_again_drops_what_it_would_have_dropped_at_first(
     assert losses(found) == losses(wanted)
 
 
-def test_a_resumed_run_remembers_that_memory_ran_out(
-    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def room_for_two_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let memory run out with more than two rows in a pass; give the rows of each, as they come."""
     seen: list[int] = []
 
     def cramped(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
@@ -130,6 +129,13 @@ def test_a_resumed_run_remembers_that_memory_ran_out(
         return learn(setup, rows, max_norm=max_norm)
 
     monkeypatch.setattr(guards, "learn", cramped)
+    return seen
+
+
+def test_a_resumed_run_remembers_that_memory_ran_out(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = room_for_two_rows(monkeypatch)
     with pytest.raises(FineTuneError, match="FT-T11"):
         start("run", asked_to_stop=lambda: "SIGTERM")
     seen.clear()
@@ -141,15 +147,7 @@ def test_a_resumed_run_remembers_that_memory_ran_out(
 def test_rows_of_a_pass_that_the_plan_has_changed_since_are_tried_again(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
-
-    def cramped(setup: Setup, rows: Sequence[Rows], *, max_norm: float | None) -> Learned:
-        seen.append(max(len(batch.ids_BT) for batch in rows))
-        if seen[-1] > 2:
-            raise MemoryError
-        return learn(setup, rows, max_norm=max_norm)
-
-    monkeypatch.setattr(guards, "learn", cramped)
+    seen = room_for_two_rows(monkeypatch)
     with pytest.raises(FineTuneError, match="FT-T11"):
         start("run", asked_to_stop=lambda: "SIGTERM")
     monkeypatch.setattr(guards, "learn", lambda setup, rows, *, max_norm: (
