@@ -5,7 +5,8 @@
 
 ROWS has the columns instruction, input and output; 200,000 rows are enough for all. TRUTH names the planted repeats,
 one {"i": row, "t": kind, "of": earlier row} a line. MILLION is a larger file, for the memory of a long run. PYTHON has
-`trl` and `datasets`; another environment will do. Measured are, from the file on:
+`trl` and `datasets`; another environment will do. datasketch stands beside finetune-exe (`pip install datasketch`).
+Measured are, from the file on:
 
 - all checks: `fine-tune dataset ROWS --check` as a user runs it, start and report included;
 - near duplicates: a process a core reads and hashes words; MinHash proposes pairs, each is verified on its real runs
