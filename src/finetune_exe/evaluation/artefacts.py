@@ -14,6 +14,8 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
+from finetune_exe.knowledge.licenses import known_license
+from finetune_exe.models.card import read_card_head
 from finetune_exe.models.fingerprint import is_base
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -32,14 +34,9 @@ _SHAPE_KEYS = (
 
 def licences(plan: Plan) -> Check:
     """Ask what the licence of the base model allows; that of the data, only the user knows."""
-    from finetune_exe.knowledge.licenses import license_facts
-
     name = "licences of base model and data allow the use"
     given = plan.model.license
-    try:
-        facts = None if given is None else license_facts(given)
-    except (KeyError, FineTuneError):
-        facts = None
+    facts = known_license(given)
     if facts is None and given is not None and _FORBIDS_SALE.search(given):
         return Check(
             name=name, passed=False, detail=f"{given}: no commercial use, by its name",
@@ -62,12 +59,9 @@ def licences(plan: Plan) -> Check:
 def model_card(folder: Path) -> Check:
     """Ask whether the model's folder says what it was made from."""
     name = CARD_POINT
-    card = folder / "README.md"
-    if not card.is_file():
+    values = read_card_head(folder)
+    if values is None:
         return Check(name=name, passed=None, detail="the model has no card yet", fix="write one when it is exported")
-    text = card.read_text(encoding="utf-8", errors="replace")
-    head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
-    values = _values(head)
     missing = [key for key in CARD_KEYS if not values.get(key)]
     relation = values.get("base_model_relation", "")
     if relation and relation not in _RELATIONS:
@@ -78,19 +72,6 @@ def model_card(folder: Path) -> Check:
         detail=f"it lacks {', '.join(missing)}" if missing else f"it names {', '.join(CARD_KEYS)}",
         fix="add the keys to the head of README.md" if missing else None,
     )
-
-
-def _values(head: str) -> dict[str, str]:
-    """Read the top keys of a card's head; what is indented or listed below a key is its value."""
-    values: dict[str, str] = {}
-    key = ""
-    for line in head.splitlines():
-        if line.startswith((" ", "-")) or ":" not in line:
-            values[key] = values.get(key, "") + line.strip()
-        else:
-            key, _, value = line.partition(":")
-            values[key.strip()] = value.split(" #")[0].strip().strip("'\"[]{}").replace("null", "").replace("~", "")
-    return values
 
 
 def provenance(plan: Plan, training: TrainingRun, data: PreparedFolder, *, other_base: bool | None) -> Check:

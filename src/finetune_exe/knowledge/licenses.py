@@ -34,3 +34,21 @@ def _licenses() -> dict[str, LicenseFacts]:
 def license_facts(name: str) -> LicenseFacts:
     """Give the facts of a licence that `models.toml` names."""
     return _licenses()[name]
+
+
+def known_license(name: str | None) -> LicenseFacts | None:
+    """Give the facts of a licence by the name it has here; None where it is not known, or none is named."""
+    return None if name is None else _licenses().get(name)
+
+
+def license_called(text: str) -> str:
+    """Give the name that a licence has here, from what the hub or somebody else calls it; a text nobody knows as it is.
+
+    >>> license_called("apache-2.0"), license_called("qwen-research"), license_called("my own")
+    ('Apache-2.0', 'Qwen Research', 'my own')
+    """
+    wanted = text.strip().casefold().replace(" ", "-")
+    for facts in _licenses().values():
+        if wanted in (facts.hub, facts.name.casefold().replace(" ", "-")):
+            return facts.name
+    return text.strip()

@@ -18,6 +18,7 @@ from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Leaf
 from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed, speed_key
 from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.knowledge.licenses import known_license
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.contradictions import refuse_contradictions
 from finetune_exe.planning.data_choice import choose_data
@@ -114,7 +115,7 @@ def _draft(
         data_needs=data_needs(reading.type, profile),
         decisions={
             "task.type": _kind_decision(reading),
-            "model.reference": _model_decision(model, candidates),
+            "model.reference": _model_decision(model, candidates, permissive=spec.permissive_license),
             **data_decisions,
             **advice.decisions,
             **evaluation_decisions,
@@ -172,11 +173,15 @@ def refresh(plan: Plan, *, speed: Estimate | None = None) -> Plan:
     return plan.model_copy(update={"readiness": check_readiness(plan), "notes": notes(plan)})
 
 
-def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate]) -> Decision:
+def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate], *, permissive: bool) -> Decision:
     """Defend the base model: by the user's wish, or by what spoke for it on the shortlist."""
     chosen = next((candidate for candidate in candidates if candidate.reference == model.reference), None)
     if chosen is None:
-        return Decision(value=model.reference, reason="you asked for it", source="you", confidence="high")
+        terms, reason = known_license(model.license), "you asked for it"
+        if permissive and not (terms and terms.permissive):
+            own = f"its own, {model.license}, is" if model.license else "its own is"
+            reason += f", though you allow permissive licences alone: {own} {'none' if terms else 'not known here'}"
+        return Decision(value=model.reference, reason=reason, source="you", confidence="high")
     return Decision(
         value=model.reference,
         reason="; ".join(_but_memory(chosen)[:2]),

@@ -18,6 +18,7 @@ from finetune_exe.knowledge.models import (
     models_called,
     refuse_of_service,
 )
+from finetune_exe.models.card import folder_license, gguf_license
 from finetune_exe.models.gguf_header import read_gguf_header
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
 
@@ -52,7 +53,9 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
     if path.is_file():
         if path.suffix.lower() == ".gguf":
             header = read_gguf_header(path)
-            return _configured(reference, path.stem, None if header is None else header.config())
+            if header is None:
+                return _configured(reference, path.stem, None)
+            return _configured(reference, path.stem, header.config(), license=gguf_license(header))
         raise _not_found(reference, "it is a file, but no GGUF file")
     if path.suffix.lower() == ".gguf" or reference.startswith((".", "/", "~")) or reference.count("/") > 1:
         raise _not_found(reference, "there is no such file or folder")
@@ -87,10 +90,12 @@ def _folder(reference: str, path: Path) -> BaseModelChoice:
         raise _incomplete(path, f"config.json cannot be read: {fault}") from fault
     if config is None:
         raise _incomplete(path, "config.json holds no object")
-    return _configured(reference, path.resolve().name, config)
+    return _configured(reference, path.resolve().name, config, license=folder_license(path))
 
 
-def _configured(reference: str, name: str, config: Mapping[str, Any] | None) -> BaseModelChoice:
+def _configured(
+    reference: str, name: str, config: Mapping[str, Any] | None, *, license: str | None = None
+) -> BaseModelChoice:
     """Describe a model by its configuration, as far as there is one and it can be read."""
     shape = config_shape(config) if config else None
     return BaseModelChoice(
@@ -99,6 +104,7 @@ def _configured(reference: str, name: str, config: Mapping[str, Any] | None) -> 
         shape=shape,
         num_parameters=count_parameters(shape) if shape else None,
         context_length=config_context(config) if config else None,
+        license=license,
     )
 
 

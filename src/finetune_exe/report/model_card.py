@@ -63,10 +63,9 @@ def render_model_card(facts: CardFacts) -> str:
 
 
 def _head(facts: CardFacts) -> dict[str, Json]:
-    known = facts.license
-    licence: dict[str, Json] = {"license": known.hub if known else "unknown"}
-    if known is not None and known.hub == "other":
-        licence["license_name"] = known.name
+    given = facts.license.name if facts.license else facts.plan.model.license
+    tag = facts.license.hub if facts.license else "other" if given else "unknown"
+    licence: dict[str, Json] = {"license": tag, **({"license_name": given} if tag == "other" else {})}
     head: dict[str, Json] = {
         "base_model": facts.base,
         "base_model_relation": _RELATIONS[facts.shipment.form],

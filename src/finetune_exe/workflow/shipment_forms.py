@@ -17,7 +17,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.forgetting import Predictions, predict
 from finetune_exe.evaluation.parity import most_divergence, parity, probe_sequences
 from finetune_exe.export.modelfile import TurnTexts, modelfile, turn_texts
-from finetune_exe.knowledge.licenses import LicenseFacts, license_facts
+from finetune_exe.knowledge.licenses import LicenseFacts, known_license
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.conversation import Message
 from finetune_exe.text.formats.stored import from_json
@@ -64,10 +64,7 @@ class Cargo:
     @property
     def license(self) -> LicenseFacts | None:
         """What the base model's licence asks for, where that is known."""
-        try:
-            return license_facts(self.plan.model.license or "")
-        except KeyError:
-            return None
+        return known_license(self.plan.model.license)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from gguf import GGUFWriter
 
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Hardware
@@ -34,6 +35,56 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
     model = describe_model(str(tmp_path))
     assert (model.shape, model.context_length) == (find_model("SmolLM2-135M").shape, 8192)
     assert (model.name, model.num_parameters) == (tmp_path.name, 134_515_008)
+
+
+@pytest.mark.parametrize(
+    ("card", "license"),
+    [
+        (None, None),
+        ("# no head\n\nlicense: mit\n", None),
+        ("---\ntags:\n- chat\n---\n", None),
+        ("---\nlicense: apache-2.0\n---\n# A model\n", "Apache-2.0"),
+        ("---\nlicense:\n- mit\n---\n", "MIT"),
+        ("---\nlicense: other\nlicense_name: qwen-research\n---\n", "Qwen Research"),
+        ("---\nlicense: cc-by-nc-4.0\n---\n", "cc-by-nc-4.0"),
+        ("---\nlicense: other\n---\n", None),
+        (f"---\nlicense: {'all of its text ' * 9}\n---\n", None),
+        ("---\nlicense: \x1b[31mmit\n---\n", None),
+    ],
+)
+def test_the_licence_of_a_folder_is_read_off_its_card(tmp_path: Path, card: str | None, license: str | None) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert describe_model(str(tmp_path)).license == license
+
+
+def test_the_licence_of_a_gguf_file_is_read(tmp_path: Path) -> None:
+    writer = GGUFWriter(path := tmp_path / "small.gguf", "llama")
+    writer.add_license("llama3.2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert describe_model(str(path)).license == "Llama 3.2 Community"
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("meta-llama/Llama-3.1-8B", "its own, Llama 3.1 Community, is none"),
+        ("someone/something", "its own is not known here"),
+        ("Qwen/Qwen2.5-7B", None),
+    ],
+)
+def test_a_model_asked_for_whose_licence_is_not_allowed_is_named_so(model: str, says: str | None) -> None:
+    spec = TaskSpec(description="write code", model=model, permissive_license=True)
+    reason = analyze(spec, profile=None, hardware=parse_hardware("RTX 4090")).decisions["model.reference"].reason
+    assert says in reason if says else reason == "you asked for it"
+    allowed = analyze(
+        spec.model_copy(update={"permissive_license": False}), profile=None, hardware=parse_hardware("RTX 4090")
+    )
+    assert allowed.decisions["model.reference"].reason == "you asked for it"
 
 
 def test_a_folder_of_another_kind_has_no_shape(tmp_path: Path) -> None:
