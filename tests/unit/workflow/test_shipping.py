@@ -43,6 +43,7 @@ class House:
 
     def __init__(self, folder: Path, *settings: str) -> None:
         self.base = write_model(folder / "base")
+        (self.base / "README.md").write_text("---\nlicense: house-rules\n---\n# A base\n")
         rows = write_rows(folder / "rows.jsonl", count=72)
         self.plan: Plan = make_plan(
             TaskSpec(description="answer", data_paths=(str(rows),), model=str(self.base)),
@@ -238,6 +239,8 @@ def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path
     assert model_card(tmp_path / "out").passed
     assert head["base_model"] == "base"
     assert head["base_model_relation"] == "finetune"
+    assert (head["license"], head["license_name"]) == ("other", "house-rules")
+    assert "house-rules; its terms are not known" in body
     main = house.evaluation.comparisons[0]
     assert head["model-index"][0]["results"][0]["metrics"][0] == {
         "type": main.metric,
