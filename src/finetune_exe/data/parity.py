@@ -8,14 +8,24 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 from finetune_exe.domain.certificate import EngineParity
 from finetune_exe.text.conversation import Conversation
+from finetune_exe.text.thinking import settled, thinks
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.text.tool_calls import template_turns
 
-Render = Callable[[Conversation, bool], str]
+
+class _Asked(NamedTuple):
+    """Turns that are to be rendered."""
+
+    chat: Conversation
+    answer_next: bool
+    thinking: bool
+
+
+Render = Callable[[_Asked], str]
 """Renders a conversation; the flag asks for the words that make the model answer."""
 FUEL = 5_000_000
 """Steps that minijinja may take over one rendering."""
@@ -46,27 +56,30 @@ def _compare(engine: str, render: Render, chats: Sequence[Conversation], tokeniz
     equal, note = 0, ""
     for chat in chats:
         try:
-            same = all(
-                _same(ours, render(shown, answer_next), tokenizer)
-                for shown, answer_next, ours in _renderings(chat, tokenizer)
-            )
+            same = all(_same(ours, render(asked), tokenizer) for asked, ours in _renderings(chat, tokenizer))
         except Exception as fault:  # noqa: BLE001 - whatever another program runs into is its finding
             same, note = False, note or f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
         equal += same
     return EngineParity(engine=engine, num_conversations=len(chats), num_equal=equal, note=note)
 
 
-def _renderings(chat: Conversation, tokenizer: ChatTokenizer) -> list[tuple[Conversation, bool, str]]:
+def _renderings(chat: Conversation, tokenizer: ChatTokenizer) -> list[tuple[_Asked, str]]:
     """Render a chat whole, and up to its last answer as the model is asked for it."""
-    assert tokenizer.template is not None
+    template = tokenizer.template
+    assert template is not None
+    chat = settled(chat, template.thinking_key)
     last = max(
         (i for i, message in enumerate(chat.messages) if message.role == "assistant" and message.learn), default=0
     )
-    asked = Conversation(kind="chat", messages=chat.messages[:last], extra=chat.extra)
+    before = Conversation(kind="chat", messages=chat.messages[:last], extra=chat.extra)
+    both = (
+        _Asked(chat, answer_next=False, thinking=thinks(chat.messages)),
+        _Asked(before, answer_next=True, thinking=thinks(chat.messages[: last + 1])),
+    )
     return [
-        (shown, answer_next, tokenizer.template.render(shown.messages, answer_next=answer_next, columns=shown.extra))
-        for shown, answer_next in ((chat, False), (asked, True))
-    ]
+        (asked, template.render(asked.chat.messages, answer_next=asked.answer_next, columns=chat.extra,
+                                thinking=asked.thinking)) for asked in both
+    ]  # fmt: skip
 
 
 def _same(ours: str, theirs: str, tokenizer: ChatTokenizer) -> bool:
@@ -86,11 +99,10 @@ def _minijinja(tokenizer: ChatTokenizer) -> Render:
     environment.add_function("strftime_now", time.strftime)
     environment.add_template("chat", _GENERATION.sub("", template.source))
 
-    def render(chat: Conversation, answer_next: bool) -> str:
-        turns = template_turns(chat.messages)
+    def render(asked: _Asked) -> str:
         return str(environment.render_template(
-            "chat", messages=turns, add_generation_prompt=answer_next, tools=chat.extra.get("tools"),
-            enable_thinking=False, **template.special_tokens,
+            "chat", messages=template_turns(asked.chat.messages), add_generation_prompt=asked.answer_next,
+            tools=asked.chat.extra.get("tools"), enable_thinking=asked.thinking, **template.special_tokens,
         ))  # fmt: skip
 
     return render
@@ -110,9 +122,9 @@ def _llama(tokenizer: ChatTokenizer) -> Render:
         for answer_next in (False, True)
     ]
 
-    def render(chat: Conversation, answer_next: bool) -> str:
-        turns = template_turns(chat.messages)
-        return str(formatters[answer_next](messages=turns, tools=chat.extra.get("tools")).prompt)
+    def render(asked: _Asked) -> str:
+        turns, tools = template_turns(asked.chat.messages), asked.chat.extra.get("tools")
+        return str(formatters[asked.answer_next](messages=turns, tools=tools).prompt)
 
     return render
 

@@ -19,6 +19,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats.detect import Detection
 from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
+from finetune_exe.text.thinking import thinking_of, without_thinking
 
 MAX_SAMPLED = 20_000
 MAX_LANGUAGES = 2_000
@@ -46,6 +47,7 @@ class _Measured:
     """The last answer where it is short enough for a label, otherwise its digest."""
     kind: AnswerKind
     has_system: bool
+    thinks: bool
     is_bad: bool
     """Whether the row marks its own answer as a bad one."""
     prompt_opening: str
@@ -125,14 +127,18 @@ def _measure(conversation: Conversation) -> _Measured:
     lengths = [len(message.content) for message in messages]
     answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
     last = answers[-1] if answers else None
-    answer = messages[last].content if last is not None else ""
+    answer = without_thinking(messages[last].content) if last is not None else ""
+    thoughts = [len(thinking_of(message)) for message in messages]
+    lengths = [max(length, thought + len(without_thinking(message.content)) if thought else 0)
+               for length, thought, message in zip(lengths, thoughts, messages, strict=True)]  # fmt: skip
     asked = next((message.content for message in messages[:last] if message.role == "user"), "")
     names = {key.casefold(): value for key, value in conversation.extra.items()}
     return _Measured(
         turns=len(lengths),
         answers=len(answers),
         prompt=sum(lengths[:last]),
-        answer_length=len(answer),
+        answer_length=lengths[last] if last is not None else 0,
+        thinks=last is not None and thoughts[last] > 0,
         characters=sum(lengths),
         answer=answer if len(answer) <= LABEL_CHARACTERS else f"{hash(answer)} {answer[:LABEL_CHARACTERS]}",
         kind="prose" if conversation.kind == "text" and answer.strip() else answer_kind(answer),
@@ -177,6 +183,7 @@ def _describe(
         multi_turn_share=multi_turn,
         system_prompt_share=sum(row.has_system for row in sample) / len(sample),
         empty_answer_share=empty,
+        thinking_share=sum(row.thinks for row in sample) / len(sample),
         duplicate_share=repeats,
         answer_kinds={kind: count / len(sample) for kind, count in kinds.most_common()},
         languages=languages,

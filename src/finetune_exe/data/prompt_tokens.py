@@ -8,6 +8,7 @@ from typing import NamedTuple
 from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.encode import Sequence as Encoded
 from finetune_exe.text.render import TemplateRefusedError
+from finetune_exe.text.thinking import thinking_of
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 _USUAL = Conversation(kind="chat", messages=(Message(role="user", content="a"), Message(role="assistant", content="b")))
@@ -70,10 +71,10 @@ class PromptCounter:
         for index, message in enumerate(conversation.messages):
             if template is None or message.role != "assistant" or not message.learn:
                 continue
-            turns = conversation.messages[:index]
+            turns, columns, thinking = conversation.messages[:index], conversation.extra, bool(thinking_of(message))
             try:
-                asked = template.render(turns, answer_next=False, columns=conversation.extra)
-                answering = template.render(turns, answer_next=True, columns=conversation.extra)
+                asked = template.render(turns, answer_next=False, columns=columns, thinking=thinking)
+                answering = template.render(turns, answer_next=True, columns=columns, thinking=thinking)
             except TemplateRefusedError:
                 continue
             if answering.startswith(asked) and answering != asked:

@@ -80,6 +80,8 @@ class DataProfile(Value):
     """Share of rows with more than one answer."""
     system_prompt_share: float = 0.0
     empty_answer_share: float = 0.0
+    thinking_share: float = 0.0
+    """Share of the rows whose last answer begins with what it thinks."""
     duplicate_share: float = 0.0
     """Share of rows that say the same as an earlier one."""
     answer_kinds: dict[AnswerKind, float] = Field(default_factory=dict)
@@ -94,6 +96,11 @@ class DataProfile(Value):
     """Where nearly all texts are dialogues: what --turns takes to part them."""
     tokens: TokenCounts | None = None
     """Counted where the model's tokenizer is on this machine; otherwise tokens are judged from characters."""
+
+    @property
+    def mostly_thinks(self) -> bool:
+        """Whether most answers begin with what they think."""
+        return self.thinking_share > 1 / 2
 
 
 class TaskSpec(Document):

@@ -13,6 +13,7 @@ from finetune_exe.prepared.store import StoredRow
 from finetune_exe.text.conversation import Conversation
 from finetune_exe.text.encode import encode_prompt, reference_answer
 from finetune_exe.text.formats.stored import from_json
+from finetune_exe.text.thinking import opening_before, without_thinking
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -24,12 +25,21 @@ class Questions:
     prompts: list[tuple[int, ...]]
     references: list[str]
     conversations: list[Conversation]
+    opened: list[bool]
+    """Whether the prompt ends with the opening of what the answer thinks."""
 
     def answered(self, answers: Sequence[Answer]) -> list[Answered]:
         """Put answers beside what was asked and wanted."""
         return [
-            Answered(prompt=last_question(row), answer=answer.text, reference=reference, columns=row.extra)
-            for row, answer, reference in zip(self.conversations, answers, self.references, strict=True)
+            Answered(
+                prompt=last_question(row),
+                answer=without_thinking(f"<think>{answer.text}" if opened else answer.text),
+                reference=reference,
+                columns=row.extra,
+            )
+            for row, answer, reference, opened in zip(
+                self.conversations, answers, self.references, self.opened, strict=True
+            )
         ]
 
 
@@ -46,6 +56,7 @@ def choose_questions(rows: Sequence[StoredRow], plan: Plan, tokenizer: ChatToken
         rows=[row for row, _, _, _ in found], prompts=[prompt for _, prompt, _, _ in found],
         references=[reference for _, _, reference, _ in found],
         conversations=[conversation for _, _, _, conversation in found],
+        opened=[opening_before(tokenizer.decode(prompt)) is not None for _, prompt, _, _ in found],
     )  # fmt: skip
 
 

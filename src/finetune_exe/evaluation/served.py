@@ -17,6 +17,7 @@ from finetune_exe.evaluation.tasks import metrics_for
 from finetune_exe.evaluation.tasks.answered import Answered
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.formats.stored import from_json
+from finetune_exe.text.thinking import without_thinking
 
 ITEMS = 200
 """Questions asked at most, spread evenly over the test rows."""
@@ -58,7 +59,7 @@ def ask_served(
         answered.append(
             Answered(
                 prompt=item.texts.get("prompt", ""),
-                answer=reply.text,
+                answer=without_thinking(reply.text),
                 reference=item.texts.get("reference", ""),
                 columns=row.extra,
             )

@@ -10,6 +10,7 @@ from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.encode import encode_prompt
 from finetune_exe.text.formats.stored import from_json
+from finetune_exe.text.thinking import settled, thinks
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.text.tool_calls import template_turns
 
@@ -49,7 +50,7 @@ def template_parity(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path) 
             continue
         total += 1
         try:
-            equal += ours == _prompt_of(theirs, chat)
+            equal += ours == _prompt_of(theirs, settled(chat, tokenizer.template.thinking_key))
         except (TemplateError, ValueError, TypeError):
             continue
         doubled += tokenizer.doubles_bos(ours)
@@ -68,6 +69,10 @@ def _prompt_of(theirs: Any, chat: Conversation) -> tuple[int, ...]:
     turns = template_turns(chat.messages[:last])
     return tuple(
         theirs.apply_chat_template(
-            turns, tools=chat.extra.get("tools"), add_generation_prompt=True, enable_thinking=False, return_dict=False
+            turns,
+            tools=chat.extra.get("tools"),
+            add_generation_prompt=True,
+            enable_thinking=thinks(chat.messages[: last + 1]),
+            return_dict=False,
         )
     )

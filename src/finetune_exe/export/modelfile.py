@@ -43,18 +43,19 @@ class TurnTexts:
         return start + "".join(turns) + self.answer_next
 
 
-def turn_texts(template: ChatTemplate, *, bos: str = "") -> TurnTexts | None:
+def turn_texts(template: ChatTemplate, *, bos: str = "", thinking: bool = False) -> TurnTexts | None:
     """Find what a chat template puts around contents; None where it takes no system turn, or moves contents.
 
     Args:
         template: The chat template.
         bos: A first token that the server puts there itself; it is left out.
+        thinking: Answers begin with what they think.
     """
     system, user = Message(role="system", content=_SYSTEM), Message(role="user", content=_USER)
     answer, again = Message(role="assistant", content=_ANSWER), Message(role="user", content=_AGAIN)
     try:
-        whole = template.render((system, user, answer, again), answer_next=True, columns={})
-        alone = template.render((user,), answer_next=True, columns={})
+        whole = template.render((system, user, answer, again), answer_next=True, columns={}, thinking=thinking)
+        alone = template.render((user,), answer_next=True, columns={}, thinking=thinking)
     except TemplateRefusedError:
         return None
     pieces = _between(whole, (_SYSTEM, _USER, _ANSWER, _AGAIN))

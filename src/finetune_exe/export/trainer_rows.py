@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from finetune_exe.domain.dataset import SplitName
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.render import TemplateRefusedError
+from finetune_exe.text.thinking import thinks
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 Row = dict[str, Any]
@@ -149,8 +150,10 @@ def _rendered(conversation: Conversation, asked: Turns, answer: Turns, tokenizer
     if template is None:
         return _refused("a row without a chat template", "--set data.chat_template=plain")
     try:
-        prompt = template.render(asked, answer_next=True, columns=conversation.extra)
-        whole = template.render((*asked, *answer), answer_next=False, columns=conversation.extra)
+        prompt = template.render(asked, answer_next=True, columns=conversation.extra, thinking=thinks(answer))
+        whole = template.render(
+            (*asked, *answer), answer_next=False, columns=conversation.extra, thinking=thinks(answer)
+        )
     except TemplateRefusedError as fault:
         return _refused(f"a row that the chat template refuses ({fault})", "correct the order of its turns")
     if not whole.startswith(prompt):

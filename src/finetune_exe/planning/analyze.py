@@ -34,6 +34,9 @@ from finetune_exe.planning.shortlist import shortlist
 from finetune_exe.planning.task import DeclinedTaskError, Reading, classify_task
 from finetune_exe.planning.ways_out import refuse_impossible
 
+_MOST_NEW_TOKENS, _MOST_THINKING_TOKENS = 512, 4096
+"""Longest answer that is waited for; one cut off while it thinks says nothing at all."""
+
 
 def analyze(
     spec: TaskSpec,
@@ -216,7 +219,8 @@ def _evaluation(task: TaskType, profile: DataProfile | None) -> tuple[Evaluation
         )
     if profile is None or task == "completion":
         return EvaluationChoice(metrics=metrics), decisions
-    longest = min(512, max(16, 16 * math.ceil(profile.answer_characters_p95 / 3 / 16)))
+    most = _MOST_THINKING_TOKENS if profile.mostly_thinks else _MOST_NEW_TOKENS
+    longest = min(most, max(16, 16 * math.ceil(profile.answer_characters_p95 / 3 / 16)))
     decisions["evaluation.max_new_tokens"] = Decision(
         value=longest,
         reason=f"95 of 100 answers have at most {profile.answer_characters_p95:,} characters, at three a token",

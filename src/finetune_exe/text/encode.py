@@ -34,6 +34,7 @@ from finetune_exe.text.masks import (
 )
 from finetune_exe.text.placed import Placed
 from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
+from finetune_exe.text.thinking import settled, thinking_of, thinks, without_thinking
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.text.tool_calls import called_names
 
@@ -89,8 +90,7 @@ def encode(conversation: Conversation, tokenizer: ChatTokenizer, *, max_length: 
 
     Returns:
         The sequences, or why the row cannot be trained on: no_assistant, empty_answer, special_token, too_long,
-        no_template, template_refused, call_not_written, mask_not_proven,
-        double_bos.
+        no_template, template_refused, call_not_written, thinking_not_written, mask_not_proven, double_bos.
     """
     [encoded] = encode_rows([conversation], tokenizer, max_length=max_length)
     return encoded.fault or encoded.sequences
@@ -122,31 +122,37 @@ def encode_prompt(conversation: Conversation, tokenizer: ChatTokenizer) -> tuple
     last = _last_answer(conversation)
     if conversation.kind == "text" or last is None or tokenizer.template is None:
         return None
-    turns = conversation.messages[:last]
+    turns = settled(conversation, tokenizer.template.thinking_key).messages
     try:
-        text = tokenizer.template.render(turns, answer_next=True, columns=conversation.extra)
+        text = tokenizer.template.render(
+            turns[:last], answer_next=True, columns=conversation.extra, thinking=thinks(turns[: last + 1])
+        )
     except TemplateRefusedError:
         return None
     return tuple(tokenizer.encode(text).ids)
 
 
 def reference_answer(conversation: Conversation, tokenizer: ChatTokenizer) -> str | None:
-    """Give the answer that `encode_prompt` asks for; calls of tools as the template writes them, without its marks."""
+    """Give the answer that `encode_prompt` asks for, without what it thinks before.
+
+    Calls of tools are given as the template writes them, without its marks.
+    """
     last = _last_answer(conversation)
     if last is None:
         return None
     answer, template = conversation.messages[last], tokenizer.template
     if template is None or not called_names(answer):
-        return answer.content.strip()
-    turns, columns = conversation.messages[: last + 1], conversation.extra
+        return without_thinking(answer.content).strip()
+    turns, columns = settled(conversation, template.thinking_key).messages[: last + 1], conversation.extra
     try:
-        prompt = template.render(turns[:-1], answer_next=True, columns=columns)
-        written = template.render(turns, answer_next=False, columns=columns).removeprefix(prompt)
+        prompt = template.render(turns[:-1], answer_next=True, columns=columns, thinking=thinks(turns))
+        written = template.render(turns, answer_next=False, columns=columns, thinking=thinks(turns))
     except TemplateRefusedError:
         return None
+    written = written.removeprefix(prompt)
     for token in tokenizer.special_tokens:
         written = written.replace(token, "")
-    return written.strip()
+    return without_thinking(written).strip()
 
 
 def _last_answer(conversation: Conversation) -> int | None:
@@ -190,9 +196,12 @@ def _draft_row(conversation: Conversation, tokenizer: ChatTokenizer) -> _Draft |
                 "the base model has no chat template",
                 "choose the instruct variant of the model, or --set data.chat_template=plain",
             )
+        conversation = settled(conversation, template.thinking_key)
         answers = _learned_answers(conversation.messages)
         _refuse_special_tokens(conversation.messages, tokenizer)
-        whole = template.render(conversation.messages, answer_next=False, columns=conversation.extra)
+        whole = template.render(
+            conversation.messages, answer_next=False, columns=conversation.extra, thinking=thinks(conversation.messages)
+        )
         return _Draft(conversation, whole, {i: _answer_text(conversation, i, template, whole) for i in answers})
     except UnfitRowError as unfit:
         return unfit.fault
@@ -265,7 +274,7 @@ def _learned_answers(messages: tuple[Message, ...]) -> list[int]:
 
 def _refuse_special_tokens(messages: tuple[Message, ...], tokenizer: ChatTokenizer) -> None:
     for message in messages:
-        token = tokenizer.specials.find(message.content)
+        token = tokenizer.specials.find(f"{thinking_of(message)}{message.content}")
         if token is not None:
             raise UnfitRowError(
                 "special_token",
@@ -276,9 +285,17 @@ def _refuse_special_tokens(messages: tuple[Message, ...], tokenizer: ChatTokeniz
 
 def _answer_text(conversation: Conversation, index: int, template: ChatTemplate, whole: str) -> AnswerText:
     messages, columns = conversation.messages, conversation.extra
-    prompt = template.render(messages[:index], answer_next=True, columns=columns)
-    is_last = index == len(messages) - 1
-    text = whole if is_last else template.render(messages[: index + 1], answer_next=False, columns=columns)
+    turns, thought = messages[: index + 1], thinking_of(messages[index])
+    prompt = template.render(turns[:-1], answer_next=True, columns=columns, thinking=bool(thought))
+    is_last = len(turns) == len(messages)
+    text = whole if is_last else template.render(turns, answer_next=False, columns=columns, thinking=bool(thought))
+    if thought not in text:
+        raise UnfitRowError(
+            "thinking_not_written",
+            f"the chat template does not write the thinking of turn {index + 1}: an answer without it would be learned",
+            "choose a base model whose chat template writes it, such as Qwen/Qwen3-4B, give a template with "
+            "data.chat_template, write it into the answer between <think> and </think>, or leave it out of the rows",
+        )
     missing = next((name for name in called_names(messages[index]) if name not in text[len(prompt) :]), None)
     if missing is not None:
         raise UnfitRowError(

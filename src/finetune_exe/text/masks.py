@@ -5,21 +5,23 @@ Both start from the same rendered text and its tokens, and share nothing else:
 - `learned_by_prefix` renders what the model is given before each answer, and what stands there after it, and counts
   tokens. It never looks for the answer's characters.
 - `learned_by_mark` finds the answer's characters in the rendered text and takes the tokens that stand for them, by
-  the tokenizer's offsets. It never renders a prompt.
+  the tokenizer's offsets. It never renders the row's prompt.
 
 Both close an answer at the special token that follows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.placed import JoinedTokens, Placed
-from finetune_exe.text.render import ChatTemplate
+from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
 from finetune_exe.text.skeleton import CLOSE, OPEN, TRIMS, CharSpan
+from finetune_exe.text.thinking import THINKING_KEYS, opening_before, thinks
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.text.tool_calls import is_call_alone, mark_last_name, without_calls
 
@@ -184,22 +186,78 @@ def _marked_spans(
         marked_turns = tuple(
             _marked(message, trim) if index in piece.answers else message for index, message in enumerate(turns)
         )
-        marked = tokenizer.template.render(marked_turns, answer_next=False, columns=conversation.extra)
+        marked = tokenizer.template.render(
+            marked_turns, answer_next=False, columns=conversation.extra, thinking=thinks(turns)
+        )
         spans, plain = _remove_marks(marked)
-        if plain == piece.text and len(spans) == len(piece.answers):
-            return [
-                CharSpan(_beginning(piece.text, turns[: index + 1], conversation, tokenizer.template), span.end)
-                if is_call_alone(turns[index])
-                else span
-                for index, span in zip(sorted(piece.answers), spans, strict=True)
-            ]
+        if plain == piece.text and len(spans) == sum(_num_marks(turns[index]) for index in piece.answers):
+            found = iter(spans)
+            return [_whole(piece.text, turns[: index + 1], conversation, tokenizer.template, found)
+                    for index in sorted(piece.answers)]  # fmt: skip
     raise not_proven(
         "the template changes the answer's text, so its characters cannot be found again",
         "give a template that writes answers as they are with data.chat_template",
     )
 
 
+def _num_marks(message: Message) -> int:
+    return 1 + any(isinstance(message.extra.get(key), str) for key in THINKING_KEYS)
+
+
+def _whole(
+    text: str, turns: tuple[Message, ...], conversation: Conversation, template: ChatTemplate, marks: Iterator[CharSpan]
+) -> CharSpan:
+    """Join what was found of the last of the turns: what it thinks, and what it says or calls."""
+    spans = [next(marks) for _ in range(_num_marks(turns[-1]))]
+    if len(spans) > 1:
+        begin = _beginning_of_thinking(text[: spans[0].start], template)
+    elif is_call_alone(turns[-1]):
+        begin = _beginning(text, turns, conversation, template)
+    else:
+        begin = spans[0].start
+        lead = _lead(template)
+        begin -= len(lead) if text.endswith(lead, 0, begin) else 0
+    return CharSpan(begin, spans[-1].end)
+
+
+def _lead(template: ChatTemplate) -> str:
+    """Give what the model writes before an answer: what an example's answer has before it and its prompt has not."""
+    answered = Message(role="assistant", content=OPEN)
+    prompt, whole = _example(template, answer_next=True), _example(template, answered, answer_next=False)
+    return whole[len(prompt) : whole.find(OPEN)] if prompt and whole.startswith(prompt) else ""
+
+
+def _example(template: ChatTemplate, *answers: Message, answer_next: bool, thinking: bool = False) -> str:
+    """Render a question that is no row's; nothing where the template will not."""
+    turns = (Message(role="user", content="1"), *answers)
+    with suppress(TemplateRefusedError):
+        return template.render(turns, answer_next=answer_next, columns={}, thinking=thinking)
+    return ""
+
+
+def _beginning_of_thinking(before: str, template: ChatTemplate) -> int:
+    """Find where an answer that thinks begins: at the opening of its thinking, or behind what the server writes of it.
+
+    Raises:
+        UnfitRowError: The template opens it in a way that is not known.
+    """
+    start = opening_before(before)
+    if start is None:
+        raise not_proven(
+            "the template opens the thinking of an answer in a way that is not known, so its beginning is not",
+            "leave the thinking out, or give another template with data.chat_template",
+        )
+    asked = _example(template, answer_next=True, thinking=True)
+    given = opening_before(asked)
+    return start if given is None else start + len(asked) - given
+
+
 def _marked(message: Message, trim: Callable[[str], str]) -> Message:
+    for key in THINKING_KEYS:
+        if isinstance(thought := message.extra.get(key), str):
+            rest = replace(message, extra={name: value for name, value in message.extra.items() if name != key})
+            marked = _marked(rest, trim)
+            return replace(marked, extra={**marked.extra, key: OPEN + trim(thought) + CLOSE})
     if is_call_alone(message):
         return replace(message, extra=mark_last_name(message.extra, OPEN + CLOSE))
     return replace(message, content=OPEN + trim(message.content) + CLOSE)
@@ -212,7 +270,7 @@ def _beginning(text: str, turns: tuple[Message, ...], conversation: Conversation
         UnfitRowError: The template begins a turn that calls tools in another way than one that speaks.
     """
     spoken = replace(turns[-1], content=OPEN + CLOSE, extra=without_calls(turns[-1].extra))
-    said = template.render((*turns[:-1], spoken), answer_next=False, columns=conversation.extra)
+    said = template.render((*turns[:-1], spoken), answer_next=False, columns=conversation.extra, thinking=thinks(turns))
     before, mark, _ = said.partition(OPEN)
     if not mark or not text.startswith(before):
         raise not_proven(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Message
+from finetune_exe.text.thinking import thinking_key
 from finetune_exe.text.tool_calls import template_turns
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class ChatTemplate:
     compiled: Template = field(repr=False)
     environment: GuardedEnvironment = field(repr=False)
     """The sandbox it runs in."""
+    thinking_key: str | None
+    """The key of a turn that it reads thinking from; None where it reads none."""
     names: Mapping[str, Any] = field(repr=False)
     """What the template may name beside the conversation: special tokens, and Jinja's own functions."""
 
@@ -50,30 +53,33 @@ class ChatTemplate:
         """Name the template's content."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:32]
 
-    def render(self, messages: Sequence[Message], *, answer_next: bool, columns: Mapping[str, Any]) -> str:
+    def render(
+        self, messages: Sequence[Message], *, answer_next: bool, columns: Mapping[str, Any], thinking: bool = False
+    ) -> str:
         """Render turns as the model will see them.
 
         Args:
             messages: The turns, oldest first.
             answer_next: End with the words that make the model answer (the "generation prompt").
             columns: Other columns of the row; `tools` among them is given to the template.
+            thinking: The last answer is one that thinks first, or is to be: `enable_thinking`, as servers say it.
 
         Raises:
             TemplateRefusedError: The template raised, as many do on roles out of order, or ran too long.
         """
         turns = template_turns(messages)
         try:
-            return self._write(turns, answer_next=answer_next, columns=columns)
+            return self._write(turns, answer_next, columns, thinking)
         except TemplateRefusedError:
             as_they_are = [{"role": message.role, "content": message.content, **message.extra} for message in messages]
             if as_they_are == turns:
                 raise
-            return self._write(as_they_are, answer_next=answer_next, columns=columns)
+            return self._write(as_they_are, answer_next, columns, thinking)
 
-    def _write(self, turns: list[dict[str, Any]], *, answer_next: bool, columns: Mapping[str, Any]) -> str:
+    def _write(self, turns: list[dict[str, Any]], answer_next: bool, columns: Mapping[str, Any], thinking: bool) -> str:
         seen = {
             **self.names, "messages": turns, "add_generation_prompt": answer_next, "tools": columns.get("tools"),
-            "enable_thinking": False,
+            "enable_thinking": thinking,
         }  # fmt: skip
         environment = self.environment
         most_characters = environment.most_characters
@@ -120,8 +126,9 @@ def compile_template(source: str, *, special_tokens: Mapping[str, str], where: s
         ) from fault
     names = {**compiled.globals, **special_tokens}
     return ChatTemplate(
-        source=source, special_tokens=dict(special_tokens), compiled=compiled, environment=environment, names=names
-    )
+        source=source, special_tokens=dict(special_tokens), compiled=compiled, environment=environment, names=names,
+        thinking_key=thinking_key(source),
+    )  # fmt: skip
 
 
 def _unusable(what: str, where: str, why: str) -> FineTuneError:

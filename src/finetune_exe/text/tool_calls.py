@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finetune_exe.text.conversation import Message
+from finetune_exe.text.thinking import thinking_of
 
 CALL_KEYS = ("tool_calls", "function_call")
 
@@ -31,12 +32,13 @@ def called_names(message: Message) -> list[str]:
 
 
 def all_said(message: Message) -> str:
-    """Give what a turn says, and a line of JSON for each call: its name and its arguments, and not its number."""
+    """Give what a turn says, what it thinks before, and a line of JSON for each call: name and arguments, no number."""
     if not message.extra:
         return message.content
     calls = [_parsed_call(function) for function in _functions(message.extra)]
     written = (json.dumps(call, ensure_ascii=False, sort_keys=True, default=str) for call in calls)
-    return "\n".join(filter(None, (message.content, *written)))
+    thought = "" if message.content.lstrip().startswith("<think>") else thinking_of(message)
+    return "\n".join(filter(None, (thought, message.content, *written)))
 
 
 def is_call_alone(message: Message) -> bool:

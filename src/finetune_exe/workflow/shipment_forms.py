@@ -62,6 +62,11 @@ class Cargo:
         return self.tokenizer.stop_tokens
 
     @property
+    def thinks(self) -> bool:
+        """Whether it learned to think before it answers, from most of the rows."""
+        return self.plan.profile is not None and self.plan.profile.mostly_thinks
+
+    @property
     def license(self) -> LicenseFacts | None:
         """What the base model's licence asks for, where that is known."""
         return known_license(self.plan.model.license)
@@ -200,7 +205,8 @@ def _prompts(cargo: Cargo) -> list[tuple[tuple[Message, ...], str]]:
     for messages in (*turns, *_CONSTRUCTED):
         if messages and messages[-1].role == "user":
             try:
-                found.append((messages, template.render(messages, answer_next=True, columns={})))
+                asked = template.render(messages, answer_next=True, columns={}, thinking=cargo.thinks)
+                found.append((messages, asked))
             except TemplateRefusedError:
                 continue
     return found
@@ -211,7 +217,7 @@ def _write_modelfile(
 ) -> tuple[str, ...]:
     """Write a Modelfile that renders every prompt as in training; say why where there is none."""
     template = cargo.tokenizer.template
-    texts: TurnTexts | None = None if template is None else turn_texts(template, bos=bos or "")
+    texts: TurnTexts | None = None if template is None else turn_texts(template, bos=bos or "", thinking=cargo.thinks)
     none = "There is no Modelfile, for {}; llama.cpp with --jinja takes the template out of the file."
     if texts is None:
         return (none.format("the chat template cannot be said as texts around turns"),)
@@ -240,7 +246,9 @@ def _same_tokens(cargo: Cargo, work: Path) -> int:
     written = load_tokenizer(work, chat_template=None)
     prompts = _prompts(cargo)
     for messages, text in prompts:
-        again = None if written.template is None else written.template.render(messages, answer_next=True, columns={})
+        again = None if written.template is None else written.template.render(
+            messages, answer_next=True, columns={}, thinking=cargo.thinks
+        )  # fmt: skip
         if again != text or written.encode(text).ids != cargo.tokenizer.encode(text).ids:
             raise _not_written(work, f"the prompt {messages[-1].content[:40]!r} has other tokens")
     return len(prompts)

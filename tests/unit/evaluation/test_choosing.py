@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def questions(folder: Path, labels: list[str]) -> Questions:
     tokenizer = load_tokenizer(folder, chat_template=None)
     prompts = [tuple(tokenizer.encode(f"user the fox {n} assistant ").ids) for n in range(len(labels))]
-    return Questions(rows=list(range(len(labels))), prompts=prompts, references=labels, conversations=[])
+    return Questions(rows=list(range(len(labels))), prompts=prompts, references=labels, conversations=[], opened=[])
 
 
 def plan_of(kind: str) -> Any:

@@ -24,6 +24,7 @@ from finetune_exe.text.formats.format import (
     share,
 )
 from finetune_exe.text.formats.written_calls import CALLING_ROLES, as_written, read_calls
+from finetune_exe.text.thinking import THINKING_KEYS
 from finetune_exe.text.tool_calls import CALL_KEYS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ WEIGHT_KEYS = ("loss_weight", "weight")
 _NO_LAYOUT: dict[str, Any] = {}
 USUAL_KEYS = frozenset({
     "role", "content", "from", "value", "tool_calls", "function_call", "tool_call_id", "loss_weight", "weight",
-    "reasoning_content",
+    *THINKING_KEYS,
 })  # fmt: skip
 """Keys of a turn that are read by us or by chat templates; `name` is one in turns of tools and users."""
 

@@ -1,0 +1,189 @@
+"""What an answer thinks is learned where the model will write it, under whatever key a row keeps it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tiny import write_tokenizer
+
+from finetune_exe.data.parity import compare_engines
+from finetune_exe.text.conversation import Conversation, Message, RowFault
+from finetune_exe.text.encode import encode, encode_prompt, reference_answer
+from finetune_exe.text.thinking import THINKING_KEYS, thinking_key, without_thinking
+from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+
+_CHATML = "{{ '<|im_start|>' + m.role + '\n' }}"
+TEMPLATES = {
+    # The server leaves it to the model to open its thinking, or says that there is none.
+    "opened by the model": (
+        "{% for m in messages %}" + _CHATML + "{% if m.role == 'assistant' and loop.last %}"
+        "{{ '<think>\n' + (m.reasoning_content or '').strip('\n') + '\n</think>\n\n' }}{% endif %}"
+        "{{ m.content.lstrip('\n') + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|im_start|>assistant\n' + ('' if enable_thinking else '<think>\n\n</think>\n\n') }}{% endif %}"
+    ),
+    "opened by the server": (
+        "{% for m in messages %}" + _CHATML + "{% if m.role == 'assistant' and loop.last %}"
+        "{{ '<think>\n' + m.reasoning_content + '\n</think>\n' if m.reasoning_content else '<think></think>' }}"
+        "{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking else '<think></think>') }}{% endif %}"
+    ),
+    "channels": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% if m['thinking'] and loop.last %}"
+        "{{ '<|im_start|>assistant<|channel|>analysis<|message|>' + m['thinking'] + '<|im_end|>' }}{% endif %}"
+        "{{ '<|im_start|>assistant<|channel|>final<|message|>' + m.content + '<|im_end|>' }}{% else %}"
+        "{{ '<|im_start|>' + m.role + '<|message|>' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+    ),
+    "none": (
+        "{% for m in messages %}" + _CHATML + "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+}  # fmt: skip
+THOUGHT, SAID = "two and two,\n\nso four", "the fox says 4"
+LEARNED = {
+    "opened by the model": f"<think>\n{THOUGHT}\n</think>\n\n{SAID}<|im_end|>",
+    "opened by the server": f"{THOUGHT}\n</think>\n{SAID}<|im_end|>",
+    "channels": f"<|channel|>analysis<|message|>{THOUGHT}<|im_end|><|im_start|>assistant<|channel|>final<|message|>{SAID}"
+    "<|im_end|>",
+}
+WITHIN = f"<think>\n{THOUGHT}\n</think>\n\n{SAID}"
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatTokenizer]:
+    folder = tmp_path_factory.mktemp("thinking")
+    return {name: load_tokenizer(write_tokenizer(folder / name, template=template), chat_template=None)
+            for name, template in TEMPLATES.items()}  # fmt: skip
+
+
+def answer(content: str = SAID, **extra: Any) -> Message:
+    return Message(role="assistant", content=content, extra=extra)
+
+
+def chat(*answers: Message) -> Conversation:
+    """Each answer behind a question."""
+    turns = (
+        turn for number, said in enumerate(answers) for turn in (Message(role="user", content=f"ask {number}"), said)
+    )
+    return Conversation(kind="chat", messages=tuple(turns))
+
+
+def learned(conversation: Conversation, tokenizer: ChatTokenizer) -> list[str]:
+    encoded = encode(conversation, tokenizer, max_length=10_000)
+    assert not isinstance(encoded, RowFault), encoded
+    return [tokenizer.decode(sequence.tokens[start:end]) for sequence in encoded for start, end in sequence.ranges]
+
+
+def prompt(conversation: Conversation, tokenizer: ChatTokenizer) -> str:
+    ids = encode_prompt(conversation, tokenizer)
+    assert ids is not None
+    return tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize(
+    "thinker",
+    [
+        *(answer(**{key: THOUGHT}) for key in THINKING_KEYS),
+        answer(WITHIN),
+        answer(reasoning_content=THOUGHT, thinking=None),
+    ],
+    ids=[*THINKING_KEYS, "within the answer", "an empty key beside it"],
+)
+def test_it_is_learned_wherever_a_row_keeps_it(
+    name: str, thinker: Message, tokenizers: dict[str, ChatTokenizer]
+) -> None:
+    assert learned(chat(thinker), tokenizers[name]) == [LEARNED[name]]
+
+
+@pytest.mark.parametrize(
+    ("name", "asks", "tells"),
+    [
+        ("opened by the model", "assistant\n", "assistant\n<think>\n\n</think>\n\n"),
+        ("opened by the server", "assistant\n<think>\n", "assistant\n<think></think>"),
+        ("channels", "assistant", "assistant"),
+    ],
+)
+def test_each_answer_is_asked_for_as_it_answers(
+    name: str, asks: str, tells: str, tokenizers: dict[str, ChatTokenizer]
+) -> None:
+    tokenizer = tokenizers[name]
+    assert prompt(chat(answer(reasoning_content=THOUGHT)), tokenizer).endswith(f"<|im_start|>{asks}")
+    assert prompt(chat(answer()), tokenizer).endswith(f"<|im_start|>{tells}")
+    plain = f"{'<|channel|>final<|message|>' if name == 'channels' else ''}{SAID}<|im_end|>"
+    assert learned(chat(answer()), tokenizer) == [plain]
+    both = chat(answer("one"), answer(reasoning_content=THOUGHT))
+    assert learned(both, tokenizer) == [plain.replace(SAID, "one"), LEARNED[name]]
+    assert learned(chat(answer(WITHIN), answer(WITHIN)), tokenizer) == [LEARNED[name]] * 2
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_what_a_metric_compares_is_what_is_said(name: str, tokenizers: dict[str, ChatTokenizer]) -> None:
+    for thinker in (answer(thinking=THOUGHT), answer(WITHIN), answer()):
+        assert reference_answer(chat(thinker), tokenizers[name]) == SAID
+
+
+def test_a_template_without_it_learns_what_stands_in_the_answer_and_refuses_the_rest(
+    tokenizers: dict[str, ChatTokenizer],
+) -> None:
+    tokenizer = tokenizers["none"]
+    assert learned(chat(answer(WITHIN)), tokenizer) == [f"{WITHIN}<|im_end|>"]
+    fault = encode(chat(answer(reasoning=THOUGHT)), tokenizer, max_length=1000)
+    assert isinstance(fault, RowFault)
+    assert fault.code == "thinking_not_written"
+    assert not isinstance(encode(chat(answer(reasoning="  ")), tokenizer, max_length=1000), RowFault)
+
+
+def test_it_may_not_forge_turns(tokenizers: dict[str, ChatTokenizer]) -> None:
+    fault = encode(chat(answer(thinking="so <|im_end|>")), tokenizers["opened by the model"], max_length=1000)
+    assert isinstance(fault, RowFault)
+    assert fault.code == "special_token"
+
+
+def test_an_opening_that_is_not_known_is_not_guessed(tmp_path: Path) -> None:
+    odd = TEMPLATES["opened by the model"].replace("<think>", "<ponder>")
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "odd", template=odd), chat_template=None)
+    fault = encode(chat(answer(thinking=THOUGHT)), tokenizer, max_length=1000)
+    assert isinstance(fault, RowFault)
+    assert fault.code == "mask_not_proven"
+    assert "opens the thinking" in fault.message
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_another_engine_writes_the_same(name: str, tokenizers: dict[str, ChatTokenizer]) -> None:
+    pytest.importorskip("minijinja")
+    rows = [chat(answer(thinking=THOUGHT)), chat(answer(WITHIN)), chat(answer("one"), answer(reasoning=THOUGHT))]
+    [parity, *_] = compare_engines(rows, tokenizers[name])
+    assert (parity.num_equal, parity.note) == (3, "")
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_transformers_writes_the_same(name: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = write_tokenizer(tmp_path / "m", template=TEMPLATES[name])
+    peer, tokenizer = (
+        transformers.AutoTokenizer.from_pretrained(str(folder)),
+        load_tokenizer(folder, chat_template=None),
+    )
+    key = tokenizer.template.thinking_key if tokenizer.template else None
+    turns = [{"role": "user", "content": "ask 0"}, {"role": "assistant", "content": SAID, key: THOUGHT}]
+    whole = peer.apply_chat_template(turns, tokenize=False, enable_thinking=True)
+    asked = peer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True, enable_thinking=True)
+    [sequence] = encode(chat(answer(WITHIN)), tokenizer, max_length=1000)
+    assert tokenizer.decode(sequence.tokens) == whole
+    assert prompt(chat(answer(WITHIN)), tokenizer) == asked
+
+
+def test_the_key_a_template_reads_is_found_in_it() -> None:
+    assert [thinking_key(template) for template in TEMPLATES.values()] == [
+        "reasoning_content", "reasoning_content", "thinking", None,
+    ]  # fmt: skip
+    assert thinking_key("{% if thinking %}{{ enable_thinking }}{% endif %}") is None, "a switch"
+
+
+def test_what_is_written_behind_thinking_is_what_is_said() -> None:
+    assert without_thinking(WITHIN) == SAID
+    assert without_thinking(f"<think>{THOUGHT}") == ""
+    assert without_thinking(SAID) == SAID
