@@ -29,19 +29,19 @@ def look_at_adapter(path: Path) -> Iterator[Hit]:
     """Look at the size of an adapter's file and, in safetensors, at the values of the factors that start at zero."""
     size = path.stat().st_size
     if size < _SMALL_BYTES:
-        yield _hit("adapter_not_applied", 0.82, f"{path.name} has only {size:,} bytes: no weights are in it")
+        text = f"{path.name} has only {size:,} bytes: no weights are in it"
+        yield Hit(label="adapter_not_applied", strength=0.82, text=text)
     if path.suffix != ".safetensors":
         return
     try:
         tensors = stored_tensors(path)
     except FineTuneError as fault:
-        yield _hit("adapter_load_mismatch", 0.8, f"{path.name} is damaged or cut off: {fault.why}")
+        yield Hit(label="adapter_load_mismatch", strength=0.8, text=f"{path.name} is damaged or cut off: {fault.why}")
         return
     empty = [tensor.name for tensor in tensors if 0 in tensor.shape]
     if empty:
-        yield _hit(
-            "adapter_load_mismatch", 0.85, f"{len(empty)} tensors of {path.name} have a dimension of 0: {empty[0]}"
-        )
+        text = f"{len(empty)} tensors of {path.name} have a dimension of 0: {empty[0]}"
+        yield Hit(label="adapter_load_mismatch", strength=0.85, text=text)
     second = [tensor for tensor in tensors if "lora_B" in tensor.name][:_MOST_LOOKED_AT]
     zero, bad = 0, list[str]()
     with path.open("rb") as file:
@@ -52,11 +52,10 @@ def look_at_adapter(path: Path) -> Iterator[Hit]:
             bad += [tensor.name] if _has_nan(content, tensor.dtype) else []
     if second and zero == len(second):
         text = f"all {len(second)} lora_B tensors of {path.name} are zero, as before the first step"
-        yield _hit("adapter_not_applied", 0.88, text)
+        yield Hit(label="adapter_not_applied", strength=0.88, text=text)
     if bad:
-        yield _hit(
-            "nan_loss", 0.9, f"{len(bad)} of {len(second)} lora_B tensors of {path.name} hold NaN, first {bad[0]}"
-        )
+        text = f"{len(bad)} of {len(second)} lora_B tensors of {path.name} hold NaN, first {bad[0]}"
+        yield Hit(label="nan_loss", strength=0.9, text=text)
 
 
 def look_at_answers(path: Path) -> Iterator[Hit]:
@@ -69,22 +68,20 @@ def look_at_answers(path: Path) -> Iterator[Hit]:
     loops = [part for text in answers if (part := repeated_part(text))]
     if len(loops) >= 0.2 * total:
         text = f"{len(loops)} of {total} answers repeat themselves, one with: {loops[0]}"
-        yield _hit("repetition", min(0.95, 0.7 + len(loops) / total / 3), text)
+        yield Hit(label="repetition", strength=min(0.95, 0.7 + len(loops) / total / 3), text=text)
     common, count = Counter(text.strip() for text in answers).most_common(1)[0]
     if count >= 0.5 * total and len({str(row.get("prompt", i)) for i, row in enumerate(rows)}) > 2:
-        yield _hit("repetition", 0.85, f"{count} of {total} answers are the same: {common[:80]}")
+        yield Hit(label="repetition", strength=0.85, text=f"{count} of {total} answers are the same: {common[:80]}")
     longest = max(map(len, answers))
-    cut = [
-        text
-        for text in answers
-        if len(text) > 0.97 * longest and not text.rstrip().endswith((".", "!", "?", "}", '"', "`"))
-    ]
+    cut = [text for text in answers if len(text) > 0.97 * longest and not text.rstrip().endswith(_ENDS)]
     if total >= 5 and len(cut) >= 0.7 * total and longest > 200:
-        yield _hit("eos_not_learned", 0.75, f"{len(cut)} of {total} answers run to the same length and break off")
+        text = f"{len(cut)} of {total} answers run to the same length and break off"
+        yield Hit(label="eos_not_learned", strength=0.75, text=text)
     pairs = [(mine, base) for row in rows if (mine := _text(row, _ANSWERS)) and (base := _text(row, _BASE))]
     same = sum(mine.strip() == base.strip() for mine, base in pairs)
     if len(pairs) >= 3 and same >= 0.9 * len(pairs):
-        yield _hit("adapter_not_applied", 0.85, f"{same} of {len(pairs)} answers are those of the base model")
+        text = f"{same} of {len(pairs)} answers are those of the base model"
+        yield Hit(label="adapter_not_applied", strength=0.85, text=text)
 
 
 def look_at_samples(looks: Sequence[Sampled]) -> Iterator[Hit]:
@@ -103,10 +100,11 @@ def look_at_samples(looks: Sequence[Sampled]) -> Iterator[Hit]:
     if all(2 * len(found) >= max(2, len(look.samples)) for found, look in zip(loops, recent, strict=True)):
         part = repeated_part(loops[-1][0].answer)
         text = f"{len(loops[-1])} of {len(recent[-1].samples)} answers repeat themselves since training began: {part}"
-        yield _hit("repetition", 0.75, text)
+        yield Hit(label="repetition", strength=0.75, text=text)
     if all(map(_is_one_answer, recent)) and not _is_one_answer(looks[0]):
         count, answer = len(recent[-1].samples), recent[-1].samples[0].answer
-        yield _hit("repetition", 0.7, f"all {count} answers to different rows are the same: {answer[:80]}")
+        text = f"all {count} answers to different rows are the same: {answer[:80]}"
+        yield Hit(label="repetition", strength=0.7, text=text)
 
 
 def _is_one_answer(look: Sampled) -> bool:
@@ -114,10 +112,6 @@ def _is_one_answer(look: Sampled) -> bool:
     answers = {sample.answer.strip() for sample in look.samples}
     wanted = {sample.reference.strip() for sample in look.samples}
     return len(look.samples) >= _FEWEST_ANSWERS and len(answers) == 1 and len(wanted) == len(look.samples)
-
-
-def _hit(label: str, strength: float, text: str) -> Hit:
-    return Hit(label=label, strength=strength, text=text, line=None)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

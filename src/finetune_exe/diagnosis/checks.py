@@ -34,7 +34,7 @@ def suspicions(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> 
     """
     for check in _CHECKS:
         for label, strength, text, path in check(values, settings):
-            yield Hit(label=label, strength=strength, text=text, line=None, setting=path)
+            yield Hit(label=label, strength=strength, text=text, setting=path)
 
 
 _Found = Iterator[tuple[str, float, str, str]]
@@ -70,7 +70,6 @@ def _length_of_training(values: Mapping[str, Scalar], settings: Mapping[str, Sca
 
 
 def _template(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _Found:
-
     model, template = settings.get("model.reference"), values.get("template") or values.get("chat_template")
     if not isinstance(model, str) or not isinstance(template, str):
         return

@@ -210,21 +210,20 @@ def _nothing_certain(
         hit = Hit(label="unknown_error", strength=_UNKNOWN, text=last.text, line=last.number, source=last.source)
         yield _finding("unknown_error", _UNKNOWN, [hit], None, shown, material)
     elif not read and (own := _own_error(scan)):
-        hit = Hit(label="unknown_error", strength=_UNKNOWN, text=own.what, line=own.line)
+        hit = Hit(label="unknown_error", strength=_UNKNOWN, text=own.what)
         found = _finding("unknown_error", _UNKNOWN, [hit], None, shown, material)
         yield found.model_copy(update={"fix": own.fix}) if own.fix else found
     elif judgement and judgement.label in _SOUND:
         yield _finding(judgement.label, judgement.confidence, [], judgement, shown, material)
     elif not read:
         said = f"{scan.num_lines} lines read, no exception, no known wording of a failure, too few losses to judge"
-        hit = Hit(label="not_recognised", strength=0.1, text=said, line=None)
+        hit = Hit(label="not_recognised", strength=0.1, text=said)
         yield _finding("not_recognised", 0.1, [hit], None, (), material)
 
 
 class _OwnError(NamedTuple):
     """What an error of this program says."""
 
-    line: int | None
     what: str
     fix: str
 
@@ -234,7 +233,7 @@ def _own_error(scan: Scan) -> _OwnError | None:
     lines = scan.prose or []
     what = next((line for line in lines if _OWN_ERROR in line), None)
     fix = next((line.partition("fix:")[2].strip() for line in lines if line.lstrip().startswith("fix:")), "")
-    return _OwnError(None, what, fix) if what else None
+    return _OwnError(what, fix) if what else None
 
 
 def _finding(

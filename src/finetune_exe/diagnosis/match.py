@@ -67,7 +67,7 @@ class Hit:
     label: str
     strength: float
     text: str
-    line: int | None
+    line: int | None = None
     place: str | None = None
     """Which of the cause's places it speaks of."""
     beside: str | None = None
@@ -168,18 +168,11 @@ def signs_in(
         return []
     reported = frames is not None or bool(_REPORTED.search(lowered) and not _MILD.search(lowered))
     return [
-        Hit(
-            label=label,
-            strength=sign.strength,
-            text=text,
-            line=line,
-            place=sign.place,
-            source=source,
-            beside=sign.beside,
-        )
+        Hit(label=label, strength=sign.strength, text=text, line=line, place=sign.place, source=source,
+            beside=sign.beside)
         for label, sign in (index.signs[place] for place in sorted(near))
         if (reported or not sign.loose) and sign.shows_in(text, frames=frames)
-    ]
+    ]  # fmt: skip
 
 
 class _Index(NamedTuple):
@@ -232,10 +225,10 @@ def tales_in(text: str) -> list[Hit]:
             match = tale.told_in(text)
             if match:
                 sentence = text[max(0, match.start() - 60) : match.end() + 100]
-                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, line=None, place=tale.place))
+                hits.append(Hit(label=cause.label, strength=tale.strength, text=sentence, place=tale.place))
     repeated = repeated_part(text)
     if repeated:
-        hits.append(Hit(label="repetition", strength=0.8, text=f"repeated in the text: {repeated}", line=None))
+        hits.append(Hit(label="repetition", strength=0.8, text=f"repeated in the text: {repeated}"))
     return hits
 
 
@@ -260,7 +253,7 @@ def guessed_in(text: str) -> list[Hit]:
     for place, like in enumerate(likest(_plain(text))):
         least = _LEAST_GUESSED if place == 0 and like.nearness > _NEAR else 0.0
         strength = max(least, min(_MOST_GUESSED, _GUESS * like.share))
-        hits.append(Hit(label=like.label, strength=strength, text=f"sounds like: {like.saying}", line=None))
+        hits.append(Hit(label=like.label, strength=strength, text=f"sounds like: {like.saying}"))
     return hits
 
 

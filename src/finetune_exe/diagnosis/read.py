@@ -103,13 +103,8 @@ def read_text(text: str, *, where: str) -> Iterator[Line]:
     return read_stream(io.BytesIO(text.encode("utf-8", "replace")), where=where)
 
 
-def clean(text: str) -> str:
-    """Take away colours, control characters, and what launchers put before each line of a child process."""
-    return _without_launcher(text)[0]
-
-
 def _without_launcher(text: str) -> tuple[str, str | None]:
-    """Split a line into what the process wrote, and which process it was."""
+    """Split a line, without colours and control characters, into what a process wrote and which one it was."""
     if "\x1b" in text:
         text = _TERMINAL.sub("", text)
     if not text.isprintable():

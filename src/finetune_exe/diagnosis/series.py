@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from finetune_exe.diagnosis.read import Line, nothing_to_diagnose
 from finetune_exe.diagnosis.sieve import Kind
@@ -29,6 +28,9 @@ _METRIC = re.compile(
 _SUMMARY = re.compile(r"train_runtime|train_samples_per_second")
 _REWARD = re.compile(r"reward|logps|kl\b", re.IGNORECASE)
 _STEP = re.compile(r"step|iter")
+_LOSSES = {"train_loss", "eval_loss"}
+_LOGGED = ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step")
+"""What transformers' Trainer keeps of each moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,18 +131,19 @@ class SeriesFinder:
         values: dict[str, float] = {}
         for match in _METRIC.finditer(line.text):
             values.setdefault(_name(match["key"].lower()), float(match["value"].replace(",", "")))
-        if not {"loss", "eval_loss"} & values.keys():
+        if not _LOSSES & values.keys():
             return None
         if _SUMMARY.search(line.text):
             return Kind.KEPT
         self.series.rewards |= bool(_REWARD.search(line.text))
-        self.series.add(_point(values, line=line.number))
+        self.series.add(Point(line=line.number, **values))
         return Kind.METRIC if "eval_loss" not in values else Kind.KEPT
 
 
 def _name(key: str) -> str:
+    """Say which value of a point a key stands for."""
     if "loss" in key:
-        return "eval_loss" if "val" in key else "loss"
+        return "eval_loss" if "val" in key else "train_loss"
     if key.startswith("grad"):
         return "grad_norm"
     if key.startswith("learning") or key == "lr":
@@ -150,20 +153,6 @@ def _name(key: str) -> str:
     if "memory" in key:
         return "memory"
     return "step" if _STEP.search(key) else key
-
-
-def _point(values: Mapping[str, float], *, line: int | None = None) -> Point:
-    return Point(
-        line=line,
-        step=values.get("step"),
-        train_loss=values.get("loss"),
-        eval_loss=values.get("eval_loss"),
-        grad_norm=values.get("grad_norm"),
-        learning_rate=values.get("learning_rate"),
-        epoch=values.get("epoch"),
-        throughput=values.get("throughput"),
-        memory=values.get("memory"),
-    )
 
 
 def read_trainer_state(path: Path, content: bytes) -> Series:
@@ -184,9 +173,9 @@ def read_trainer_state(path: Path, content: bytes) -> Series:
         if not isinstance(entry, dict):
             continue
         series.rewards |= any(_REWARD.search(str(key)) for key in entry)
-        values = {name: number for name, number in _numbers(entry) if number is not None}
-        if {"loss", "eval_loss"} & values.keys() and "train_runtime" not in entry:
-            series.points.append(_point(values, line=line))
+        point = Point(line=line, **{_name(key): _number(entry.get(key)) for key in _LOGGED})
+        if (point.train_loss, point.eval_loss) != (None, None) and "train_runtime" not in entry:
+            series.points.append(point)
     if not series.points:
         raise nothing_to_diagnose("its log_history holds no loss", where=str(path))
     return series
@@ -223,22 +212,9 @@ def read_run_events(events: Sequence[AnyEvent]) -> Series:
         elif isinstance(event, GeneralTextMeasured):
             points.append(Point(line=line, step=event.step, general_loss=event.loss))
         else:
-            points.append(
-                Point(
-                    line=line,
-                    step=event.step,
-                    epoch=event.epoch,
-                    train_loss=event.loss,
-                    grad_norm=event.gradient_norm,
-                    learning_rate=event.learning_rate,
-                )
-            )
+            points.append(Point(line=line, step=event.step, epoch=event.epoch, train_loss=event.loss,
+                                grad_norm=event.gradient_norm, learning_rate=event.learning_rate))  # fmt: skip
     return Series(points=points, source="events.jsonl")
-
-
-def _numbers(entry: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
-    for key in ("loss", "eval_loss", "grad_norm", "learning_rate", "epoch", "step"):
-        yield key, _number(entry.get(key))
 
 
 def _number(value: object) -> float | None:

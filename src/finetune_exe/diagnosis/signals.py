@@ -282,6 +282,6 @@ def _finite(series: Series, key: str) -> list[tuple[Point, float]]:
     return [(point, value) for point, value in _values(series, key) if math.isfinite(value)]
 
 
-def _running_median(values: Sequence[float], *, width: int = 9) -> list[float]:
-    half = width // 2
-    return [median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
+def _running_median(values: Sequence[float]) -> list[float]:
+    """Give the median of the nine values around each."""
+    return [median(values[max(0, i - 4) : i + 5]) for i in range(len(values))]

@@ -72,8 +72,6 @@ class Key:
 class Tool:
     """A training program."""
 
-    name: str
-    title: str
     form: Form
     """How it is usually configured."""
     log: re.Pattern[str]
@@ -122,7 +120,7 @@ _NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "cl
 def tools() -> Mapping[str, Tool]:
     """Read the table of tools, the more particular first."""
     table = tomllib.loads(files(__package__).joinpath("tools.toml").read_text(encoding="utf-8"))
-    return {name: _tool(name, entry) for name, entry in table.items()}
+    return {name: _tool(entry) for name, entry in table.items()}
 
 
 def tool_of_text(text: str) -> str | None:
@@ -147,16 +145,19 @@ def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Sca
     return found
 
 
-def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
-    return Tool(
-        name=name, title=entry["title"], form=entry["form"], log=re.compile(entry["log"], re.IGNORECASE),
-        keys_seen=tuple(entry["keys_seen"]),
-        keys={path: Key(name=key) if isinstance(key, str) else
-              Key(name=key["key"], values=_NAMES[key["names"]] if "names" in key else key.get("values"),
-                  inverse=key.get("inverse", False), script=key.get("script"), others=key.get("others", {}),
-                  also=key.get("also", {}), default=key.get("default"))
-              for path, key in entry["keys"].items()},
-    )  # fmt: skip
+def _tool(entry: Mapping[str, Any]) -> Tool:
+    keys = {path: _key(row) for path, row in entry["keys"].items()}
+    log = re.compile(entry["log"], re.IGNORECASE)
+    return Tool(form=entry["form"], log=log, keys_seen=tuple(entry["keys_seen"]), keys=keys)
+
+
+def _key(row: str | Mapping[str, Any]) -> Key:
+    if isinstance(row, str):
+        return Key(name=row)
+    said = dict(row)
+    if "names" in said:
+        said["values"] = _NAMES[said.pop("names")]
+    return Key(**said)
 
 
 def _named(value: Scalar) -> str:

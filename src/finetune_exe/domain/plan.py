@@ -7,7 +7,7 @@ beside this one, and are taken from here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -189,6 +189,15 @@ class Plan(Document):
         """Whether processes that each hold a part of the model learn just what one learns that holds it whole."""
         whole = isinstance(self.method, Lora) or (isinstance(self.method, Full) and self.method.masters == "float32")
         return whole and self.optimizer.kind == "adamw"
+
+    def altered(self, **groups: Mapping[str, object]) -> Self:
+        """Give the plan with settings of some groups changed, unchecked; decisions and estimates stay as they were."""
+        return self.model_copy(update={name: getattr(self, name).model_copy(update=settings)
+                                       for name, settings in groups.items()})  # fmt: skip
+
+    def decided(self, decisions: Mapping[str, Decision]) -> Self:
+        """Give the plan with further decisions, or others in their place; the settings stay as they were."""
+        return self.model_copy(update={"decisions": {**self.decisions, **decisions}})
 
     def undefended(self) -> list[tuple[str, Leaf]]:
         """List the settings that differ from their default and have no decision."""

@@ -19,7 +19,12 @@ class Candidate(Value):
     license: str
     chosen: bool
     reasons: tuple[str, ...]
-    """What speaks for it, and what against it, most important first."""
+    """What speaks for it, and what against it, most important first; memory always comes first."""
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it does not fit the memory by rule of thumb."""
+        return self.reasons[0].startswith("against: ")
 
 
 class Considered(Value):

@@ -8,12 +8,14 @@ from typing import Literal
 
 from finetune_exe.knowledge.rows import read_rows
 
+PresetName = Literal["conservative", "balanced", "aggressive"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """One column."""
 
-    name: Literal["conservative", "balanced", "aggressive"]
+    name: PresetName
     learning_rate: float
     epochs: float
     batch_size: int
@@ -24,6 +26,6 @@ class Preset:
     date: date
 
 
-def find_preset(name: Literal["conservative", "balanced", "aggressive"]) -> Preset:
+def find_preset(name: PresetName) -> Preset:
     """Give a column by its name."""
     return next(preset for preset in read_rows("presets.toml", key="preset", kind=Preset) if preset.name == name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
-from finetune_exe.domain.values import Confidence
+from finetune_exe.domain.values import Confidence, Decision, Interval, Leaf
 from finetune_exe.knowledge.rows import read_rows
 
 
@@ -24,6 +24,21 @@ class Rule:
     def __getitem__(self, key: str) -> float:
         """Give one of the rule's numbers."""
         return self.values[key]
+
+    @property
+    def interval(self) -> Interval:
+        """The range around its value."""
+        return Interval(low=self["low"], mid=self["value"], high=self["high"])
+
+    def decides(
+        self, value: Leaf, reason: str, *,
+        interval: Interval | None = None, alternatives: tuple[str, ...] = (), would_change: str | None = None,
+    ) -> Decision:  # fmt: skip
+        """Give a value by this rule, with the rule's source and how sure it is."""
+        return Decision(
+            value=value, reason=reason, source=self.source, confidence=self.confidence, interval=interval,
+            alternatives=alternatives, would_change=would_change,
+        )  # fmt: skip
 
 
 @cache

@@ -45,30 +45,23 @@ def advise_adapter(
     targets = rule("lora_targets")
     return {
         "method.lora_rank": rank,
-        "method.lora_alpha": Decision(
-            value=known["value"],
-            reason="kept the same at every rank, so that the best learning rate hardly moves with the rank",
-            source=known.source,
-            confidence=known.confidence,
-            interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+        "method.lora_alpha": known.decides(
+            known["value"],
+            "kept the same at every rank, so that the best learning rate hardly moves with the rank",
+            interval=known.interval,
             would_change="nothing by itself: twice the alpha acts much like a higher learning rate",
         ),
         "method.lora_dropout": _dropout(
             profile, on_gpu=on_gpu, experts=model.shape is not None and model.shape.num_experts > 1
         ),
-        "method.target_modules": Decision(
-            value="all-linear",
-            reason="adapters on every linear layer learn more than on attention alone, at equal size",
-            source=targets.source,
-            confidence=targets.confidence,
+        "method.target_modules": targets.decides(
+            "all-linear",
+            "adapters on every linear layer learn more than on attention alone, at equal size",
             alternatives=("[q_proj, v_proj]: less memory; measured to learn less",),
         ),
         "method.use_rslora": _rank_stabilised(rank),
-        "method.use_dora": Decision(
-            value=_USUAL.use_dora,
-            reason=f"no gain was measured for {rule('dora')['slower']:.0%} more time",
-            source=rule("dora").source,
-            confidence=rule("dora").confidence,
+        "method.use_dora": rule("dora").decides(
+            _USUAL.use_dora, f"no gain was measured for {rule('dora')['slower']:.0%} more time"
         ),
     }
 
@@ -85,12 +78,12 @@ def advise_rounding(model: BaseModelChoice) -> dict[str, Decision]:
 def _offset() -> Decision:
     """Let adapters begin at zero, as everyone who will load one over weights in 16 bit expects of it."""
     known = rule("offset_rounding")
-    return Decision(
-        value=Qlora().offset_rounding,
-        reason="an adapter that begins at zero serves over the 16-bit weights too; one that offsets the rounding of "
-        "the 4-bit ones is wrong over any others",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        Qlora().offset_rounding,
+        (
+            "an adapter that begins at zero serves over the 16-bit weights too; one that offsets the rounding of "
+            "the 4-bit ones is wrong over any others"
+        ),
         alternatives=(
             f"true: of a model of {known['measured']:,.0f} weights it won back {known['won_back']:.0%} of what "
             "rounding cost the held-out loss; serve the merged model then, or the adapter over 4-bit weights alone",
@@ -111,11 +104,9 @@ def _rank(profile: DataProfile | None, model: BaseModelChoice) -> Decision:
         if learned > rank * per_rank:
             rank = int(min(known["most"], 2 ** math.ceil(math.log2(learned / per_rank))))
             reason = f"about {about:,.0f} learned tokens want as many adapter weights"
-    return Decision(
-        value=rank,
-        reason=reason,
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        rank,
+        reason,
         interval=Interval(low=8.0, mid=float(rank), high=max(64.0, float(rank))),
         would_change="more learned tokens than the adapter has weights",
     )
@@ -145,10 +136,8 @@ def _dropout(profile: DataProfile | None, *, on_gpu: bool, experts: bool) -> Dec
 
 def _rank_stabilised(rank: Decision) -> Decision:
     known = rule("rslora")
-    return Decision(
-        value=_USUAL.use_rslora,
-        reason=f"it matters from rank {known['from_rank']:.0f} on, where it was measured to learn more and forget more",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        _USUAL.use_rslora,
+        f"it matters from rank {known['from_rank']:.0f} on, where it was measured to learn more and forget more",
         would_change=f"a rank of {known['from_rank']:.0f} or more that learns too slowly (advised here: {rank.value})",
     )

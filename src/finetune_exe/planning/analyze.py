@@ -6,13 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from finetune_exe.domain.method_kinds import method_kind
-from finetune_exe.domain.plan import (
-    BaseModelChoice,
-    Candidate,
-    EvaluationChoice,
-    Plan,
-    Task,
-)  # fmt: skip
+from finetune_exe.domain.plan import BaseModelChoice, Candidate, EvaluationChoice, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Leaf
@@ -185,9 +179,11 @@ def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate], *, 
             own = f"its own, {model.license}, is" if model.license else "its own is"
             reason += f", though you allow permissive licences alone: {own} {'none' if terms else 'not known here'}"
         return Decision(value=model.reference, reason=reason, source="you", confidence="high")
+    # that it fits by rule of thumb the estimate says better
+    reasons = chosen.reasons if chosen.is_too_large else chosen.reasons[1:]
     return Decision(
         value=model.reference,
-        reason="; ".join(_but_memory(chosen)[:2]),
+        reason="; ".join(reasons[:2]),
         source="docs/guides/base-models.md: facts of known models with their sources, and how they are ranked",
         confidence="medium",
         alternatives=tuple(
@@ -195,12 +191,6 @@ def _model_decision(model: BaseModelChoice, candidates: Sequence[Candidate], *, 
         ),
         would_change="a measurement on your own test rows: train the first two and compare",
     )
-
-
-def _but_memory(candidate: Candidate) -> tuple[str, ...]:
-    """Leave out that a model fits by rule of thumb, where the estimate says it better."""
-    fits = not candidate.reasons[0].startswith("against: ")
-    return candidate.reasons[1:] if fits else candidate.reasons
 
 
 def _evaluation(task: TaskType, profile: DataProfile | None) -> tuple[EvaluationChoice, dict[str, Decision]]:

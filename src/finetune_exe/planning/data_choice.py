@@ -101,15 +101,13 @@ def _shares(task: TaskType, profile: DataProfile, wished: Mapping[str, Leaf]) ->
         rows = profile.num_rows * usual.test_fraction
         share = _share(MOST_TEST_ROWS, rows, usual.test_fraction)
         tested = max(1, round(profile.num_rows * share))
-        decisions["data.test_fraction"] = Decision(
-            value=share,
-            reason=(
+        decisions["data.test_fraction"] = known.decides(
+            share,
+            (
                 f"{tested:,} of {profile.num_rows:,} rows find a difference of {known['factor'] / tested**0.5:.2f} "
                 f"standard deviations of the score four times in five"
                 + ("" if tested >= wanted else f"; {wanted:,} would find the small one that is wanted")
             ),
-            source=known.source,
-            confidence=known.confidence,
             alternatives=("detectable_difference: name the difference, and the share follows", "test_paths: a file"),
         )
     if not wished.get("data.validation_paths"):

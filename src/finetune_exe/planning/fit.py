@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from finetune_exe.domain.plan import Considered, Full, Lora, Parallelism, Plan, Prefix, Qlora
+from finetune_exe.domain.plan import Considered, Full, Lora, OptimizerName, Parallelism, Plan, Prefix, Qlora
 from finetune_exe.domain.values import Decision, Interval, Leaf
 from finetune_exe.estimate.duration import estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
@@ -38,7 +38,7 @@ class Fit:
     """Every form that was weighed, the chosen one first."""
 
 
-def fit_plan(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
+def fit_plan(plan: Plan, *, fixed: Collection[str]) -> Plan:
     """Give the plan the form that `find_fit` finds, and every setting that it changed the reason.
 
     Args:
@@ -51,7 +51,7 @@ def fit_plan(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
     return _reasoned(fit.plan, plan, fixed).model_copy(update={"considered": fit.considered})
 
 
-def find_fit(plan: Plan, *, fixed: Collection[str] = ()) -> Fit:
+def find_fit(plan: Plan, *, fixed: Collection[str]) -> Fit:
     """Choose method, rows a pass, checkpointing, optimizer and GPUs so that the run is fastest and fits with margin.
 
     The rows of a step stay what they are. LoRA may become QLoRA, of a small model only where LoRA does not fit; full
@@ -82,9 +82,8 @@ def find_fit(plan: Plan, *, fixed: Collection[str] = ()) -> Fit:
 def unfitted(plan: Plan) -> Plan:
     """Take a plan back to where the search begins: all rows of a step in one pass, on one GPU, with exact states."""
     rows = plan.batch.effective * plan.parallelism.num_gpus
-    return _with_passes(plan, rows, 1).model_copy(
-        update={"parallelism": Parallelism(), "optimizer": plan.optimizer.model_copy(update={"kind": "adamw"})}
-    )
+    plain = _with_passes(plan, rows, 1).altered(optimizer={"kind": "adamw"})
+    return plain.model_copy(update={"parallelism": Parallelism()})
 
 
 def fits_memory(plan: Plan) -> bool | None:
@@ -135,14 +134,13 @@ def _forms(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
     for method in _methods(plan, fixed):
         for optimizer in _optimizers(method, fixed):
             for parallelism in _parallelisms(method, fixed):
-                spread = method.model_copy(update={"optimizer": optimizer, "parallelism": parallelism})
+                spread = method.altered(optimizer={"kind": optimizer}).model_copy(update={"parallelism": parallelism})
                 if parallelism.kind == "fsdp":
                     spread = _cut_up(spread, fixed)
                     if not spread.can_be_cut_up and "parallelism.kind" not in fixed:
                         continue
                 for checkpointing in _checkpointings(spread, fixed):
-                    precision = spread.precision.model_copy(update={"gradient_checkpointing": checkpointing})
-                    yield from _passes(spread.model_copy(update={"precision": precision}), fixed)
+                    yield from _passes(spread.altered(precision={"gradient_checkpointing": checkpointing}), fixed)
 
 
 def _cut_up(plan: Plan, fixed: Collection[str]) -> Plan:
@@ -160,10 +158,10 @@ def _methods(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
         yield plan.model_copy(update={"method": Qlora(**settings, quantization=quantization)})
 
 
-def _optimizers(plan: Plan, fixed: Collection[str]) -> Iterator[object]:
-    yield plan.optimizer
+def _optimizers(plan: Plan, fixed: Collection[str]) -> Iterator[OptimizerName]:
+    yield plan.optimizer.kind
     if isinstance(plan.method, Full) and plan.hardware.gpus and "optimizer.kind" not in fixed:
-        yield plan.optimizer.model_copy(update={"kind": "adamw_8bit"})
+        yield "adamw_8bit"
 
 
 def _parallelisms(plan: Plan, fixed: Collection[str]) -> Iterator[Parallelism]:
@@ -207,12 +205,11 @@ def _passes(plan: Plan, fixed: Collection[str]) -> Iterator[Plan]:
 
 
 def _with_passes(plan: Plan, size: int, passes: int) -> Plan:
-    batch = plan.batch.model_copy(update={"micro_batch_size": size, "gradient_accumulation_steps": passes})
-    return plan.model_copy(update={"batch": batch})
+    return plan.altered(batch={"micro_batch_size": size, "gradient_accumulation_steps": passes})
 
 
 def _cut(plan: Plan, length: int) -> Plan:
-    return plan.model_copy(update={"data": plan.data.model_copy(update={"max_length": length})})
+    return plan.altered(data={"max_length": length})
 
 
 def _memory_needed(plan: Plan) -> float:
@@ -237,41 +234,37 @@ def _reasoned(chosen: Plan, asked: Plan, fixed: Collection[str]) -> Plan:
     plan = _decided_passes(chosen, "what fits in memory at once", fixed)
     usable = format_gib(usable_memory_bytes(plan))
     if plan.method.kind != asked.method.kind:
-        plan = _decided(plan, "method.kind", _smaller_method(asked, usable))
-        for path, decision in advise_rounding(plan.model).items():
-            plan = _decided(plan, path, decision)
+        plan = plan.decided({"method.kind": _smaller_method(asked, usable), **advise_rounding(plan.model)})
     if "precision.gradient_checkpointing" not in fixed:
-        plan = _decided(plan, "precision.gradient_checkpointing", _recomputing(plan))
+        plan = plan.decided({"precision.gradient_checkpointing": _recomputing(plan)})
     if plan.optimizer.kind != asked.optimizer.kind:
-        states = rule("optimizer")
-        plan = _decided(plan, "optimizer.kind", Decision(
+        plan = plan.decided({"optimizer.kind": Decision(
             value=plan.optimizer.kind, reason=f"with states in float32 nothing as fast fits in {usable}",
-            source=states.source, confidence="medium", alternatives=("adamw: exact states, with more memory",),
-        ))  # fmt: skip
+            source=rule("optimizer").source, confidence="medium",
+            alternatives=("adamw: exact states, with more memory",),
+        )})  # fmt: skip
     if isinstance(plan.method, Full) and plan.method != asked.method:
-        plan = _decided(plan, "method.masters", Decision(
+        plan = plan.decided({"method.masters": Decision(
             value=plan.method.masters, reason="weights that are cut up among processes are kept in float32",
             source=rule("masters").source, confidence="high",
-        ))  # fmt: skip
+        )})  # fmt: skip
     if plan.data.max_length != asked.data.max_length:
-        plan = _decided(plan, "data.max_length", Decision(
+        plan = plan.decided({"data.max_length": Decision(
             value=plan.data.max_length, reason=f"longer rows do not fit in {usable}",
             source=_SOURCE, confidence="medium",
             alternatives=(f"{asked.data.max_length}: loses no row, with more memory",),
-        ))  # fmt: skip
-    if plan.parallelism != asked.parallelism:
-        plan = _with_parallelism(plan)
-    return plan
+        )})  # fmt: skip
+    return plan if plan.parallelism == asked.parallelism else plan.decided(_spreading(plan))
 
 
 def _smaller_method(asked: Plan, usable: str) -> Decision:
     known = rule("qlora")
-    return Decision(
-        value="qlora",
-        reason=f"LoRA over 16-bit weights does not fit in {usable}, or only in a slower form; "
-        "in 4 bit the frozen weights take a quarter, at about the same quality",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        "qlora",
+        (
+            f"LoRA over 16-bit weights does not fit in {usable}, or only in a slower form; "
+            "in 4 bit the frozen weights take a quarter, at about the same quality"
+        ),
         alternatives=(f"{asked.method.kind}: faster, with more memory",),
         would_change="a GPU with more memory",
     )
@@ -297,17 +290,16 @@ def _recomputing(plan: Plan) -> Decision:
     )
 
 
-def _with_parallelism(plan: Plan) -> Plan:
+def _spreading(plan: Plan) -> dict[str, Decision]:
     form, count = plan.parallelism.kind, plan.parallelism.num_gpus
     why = "each GPU holds the whole model, which needs the least traffic between them"
     if form == "fsdp":
         why = "weights, gradients and states are cut up among the GPUs, as they do not fit on one or are faster so"
-    for path, value, reason in (
-        ("parallelism.kind", form, why),
-        ("parallelism.num_gpus", count, f"all {count} GPUs"),
-    ):
-        plan = _decided(plan, path, Decision(value=value, reason=reason, source=_SOURCE, confidence="medium"))
-    return plan
+    all_of_them = f"all {count} GPUs"
+    return {
+        "parallelism.kind": Decision(value=form, reason=why, source=_SOURCE, confidence="medium"),
+        "parallelism.num_gpus": Decision(value=count, reason=all_of_them, source=_SOURCE, confidence="medium"),
+    }
 
 
 def _decided_passes(plan: Plan, why: str, fixed: Collection[str]) -> Plan:
@@ -333,15 +325,10 @@ def _decided_passes(plan: Plan, why: str, fixed: Collection[str]) -> Plan:
         confidence="high",
     )
     found = {"batch.micro_batch_size": micro, "batch.gradient_accumulation_steps": accumulated}
-    kept = {path: decision for path, decision in found.items() if path not in fixed}
-    return plan.model_copy(update={"decisions": {**plan.decisions, **kept}})
+    return plan.decided({path: decision for path, decision in found.items() if path not in fixed})
 
 
 def _around(interval: Interval | None, value: float) -> Interval | None:
     if interval is None:
         return None
     return Interval(low=min(interval.low, value), mid=value, high=max(interval.high, value))
-
-
-def _decided(plan: Plan, path: str, decision: Decision) -> Plan:
-    return plan.model_copy(update={"decisions": {**plan.decisions, path: decision}})

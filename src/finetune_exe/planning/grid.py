@@ -34,11 +34,9 @@ def advise_quantization(model: BaseModelChoice) -> Decision | None:
     grid, known = own_grid(model.reference), rule("own_grid")
     if grid is None:
         return None
-    return Decision(
-        value=grid,
-        reason="the weights of this base lie on these values already, so that 4 bits hold them exactly",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        grid,
+        "the weights of this base lie on these values already, so that 4 bits hold them exactly",
         alternatives=("nf4: up to 0.9 bit a weight less, and an error of rounding",),
         would_change="a copy of the model that was never in 4 bit",
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from finetune_exe.domain.document import Value
+from finetune_exe.domain.method_kinds import method_kind
 from finetune_exe.domain.plan import (
     METHOD_TYPES,
     BaseModelChoice,
@@ -23,11 +24,11 @@ from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Decision, Hardware, Interval, Leaf
 from finetune_exe.estimate.duration import saved_bytes
 from finetune_exe.estimate.parameters import count_lora_parameters
-from finetune_exe.knowledge.presets import Preset, find_preset
+from finetune_exe.knowledge.presets import Preset, PresetName, find_preset
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_adapter, advise_rounding
 from finetune_exe.planning.learning_rate import advise_learning_rate, advise_preference_rate
-from finetune_exe.planning.method import advise_method, chosen_kind
+from finetune_exe.planning.method import advise_method
 from finetune_exe.planning.pace import advise_batch, advise_checkpoints, advise_epochs, advise_pace
 from finetune_exe.planning.precision import advise_masters, advise_precision
 
@@ -68,15 +69,17 @@ def advise(
     num_rows = profile.num_rows if profile else spec.num_rows
     preset = None if spec.preset == "auto" else find_preset(spec.preset)
     method = advise_method(spec, profile=profile, model=model)
-    kind = chosen_kind(method)
-    epochs = _of_preset(preset, "epochs") or advise_epochs(num_rows)
+    kind = method_kind(method.value)
+    epochs = _of_preset(preset, lambda column: column.epochs) or advise_epochs(num_rows)
     passes = _number(wished.get("schedule.epochs", epochs.value))
-    batch = _of_preset(preset, "batch_size") or advise_batch(num_rows, epochs=passes, full=kind == "full")
+    batch = _of_preset(preset, lambda column: column.batch_size) or advise_batch(
+        num_rows, epochs=passes, full=kind == "full"
+    )
     rows = int(_number(batch.value))
     optimizer = str(wished.get("optimizer.kind", "adamw"))
     decisions = {
         "method.kind": method,
-        "optimizer.learning_rate": _of_preset(preset, "learning_rate")
+        "optimizer.learning_rate": _of_preset(preset, lambda column: column.learning_rate)
         or advise_learning_rate(model, method=kind, optimizer=optimizer, rows=rows),
         "schedule.epochs": epochs,
         "batch.micro_batch_size": batch,
@@ -84,9 +87,8 @@ def advise(
         **advise_precision(hardware),
     }
     if kind in ("lora", "qlora"):
-        decisions |= advise_adapter(
-            profile, model, preset_rank=_of_preset(preset, "lora_rank"), on_gpu=bool(hardware.gpus)
-        )
+        rank = _of_preset(preset, lambda column: column.lora_rank)
+        decisions |= advise_adapter(profile, model, preset_rank=rank, on_gpu=bool(hardware.gpus))
     if kind == "qlora":
         decisions |= advise_rounding(model)
     if kind in ("prefix", "prompt"):
@@ -129,18 +131,11 @@ def _number(value: Leaf) -> float:
     return value
 
 
-def _of_preset(preset: Preset | None, field: str) -> Decision | None:
+def _of_preset(preset: Preset | None, field: Callable[[Preset], float]) -> Decision | None:
     """Take a value from the preset's column; the three columns span its interval."""
     if preset is None:
         return None
-    columns = [find_preset(name) for name in ("conservative", "balanced", "aggressive")]
-    values: dict[str, tuple[float, list[float]]] = {
-        "learning_rate": (preset.learning_rate, [column.learning_rate for column in columns]),
-        "epochs": (preset.epochs, [column.epochs for column in columns]),
-        "batch_size": (preset.batch_size, [column.batch_size for column in columns]),
-        "lora_rank": (preset.lora_rank, [column.lora_rank for column in columns]),
-    }
-    value, all_values = values[field]
+    value, all_values = field(preset), [field(find_preset(name)) for name in get_args(PresetName)]
     return Decision(
         value=value,
         reason=f"the preset {preset.name} says so",
@@ -153,34 +148,25 @@ def _of_preset(preset: Preset | None, field: str) -> Decision | None:
 
 def _prefix_length() -> Decision:
     known, usual = rule("prefix_length"), Prefix()
-    return Decision(
-        value=usual.num_virtual_tokens,
-        reason="learned positions before every row; more learn more and take room in the context",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        usual.num_virtual_tokens,
+        "learned positions before every row; more learn more and take room in the context",
         interval=Interval(low=known["low"], mid=float(usual.num_virtual_tokens), high=known["high"]),
     )
 
 
 def _beta() -> Decision:
     known = rule("dpo")
-    return Decision(
-        value=known["beta"],
-        reason="customary; less lets the model move further from what it was, for better and worse",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        known["beta"],
+        "customary; less lets the model move further from what it was, for better and worse",
         interval=Interval(low=known["beta_low"], mid=known["beta"], high=known["beta_high"]),
     )
 
 
 def _beta2_of_lion() -> Decision:
     known = rule("lion")
-    return Decision(
-        value=known["beta2"],
-        reason="Lion's one state forgets faster than AdamW's mean of squares",
-        source=known.source,
-        confidence=known.confidence,
-    )
+    return known.decides(known["beta2"], "Lion's one state forgets faster than AdamW's mean of squares")
 
 
 def _checkpoint_bytes(model: BaseModelChoice, decisions: Mapping[str, Decision]) -> float | None:

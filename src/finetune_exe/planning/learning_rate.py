@@ -39,11 +39,9 @@ def _of_weights(model: BaseModelChoice, *, full: bool, rows: int | None) -> Deci
     of_full = "; a tenth of LoRA's, as every weight moves" if full else ""
     if family is None or model.shape is None:
         usual = rule("learning_rate_elsewhere")
-        return Decision(
-            value=_two_digits(usual["value"] * scale),
-            reason=f"the customary value; no formula is fitted to this family of models{of_full}",
-            source=usual.source,
-            confidence=usual.confidence,
+        return usual.decides(
+            _two_digits(usual["value"] * scale),
+            f"the customary value; no formula is fitted to this family of models{of_full}",
             interval=Interval(low=usual["low"] * scale, mid=usual["value"] * scale, high=usual["high"] * scale),
             would_change="a sweep over the interval (fine-tune tune), or a formula fitted to this family",
         )
@@ -78,15 +76,13 @@ def _fewer_rows(rows: int | None) -> float:
     return _FLAT if rows is None else min(_FLAT, math.sqrt(rows / rule("learning_rate_batch")["fitted_rows"]))
 
 
-def advise_preference_rate(*, optimizer: str = "adamw") -> Decision:
+def advise_preference_rate(*, optimizer: str) -> Decision:
     """Give the rate of adapters that learn from pairs: far below that of answers."""
     known = rule("dpo")
-    advice = Decision(
-        value=known["value"],
-        reason="pairs need far smaller steps than answers do: larger ones make both answers unlikely",
-        source=known.source,
-        confidence=known.confidence,
-        interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+    advice = known.decides(
+        known["value"],
+        "pairs need far smaller steps than answers do: larger ones make both answers unlikely",
+        interval=known.interval,
         would_change="a reward margin that hardly rises (more), or a validation loss that rises (less)",
     )
     return _with_signs(advice) if optimizer == "lion" else advice
@@ -116,12 +112,10 @@ def _with_signs(advice: Decision) -> Decision:
 def _of_few(method: MethodKind) -> Decision:
     """Give the rate of a method whose few numbers start far from where they are useful."""
     known = rule(f"learning_rate_{method}")
-    return Decision(
-        value=known["value"],
-        reason=known.says.partition(": ")[2],
-        source=known.source,
-        confidence=known.confidence,
-        interval=Interval(low=known["low"], mid=known["value"], high=known["high"]),
+    return known.decides(
+        known["value"],
+        known.says.partition(": ")[2],
+        interval=known.interval,
         would_change="a sweep over the interval (fine-tune tune)",
     )
 

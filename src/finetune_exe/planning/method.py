@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.method_kinds import MethodKind, method_kind
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import BaseModelChoice
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.domain.values import Decision
@@ -36,12 +36,12 @@ def advise_method(spec: TaskSpec, *, profile: DataProfile | None, model: BaseMod
         tokens = learned_tokens(profile)
         held = count_lora_parameters(model.shape, rank=int(largest)) * known["tokens_per_parameter"]
         if tokens.low > held:
-            return Decision(
-                value="full",
-                reason=f"about {tokens.mid:,.0f} learned tokens are more than the {held:,.0f} weights of an adapter of "
-                f"rank {largest:.0f} hold",
-                source=known.source,
-                confidence=known.confidence,
+            return known.decides(
+                "full",
+                (
+                    f"about {tokens.mid:,.0f} learned tokens are more than the {held:,.0f} weights of an adapter of "
+                    f"rank {largest:.0f} hold"
+                ),
                 alternatives=("lora: forgets less and takes less memory, but learns such data less well",),
                 would_change="abilities that must be kept (--keep-abilities), or fewer rows",
             )
@@ -59,8 +59,3 @@ def advise_method(spec: TaskSpec, *, profile: DataProfile | None, model: BaseMod
         ),
         would_change="memory too small for the frozen weights, or far more data than an adapter holds",
     )
-
-
-def chosen_kind(method: Decision) -> MethodKind:
-    """Read the kind of method out of its decision."""
-    return method_kind(method.value)

@@ -48,8 +48,8 @@ def larger_in_4_bit(plan: Plan) -> Plan | None:
     chosen = next((candidate for candidate in plan.shortlist if candidate.chosen), None)
     if chosen is None or plan.model.name != chosen.name or plan.method.kind not in ("lora", "qlora"):
         return None
-    larger = [candidate for candidate in plan.shortlist if candidate.num_parameters >= _LARGER * chosen.num_parameters
-              and candidate.reasons[0].startswith("against: ")]  # fmt: skip
+    least = _LARGER * chosen.num_parameters
+    larger = [candidate for candidate in plan.shortlist if candidate.num_parameters >= least and candidate.is_too_large]
     for candidate in sorted(larger, key=lambda candidate: candidate.num_parameters, reverse=True):
         run = plan.model_copy(update={"model": describe_model(candidate.reference)})
         fit = find_fit(_as(run, "qlora"), fixed=_FIXED)

@@ -18,17 +18,15 @@ def advise_epochs(num_rows: int | None) -> Decision:
         value, reason = known["least"], f"{num_rows:,} rows teach enough in one pass"
     elif num_rows is not None and num_rows >= known["fewer_from_rows"]:
         value, reason = known["fewer"], f"{num_rows:,} rows need fewer passes than the customary three"
-    return Decision(
-        value=value,
-        reason=reason,
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        value,
+        reason,
         interval=Interval(low=min(1.0, value), mid=value, high=max(5.0, value)),
         would_change="a validation loss still falling at the end (more), or rising before it (fewer)",
     )
 
 
-def advise_batch(num_rows: int | None, *, epochs: float, full: bool = False) -> Decision:
+def advise_batch(num_rows: int | None, *, epochs: float, full: bool) -> Decision:
     """Choose the rows of one optimizer step: small enough for a few hundred steps, and for LoRA where it is LoRA."""
     known = rule("batch_of_full" if full else "batch")
     if num_rows is None:
@@ -39,11 +37,9 @@ def advise_batch(num_rows: int | None, *, epochs: float, full: bool = False) -> 
         data = DataChoice()
         trained = num_rows * (1 - data.validation_fraction - data.test_fraction)
         reason = f"{rows} rows a step make about {max(1, round(trained * epochs / rows)):,} steps"
-    return Decision(
-        value=rows,
-        reason=reason,
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        rows,
+        reason,
         interval=Interval(low=min(known["low"], rows), mid=float(rows), high=known["high"]),
         would_change="more rows, or a training loss too noisy to fall",
     )
@@ -55,11 +51,9 @@ def advise_pace(preset: Preset | None, *, method: str) -> dict[str, Decision]:
     schedule, decay, clip, states = (rule(name) for name in ("schedule", "weight_decay", "clip", "optimizer"))
     warmup = preset.warmup_fraction if preset else rule("warmup")["fraction"]
     return {
-        "schedule.kind": Decision(
-            value="cosine",
-            reason="falling to zero at the end; cosine and linear were measured alike",
-            source=schedule.source,
-            confidence=schedule.confidence,
+        "schedule.kind": schedule.decides(
+            "cosine",
+            "falling to zero at the end; cosine and linear were measured alike",
             alternatives=("linear: as good", "constant: where the length of the run is not known beforehand"),
         ),
         "schedule.warmup.fraction": Decision(
@@ -72,27 +66,23 @@ def advise_pace(preset: Preset | None, *, method: str) -> dict[str, Decision]:
             interval=Interval(low=0.0, mid=warmup, high=max(0.1, warmup)),
             would_change="a loss that jumps up in the first steps: 0.1",
         ),
-        "optimizer.kind": Decision(
-            value="adamw",
-            reason="every weight has 8 bytes of states: 8-bit ones are taken where only they fit"
-            if method == "full"
-            else "the adapters are small: 8-bit states would save next to nothing",
-            source=states.source,
-            confidence=states.confidence,
+        "optimizer.kind": states.decides(
+            "adamw",
+            (
+                "every weight has 8 bytes of states: 8-bit ones are taken where only they fit"
+                if method == "full"
+                else "the adapters are small: 8-bit states would save next to nothing"
+            ),
         ),
-        "optimizer.weight_decay": Decision(
-            value=usual.weight_decay,
-            reason="the validation loss hardly depends on it in so short a training",
-            source=decay.source,
-            confidence=decay.confidence,
+        "optimizer.weight_decay": decay.decides(
+            usual.weight_decay,
+            "the validation loss hardly depends on it in so short a training",
             interval=Interval(low=0.0, mid=usual.weight_decay, high=decay["high"]),
         ),
-        "optimizer.max_grad_norm": Decision(
-            value=clip["value"],
-            reason="cuts rare spikes and leaves ordinary steps alone",
-            source=clip.source,
-            confidence=clip.confidence,
-            interval=Interval(low=clip["low"], mid=clip["value"], high=clip["high"]),
+        "optimizer.max_grad_norm": clip.decides(
+            clip["value"],
+            "cuts rare spikes and leaves ordinary steps alone",
+            interval=clip.interval,
             would_change="spikes of the loss: 0.3",
         ),
     }
@@ -116,11 +106,9 @@ def advise_checkpoints(
     if checkpoint_bytes and (kept + 1) * checkpoint_bytes > room:
         kept, why = 1, "the best one and the last: more would fill the disk"
     return {
-        "checkpoints.evaluations_per_epoch": Decision(
-            value=often,
-            reason=f"{looks} looks at the validation loss, for at most {known['share']:.0%} of the time",
-            source=known.source,
-            confidence=known.confidence,
+        "checkpoints.evaluations_per_epoch": known.decides(
+            often,
+            f"{looks} looks at the validation loss, for at most {known['share']:.0%} of the time",
             interval=Interval(low=1.0, mid=often, high=max(often, 10.0)),
             would_change="a long run on few validation rows: more often",
         ),
@@ -138,11 +126,9 @@ def advise_checkpoints(
             confidence="high",
             would_change="nobody watches: 0",
         ),
-        "checkpoints.early_stopping_patience": Decision(
-            value=usual.early_stopping_patience,
-            reason="stops when so many looks in a row bring nothing better; the best checkpoint is kept in any case",
-            source=rule("early_stopping").source,
-            confidence=rule("early_stopping").confidence,
+        "checkpoints.early_stopping_patience": rule("early_stopping").decides(
+            usual.early_stopping_patience,
+            "stops when so many looks in a row bring nothing better; the best checkpoint is kept in any case",
             would_change="noisy validation (fewer than about 30 rows): more patience",
         ),
     }
@@ -153,11 +139,9 @@ def _cadence(checkpoint_bytes: float | None) -> Decision:
     known = rule("checkpoint_cadence")
     writing = (checkpoint_bytes or 0.0) / known["bytes_per_second"]
     minutes = max(known["minutes"], float(math.ceil(writing / known["share"] / 60)))
-    return Decision(
-        value=minutes,
-        reason=f"a kill loses {minutes:g} minutes at most, and saving takes {known['share']:.0%} of the time at most",
-        source=known.source,
-        confidence=known.confidence,
+    return known.decides(
+        minutes,
+        f"a kill loses {minutes:g} minutes at most, and saving takes {known['share']:.0%} of the time at most",
         interval=Interval(low=1.0, mid=minutes, high=max(60.0, minutes)),
         would_change="a machine that is often taken away: more often",
     )

@@ -15,7 +15,7 @@ Source: steps of SmolLM2-135M on two Zen 4 cores; attention to each row by itsel
 GPU was measured: there each row is a call of its own."""
 
 
-def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
+def advise_packing(plan: Plan, *, fixed: Collection[str]) -> Plan:
     """Pack the rows where padding them, sorted by length as they are, or each one's beginning would cost more.
 
     Args:
@@ -48,13 +48,12 @@ def advise_packing(plan: Plan, *, fixed: Collection[str] = ()) -> Plan:
             confidence="high",
         ),
     }
-    batch = plan.batch.model_copy(update={"packing": True, "group_by_length": False})
-    return plan.model_copy(update={"batch": batch, "decisions": {**plan.decisions, **decisions}})
+    return plan.altered(batch={"packing": True, "group_by_length": False}).decided(decisions)
 
 
 def _shared(plan: Plan) -> float:
     """Count what packed rows would have in common at their beginning."""
-    return shared_tokens(plan.model_copy(update={"batch": plan.batch.model_copy(update={"packing": True})}))
+    return shared_tokens(plan.altered(batch={"packing": True}))
 
 
 def _saved_share(plan: Plan) -> float:

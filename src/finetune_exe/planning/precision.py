@@ -24,18 +24,16 @@ def advise_precision(hardware: Hardware) -> dict[str, Decision]:
         return {}
     known = rule("float16")
     return {
-        "precision.base_dtype": Decision(
-            value="float16",
-            reason=f"{hardware.gpus[0].name} has no bfloat16; the loss is scaled so that small gradients stay",
-            source=known.source,
-            confidence=known.confidence,
+        "precision.base_dtype": known.decides(
+            "float16",
+            f"{hardware.gpus[0].name} has no bfloat16; the loss is scaled so that small gradients stay",
             alternatives=("float32: slower and twice the weights; takes any number",),
             would_change="a GPU with bfloat16 (NVIDIA from Ampere on), which needs no scaling",
         )
     }
 
 
-def advise_masters(hardware: Hardware, *, base_dtype: Leaf = None) -> dict[str, Decision]:
+def advise_masters(hardware: Hardware, *, base_dtype: Leaf) -> dict[str, Decision]:
     """Say in what all weights are kept while they train, so that small updates are not rounded away.
 
     Args:
@@ -47,12 +45,12 @@ def advise_masters(hardware: Hardware, *, base_dtype: Leaf = None) -> dict[str, 
     if not half:
         return {}
     return {
-        "method.masters": Decision(
-            value="split",
-            reason="weights in bfloat16 alone would round most updates away; the 16 bits they lack, kept beside them, "
-            "make them float32 exactly, for 4 bytes a weight less than float32 weights with 16-bit copies",
-            source=known.source,
-            confidence=known.confidence,
+        "method.masters": known.decides(
+            "split",
+            (
+                "weights in bfloat16 alone would round most updates away; the 16 bits they lack, kept beside them, "
+                "make them float32 exactly, for 4 bytes a weight less than float32 weights with 16-bit copies"
+            ),
             alternatives=(
                 "float32: gradients in float32 too, slower",
                 "stochastic: 2 bytes a weight less, exact on average alone",

@@ -155,16 +155,12 @@ def _points(facts: ModelFacts, need: _Need) -> Iterator[_Point]:
     yield _Point(cost=-facts.num_parameters)
 
 
-def memory_by_rule(num_parameters: int, hardware: Hardware, *, method: str) -> float:
-    """Bytes a run of modest length takes; 16 a weight in full training, 0.6 in 4 bit."""
+def _memory_needed(facts: ModelFacts, need: _Need, *, method: MethodKind) -> float:
+    """Bytes a run of modest length takes by rule of thumb; 16 a weight in full training, 0.6 in 4 bit."""
     known = rule("suggested_model_memory")
-    half = 2 if hardware.computes_bf16 else 4
+    half = 2 if need.hardware.computes_bf16 else 4
     width = {"full": 16.0, "qlora": 0.6}.get(method, half)
-    return num_parameters * width * known["factor"] + known["extra_gib"] * GIB
-
-
-def _memory_needed(facts: ModelFacts, need: _Need, *, method: str) -> float:
-    return memory_by_rule(facts.num_parameters, need.hardware, method=method)
+    return facts.num_parameters * width * known["factor"] + known["extra_gib"] * GIB
 
 
 def _fits(facts: ModelFacts, need: _Need, *, method: MethodKind | None = None) -> bool:

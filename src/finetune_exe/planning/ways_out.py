@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from typing import Literal, NamedTuple
 
 from finetune_exe.domain.method_kinds import METHOD_PHRASES
 from finetune_exe.domain.plan import Full, Lora, LowRank, Plan, Qlora
@@ -20,26 +20,13 @@ from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit, fits_memory, 
 from finetune_exe.planning.model import describe_model
 from finetune_exe.planning.options import estimated, keeps_limits
 from finetune_exe.planning.readiness import usable_memory_bytes
-from finetune_exe.units import format_count, format_duration, format_gib, format_parameters
+from finetune_exe.units import format_count, format_duration, format_gib, format_parameters, format_usd
 
 _HOUR = 3600.0
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WayOut:
-    """A change that makes the plan possible."""
-
-    options: str
-    """What to add to the command."""
-    result: str
-    """What it then takes."""
-
-    def __str__(self) -> str:
-        return f"{self.options}  ({self.result})"
-
-
-def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str] = ()) -> None:
+def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str]) -> None:
     """Refuse a plan that cannot fit the memory, the hours or the money that were given.
 
     Args:
@@ -50,17 +37,20 @@ def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str] = ()
     Raises:
         FineTuneError: C10, with the reasons in numbers and the nearest ways out.
     """
-    reasons, ways = [], list[WayOut]()
+    reasons, ways = list[str](), list[str]()
     memory = plan.estimates.get("memory")
     usable = usable_memory_bytes(plan)
     if memory is not None and memory.value.low > usable:
-        reasons.append(
-            f"{_method(plan)} of {plan.model.name} needs {format_gib(memory.value.low)} or more, and "
-            f"{format_gib(usable)} can be used"
-        )
+        needed = f"{METHOD_PHRASES[plan.method.kind]} of {plan.model.name} needs {format_gib(memory.value.low)} or more"
+        reasons.append(f"{needed}, and {format_gib(usable)} can be used")
         ways += _for_memory(plan, fixed)
-    ways += _for_limit(plan, "duration", spec.hours and spec.hours * _HOUR, "--hours", reasons)
-    ways += _for_limit(plan, "cost", spec.budget_usd, "--budget-usd", reasons)
+    rows_are_a_guess = plan.profile is None and plan.task.num_rows is None
+    for limit in () if rows_are_a_guess else _limits(spec):
+        estimate = plan.estimates.get(limit.of)
+        if estimate is not None and estimate.value.low > limit.most:
+            shown = limit.shown
+            reasons.append(f"it takes {shown(estimate.value.low)} or more, and {shown(limit.most)} is given")
+            ways += _for_limit(plan, limit, estimate)
     if not reasons:
         return
     raise FineTuneError(
@@ -68,13 +58,28 @@ def refuse_impossible(plan: Plan, spec: TaskSpec, *, fixed: Collection[str] = ()
         what="; ".join(reasons),
         where=f"the wish to train {plan.model.name} on {_machine(plan)}",
         why="these are the low ends of the estimates: it would fail or overrun, not merely be tight",
-        fix="\n         ".join(f"{number}. {way}" for number, way in enumerate(dict.fromkeys(map(str, ways)), 1))
+        fix="\n         ".join(f"{number}. {way}" for number, way in enumerate(dict.fromkeys(ways), 1))
         or "take a smaller model, fewer rows or more hardware",
     )
 
 
-def _method(plan: Plan) -> str:
-    return METHOD_PHRASES[plan.method.kind]
+class _Limit(NamedTuple):
+    """What the user gives for the run at most."""
+
+    of: Literal["duration", "cost"]
+    most: float
+    option: str
+    shown: Callable[[float], str]
+    typed: Callable[[float], str]
+    """Writes a value, rounded up, behind the option."""
+
+
+def _limits(spec: TaskSpec) -> Iterator[_Limit]:
+    if spec.hours:
+        hours = spec.hours * _HOUR
+        yield _Limit("duration", hours, "--hours", format_duration, lambda value: f"{value / _HOUR + 0.05:.1f}")
+    if spec.budget_usd:
+        yield _Limit("cost", spec.budget_usd, "--budget-usd", format_usd, lambda value: f"{value + 0.5:.0f}")
 
 
 def _machine(plan: Plan) -> str:
@@ -84,7 +89,7 @@ def _machine(plan: Plan) -> str:
     return f"{len(gpus)} x {gpus[0].name}" if len(gpus) > 1 else gpus[0].name
 
 
-def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
+def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[str]:
     """Name the nearest plans that fit: experts left alone, another method, shorter rows, smaller model, bigger GPU."""
     yield from _attention_alone(plan, fixed)
     for method in ("lora", "qlora") if isinstance(plan.method, Full) else ():
@@ -98,8 +103,7 @@ def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
             yield from _bigger_gpu(plan.model_copy(update={"method": Qlora()}), wish="--method qlora ")
     length = plan.data.max_length // 2
     while length >= SHORTEST_CUT // 4:
-        shorter = plan.model_copy(update={"data": plan.data.model_copy(update={"max_length": length})})
-        fit = _refitted(shorter, fixed={"method.kind", "data.max_length"})
+        fit = _refitted(plan.altered(data={"max_length": length}), fixed={"method.kind", "data.max_length"})
         if fit.fits:
             yield _way(f"--set data.max_length={length}", fit)
             break
@@ -108,7 +112,7 @@ def _for_memory(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
     yield from _bigger_gpu(plan)
 
 
-def _attention_alone(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
+def _attention_alone(plan: Plan, fixed: Collection[str]) -> Iterator[str]:
     """Leave the experts of a model without adapters, where that fits."""
     shape, method = plan.model.shape, plan.method
     if shape is None or not isinstance(method, LowRank) or "method.target_modules" in fixed:
@@ -121,7 +125,7 @@ def _attention_alone(plan: Plan, fixed: Collection[str]) -> Iterator[WayOut]:
         yield _way(f"--set 'method.target_modules=[{', '.join(_ATTENTION)}]'", fit)
 
 
-def _smaller_model(plan: Plan) -> Iterator[WayOut]:
+def _smaller_model(plan: Plan) -> Iterator[str]:
     """Find the largest model of the same family that fits and keeps the limits, or of any where none of it does."""
     ours = plan.model.num_parameters or 0
     mine = next((facts.family for facts in model_facts() if facts.shape == plan.model.shape), None)
@@ -140,7 +144,7 @@ def _smaller_model(plan: Plan) -> Iterator[WayOut]:
             return
 
 
-def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[WayOut]:
+def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[str]:
     """Find the smallest GPU, or number of the same, on which the plan fits as it was wished, within its limits."""
     cards = (facts for facts in gpu_facts() if facts.vendor == "NVIDIA" and facts.bf16 and facts.price_usd_per_hour)
     for facts in sorted(cards, key=lambda facts: (facts.memory_gib, -facts.bf16_tflops)):
@@ -157,12 +161,7 @@ def _bigger_gpu(plan: Plan, *, wish: str = "") -> Iterator[WayOut]:
 
 def _frugal(plan: Plan) -> Plan:
     """Give the plan its smallest form: one row a pass, recomputing."""
-    return plan.model_copy(
-        update={
-            "batch": plan.batch.model_copy(update={"micro_batch_size": 1}),
-            "precision": plan.precision.model_copy(update={"gradient_checkpointing": True}),
-        }
-    )
+    return plan.altered(batch={"micro_batch_size": 1}, precision={"gradient_checkpointing": True})
 
 
 def _refitted(plan: Plan, *, fixed: Collection[str]) -> Fit:
@@ -170,36 +169,23 @@ def _refitted(plan: Plan, *, fixed: Collection[str]) -> Fit:
     return find_fit(unfitted(plan), fixed=fixed)
 
 
-def _way(options: str, fit: Fit) -> WayOut:
+def _way(options: str, fit: Fit) -> str:
+    """Name a change of the command, and what the run then takes."""
     memory, speed = estimate_memory(fit.plan), estimate_speed(fit.plan)
     duration = estimate_duration(fit.plan, speed=speed)
     parts = [f"{format_gib(memory.value.mid)} of {format_gib(usable_memory_bytes(fit.plan))}"] if memory else []
     parts += [f"about {format_duration(duration.value.mid)}"] if duration else []
     parts += [f"{format_parameters(fit.plan.model.num_parameters)} parameters"] if fit.plan.model.num_parameters else []
-    return WayOut(options=options, result=", ".join(parts))
+    return f"{options}  ({', '.join(parts)})"
 
 
-def _for_limit(plan: Plan, name: str, limit: float | None, option: str, reasons: list[str]) -> Iterator[WayOut]:
-    """Say what a limit on time or money leaves room for, where even the low end of the estimate exceeds it."""
-    estimate: Estimate | None = {"duration": plan.estimates.get("duration"), "cost": plan.estimates.get("cost")}[name]
-    rows_are_a_guess = plan.profile is None and plan.task.num_rows is None
-    if estimate is None or not limit or rows_are_a_guess or estimate.value.low <= limit:
-        return
-    shown = format_duration if name == "duration" else _dollars
-    reasons.append(f"it takes {shown(estimate.value.low)} or more, and {shown(limit)} is given")
+def _for_limit(plan: Plan, limit: _Limit, estimate: Estimate) -> Iterator[str]:
+    """Say what a limit on time or money that is exceeded leaves room for, and what would be enough."""
     if plan.profile is not None:
         rows = min(plan.profile.num_rows, plan.data.max_rows or plan.profile.num_rows)
-        affordable = int(rows * limit / estimate.value.high)
+        affordable = int(rows * limit.most / estimate.value.high)
         if affordable >= 3:
-            yield WayOut(options=f"--set data.max_rows={affordable}", result=f"of {format_count(rows)} rows")
-    if plan.schedule.epochs > 1 and estimate.value.high / plan.schedule.epochs <= limit:
-        yield WayOut(options="--set schedule.epochs=1", result=shown(estimate.value.mid / plan.schedule.epochs))
-    yield WayOut(options=f"{option} {_rounded_up(estimate.value.high, name)}", result="what it takes at most")
-
-
-def _rounded_up(value: float, name: str) -> str:
-    return f"{value / _HOUR + 0.05:.1f}" if name == "duration" else f"{value + 0.5:.0f}"
-
-
-def _dollars(value: float) -> str:
-    return f"${value:,.2f}"
+            yield f"--set data.max_rows={affordable}  (of {format_count(rows)} rows)"
+    if plan.schedule.epochs > 1 and estimate.value.high / plan.schedule.epochs <= limit.most:
+        yield f"--set schedule.epochs=1  ({limit.shown(estimate.value.mid / plan.schedule.epochs)})"
+    yield f"{limit.option} {limit.typed(estimate.value.high)}  (what it takes at most)"

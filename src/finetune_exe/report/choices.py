@@ -37,8 +37,8 @@ def _takes(option: MethodOption) -> str:
 def models_in_short(plan: Plan) -> str:
     """Name the next base models, and the better one that does not fit."""
     others = [candidate for candidate in plan.shortlist if not candidate.chosen]
-    larger = [f"too large for 16 bit here: {one.name}" for one in others if one.reasons[0].startswith("against: ")]
-    fine = [one.name for one in others if not one.reasons[0].startswith("against: ")]
+    larger = [f"too large for 16 bit here: {one.name}" for one in others if one.is_too_large]
+    fine = [one.name for one in others if not one.is_too_large]
     return "; ".join([", ".join(fine[:_NEXT]), *larger[:1]]).strip("; ")
 
 

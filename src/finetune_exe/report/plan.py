@@ -259,9 +259,7 @@ def _of_step(plan: Plan) -> Plan:
         return plan
     low, high = min(rule("batch")["low"], rows), max(decision.interval.high, rows)
     bounds = Interval(low=low, mid=min(max(decision.interval.mid, low), high), high=high)
-    return plan.model_copy(
-        update={"decisions": {**plan.decisions, path: decision.model_copy(update={"interval": bounds})}}
-    )
+    return plan.decided({path: decision.model_copy(update={"interval": bounds})})
 
 
 def _rationale(plan: Plan, sources: Sources, *paths: str) -> str:

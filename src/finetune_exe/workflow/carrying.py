@@ -11,7 +11,6 @@ from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.review import ConfigurationReview
 from finetune_exe.domain.values import Decision, Leaf
-from finetune_exe.domain.yaml_text import Json
 from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.review.carried import Carried, Left, Setting
 from finetune_exe.review.carry import carry
@@ -107,7 +106,8 @@ def _with_settings(plan: Plan, configuration: Configuration, carried: Carried) -
             plan = _with_setting(plan, one, configuration)
     revision = next((one for one in carried.settings if one.path == "model.revision"), None)
     if revision is not None:
-        plan = plan.model_copy(update={"model": plan.model.model_copy(update={"revision": _text(revision.value)})})
+        name = None if revision.value is None else str(revision.value)
+        plan = plan.altered(model={"revision": name})
     values = {path: value for path, value, _ in plan.settings()}
     decisions = dict(plan.decisions)
     for one in carried.settings:
@@ -117,10 +117,6 @@ def _with_settings(plan: Plan, configuration: Configuration, carried: Carried) -
         warmup = next(one for one in carried.settings if one.path.startswith("schedule.warmup."))
         decisions["schedule.warmup.kind"] = _decision(warmup, values["schedule.warmup.kind"], configuration)
     return Plan.model_validate({**dict(plan), "decisions": decisions})
-
-
-def _text(value: Json) -> str | None:
-    return None if value is None else str(value)
 
 
 def _assignment(one: Setting) -> str:

@@ -184,7 +184,7 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed, *, usable: float) -> Pl
         for path, (value, reason) in chosen.items()
     }
     unsteady = speed.slowest_step_ratio
-    estimates = plan.estimates | {
+    measured = {
         "speed": measured_estimate(
             speed.training_tokens_per_second, "tokens_per_second", unsteady=unsteady, reason="timed training steps"
         ),
@@ -193,4 +193,4 @@ def _sized(draft: Plan, size: Size, speed: MachineSpeed, *, usable: float) -> Pl
             reason=f"{size.train_rows} rows at {per_second}, loading and validation",
         ),
     }  # fmt: skip
-    return plan.model_copy(update={"decisions": {**plan.decisions, **decisions}, "estimates": estimates})
+    return plan.decided(decisions).model_copy(update={"estimates": plan.estimates | measured})

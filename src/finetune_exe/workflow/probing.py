@@ -50,18 +50,18 @@ def read_examination(found: Examination) -> Iterator[Hit]:
     if found.num_unlearned or found.learned_share == 0:
         text = f"{found.num_unlearned} of {found.num_sequences} training sequences have no learned token"
         strength = 0.9 if found.num_unlearned == found.num_sequences else 0.5
-        yield Hit(label="loss_zero_masked", strength=strength, text=f"{text}; the first: {found.decoded}", line=None)
+        yield Hit(label="loss_zero_masked", strength=strength, text=f"{text}; the first: {found.decoded}")
     if found.num_rendered_alike < found.num_rendered:
         text = f"{found.num_rendered_alike} of {found.num_rendered} rows render to the tokens that were trained on"
-        yield Hit(label="no_learning_wrong_template", strength=0.8, text=text, line=None)
+        yield Hit(label="no_learning_wrong_template", strength=0.8, text=text)
     if found.still:
         text = f"no gradient reached {len(found.still)} of {found.num_trainable} trainable tensors, as {found.still[0]}"
-        yield Hit(label="requires_grad_missing", strength=0.85, text=text, line=None)
+        yield Hit(label="requires_grad_missing", strength=0.85, text=text)
     if found.losses and not found.learns:
         course = f"{found.losses[0]:.3g} to {found.losses[-1]:.3g} in {len(found.losses)} steps on one batch"
         rises = not found.losses[-1] < 1.2 * found.losses[0]
         label = "lr_divergence" if rises else "underfitting"
-        yield Hit(label=label, strength=0.75, text=f"the loss goes from {course}", line=None)
+        yield Hit(label=label, strength=0.75, text=f"the loss goes from {course}")
     if found.adapter_effect is not None and found.adapter_effect < _LEAST_EFFECT:
         text = f"the trained model moves no logit of the base by more than {found.adapter_effect:.2g}"
-        yield Hit(label="adapter_not_applied", strength=0.88, text=text, line=None)
+        yield Hit(label="adapter_not_applied", strength=0.88, text=text)
