@@ -113,9 +113,7 @@ def uninstall(
 
 @command.command("run", short_help="Run the command that a JSON file asks for.")
 @click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--confirmed", is_flag=True, help="The user agreed: training, replacing files and files elsewhere are allowed."
-)
+@click.option("--confirmed", is_flag=True, help="The user agreed: training, replacing files and files elsewhere are allowed.")  # fmt: skip
 @click.pass_context
 def run(context: click.Context, request: Path, confirmed: bool) -> None:
     """Run the command that REQUEST, a JSON file, asks for: no word of it is read by a shell.

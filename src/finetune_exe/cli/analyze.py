@@ -9,13 +9,15 @@ import click
 
 from finetune_exe.atomic import output_exists
 from finetune_exe.cli.surface import (
-    hardware_options,
+    cpu_option,
+    gpu_option,
     json_option,
     overwrite_option,
     remark,
     say,
     set_option,
     task_in_words,
+    vram_option,
     wished_hardware,
     write_json,
 )
@@ -28,17 +30,11 @@ from finetune_exe.domain.task import TaskSpec, TextTask
 @click.option("--task-type", type=click.Choice(get_args(TextTask)), help="What kind of task it is; read out of data and sentence otherwise.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
 @click.option("--rows", "num_rows", type=click.IntRange(min=1), metavar="N", help="Rows that there will be, while there are no data.")  # fmt: skip
-@click.option(
-    "--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, "embedded", or a family such as "qwen3".'
-)
-@hardware_options[0]
-@hardware_options[1]
-@hardware_options[2]
-@click.option(
-    "--method",
-    type=click.Choice(list(METHOD_NAMES)),
-    help="Training method; chosen for you otherwise.",
-)
+@click.option("--model", metavar="MODEL", help='Base model: hub id, folder, GGUF file, "embedded", or a family such as "qwen3".')  # fmt: skip
+@gpu_option
+@vram_option
+@cpu_option
+@click.option("--method", type=click.Choice(list(METHOD_NAMES)), help="Training method; chosen for you otherwise.")
 @click.option("--preset", type=click.Choice(["auto", "conservative", "balanced", "aggressive"]), default="auto", show_default=True)  # fmt: skip
 @click.option("--keep-abilities", is_flag=True, help="What the model can do today matters as much as the new task.")
 @click.option("--permissive-license", is_flag=True, help="Suggest only models under Apache-2.0, MIT or BSD.")

@@ -28,9 +28,7 @@ def _fields(_context: click.Context, _option: click.Parameter, given: tuple[str,
 @click.option("--metric", type=click.Choice(["score", "chrf", "bleu"]), default="score", show_default=True, help="chrf and bleu are computed from the fields answer and reference, over all items together.")  # fmt: skip
 @click.option("--slice", "slice_key", metavar="KEY", help="Compare also within each value of this field.")
 @click.option("--confidence", type=click.FloatRange(min=0.5, max=1, min_open=True, max_open=True), default=0.95, show_default=True, help="Level of the intervals.")  # fmt: skip
-@click.option(
-    "--item", "item_key", default="item", show_default=True, metavar="KEY", help="Field with the item's name."
-)
+@click.option("--item", "item_key", default="item", show_default=True, metavar="KEY", help="Field with the item's name.")  # fmt: skip
 @click.option("--score", "score_key", default="score", show_default=True, metavar="KEY", help="Field with the score.")
 @click.option("--cluster", "cluster_key", default="cluster", show_default=True, metavar="KEY", help="Field that says which items belong together.")  # fmt: skip
 @click.option("--leave-out-unscored", is_flag=True, help="Compare without the items that either file has no score of.")  # fmt: skip

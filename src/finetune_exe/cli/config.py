@@ -10,12 +10,14 @@ import click
 
 from finetune_exe.atomic import output_exists, write_file
 from finetune_exe.cli.surface import (
-    hardware_options,
+    cpu_option,
+    gpu_option,
     json_option,
     overwrite_option,
     remark,
     set_option,
     task_in_words,
+    vram_option,
     wished_hardware,
     write,
     write_json,
@@ -35,16 +37,11 @@ if TYPE_CHECKING:
 @click.option("--task", default="follow instructions", show_default=True, callback=task_in_words, help="What the model shall learn, in a sentence.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from. May be given again.")
 @click.option("--to", "target", default="plan", show_default=True, metavar="TARGET", help="plan, python (a script on transformers and PEFT alone), trl, unsloth, axolotl, llamafactory, ms-swift, torchtune, litgpt, mlx or openai.")  # fmt: skip
-@hardware_options[0]
-@hardware_options[1]
-@hardware_options[2]
+@gpu_option
+@vram_option
+@cpu_option
 @set_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File to write, instead of standard output; a folder where the trainer wants several.",
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write, instead of standard output; a folder where the trainer wants several.")  # fmt: skip
 @overwrite_option
 @json_option
 def command(

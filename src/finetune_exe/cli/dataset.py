@@ -20,90 +20,22 @@ if TYPE_CHECKING:
 
 @click.command("dataset")
 @click.argument("words", nargs=-1, metavar="[FORMAT] [PATH]...")
-@click.option(
-    "--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training."
-)
-@click.option(
-    "--check",
-    "checks",
-    is_flag=True,
-    help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.",
-)
-@click.option(
-    "--validation",
-    multiple=True,
-    type=click.Path(),
-    metavar="PATH",
-    help="With --check: rows held out while training; those that leak into PATHs are reported.",
-)
-@click.option(
-    "--test",
-    multiple=True,
-    type=click.Path(),
-    metavar="PATH",
-    help="With --check: rows held out for the end, likewise.",
-)
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="With --check: benchmark files whose items must not be trained on.",
-)
-@click.option(
-    "--model", metavar="MODEL", help="With --check or --show: also prove the loss masks with this model's template."
-)
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Prepare the data of this plan for training.")  # fmt: skip
+@click.option("--check", "checks", is_flag=True, help="Only report what is wrong with the rows; leave with status 3 if there is an error among it.")  # fmt: skip
+@click.option("--validation", multiple=True, type=click.Path(), metavar="PATH", help="With --check: rows held out while training; those that leak into PATHs are reported.")  # fmt: skip
+@click.option("--test", multiple=True, type=click.Path(), metavar="PATH", help="With --check: rows held out for the end, likewise.")  # fmt: skip
+@click.option("--benchmarks", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR", help="With --check: benchmark files whose items must not be trained on.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="With --check or --show: also prove the loss masks with this model's template.")  # fmt: skip
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
-@click.option(
-    "--turns",
-    metavar="FORM",
-    help="With FORMAT: part a text of each row into turns. FORM is that of a chat template (chatml, llama-2, alpaca, ..., "
-    "as --check names it) or the marks before question and answer, as in 'Q:,A:'.",
-)
-@click.option(
-    "--show",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Print N rows token by token, the learned ones marked; with --plan, or with --model. See also --dry-run.",
-)
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="With --plan: show what would be repaired and dropped, N rows of each kind (--show), and write nothing.",
-)
-@click.option(
-    "--export",
-    type=click.Choice(
-        ["parquet", "datasets", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "mlx", "openai"]
-    ),
-    help="With --plan: write the prepared rows for other programs, into -o; for a trainer, in its own form.",
-)
-@click.option(
-    "--workers",
-    "num_workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="With --plan: processes that encode.  [default: one for each core]",
-)
-@click.option(
-    "--launch",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="With --plan: where they run.",
-)
-@click.option(
-    "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="With --check: also write the report as a page for a browser; with --plan, in place of report.html there.",
-)
+@click.option("--turns", metavar="FORM", help="With FORMAT: part a text of each row into turns. FORM is that of a chat template (chatml, llama-2, alpaca, ..., as --check names it) or the marks before question and answer, as in 'Q:,A:'.")  # fmt: skip
+@click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rows token by token, the learned ones marked; with --plan, or with --model. See also --dry-run.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="With --plan: show what would be repaired and dropped, N rows of each kind (--show), and write nothing.")  # fmt: skip
+@click.option("--export", type=click.Choice(["parquet", "datasets", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "mlx", "openai"]), help="With --plan: write the prepared rows for other programs, into -o; for a trainer, in its own form.")  # fmt: skip
+@click.option("--workers", "num_workers", type=click.IntRange(min=1), metavar="N", help="With --plan: processes that encode.  [default: one for each core]")  # fmt: skip
+@click.option("--launch", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="With --plan: where they run.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="With --check: also write the report as a page for a browser; with --plan, in place of report.html there.")  # fmt: skip
 @set_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]",
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File for converted rows, or folder for --plan.  [default: dataset beside the plan]")  # fmt: skip
 @overwrite_option
 @json_option
 @click.pass_context

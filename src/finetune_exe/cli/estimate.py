@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from finetune_exe.cli.surface import (
-    hardware_options,
+    cpu_option,
+    gpu_option,
     json_option,
     say,
     set_option,
+    vram_option,
     wished_hardware,
     write,
     write_json,
@@ -21,16 +23,11 @@ from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 
 @click.command("estimate")
 @click.option("--runs", "runs_path", type=click.Path(path_type=Path), help="Estimate every recorded run of this file, one JSON object a line.")  # fmt: skip
-@click.option(
-    "--plan",
-    "plan_path",
-    type=click.Path(path_type=Path),
-    help="Estimate the run of this plan, as it is or as the other options change it.",
-)
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path), help="Estimate the run of this plan, as it is or as the other options change it.")  # fmt: skip
 @click.option("--model", metavar="MODEL", help='Base model: hub id, folder, or a name such as "llama 3.1 8b".')
-@hardware_options[0]
-@hardware_options[1]
-@hardware_options[2]
+@gpu_option
+@vram_option
+@cpu_option
 @click.option("--method", type=click.Choice(list(METHOD_NAMES)), help="Training method.  [default: lora]")
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of the adapters.  [default: 16]")
 @click.option("--micro-batch-size", type=click.IntRange(min=1), help="Rows in one pass.  [default: 1]")

@@ -12,10 +12,7 @@ from finetune_exe.errors import GATE
 
 @click.command("eval")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--set", "settings", multiple=True, metavar="PATH=VALUE",
-    help="Change how it is evaluated, as in evaluation.max_generations=300. May be given again.",
-)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change how it is evaluated, as in evaluation.max_generations=300. May be given again.")  # fmt: skip
 @click.option("--suites", type=click.Path(path_type=Path), metavar="FOLDER", help="Ask the regression suites of this folder too: files of JSON lines.")  # fmt: skip
 @click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
 @click.option("--harness", "tasks", multiple=True, metavar="TASK", help="Ask a task of lm-evaluation-harness too, such as arc_easy. May be given again.")  # fmt: skip

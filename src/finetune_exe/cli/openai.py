@@ -12,6 +12,7 @@ from finetune_exe.cli.surface import json_option, say, write_json
 from finetune_exe.errors import GATE, typed
 
 if TYPE_CHECKING:
+    from finetune_exe.domain.values import Interval
     from finetune_exe.export.openai_file import ChatFile
     from finetune_exe.workflow.hosted import JobPlan, JobState
 
@@ -165,11 +166,10 @@ def _say_file(file: ChatFile) -> None:
         say(f"  and {file.num_faults - SHOWN:,} more; --json lists them")
 
 
-def _say_cost(cost: object, epochs: int, model: str) -> None:
-    from finetune_exe.domain.values import Interval
+def _say_cost(cost: Interval | None, epochs: int, model: str) -> None:
     from finetune_exe.knowledge.hosted_models import hosted_models
 
-    if not isinstance(cost, Interval):
+    if cost is None:
         say(f"The price of {model} is not known here.")
         return
     known = hosted_models()[model]

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.cli.surface import hardware_options, json_option, remark, say, wished_hardware, write, write_json
+from finetune_exe.cli.surface import (
+    gpu_option,
+    json_option,
+    remark,
+    say,
+    vram_option,
+    wished_hardware,
+    write,
+    write_json,
+)
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import GATE
 
@@ -15,14 +24,9 @@ TOOLS = ("axolotl", "llamafactory", "trl", "ms-swift", "torchtune", "litgpt", "m
 
 @click.command("review")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option(
-    "--for",
-    "tool",
-    type=click.Choice(TOOLS),
-    help="The program that the files are for, where their keys do not show it.",
-)
-@hardware_options[0]
-@hardware_options[1]
+@click.option("--for", "tool", type=click.Choice(TOOLS), help="The program that the files are for, where their keys do not show it.")  # fmt: skip
+@gpu_option
+@vram_option
 @click.option("--strict", is_flag=True, help="Leave with 3 for warnings too.")
 @click.option("--sarif", "as_sarif", is_flag=True, help="Write SARIF 2.1.0, which code hosts show beside the lines.")
 @json_option

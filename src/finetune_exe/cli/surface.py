@@ -25,11 +25,9 @@ set_option = click.option(
     "--set", "settings", multiple=True, metavar="PATH=VALUE",
     help="Change a setting of the plan, as in optimizer.learning_rate=1e-4. May be given again.",
 )  # fmt: skip
-hardware_options = (
-    click.option("--gpu", metavar="NAME", help='Plan for this hardware, as in "RTX 4090" or "8xH100".'),
-    click.option("--vram", type=click.FloatRange(min=0.5), metavar="GIB", help="Plan for a GPU with so much memory."),
-    click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs."),
-)
+gpu_option = click.option("--gpu", metavar="NAME", help='Plan for this hardware, as in "RTX 4090" or "8xH100".')
+vram_option = click.option("--vram", type=click.FloatRange(min=0.5), metavar="GIB", help="Plan for a GPU with so much memory.")  # fmt: skip
+cpu_option = click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs.")
 SCHEMA_VERSION = 1
 _ROWS = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt"}
 """Ends of names that files of rows have and plans have not."""
@@ -87,11 +85,6 @@ def write_json(**content: Any) -> None:
     write(json_line({"schema_version": SCHEMA_VERSION, **plain}))
 
 
-def write_event(event: AnyEvent) -> None:
-    """Write one event as a JSON line on stdout."""
-    write(unsteering(encode_event(event).decode()))
-
-
 def event_lines(note: Callable[[str], None]) -> Emit:
     """Write events as JSON lines on stdout for as long as it takes them, for a run does not end with its reader.
 
@@ -105,7 +98,7 @@ def event_lines(note: Callable[[str], None]) -> Emit:
         if not heard:
             return
         try:
-            write_event(event)
+            write(unsteering(encode_event(event).decode()))
         except (FineTuneError, BrokenPipeError):
             heard = False
             note("standard output takes nothing more: training goes on, and its events are in the run's events.jsonl")

@@ -35,29 +35,12 @@ OF_THE_LAUNCH = {"plan_path", "run_path", "launch", "processes", "machines", "dr
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop in good order after so long.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, exactly where it was.")
-@click.option(
-    "--allow-plan-change", is_flag=True, help="Resume with changed settings that leave the steps as they are."
-)
+@click.option("--allow-plan-change", is_flag=True, help="Resume with changed settings that leave the steps as they are.")  # fmt: skip
 @click.option("--allow-data-change", is_flag=True, help="Resume on the rows as prepared though their files changed.")
-@click.option(
-    "--launch", type=click.Choice(LAUNCHES), help="How to start.  [default: local, or torchrun for several processes]"
-)
-@click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Train in N processes, each with its GPU.  [default: as the plan says]",
-)
-@click.option(
-    "--machines", type=click.IntRange(min=1), default=1, metavar="M", help="Share the processes out to M machines."
-)
-@click.option(
-    "--track",
-    "trackers",
-    type=click.Choice(TRACKER_NAMES),
-    multiple=True,
-    help="Show the run in this program too. May be given again.",
-)
+@click.option("--launch", type=click.Choice(LAUNCHES), help="How to start.  [default: local, or torchrun for several processes]")  # fmt: skip
+@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Train in N processes, each with its GPU.  [default: as the plan says]")  # fmt: skip
+@click.option("--machines", type=click.IntRange(min=1), default=1, metavar="M", help="Share the processes out to M machines.")  # fmt: skip
+@click.option("--track", "trackers", type=click.Choice(TRACKER_NAMES), multiple=True, help="Show the run in this program too. May be given again.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what the launch would run.")
 @set_option
 @overwrite_option

@@ -16,7 +16,7 @@ from tests.unit.report import sample
 
 from finetune_exe.cli import main as edge
 from finetune_exe.cli import surface
-from finetune_exe.cli.surface import event_lines, remark, say, task_in_words, wished_hardware, write, write_event
+from finetune_exe.cli.surface import event_lines, remark, say, task_in_words, wished_hardware, write
 from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
@@ -146,7 +146,7 @@ def test_words_cannot_steer_the_terminal_and_results_are_left_alone(capsys: pyte
     say("a\x1b[2Jb\u202e\n  c")
     write("a\u202eb", end="")
     remark("\x9b1mkey\x07: gone")
-    write_event(Noticed(seconds=0, message="\x9b2J"))
+    event_lines(print)(Noticed(seconds=0, message="\x9b2J"))
     assert capsys.readouterr() == ("ab\n  c\na\u202eb" + event_line("\\u009b2J"), "1mkey: gone\n")
 
 
