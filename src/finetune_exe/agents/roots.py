@@ -177,7 +177,7 @@ class Roots:
         from finetune_exe.review.configuration import read_configurations
 
         path = self.confine(name)
-        for setting in carry(read_configurations(path, tool=None)[0]).settings:
+        for setting in carry(read_configurations(path)[0]).settings:
             values = setting.value if isinstance(setting.value, list) else [setting.value]
             for value in map(str, values if setting.path in PATH_SETTINGS else []):
                 self.model(value) if setting.path == "model.reference" else self.named(value)

@@ -173,10 +173,6 @@ def count_uncalled_parameters(shape: ModelShape) -> int:
     return sum(m.size * m.copies for m in matrices(shape) if not m.called)
 
 
-def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target], active: bool = False) -> int:
-    """Count the weights of the experts that have adapters; `active` counts those that a token runs through."""
-    return sum(
-        matrix.size * (matrix.active_copies if active else matrix.copies)
-        for matrix in matrices(shape)
-        if matrix.stacked and matrix.has_adapter(targets)
-    )
+def count_adapted_experts(shape: ModelShape, *, targets: Collection[Target]) -> int:
+    """Count the weights of the experts that have adapters."""
+    return sum(m.size * m.copies for m in matrices(shape) if m.stacked and m.has_adapter(targets))

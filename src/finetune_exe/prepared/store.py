@@ -209,22 +209,19 @@ class SplitWriter:
         )
 
 
-def load_dataset(folder: Path, *, key: str | None = None, verify: bool = True) -> PreparedFolder:
+def load_dataset(folder: Path, *, verify: bool = True) -> PreparedFolder:
     """Open a prepared dataset.
 
     Args:
         folder: Where it lies.
-        key: The key the plan at hand would give it; None takes whatever is there.
         verify: Compare every array with the digest in the manifest.
 
     Raises:
-        FineTuneError: D05 where it is not whole, was changed, or has another key; C06 or C07 for its manifest.
+        FineTuneError: D05 where it is not whole or was changed; C06 or C07 for its manifest.
     """
     if not (folder / MANIFEST).is_file():
         raise damaged(folder, f"{MANIFEST} is not there; it is written last, so the dataset was never finished")
     manifest = PreparedDataset.read(folder / MANIFEST)
-    if key is not None and manifest.key != key:
-        raise damaged(folder, "it was made from other files, settings or another tokenizer than the plan's")
     prepared = PreparedFolder(path=folder, manifest=manifest)
     for name, split in manifest.splits.items():
         data = prepared.split(name)

@@ -67,7 +67,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 def shorten(text: str, width: int) -> str:
     """Cut one line to `width` columns, an ellipsis showing that there was more."""
-    return text if display_width(text) <= width else _pieces(text, width - 1)[0].rstrip() + "…"
+    return text if display_width(text) <= width else _beginning(text, width - 1).rstrip() + "…"
 
 
 def hang(label: str, text: str, width: int) -> list[str]:
@@ -179,7 +179,7 @@ def _parts(word: str, width: int) -> list[str]:
     """Cut a long word behind hyphens, slashes and the like, and anywhere where a part would be short."""
     parts = []
     while display_width(word) > width:
-        part = _pieces(word, width)[0]
+        part = _beginning(word, width)
         seam = max(map(part.rfind, _SEAMS)) + 1
         part = part[:seam] if seam > len(part) // 2 else part
         parts.append(part)
@@ -187,15 +187,14 @@ def _parts(word: str, width: int) -> list[str]:
     return [*parts, word]
 
 
-def _pieces(word: str, width: int) -> list[str]:
-    pieces, piece, used = [], "", 0
-    for character in word:
-        columns = _columns(character)
-        if piece and used + columns > width:
-            pieces.append(piece)
-            piece, used = "", 0
-        piece, used = piece + character, used + columns
-    return [*pieces, piece]
+def _beginning(text: str, width: int) -> str:
+    """Take the characters that fit, one at least."""
+    used = 0
+    for place, character in enumerate(text):
+        used += _columns(character)
+        if place and used > width:
+            return text[:place]
+    return text
 
 
 def _columns(character: str) -> int:

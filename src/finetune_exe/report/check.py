@@ -24,7 +24,7 @@ def render_check(report: CheckReport) -> str:
     if not report.findings:
         return render_text([title, Words("Nothing is wrong with these rows.")])
     rows = tuple(
-        (finding.code, finding.severity, _count(finding), _share(finding, report.records))
+        (finding.code, finding.severity, count_words(finding), _share(finding, report.records))
         for finding in report.findings
     )
     blocks: list[Block] = [title, Heading("FINDINGS"), Table(header=("Code", "Severity", "Rows", "Share"), rows=rows)]
@@ -43,7 +43,8 @@ def _quality(quality: DataQuality, records: int) -> str:
     )
 
 
-def _count(finding: CheckFinding) -> str:
+def count_words(finding: CheckFinding) -> str:
+    """Say how many rows have a fault, or that it is one of the whole file."""
     return format_count(len(finding.rows)) if finding.rows or finding.source is None else "file"
 
 

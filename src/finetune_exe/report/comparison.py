@@ -17,7 +17,12 @@ VERDICTS = {
     "regressed": "○ REGRESSED",
     "inconclusive": "○ CANNOT SAY",
 }
-_SHORT = {"improved": "improved", "non_inferior": "no worse", "regressed": "worse", "inconclusive": "cannot say"}
+SHORT_VERDICTS = {
+    "improved": "improved",
+    "non_inferior": "no worse",
+    "regressed": "worse",
+    "inconclusive": "cannot say",
+}
 _TEXT_COLUMNS = 400
 
 
@@ -170,7 +175,7 @@ def _parts(title: str, parts: tuple[PartComparison, ...]) -> list[Block]:
         (
             shorten(clean(part.name), 24), format_count(part.comparison.n), format_measure(part.comparison.baseline),
             format_measure(part.comparison.candidate), difference_cell(part.comparison), format_p(part.p_adjusted),
-            format_measure(part.comparison.minimum_detectable_difference), _SHORT[part.verdict],
+            format_measure(part.comparison.minimum_detectable_difference), SHORT_VERDICTS[part.verdict],
         )
         for part in parts
     )  # fmt: skip

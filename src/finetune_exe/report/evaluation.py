@@ -8,7 +8,7 @@ from finetune_exe.domain.evaluation import Comparison, Evaluation, Generation, S
 from finetune_exe.domain.values import Check
 from finetune_exe.report import boxes
 from finetune_exe.report.boxes import clean, display_width, shorten
-from finetune_exe.report.comparison import difference_cell
+from finetune_exe.report.comparison import SHORT_VERDICTS, difference_cell
 from finetune_exe.report.measured import measured_blocks
 from finetune_exe.report.numbers import format_items, format_level, format_measure, format_p
 from finetune_exe.report.page import (
@@ -25,12 +25,7 @@ from finetune_exe.report.page import (
 )
 from finetune_exe.units import format_count, format_duration, format_percent
 
-_VERDICTS = {
-    "improved": "improved",
-    "non_inferior": "no worse than the margin",
-    "regressed": "worse",
-    "inconclusive": "cannot say",
-}
+_VERDICTS = {**SHORT_VERDICTS, "non_inferior": "no worse than the margin"}
 _FINAL = {"ready": "● READY", "not ready": "○ NOT READY", "cannot say": "○ CANNOT SAY"}
 SMALLEST = (
     "MDE: the smallest true difference that this many items find four times in five. Scores of answers are shares of "

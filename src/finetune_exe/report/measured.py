@@ -12,12 +12,10 @@ from finetune_exe.domain.evaluation import (
     TaskFigure,
 )
 from finetune_exe.report.boxes import clean, shorten
-from finetune_exe.report.comparison import difference_cell
+from finetune_exe.report.comparison import SHORT_VERDICTS, difference_cell
 from finetune_exe.report.numbers import format_measure, format_p
 from finetune_exe.report.page import Blank, Block, Bullet, Field, Heading, Table, Words
 from finetune_exe.units import format_count, format_percent
-
-VERDICTS = {"improved": "improved", "non_inferior": "no worse", "regressed": "worse", "inconclusive": "cannot say"}
 
 
 def measured_blocks(evaluation: Evaluation) -> list[Block]:
@@ -70,7 +68,7 @@ def _suites(suites: tuple[SuiteResult, ...]) -> list[Block]:
         (
             shorten(clean(suite.name), 28), format_count(suite.comparison.n), format_measure(suite.comparison.baseline),
             format_measure(suite.comparison.candidate), difference_cell(suite.comparison), format_p(suite.p_adjusted),
-            format_measure(suite.comparison.minimum_detectable_difference), VERDICTS[suite.verdict],
+            format_measure(suite.comparison.minimum_detectable_difference), SHORT_VERDICTS[suite.verdict],
         )
         for suite in suites
     )  # fmt: skip

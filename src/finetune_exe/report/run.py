@@ -19,7 +19,6 @@ _STOP_REASONS = {
     "finished": "all planned steps done",
     "early_stopping": "the validation loss fell no further",
     "out_of_time": "the time was up",
-    "interrupted": "interrupted",
 }
 
 

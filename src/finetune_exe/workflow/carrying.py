@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
+from finetune_exe.domain.plan import BaseModelChoice, Plan
 from finetune_exe.domain.plan_yaml import apply_settings
 from finetune_exe.domain.review import ConfigurationReview
 from finetune_exe.domain.values import Decision, Leaf
@@ -31,9 +31,7 @@ class CarriedPlan:
     """What is wrong with the file itself."""
 
 
-def carry_plan(
-    path: Path, *, task: str, hardware: str | None = None, settings: Sequence[str] = (), tool: str | None = None
-) -> CarriedPlan:
+def carry_plan(path: Path, *, task: str, hardware: str | None, settings: Sequence[str] = ()) -> CarriedPlan:
     """Make a plan of what a configuration says; where it says nothing, of what its program takes.
 
     Args:
@@ -41,12 +39,11 @@ def carry_plan(
         task: What the model shall learn, in a sentence.
         hardware: What to plan for; None is this machine.
         settings: `path=value` wishes that go before the file.
-        tool: The program that it is for; None finds out.
 
     Raises:
         FineTuneError: C15, C16 where it cannot be read; C17 where no plan can be made of it.
     """
-    configuration = read_configurations(path, tool=tool)[0]
+    configuration = read_configurations(path)[0]
     carried = carry(configuration)
     wished = {one.partition("=")[0] for one in settings}
     reference = next((one for one in carried.settings if one.path == "model.reference"), None)
@@ -76,22 +73,14 @@ def carry_plan(
 
 def _draft(reference: str, *, task: str, hardware: str | None) -> Plan:
     from finetune_exe.planning.model import describe_model
-    from finetune_exe.workflow.plans import find_hardware
+    from finetune_exe.workflow.plans import bare_plan, find_hardware
 
     try:
         model = describe_model(reference)
     except FineTuneError:
         # a folder of another machine, or a name that is not known here: it stays as it is written
         model = BaseModelChoice(reference=reference, name=reference.rpartition("/")[2])
-    return Plan(
-        task=Task(description=task, type="generation"),
-        model=model,
-        hardware=find_hardware(hardware),
-        data_needs=DataNeeds(minimum_samples=0, recommended_samples=0, reason="", source="", quality_checks=()),
-        decisions={
-            "model.reference": Decision(value=reference, reason="named in the file", source="you", confidence="high")
-        },
-    )
+    return bare_plan(model, task=task, hardware=find_hardware(hardware), reason="named in the file")
 
 
 def _with_settings(plan: Plan, configuration: Configuration, carried: Carried) -> Plan:

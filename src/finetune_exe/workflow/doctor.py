@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from finetune_exe.domain.values import Check, Hardware
 from finetune_exe.errors import typed
 from finetune_exe.planning.hardware import detect_hardware
 from finetune_exe.units import GIB, format_gib
+from finetune_exe.workflow.preparing import Note, Progress
 from finetune_exe.workflow.run_states import find_runs, run_state
 
 DISTRIBUTION = "finetune-exe"
@@ -33,8 +34,8 @@ def check_up(
     *,
     self_tests: bool = True,
     model: str | None = None,
-    progress: Callable[[str, int, int], object],
-    note: Callable[[str], None],
+    progress: Progress,
+    note: Note,
 ) -> Checkup:
     """Look at everything.
 
@@ -83,17 +84,12 @@ def check_up(
     )
 
 
-def _with_model(
-    model: str, hardware: Hardware, *, progress: Callable[[str, int, int], object], note: Callable[[str], None]
-) -> tuple[SelfTest, ...]:
+def _with_model(model: str, hardware: Hardware, *, progress: Progress, note: Note) -> tuple[SelfTest, ...]:
     """Make the self-tests that concern a base model with the user's own."""
     from finetune_exe.models.locate import model_folder
     from finetune_exe.training.selftests import run_model_tests
 
-    def told(what: str) -> None:
-        note(what)
-
-    base = model_folder(model, progress=told)
+    base = model_folder(model, progress=note)
     memory = hardware.gpus[0].memory_bytes if hardware.gpus else hardware.memory_bytes
     return run_model_tests(base, name=model, memory_bytes=int(memory), told=progress)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from finetune_exe.domain.method_kinds import MethodKind
-from finetune_exe.domain.plan import DataNeeds, Plan, Task
+from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import apply_settings
-from finetune_exe.domain.values import Decision, Estimate, Interval
+from finetune_exe.domain.values import Estimate, Interval
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.duration import estimate_cost, estimate_duration
 from finetune_exe.estimate.footprint import Footprint, footprint
@@ -214,8 +214,7 @@ def show_configuration(configuration: Configuration) -> str:
         lines.append(f"{'duration:':15}{format_interval(configuration.duration.value, 'seconds')}")
         lines.append(f"{'':15}{configuration.duration.reason}")
     if configuration.cost:
-        cost = configuration.cost.value
-        lines.append(f"{'cost:':15}${cost.mid:,.2f} (${cost.low:,.2f} to ${cost.high:,.2f})")
+        lines.append(f"{'cost:':15}{format_interval(configuration.cost.value, 'usd')}")
     return "\n".join(lines)
 
 
@@ -270,19 +269,10 @@ def wished_plan(
         FineTuneError: H01 for an unknown GPU, M01 for an unknown model, C04 for a setting that is none.
     """
     from finetune_exe.planning.model import describe_model
-    from finetune_exe.workflow.plans import find_hardware
+    from finetune_exe.workflow.plans import bare_plan, find_hardware
 
     machine = find_hardware(hardware)
-    base = describe_model(model)
-    plan = Plan(
-        task=Task(description="an estimate", type="generation"),
-        model=base,
-        hardware=machine,
-        data_needs=DataNeeds(minimum_samples=0, recommended_samples=0, reason="", source="", quality_checks=()),
-        decisions={
-            "model.reference": Decision(value=base.reference, reason="you named it", source="you", confidence="high")
-        },
-    )
+    plan = bare_plan(describe_model(model), task="an estimate", hardware=machine, reason="you named it")
     dtype = "bfloat16" if machine.computes_bf16 else "float32"
     named = (f"method.kind={method}", f"precision.base_dtype={dtype}", "batch.micro_batch_size=1")
     return apply_settings(apply_settings(plan, named), settings)

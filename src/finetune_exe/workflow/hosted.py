@@ -10,7 +10,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -157,11 +158,8 @@ class Service:
             FineTuneError: O06 where the service refuses, X01 without the package openai.
         """
         with _asked(self.url) as client:
-            found = []
-            for event in client.fine_tuning.jobs.list_events(job_id, limit=100):
-                found.append(JobEvent(int(event.created_at), _cut(event.level), _cut(event.message)))
-                if len(found) == _MOST_EVENTS:
-                    break
+            latest = islice(client.fine_tuning.jobs.list_events(job_id, limit=100), _MOST_EVENTS)
+            found = [JobEvent(int(event.created_at), _cut(event.level), _cut(event.message)) for event in latest]
         return tuple(reversed(found))
 
 
@@ -205,9 +203,10 @@ def _asked(url: str) -> Iterator[OpenAI]:
 
 def _state(job: Any) -> JobState:
     fault = getattr(job.error, "message", None) if job.error is not None else None
-    state = JobState(id=_cut(job.id), status=_cut(job.status), model=_cut(job.model))
-    return replace(
-        state,
+    return JobState(
+        id=_cut(job.id),
+        status=_cut(job.status),
+        model=_cut(job.model),
         tuned_model=_cut(job.fine_tuned_model) if job.fine_tuned_model else None,
         trained_tokens=job.trained_tokens if isinstance(job.trained_tokens, int) else None,
         fault=_cut(fault) if fault else None,

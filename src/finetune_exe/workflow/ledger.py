@@ -21,13 +21,12 @@ def ledger_path() -> Path:
     return (Path(data) if data else Path.home() / ".local" / "share") / "finetune-exe" / "ledger.jsonl"
 
 
-def read_ledger(path: Path | None = None) -> list[LedgerEntry]:
+def read_ledger(path: Path) -> list[LedgerEntry]:
     """Read all entries; a line that is none is passed over, as after a crash in the middle of one."""
-    file = path or ledger_path()
-    if not file.is_file():
+    if not path.is_file():
         return []
     entries = []
-    for line in file.read_bytes().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             entries.append(msgspec.json.decode(line, type=LedgerEntry))
         except (msgspec.DecodeError, msgspec.ValidationError):
@@ -35,13 +34,12 @@ def read_ledger(path: Path | None = None) -> list[LedgerEntry]:
     return entries
 
 
-def append_to_ledger(plan: Plan, run: TrainingRun, *, day: str, path: Path | None = None) -> None:
+def append_to_ledger(path: Path, plan: Plan, run: TrainingRun, *, day: str) -> None:
     """Add a finished run; a ledger that cannot be written is no reason to fail a run."""
-    file = path or ledger_path()
     line = msgspec.json.encode(_entry(plan, run, day)) + b"\n"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as out:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as out:
             out.write(line)
     except OSError:
         return

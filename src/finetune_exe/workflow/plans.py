@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings, read_plan
 from finetune_exe.domain.task import TaskSpec
-from finetune_exe.domain.values import Estimate, Hardware, Interval
+from finetune_exe.domain.values import Decision, Estimate, Hardware, Interval
 
 if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
@@ -38,7 +38,6 @@ def make_plan(
     *,
     hardware: Hardware | None = None,
     settings: Sequence[str] = (),
-    speed: Estimate | None = None,
     calibrate: bool = False,
     probe: bool = False,
 ) -> Plan:
@@ -48,7 +47,6 @@ def make_plan(
         spec: What the user asked for; wishes in its description count where nothing else says the same.
         hardware: What to plan for; None looks at this machine, or takes what `spec.gpu` names.
         settings: `path=value` wishes that override the advice.
-        speed: A measured speed, better than any formula.
         calibrate: Correct the predictions by what finished runs on this machine measured.
         probe: Measure the speed on this processor instead of taking it from a formula: by a few steps of the plan's
             training where its model is here, else by two seconds of matrix products.
@@ -73,7 +71,7 @@ def make_plan(
     hardware = hardware or find_hardware(spec.gpu)
     if probe and not hardware.gpus:
         hardware = _probed(hardware)
-    plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
+    plan = analyze(spec, profile=profile, hardware=hardware, settings=settings)
     _refuse_unknown_faults(plan)
     tokenizer = _tokenizer_at_hand(plan)
     if profile is not None and tokenizer is not None:
@@ -84,15 +82,15 @@ def make_plan(
             format_name=plan.data.format,
         )  # fmt: skip
         profile = profile.model_copy(update={"tokens": tokens})
-        plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=speed)
+        plan = analyze(spec, profile=profile, hardware=hardware, settings=settings)
         if probe and not hardware.gpus and tokens is not None:
             plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=_timed(plan, tokenizer))
     if not calibrate:
         return plan
     from finetune_exe.planning.readiness import check_readiness
-    from finetune_exe.workflow.ledger import calibrate_plan, read_ledger
+    from finetune_exe.workflow.ledger import calibrate_plan, ledger_path, read_ledger
 
-    plan = calibrate_plan(plan, read_ledger())
+    plan = calibrate_plan(plan, read_ledger(ledger_path()))
     return plan.model_copy(update={"readiness": check_readiness(plan)})
 
 
@@ -130,6 +128,17 @@ def _timed(plan: Plan, tokenizer: ChatTokenizer) -> Estimate:
         reason=f"{pace.num_steps} timed steps of this training",
     )  # fmt: skip
     return speed.model_copy(update={"holds_for": speed_key(plan)})
+
+
+def bare_plan(model: BaseModelChoice, *, task: str, hardware: Hardware, reason: str) -> Plan:
+    """Make a plan of a model alone, without advice: all else is at its defaults."""
+    return Plan(
+        task=Task(description=task, type="generation"),
+        model=model,
+        hardware=hardware,
+        data_needs=DataNeeds(minimum_samples=0, recommended_samples=0, reason="", source="", quality_checks=()),
+        decisions={"model.reference": Decision(value=model.reference, reason=reason, source="you", confidence="high")},
+    )
 
 
 def measured_estimate(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from finetune_exe.domain.events import Diagnosed, Evaluated, Noticed, StepFinished, read_events
-from finetune_exe.workflow.background import Started
+from finetune_exe.workflow.background import Started, Work
 from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
 from finetune_exe.workflow.run_states import run_state
@@ -19,8 +20,7 @@ EXPORT_FORMS = ("merged", "gguf", "adapter")
 class RunProgress:
     """State and figures of a run; the words it wrote are apart."""
 
-    state: str
-    """starting, training, evaluating, exporting, finished, unfinished, damaged, failed, or absent."""
+    state: Work | Literal["starting", "finished", "unfinished", "damaged", "failed", "absent"]
     process: int | None
     """Who trains into it, on this machine."""
     step: int | None = None

@@ -17,7 +17,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.domain.run import Score, TrainingRun
 from finetune_exe.workflow.event_log import event_log
-from finetune_exe.workflow.ledger import append_to_ledger
+from finetune_exe.workflow.ledger import append_to_ledger, ledger_path
 from finetune_exe.workflow.preparing import (
     Note,
     Progress,
@@ -95,7 +95,7 @@ def train_plan(
                 write_plan(plan, run.plan)
                 prepared(prepare_dataset(plan, run.dataset, progress=progress, note=note))
                 summary = _train_into(run, plan, resumption=None, max_seconds=max_seconds, emit=emit, note=note)
-    append_to_ledger(plan, summary, day=date.today().isoformat())
+    append_to_ledger(ledger_path(), plan, summary, day=date.today().isoformat())
     return summary
 
 

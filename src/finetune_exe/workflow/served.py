@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,13 @@ from finetune_exe.evaluation.result_files import Keys, read_results
 from finetune_exe.evaluation.served import answered_items, ask_served, write_results
 from finetune_exe.models.locate import cache_folder
 from finetune_exe.prepared.store import load_dataset
+from finetune_exe.workflow.preparing import Progress
 from finetune_exe.workflow.run_folder import RunFolder, open_run
 
 KNOWN_QUESTIONS = 6
 """Questions from which pairs with a known winner are made."""
 JUDGED = 100
 """Pairs judged at most."""
-Progress = Callable[[str, int, int], None]
 
 
 def endpoint_of(url: str, model: str) -> Endpoint:

@@ -23,8 +23,8 @@ from finetune_exe.text.conversation import Message
 from finetune_exe.text.formats.stored import from_json
 from finetune_exe.text.render import TemplateRefusedError
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
+from finetune_exe.workflow.preparing import Note
 
-Note = Callable[[str], None]
 LEAST_CONTEXT = 2_048
 """Tokens a server makes room for, where the model takes so many; short rows say nothing about conversations."""
 _OVER_4_BIT = (

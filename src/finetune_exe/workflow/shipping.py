@@ -22,8 +22,9 @@ from finetune_exe.models.locate import EMBEDDED, model_folder
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.report.model_card import CardFacts, render_model_card
 from finetune_exe.text.tokenizer import load_tokenizer
+from finetune_exe.workflow.preparing import Note
 from finetune_exe.workflow.run_folder import RunFolder, open_run, plain_name
-from finetune_exe.workflow.shipment_forms import PACKERS, Cargo, Note
+from finetune_exe.workflow.shipment_forms import PACKERS, Cargo
 
 CARD, RECORD = "README.md", "export.json"
 FORMATS: dict[ShipmentForm, tuple[str, ...]] = {

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.sample_size import rows_for_means, rows_for_proportions
 
 QUANTILE = NormalDist().inv_cdf(0.975)
@@ -43,9 +42,3 @@ def test_models_more_alike_need_fewer_rows(base: float, tuned: float, less: floa
     alike = rows_for_proportions(base, tuned, correlation=more)
     assert alike <= rows_for_proportions(base, tuned, correlation=less)
     assert rows_for_proportions(tuned, base, correlation=more) == alike
-
-
-def test_a_correlation_that_cannot_be_is_refused() -> None:
-    with pytest.raises(FineTuneError) as caught:
-        rows_for_proportions(0.1, 0.9, correlation=0.5)
-    assert caught.value.code == "C02"

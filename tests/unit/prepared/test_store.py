@@ -105,11 +105,3 @@ def test_damage_is_noticed(tmp_path: Path, damage: Callable[[Path], object]) -> 
     with pytest.raises(FineTuneError) as caught:
         load_dataset(tmp_path / "out")
     assert caught.value.code == "D05"
-
-
-def test_another_key_is_another_plan(tmp_path: Path) -> None:
-    write(tmp_path / "out", [[[(1, True)]]])
-    assert load_dataset(tmp_path / "out", key="k").manifest.key == "k"
-    with pytest.raises(FineTuneError) as caught:
-        load_dataset(tmp_path / "out", key="other")
-    assert caught.value.code == "D05"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
-from finetune_exe.report.check import other_place
+from finetune_exe.report.check import count_words, other_place
 from finetune_exe.report.html.charts import histogram_figure, labels_figure
 from finetune_exe.report.html.document import document, fit, section, severity_name, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
@@ -85,7 +85,7 @@ def _findings(report: CheckReport, detail: _Detail) -> Markup:
     kinds = Counter(finding.severity for finding in report.findings)
     counted = ", ".join(f"{format_count(kinds[name])} of severity {name}" for name in ("error", "warning", "info"))
     cells: list[list[Child]] = [
-        [data_text(finding.code, detail.characters), severity_name(finding.severity), _count(finding),
+        [data_text(finding.code, detail.characters), severity_name(finding.severity), count_words(finding),
          _share(finding, report.records), data_text(finding.message, detail.characters),
          data_text(finding.fix, detail.characters)]
         for finding in shown
@@ -100,10 +100,6 @@ def _findings(report: CheckReport, detail: _Detail) -> Markup:
     parts.append(element("h3", "Where, and what it looks like"))
     parts += [_details(finding, detail) for finding in shown]
     return section("Findings", *parts)
-
-
-def _count(finding: CheckFinding) -> str:
-    return format_count(len(finding.rows)) if finding.rows or finding.source is None else "file"
 
 
 def _share(finding: CheckFinding, records: int) -> str:
@@ -122,7 +118,7 @@ def _details(finding: CheckFinding, detail: _Detail) -> Markup:
         where.append(element("li", f"and {format_count(more)} more"))
     quoted = [row for row in finding.rows if row.extract][: detail.extracts]
     code = data_text(finding.code, detail.characters)
-    summary = element("summary", severity_name(finding.severity), " ", code, f" ({_count(finding)})")
+    summary = element("summary", severity_name(finding.severity), " ", code, f" ({count_words(finding)})")
     parts: list[Child] = [summary, element("p", "Where:"), element("ul", *where)]
     if quoted:
         parts.append(element("p", "Such as:"))

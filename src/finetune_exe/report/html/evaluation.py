@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from finetune_exe import __version__
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.domain.values import Check
+from finetune_exe.report.comparison import SHORT_VERDICTS
 from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, made_from, verdict_words
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
-from finetune_exe.report.measured import VERDICTS, measured_blocks
+from finetune_exe.report.measured import measured_blocks
 from finetune_exe.report.numbers import format_ends, format_level, format_measure, format_p
 from finetune_exe.report.page import Bullet, Field, Heading, Table, Words
 from finetune_exe.units import format_count, format_duration, format_percent
@@ -87,7 +88,7 @@ def interval_figure(comparisons: Sequence[Comparison]) -> Markup:
         )
         parts.append(element("rect", x=low, y=y - 2, width=max(1, high - low), height=4, class_="bar"))
         parts.append(element("rect", x=at - 3, y=y - 6, width=6, height=12, class_="bar"))
-        says.append(f"{comparison.metric}: {VERDICTS[comparison.verdict]}")
+        says.append(f"{comparison.metric}: {SHORT_VERDICTS[comparison.verdict]}")
     parts.append(element("text", "worse", x=LEFT, y=height - 8))
     parts.append(element("text", "better", x=WIDTH, y=height - 8, text_anchor="end"))
     svg = element("svg", element("title", "; ".join(says)), *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
@@ -104,7 +105,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Markup:
         [comparison.metric, format_measure(comparison.baseline), format_measure(comparison.candidate),
          f"{comparison.difference:+.4g}", format_ends(comparison.ci_low, comparison.ci_high), _relative(comparison),
          format_p(comparison.p_value), format_measure(comparison.minimum_detectable_difference),
-         VERDICTS[comparison.verdict]]
+         SHORT_VERDICTS[comparison.verdict]]
         for comparison in comparisons
     ]  # fmt: skip
     level = format_level(comparisons[0].confidence_level)
