@@ -20,14 +20,14 @@ Types = str | tuple[str, ...]
 class Renamed:
     """What became of a key."""
 
-    to: str | None
+    to: str | None = None
     """The key that took its place; None where nothing did."""
-    value: Scalar
+    value: Scalar = None
     """What to give it instead; None where the old value stands."""
     since: str
     """The version that changed it."""
-    note: str
-    stops: bool
+    note: str = ""
+    stops: bool = False
     """Whether the version that was checked refuses to start with the old key."""
 
 
@@ -36,9 +36,9 @@ class Meaning:
     """The key that stands for a setting of our plan."""
 
     key: str
-    default: Scalar
+    default: Scalar = None
     """What the program takes where the key is absent; None where that depends on other things."""
-    inverse: bool
+    inverse: bool = False
     """Whether true means false in our plan."""
 
 
@@ -101,13 +101,7 @@ def _peer(name: str, entry: Mapping[str, Any]) -> Peer:
         signature=frozenset(entry["signature"]), weight=entry.get("weight", 1.0), types=types,
         open_with=frozenset(entry.get("open_with", ())), deprecated=table.get("deprecated", {}),
         old_prefix=entry.get("old_prefix", {}),
-        renamed={key: Renamed(to=row.get("to"), value=row.get("value"), since=row["since"], note=row.get("note", ""),
-                              stops=row.get("stops", False)) for key, row in entry["renamed"].items()},
-        meaning={path: _meaning(row) for path, row in entry["meaning"].items()},
+        renamed={key: Renamed(**row) for key, row in entry["renamed"].items()},
+        meaning={path: Meaning(key=row) if isinstance(row, str) else Meaning(**row)
+                 for path, row in entry["meaning"].items()},
     )  # fmt: skip
-
-
-def _meaning(row: str | Mapping[str, Any]) -> Meaning:
-    if isinstance(row, str):
-        return Meaning(key=row, default=None, inverse=False)
-    return Meaning(key=row["key"], default=row.get("default"), inverse=row.get("inverse", False))

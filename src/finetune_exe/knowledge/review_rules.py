@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -21,22 +21,22 @@ class Rule:
     """Settings that do something together."""
 
     code: str
-    severity: Literal["error", "warning", "note"]
+    severity: Literal["error", "warning", "note"] = "error"
     prefixes: Mapping[str, str]
     """The programs, and what stands before the settings' names."""
     when: Mapping[str, Condition]
     """All must hold."""
-    skip: Mapping[str, Condition]
+    skip: Mapping[str, Condition] = field(default_factory=dict)
     """None may hold."""
-    at: str | None
+    at: str | None = None
     """Where to point; None for the first setting of `when` that is there."""
-    each: str | None
+    each: str | None = None
     """A setting of a list, each of which is looked at by itself."""
     what: str
     why: str
-    set: Mapping[str, Scalar]
+    set: Mapping[str, Scalar] = field(default_factory=dict)
     """What to write; empty where `fix` says it."""
-    fix: str
+    fix: str = ""
     source: str
 
 
@@ -53,8 +53,4 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         prefixes |= TRAINERS if tool == "trainer" else {tool: row.get("prefix", {}).get(tool, "")}
     if "prefix" not in row and "trainer" not in row["tools"] and len(row["tools"]) > 1:
         prefixes = {tool: TRAINERS.get(tool, "") for tool in prefixes}
-    return Rule(
-        code=row["code"], severity=row.get("severity", "error"), prefixes=prefixes, when=row["when"],
-        skip=row.get("skip", {}), at=row.get("at"), each=row.get("each"), what=row["what"], why=row["why"],
-        set=row.get("set", {}), fix=row.get("fix", ""), source=row["source"],
-    )  # fmt: skip
+    return Rule(prefixes=prefixes, **{name: said for name, said in row.items() if name not in ("tools", "prefix")})

@@ -35,12 +35,11 @@ def carry(configuration: Configuration) -> Carried:
         FineTuneError: C17 where it names no model, or trains in a way that this program does not.
     """
     _refuse_other_training(configuration)
-    own = tuple(own_settings(configuration))
     found: dict[str, Setting] = {}
     left: list[Left] = []
     for setting in (*_special(configuration, left), *_plain(configuration, left)):
         found.setdefault(setting.path, setting)
-    found |= {path: Setting(path, value, key, line) for path, value, key, line in own}
+    found |= {setting.path: setting for setting in own_settings(configuration)}
     fields = METHOD_TYPES[str(found["method.kind"].value)].model_fields  # type: ignore[index]
     found = {
         path: one for path, one in found.items() if not path.startswith("method.") or path.partition(".")[2] in fields
@@ -48,12 +47,8 @@ def carry(configuration: Configuration) -> Carried:
     used = {setting.key for setting in found.values()} | {entry.key for entry in left}
     left += _unused(configuration, used)
     settings = tuple(one._replace(line=_line(configuration, one.line)) for one in found.values())
-    behind = sorted((entry._replace(line=_line(configuration, entry.line) or 1) for entry in left), key=_place)
-    return Carried(settings=settings, left=tuple(behind))
-
-
-def _place(entry: Left) -> int:
-    return entry.line
+    behind = (entry._replace(line=_line(configuration, entry.line) or 1) for entry in left)
+    return Carried(settings=settings, left=tuple(sorted(behind, key=lambda entry: entry.line)))
 
 
 def _line(configuration: Configuration, line: int | None) -> int | None:
@@ -73,23 +68,22 @@ def _refuse_other_training(configuration: Configuration) -> None:
     calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
     other = sorted(calls & OTHER_TRAINERS)
     if other or "num_generations" in configuration.settings:
-        raise FineTuneError(
-            "C17",
-            what=f"{' and '.join(other) or 'num_generations'} stands for a training that this program does not do",
-            where=configuration.path,
-            why="it learns answers as they stand (sft), or from pairs (dpo); a plan would train something else",
-            fix="train it where it is; fine-tune review looks at the file all the same",
-        )
+        raise _other_training(f"{' and '.join(other) or 'num_generations'} stands for", configuration.path)
     for key, kinds in REFUSED.items():
         item = configuration.settings.get(key)
         if item is not None and item.scalar in kinds:
-            raise FineTuneError(
-                "C17",
-                what=f"{key} {item.scalar} is a training that this program does not do",
-                where=f"{configuration.path}:{item.place.line}:{item.place.column}",
-                why="it learns answers as they stand (sft), or from pairs (dpo); a plan would train something else",
-                fix="train it where it is; fine-tune review looks at the file all the same",
-            )
+            where = f"{configuration.path}:{item.place.line}:{item.place.column}"
+            raise _other_training(f"{key} {item.scalar} is", where)
+
+
+def _other_training(what: str, where: str) -> FineTuneError:
+    return FineTuneError(
+        "C17",
+        what=f"{what} a training that this program does not do",
+        where=where,
+        why="it learns answers as they stand (sft), or from pairs (dpo); a plan would train something else",
+        fix="train it where it is; fine-tune review looks at the file all the same",
+    )
 
 
 def _plain(configuration: Configuration, left: list[Left]) -> Iterator[Setting]:

@@ -24,15 +24,12 @@ def check_components(configuration: Configuration) -> Iterator[ConfigurationFind
         near = difflib.get_close_matches(name, recipe, n=1, cutoff=0.8)
         meant = near[0] if near and near[0] not in configuration.settings else None
         yield finding(
-            "misspelt_key" if meant else "unknown_key",
-            "error" if meant else "warning",
-            key=name,
-            place=item.key_place,
+            "misspelt_key" if meant else "unknown_key", "error" if meant else "warning", key=name, place=item.key_place,
             what=f"{name} is read by no recipe of {peer.title}{f'; did you mean {meant}?' if meant else ''}",
             why="it is ignored without a word",
             fix=f"write {meant}: instead" if meant else f"remove {name}, or refer to it by ${{{name}}}",
             source=f"the recipes of {peer.title}",
-        )
+        )  # fmt: skip
     for _, item in configuration.leaves:
         if isinstance(item.content, Mapping) and "_component_" in item.content:
             yield from _component(configuration, item.content)
@@ -49,15 +46,12 @@ def _component(configuration: Configuration, group: Mapping[str, Item]) -> Itera
             continue
         near = difflib.get_close_matches(name, parameters, n=1, cutoff=0.6)
         yield finding(
-            "misspelt_key" if near else "unknown_key",
-            "error",
-            key=name,
-            place=item.key_place,
+            "misspelt_key" if near else "unknown_key", "error", key=name, place=item.key_place,
             what=f"{last} takes no {name}{f'; did you mean {near[0]}?' if near else ''}",
             why="torchtune stops when it makes the component",
             fix=f"write {near[0]}: instead" if near else f"remove {name}",
             source=f"the components of {configuration.peer.title}",
-        )
+        )  # fmt: skip
 
 
 def _references(text: str) -> Iterator[str]:

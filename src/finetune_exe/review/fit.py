@@ -42,17 +42,14 @@ def check_fit(configuration: Configuration, room: Room) -> Iterator[Configuratio
     rows = meant(configuration, "batch.micro_batch_size")
     least, most, there = (round(size / GIB, 1) for size in (need.low, need.high, room.memory_bytes))
     yield finding(
-        "does_not_fit",
-        "error" if need.low > room.memory_bytes else "warning",
-        key=stands_for(configuration, "batch.micro_batch_size"),
-        place=rows.item.key_place if rows else Place(1, 1),
+        "does_not_fit", "error" if need.low > room.memory_bytes else "warning",
+        key=stands_for(configuration, "batch.micro_batch_size"), place=rows.item.key_place if rows else Place(1, 1),
         what=f"it needs {least:g} to {most:g} GiB of GPU memory; {room.gpu} has {there:g}",
         why="it runs out of memory in the first steps"
         if need.low > room.memory_bytes
         else "it probably runs out of memory",
-        fix=_smaller(configuration, run, room),
-        source="this program's estimator: docs/guides/estimate.md",
-    )
+        fix=_smaller(configuration, run, room), source="this program's estimator: docs/guides/estimate.md",
+    )  # fmt: skip
 
 
 def _number_format(configuration: Configuration, room: Room) -> Iterator[ConfigurationFinding]:
@@ -63,15 +60,11 @@ def _number_format(configuration: Configuration, room: Room) -> Iterator[Configu
             value = "float16" if "dtype" in last else True
             better = written(configuration.form, last if "dtype" in last else "fp16", value)
             yield finding(
-                "precision",
-                "error",
-                key=name,
-                place=item.key_place,
+                "precision", "error", key=name, place=item.key_place,
                 what=f"bfloat16 on {room.gpu}, which does not compute it",
-                why="the trainer stops, or computes it many times slower",
-                fix=f"write {better}",
+                why="the trainer stops, or computes it many times slower", fix=f"write {better}",
                 source="NVIDIA: compute capability 8.0 and later",
-            )
+            )  # fmt: skip
             return
 
 

@@ -42,27 +42,18 @@ def _learning_rate(configuration: Configuration) -> _Found:
     form = "adapter" if is_adapted(configuration) else "full"
     if rate <= 0:
         yield finding(
-            "learning_rate",
-            "error",
-            key=said.key,
-            place=said.place,
-            what=f"the learning rate is {rate:g}",
-            why="nothing is learned",
-            fix=f"write {written(configuration.form, said.key, _usual(form))}",
+            "learning_rate", "error", key=said.key, place=said.place, what=f"the learning rate is {rate:g}",
+            why="nothing is learned", fix=f"write {written(configuration.form, said.key, _usual(form))}",
             source=_RATE_SOURCE,
-        )
+        )  # fmt: skip
     elif rate > _HIGHEST[form] or (rate < _LOWEST[form] and not _learns_from_pairs(configuration)):
         high = rate > _HIGHEST[form]
         yield finding(
-            "learning_rate",
-            "error" if rate >= 0.1 else "warning",
-            key=said.key,
-            place=said.place,
+            "learning_rate", "error" if rate >= 0.1 else "warning", key=said.key, place=said.place,
             what=f"the learning rate {rate:g} is {_beyond(form, high=high)}",
             why="the loss will leap or end in NaN" if high else "the weights hardly move",
-            fix=f"write {written(configuration.form, said.key, _usual(form))}",
-            source=_RATE_SOURCE,
-        )
+            fix=f"write {written(configuration.form, said.key, _usual(form))}", source=_RATE_SOURCE,
+        )  # fmt: skip
 
 
 def _beyond(form: str, *, high: bool) -> str:
@@ -106,15 +97,11 @@ def _epochs(configuration: Configuration) -> _Found:
     if said is None or epochs is None or epochs < _MANY_EPOCHS or (steps is not None and steps > 0):
         return
     yield finding(
-        "epochs",
-        "note",
-        key=said.key,
-        place=said.place,
-        what=f"{epochs:g} passes over the same rows",
+        "epochs", "note", key=said.key, place=said.place, what=f"{epochs:g} passes over the same rows",
         why="after a few, a model learns rows by heart",
         fix=f"write {written(configuration.form, said.key, 3)}, and keep the best checkpoint",
         source="huggingface/transformers#22934, unslothai/unsloth#970",
-    )
+    )  # fmt: skip
 
 
 def _warmup(configuration: Configuration) -> _Found:
@@ -125,26 +112,17 @@ def _warmup(configuration: Configuration) -> _Found:
             continue
         if share < 0 or (name.endswith("ratio") and share > 1):
             yield finding(
-                "warmup",
-                "error",
-                key=name,
-                place=item.place,
-                what=f"a warm-up of {share:g} of all steps",
+                "warmup", "error", key=name, place=item.place, what=f"a warm-up of {share:g} of all steps",
                 why="it is a share, from 0 to 1: the trainer stops",
-                fix=f"write {written(configuration.form, name, 0.03)}",
-                source="transformers TrainingArguments",
-            )
+                fix=f"write {written(configuration.form, name, 0.03)}", source="transformers TrainingArguments",
+            )  # fmt: skip
         elif 0.3 <= share < 1:
             yield finding(
-                "warmup",
-                "warning",
-                key=name,
-                place=item.place,
+                "warmup", "warning", key=name, place=item.place,
                 what=f"the learning rate rises for {100 * share:.0f} % of all steps",
                 why="much of the run is spent at a rate that is too low",
-                fix=f"write {written(configuration.form, name, 0.03)}",
-                source="the presets of this program: 1 to 10 %",
-            )
+                fix=f"write {written(configuration.form, name, 0.03)}", source="the presets of this program: 1 to 10 %",
+            )  # fmt: skip
 
 
 def _warmup_longer_than_run(configuration: Configuration) -> _Found:
@@ -153,15 +131,11 @@ def _warmup_longer_than_run(configuration: Configuration) -> _Found:
     rising, most = _number(warm), _number(meant(configuration, "schedule.max_steps"))
     if warm is not None and rising is not None and most is not None and 0 < most <= rising:
         yield finding(
-            "warmup",
-            "error",
-            key=f"{prefix}warmup_steps",
-            place=warm.place,
+            "warmup", "error", key=f"{prefix}warmup_steps", place=warm.place,
             what=f"{rising:g} steps of warm-up, and the run has {most:g} steps",
             why="the full learning rate is never reached",
-            fix=f"write {written(configuration.form, 'warmup_steps', max(1, int(most * 0.03)))}",
-            source="arithmetic",
-        )
+            fix=f"write {written(configuration.form, 'warmup_steps', max(1, int(most * 0.03)))}", source="arithmetic",
+        )  # fmt: skip
 
 
 def _scale(configuration: Configuration) -> _Found:
@@ -171,15 +145,10 @@ def _scale(configuration: Configuration) -> _Found:
         return
     if rank < 1:
         yield finding(
-            "adapter",
-            "error",
-            key=said.key,
-            place=said.place,
-            what=f"the rank of the adapters is {rank}",
-            why="an adapter needs a rank of 1 at least",
-            fix=f"write {written(configuration.form, said.key, 16)}",
+            "adapter", "error", key=said.key, place=said.place, what=f"the rank of the adapters is {rank}",
+            why="an adapter needs a rank of 1 at least", fix=f"write {written(configuration.form, said.key, 16)}",
             source="PEFT LoraConfig",
-        )
+        )  # fmt: skip
     elif scale is not None and alpha is not None:
         stabilised = (
             configuration.value("use_rslora")
@@ -188,15 +157,12 @@ def _scale(configuration: Configuration) -> _Found:
         )
         if not stabilised and not 0.24 < alpha / rank <= 8:
             yield finding(
-                "adapter",
-                "note",
-                key=scale.key,
-                place=scale.place,
+                "adapter", "note", key=scale.key, place=scale.place,
                 what=f"the adapters are scaled by {alpha / rank:g}",
                 why="the learning rates that others publish are for a scale of 1 or 2",
                 fix=f"write {written(configuration.form, scale.key, 2 * rank)}, or another learning rate",
                 source="PEFT LoraConfig: lora_alpha / r",
-            )
+            )  # fmt: skip
 
 
 def _length(configuration: Configuration) -> _Found:
@@ -212,15 +178,12 @@ def _length(configuration: Configuration) -> _Found:
             context = None
         if context is not None and length > context:
             yield finding(
-                "length",
-                "warning",
-                key=said.key,
-                place=said.place,
+                "length", "warning", key=said.key, place=said.place,
                 what=f"rows of {length:,} tokens; {model.scalar} was made for {context:,}",
                 why="positions beyond were never trained",
                 fix=f"write {written(configuration.form, said.key, context)}",
                 source="the model's max_position_embeddings",
-            )
+            )  # fmt: skip
 
 
 def _evaluation_memory(configuration: Configuration) -> _Found:
@@ -230,15 +193,12 @@ def _evaluation_memory(configuration: Configuration) -> _Found:
         rows = _number(item)
         if item is not None and isinstance(rows, int) and isinstance(trained, int) and rows > 2 * trained:
             yield finding(
-                "memory",
-                "note",
-                key=name,
-                place=item.place,
+                "memory", "note", key=name, place=item.place,
                 what=f"evaluations take {rows} rows at a time, training {trained}",
                 why="memory may run out at the first evaluation, hours into the run",
                 fix=f"write {written(configuration.form, name, trained)}",
                 source="axolotl-ai-cloud/axolotl#1813, unslothai/unsloth#4069",
-            )
+            )  # fmt: skip
 
 
 def _half_precision(configuration: Configuration) -> _Found:
@@ -250,15 +210,12 @@ def _half_precision(configuration: Configuration) -> _Found:
         better = name.replace("fp16", "bf16").replace("float16", "bfloat16")
         if re.search(r"gemma|qwen-?[23]|llama-?3|phi-?[34]", model.scalar.lower()):
             yield finding(
-                "precision",
-                "warning",
-                key=name,
-                place=item.place,
+                "precision", "warning", key=name, place=item.place,
                 what=f"float16 with {model.scalar}, which was made in bfloat16",
                 why="its activations can exceed what float16 holds, and the loss becomes NaN",
                 fix=f"write {written(configuration.form, better, True)} where the GPU has it (Ampere and later)",
                 source="unslothai/unsloth, huggingface/transformers: Gemma in float16",
-            )
+            )  # fmt: skip
 
 
 def _saving_beside_evaluating(configuration: Configuration) -> _Found:
@@ -272,15 +229,12 @@ def _saving_beside_evaluating(configuration: Configuration) -> _Found:
     steps = configuration.value(f"{prefix}save_strategy") in (None, "steps")
     if (best is True or patience) and steps and every % looks:
         yield finding(
-            "contradiction",
-            "error",
-            key=f"{prefix}save_steps",
-            place=save.place,
+            "contradiction", "error", key=f"{prefix}save_steps", place=save.place,
             what=f"checkpoints every {every} steps, evaluations every {looks}, and the best is to be kept",
             why="the trainer stops: save_steps must be a multiple of eval_steps",
             fix=f"write {written(configuration.form, 'save_steps', looks * max(1, round(every / looks)))}",
             source="transformers TrainingArguments.__post_init__",
-        )
+        )  # fmt: skip
 
 
 _JUDGES: tuple[Callable[[Configuration], _Found], ...] = (

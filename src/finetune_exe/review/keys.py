@@ -25,15 +25,11 @@ def check_keys(configuration: Configuration) -> Iterator[ConfigurationFinding]:
     peer = configuration.peer
     for twice in configuration.twice:
         yield finding(
-            "key_given_twice",
-            "error",
-            key=twice.key,
-            place=twice.second,
+            "key_given_twice", "error", key=twice.key, place=twice.second,
             what=f"{twice.key} was given before, in line {twice.first.line}",
             why="of two equal keys one silently wins, in most readers the last",
-            fix=f"keep one of lines {twice.first.line} and {twice.second.line}",
-            source="YAML 1.2, 3.2.1.3",
-        )
+            fix=f"keep one of lines {twice.first.line} and {twice.second.line}", source="YAML 1.2, 3.2.1.3",
+        )  # fmt: skip
     if not peer.types or peer.name == "torchtune":
         return  # torchtune's recipes read what they like: see components
     given = {name for name, _ in configuration.leaves}
@@ -65,15 +61,9 @@ def _renamed(configuration: Configuration, name: str, item: Item) -> Iterator[Co
         return
     if row is None:
         yield finding(
-            "deprecated_key",
-            "note",
-            key=name,
-            place=item.key_place,
-            what=f"{name} is deprecated in {peer.title}",
-            why="it still works, and will be removed",
-            fix=peer.deprecated[name].strip(),
-            source=peer.title,
-        )
+            "deprecated_key", "note", key=name, place=item.key_place, what=f"{name} is deprecated in {peer.title}",
+            why="it still works, and will be removed", fix=peer.deprecated[name].strip(), source=peer.title,
+        )  # fmt: skip
         return
     last = name.rpartition(".")[2]
     gone = name not in peer.types or row.stops
@@ -84,15 +74,10 @@ def _renamed(configuration: Configuration, name: str, item: Item) -> Iterator[Co
     refuses = peer.unknown != "ignored" or row.stops
     deed = "still takes it" if not gone else "refuses to start with it" if refuses else "ignores it"
     yield finding(
-        "deprecated_key",
-        "warning" if gone else "note",
-        key=name,
-        place=item.key_place,
-        what=f"{last} is {'gone' if gone else 'deprecated'} since {row.since}",
-        why=f"{peer.title} {deed}",
-        fix=f"{fix}{f' ({row.note})' if row.note else ''}",
-        source=peer.title,
-    )
+        "deprecated_key", "warning" if gone else "note", key=name, place=item.key_place,
+        what=f"{last} is {'gone' if gone else 'deprecated'} since {row.since}", why=f"{peer.title} {deed}",
+        fix=f"{fix}{f' ({row.note})' if row.note else ''}", source=peer.title,
+    )  # fmt: skip
 
 
 def _unknown(configuration: Configuration, name: str, item: Item, given: set[str]) -> Iterator[ConfigurationFinding]:
@@ -106,27 +91,18 @@ def _unknown(configuration: Configuration, name: str, item: Item, given: set[str
     deed = "it is ignored without a word" if peer.unknown == "ignored" else f"an unknown key is {peer.unknown}"
     if meant is not None:
         yield finding(
-            "misspelt_key",
-            "error",
-            key=name,
-            place=item.key_place,
+            "misspelt_key", "error", key=name, place=item.key_place,
             what=f"{last} is no key of {peer.title}; did you mean {meant}?",
             why=f"{deed}, and what it was to set stays at its default" if peer.unknown == "ignored" else deed,
-            fix=_written_again(configuration, meant, item),
-            source=f"the keys of {peer.title}",
-        )
+            fix=_written_again(configuration, meant, item), source=f"the keys of {peer.title}",
+        )  # fmt: skip
         return
     refused = peer.unknown == "refused"
     yield finding(
-        "unknown_key",
-        "error" if refused else "warning",
-        key=name,
-        place=item.key_place,
-        what=f"{last} is no key of {peer.title}",
-        why=deed,
-        fix=f"remove {last}, or say what it is for in that version's words",
-        source=f"the keys of {peer.title}",
-    )
+        "unknown_key", "error" if refused else "warning", key=name, place=item.key_place,
+        what=f"{last} is no key of {peer.title}", why=deed,
+        fix=f"remove {last}, or say what it is for in that version's words", source=f"the keys of {peer.title}",
+    )  # fmt: skip
 
 
 def _shortened(configuration: Configuration, name: str) -> str | None:
@@ -141,15 +117,12 @@ def _abbreviated(
     configuration: Configuration, name: str, whole: str, item: Item, *, twice: bool
 ) -> ConfigurationFinding:
     return finding(
-        "shortened_key",
-        "error" if twice else "warning",
-        key=name,
-        place=item.key_place,
+        "shortened_key", "error" if twice else "warning", key=name, place=item.key_place,
         what=f"{name} is taken for {whole}{', which is given besides' if twice else ''}",
         why="the parser takes the beginning of a name for the whole, and the last one given wins",
         fix=_written_again(configuration, whole, item) if not twice else f"remove {name}",
         source="Python argparse, allow_abbrev",
-    )
+    )  # fmt: skip
 
 
 def nearest(last: str, peer: Peer, group: str, given: set[str]) -> str | None:
@@ -191,15 +164,11 @@ def _type(configuration: Configuration, name: str, item: Item, types: Types) -> 
     wrong = _wrong(item.content, words)
     if wrong:
         yield finding(
-            "wrong_type",
-            "error",
-            key=name,
-            place=item.place,
+            "wrong_type", "error", key=name, place=item.place,
             what=f"{name} is {_shown(item)}, and takes {_expected(words)}",
-            why=f"{peer.title} stops at it, or computes with something else",
-            fix=f"give {name} {_expected(words)}",
+            why=f"{peer.title} stops at it, or computes with something else", fix=f"give {name} {_expected(words)}",
             source=f"the types of {peer.title}",
-        )
+        )  # fmt: skip
         return
     number = (
         {"int", "float"} & words and isinstance(item.content, int | float | str) and not isinstance(item.content, bool)
@@ -217,17 +186,13 @@ def _number_as_text(configuration: Configuration, name: str, item: Item) -> Iter
     good = {"json": f'"{last}": {number}', "python": f"{last}={number}"}.get(configuration.form, f"{last}: {number}")
     stops = peer.strict_numbers and item.quoted
     yield finding(
-        "number_as_text",
-        "error" if stops else "warning",
-        key=name,
-        place=item.place,
+        "number_as_text", "error" if stops else "warning", key=name, place=item.place,
         what=f"{name} is the text {item.content}, not a number",
         why="it fails in the first comparison, after the model is loaded"
         if stops
         else f"{peer.title} turns it into a number, but other readers of the same file do not",
-        fix=f"write {good}, without quotes",
-        source="huggingface/transformers TrainingArguments; YAML 1.1, float",
-    )
+        fix=f"write {good}, without quotes", source="huggingface/transformers TrainingArguments; YAML 1.1, float",
+    )  # fmt: skip
 
 
 def _choice(
@@ -241,17 +206,13 @@ def _choice(
     near = difflib.get_close_matches(value, choices, n=1, cutoff=0.6)
     last = name.rpartition(".")[2]
     yield finding(
-        "wrong_choice",
-        "error",
-        key=name,
-        place=item.place,
-        what=f"{last} is {value!r}, which is none of its values",
+        "wrong_choice", "error", key=name, place=item.place, what=f"{last} is {value!r}, which is none of its values",
         why=f"{configuration.peer.title} knows {', '.join(choices[:12])}",
         fix=f"write {written(configuration.form, last, near[0] if near else choices[0])}"
         if near
         else f"take one of {', '.join(choices[:12])}",
         source=f"the types of {configuration.peer.title}",
-    )
+    )  # fmt: skip
 
 
 def _wrong(content: Scalar | tuple[Item, ...] | Mapping[str, Item], words: set[str]) -> bool:

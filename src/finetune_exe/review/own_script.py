@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.review.carried import Setting
 from finetune_exe.review.configuration import Configuration, is_own
 
 _CONSTANTS = {
@@ -23,33 +23,33 @@ _CONSTANTS = {
 _ADAPTERS = {"prefix": "num_virtual_tokens", "prompt": "num_virtual_tokens", "ia3": None}
 
 
-def own_settings(configuration: Configuration) -> Iterator[tuple[str, Json, str, int]]:
-    """Give path, value, name and line of each constant of a script that this program wrote; nothing of others."""
+def own_settings(configuration: Configuration) -> Iterator[Setting]:
+    """Give what each constant of a script that this program wrote stands for; nothing of others."""
     script = configuration.script
     if script is None or not is_own(script):
         return
     for name, path in _CONSTANTS.items():
         item = script.constants.get(name)
         if item is not None and not item.computed:
-            yield path, item.plain(), name, item.place.line
+            yield Setting(path, item.plain(), name, item.place.line)
     betas = script.constants.get("BETAS")
     pair = betas.plain() if betas is not None else None
     if betas is not None and isinstance(pair, list) and len(pair) == 2:
-        yield "optimizer.beta1", pair[0], "BETAS", betas.place.line
-        yield "optimizer.beta2", pair[1], "BETAS", betas.place.line
+        yield Setting("optimizer.beta1", pair[0], "BETAS", betas.place.line)
+        yield Setting("optimizer.beta2", pair[1], "BETAS", betas.place.line)
     warmup = script.constants.get("WARMUP")
     content = warmup.plain() if warmup is not None else None
     if warmup is not None and isinstance(content, dict):
         for kind in content:
-            yield f"schedule.warmup.{kind}", content[kind], "WARMUP", warmup.place.line
+            yield Setting(f"schedule.warmup.{kind}", content[kind], "WARMUP", warmup.place.line)
     adapter = script.constants.get("ADAPTER")
     if adapter is not None and adapter.content is None:
-        yield "method.kind", "full", "ADAPTER", adapter.place.line
+        yield Setting("method.kind", "full", "ADAPTER", adapter.place.line)
     for kind, inner in _ADAPTERS.items():
         group = configuration.settings.get(kind)
         if group is None:
             continue
-        yield "method.kind", kind, "ADAPTER", group.place.line
+        yield Setting("method.kind", kind, "ADAPTER", group.place.line)
         number = configuration.settings.get(f"{kind}.{inner}")
         if inner is not None and number is not None:
-            yield f"method.{inner}", number.plain(), "ADAPTER", number.place.line
+            yield Setting(f"method.{inner}", number.plain(), "ADAPTER", number.place.line)

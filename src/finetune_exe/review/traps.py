@@ -47,30 +47,22 @@ def _template(configuration: Configuration) -> _Found:
     meant_for = {name for name, pattern in _FAMILIES.items() if re.search(pattern, template)}
     if families and meant_for and not families & meant_for:
         yield finding(
-            "template",
-            "warning",
-            key=key,
-            place=item.place,
+            "template", "warning", key=key, place=item.place,
             what=f"the template {item.scalar} with the model {named.scalar}",
             why="its turns are marked by tokens that this model does not know, and it will not stop",
-            fix=_own_template(configuration, key),
-            source="hiyouga/LLaMA-Factory#6736, InternLM/xtuner#658",
-        )
+            fix=_own_template(configuration, key), source="hiyouga/LLaMA-Factory#6736, InternLM/xtuner#658",
+        )  # fmt: skip
     elif (
         template in ("default", "vanilla", "alpaca")
         and _NO_CHAT.search(model)
         and configuration.peer.name == "llamafactory"
     ):
         yield finding(
-            "template",
-            "warning",
-            key=key,
-            place=item.place,
+            "template", "warning", key=key, place=item.place,
             what=f"the template {item.scalar} with the chat model {named.scalar}",
             why="it was trained on turns marked in another way, and will be served so",
-            fix=_own_template(configuration, key),
-            source="hiyouga/LLaMA-Factory#6736",
-        )
+            fix=_own_template(configuration, key), source="hiyouga/LLaMA-Factory#6736",
+        )  # fmt: skip
 
 
 def _own_template(configuration: Configuration, key: str) -> str:
@@ -93,29 +85,18 @@ def _responses(configuration: Configuration) -> _Found:
     found = [marker for marker in _MARKERS if marker in text]
     if right and found and not set(right) & set(found):
         yield finding(
-            "mask",
-            "error",
-            key="response_part",
-            place=item.place,
+            "mask", "error", key="response_part", place=item.place,
             what=f"answers are looked for behind {found[0]} in rows of {about}",
             why="the mark is never found, so that no token is learned",
-            fix=f"take the marks of that template, which begin with {right[0]}",
-            source="unslothai/unsloth#1128, #2364",
-        )
+            fix=f"take the marks of that template, which begin with {right[0]}", source="unslothai/unsloth#1128, #2364",
+        )  # fmt: skip
 
 
 def _tokens(configuration: Configuration) -> _Found:
-    pad, end = (
-        configuration.settings.get("special_tokens.pad_token"),
-        configuration.settings.get("special_tokens.eos_token"),
-    )
+    pad, end = (configuration.settings.get(f"special_tokens.{name}_token") for name in ("pad", "eos"))
     if pad is not None and pad.scalar is not None and end is not None and pad.scalar == end.scalar:
-        yield _pad(
-            pad,
-            "special_tokens.pad_token",
-            f"rows are padded with {pad.scalar}, the token that ends answers",
-            "warning",
-        )
+        what = f"rows are padded with {pad.scalar}, the token that ends answers"
+        yield _pad(pad, "special_tokens.pad_token", what)
     if configuration.script is None:
         return
     pads = (item for name, item in configuration.script.assigned.items() if name.endswith(".pad_token"))
@@ -123,20 +104,16 @@ def _tokens(configuration: Configuration) -> _Found:
     collators = {name for _, name, _ in configuration.script.calls}
     plain = "DataCollatorForLanguageModeling" in collators
     if assigned is not None and plain:
-        yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers", "warning")
+        yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers")
 
 
-def _pad(item: Item, key: str, what: str, severity: str) -> ConfigurationFinding:
+def _pad(item: Item, key: str, what: str) -> ConfigurationFinding:
     return finding(
-        "end_token",
-        "warning" if severity == "warning" else "note",
-        key=key,
-        place=item.place,
-        what=what,
+        "end_token", "warning", key=key, place=item.place, what=what,
         why="where padding is masked by its token, the end is never learned and the model does not stop",
         fix="take a token that nothing else uses, as <|finetune_right_pad_id|> of Llama 3.1 or <|endoftext|> of Qwen",
         source="mlabonne/llm-course#33, unslothai/unsloth#416",
-    )
+    )  # fmt: skip
 
 
 _TRAPS: tuple[Callable[[Configuration], _Found], ...] = (_template, _responses, _tokens)
