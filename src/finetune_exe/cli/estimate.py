@@ -62,12 +62,9 @@ def command(
     if runs_path is not None:
         _estimate_runs(runs_path)
         return
-    from finetune_exe.workflow.estimates import (
-        configuration_contract,
-        estimate_configuration,
-        show_configuration,
-        wished_plan,
-    )
+    from finetune_exe.estimate.expectation import estimate_plan
+    from finetune_exe.report.estimate import plan_estimate_contract, render_estimate
+    from finetune_exe.workflow.estimates import wished_plan
     from finetune_exe.workflow.plans import find_hardware, open_plan
 
     wished = {
@@ -86,15 +83,17 @@ def command(
     else:
         assert model is not None
         plan = wished_plan(model, hardware=hardware, method=method or "lora", settings=changes)
-    configuration = estimate_configuration(plan)
+    estimate = estimate_plan(plan)
     if as_json:
-        write_json(**configuration_contract(configuration))
+        write_json(**plan_estimate_contract(estimate))
     else:
-        say(show_configuration(configuration))
+        say(render_estimate(estimate))
 
 
 def _estimate_runs(path: Path) -> None:
-    from finetune_exe.workflow.estimates import estimate_run, read_runs, run_contract
+    from finetune_exe.estimate.expectation import estimate_run
+    from finetune_exe.report.estimate import run_estimate_contract
+    from finetune_exe.workflow.estimates import read_runs
 
     for run in read_runs(path):
-        write(json_line(run_contract(estimate_run(run))))
+        write(json_line(run_estimate_contract(estimate_run(run))))

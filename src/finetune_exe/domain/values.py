@@ -189,6 +189,11 @@ class Hardware(Value):
         return self.gpus[0].memory_bytes if self.gpus else self.memory_bytes
 
     @property
+    def processor(self) -> str:
+        """Name of what trains: a GPU where there is one."""
+        return self.gpus[0].name if self.gpus else self.cpu
+
+    @property
     def computes_bf16(self) -> bool:
         """Whether the processor that trains has bfloat16 in hardware."""
         if self.gpus:

@@ -83,14 +83,16 @@ class ReadingTools:
     ) -> CallToolResult:
         """Say what one configuration takes: peak memory by parts, speed, duration and cost, each with an interval. Give
         a model (method, hardware and settings beside it), or a plan file."""
-        from finetune_exe.workflow.estimates import configuration_contract, estimate_configuration, wished_plan
+        from finetune_exe.estimate.expectation import estimate_plan
+        from finetune_exe.report.estimate import plan_estimate_contract
+        from finetune_exe.workflow.estimates import wished_plan
 
         if plan is not None:
             wished = self._open(plan, settings, beside={"model": model, "hardware": hardware, "method": method})
         else:
             reference, changes = self.roots.model(model) or "embedded", self.roots.settings(settings)
             wished = wished_plan(reference, hardware=hardware, method=method or "lora", settings=changes)
-        contract = configuration_contract(estimate_configuration(wished))
+        contract = plan_estimate_contract(estimate_plan(wished))
         figures = ("memory", "speed", "process_gib")
         return answer({name: contract[name] for name in figures}, quoted=contract)
 

@@ -90,8 +90,7 @@ def _with_model(model: str, hardware: Hardware, *, progress: Progress, note: Not
     from finetune_exe.training.selftests import run_model_tests
 
     base = model_folder(model, progress=note)
-    memory = hardware.gpus[0].memory_bytes if hardware.gpus else hardware.memory_bytes
-    return run_model_tests(base, name=model, memory_bytes=int(memory), told=progress)
+    return run_model_tests(base, name=model, memory_bytes=hardware.accelerator_memory_bytes, told=progress)
 
 
 def installed_parts(requirements: Sequence[str] | None = None) -> tuple[Part, ...]:

@@ -51,7 +51,7 @@ def calibrate_plan(plan: Plan, ledger: list[LedgerEntry]) -> Plan:
     for name in ("memory", "speed", "duration"):
         if name in estimates:
             estimates[name] = calibrated(
-                estimates[name], name, method=plan.method.kind, processor=_processor(plan), ledger=ledger
+                estimates[name], name, method=plan.method.kind, processor=plan.hardware.processor, ledger=ledger
             )
     return plan.model_copy(update={"estimates": estimates})
 
@@ -69,7 +69,7 @@ def _entry(plan: Plan, run: TrainingRun, day: str) -> LedgerEntry:
         date=day,
         model=plan.model.name,
         method=plan.method.kind,
-        processor=_processor(plan),
+        processor=plan.hardware.processor,
         base_dtype=plan.precision.base_dtype,
         micro_batch=plan.batch.micro_batch_size,
         seq_len=plan.data.max_length,
@@ -77,7 +77,3 @@ def _entry(plan: Plan, run: TrainingRun, day: str) -> LedgerEntry:
         predicted=predicted,
         measured=measured,
     )
-
-
-def _processor(plan: Plan) -> str:
-    return plan.hardware.gpus[0].name if plan.hardware.gpus else plan.hardware.cpu

@@ -87,7 +87,9 @@ def test_a_task_that_is_none_is_declined(project: Path) -> None:
 
 
 def test_estimates_are_those_of_the_command(project: Path) -> None:
-    from finetune_exe.workflow.estimates import configuration_contract, estimate_configuration, wished_plan
+    from finetune_exe.estimate.expectation import estimate_plan
+    from finetune_exe.report.estimate import plan_estimate_contract
+    from finetune_exe.workflow.estimates import wished_plan
 
     result = call(
         project,
@@ -98,7 +100,7 @@ def test_estimates_are_those_of_the_command(project: Path) -> None:
         settings=["data.max_length=2048"],
     )
     plan = wished_plan("llama 3.1 8b", hardware="RTX 4090", method="qlora", settings=["data.max_length=2048"])
-    assert quoted_json(result) == json.loads(json.dumps(configuration_contract(estimate_configuration(plan))))
+    assert quoted_json(result) == json.loads(json.dumps(plan_estimate_contract(estimate_plan(plan))))
 
 
 def test_hostile_rows_stay_inside_the_marks_and_visible(project: Path) -> None:
