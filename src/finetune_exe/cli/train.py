@@ -138,14 +138,7 @@ def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], 
         view(as_json=as_json) as live,
         tracked(trackers, plan, path, emit=event_lines(live.note) if as_json else live, note=live.note) as emit,
     ):
-        summary = train_together(
-            plan,
-            path,
-            **options,
-            emit=emit,
-            progress=live.progress,
-            note=live.note,
-        )
+        summary = train_together(plan, path, **options, emit=emit, progress=live.progress, note=live.note)
     if summary is None:
         return
     if as_json:

@@ -7,15 +7,7 @@ from typing import Literal
 
 import click
 
-from finetune_exe.cli.surface import (
-    json_option,
-    overwrite_option,
-    plan_not_rows,
-    say,
-    set_option,
-    view,
-    write_json,
-)
+from finetune_exe.cli.surface import json_option, overwrite_option, plan_not_rows, say, set_option, view, write_json
 from finetune_exe.errors import typed
 
 

@@ -9,12 +9,7 @@ from typing import Literal, assert_never
 from finetune_exe.domain.plan import Full, Ia3, LowRank, OptimizerName, Plan, Prefix, Prompt, Qlora
 from finetune_exe.domain.values import Interval, ModelShape
 from finetune_exe.errors import FineTuneError
-from finetune_exe.estimate.parameters import (
-    ALL_LINEAR,
-    Target,
-    count_lora_parameters,
-    count_parameters,
-)
+from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_lora_parameters, count_parameters
 from finetune_exe.estimate.rows import (
     arrange_passes,
     counted_tokens,

@@ -12,10 +12,7 @@ from finetune_exe.agents.quoting import fit_text
 from finetune_exe.agents.skill import COMMANDS, skill_text
 
 _ASKED = {
-    "analyze": (
-        "Recommend an approach to a fine-tuning task",
-        "The task; also data, model, hardware.",
-    ),
+    "analyze": ("Recommend an approach to a fine-tuning task", "The task; also data, model, hardware."),
     "dataset": ("Check, convert or prepare training rows", "The format, if any, and the files."),
     "config": ("Write a training configuration", "The base model or the plan, and the trainer."),
     "eval": ("Plan or carry out an evaluation", "The plan or the run."),

@@ -30,10 +30,7 @@ Rows = Annotated[
     list[str],
     Field(description='Files, folders or patterns of rows, inside the declared folders; or "stdlib".', max_length=64),
 ]
-Files = Annotated[
-    list[str],
-    Field(description="Files inside the declared folders.", min_length=1, max_length=32),
-]
+Files = Annotated[list[str], Field(description="Files inside the declared folders.", min_length=1, max_length=32)]
 Configuration = Annotated[
     str | None, Field(description="A configuration of another trainer, or a training script, to take over.")
 ]

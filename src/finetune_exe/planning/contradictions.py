@@ -89,11 +89,7 @@ def _stopping(plan: Plan) -> Iterator[Pair]:
 
 def _pairs(plan: Plan) -> Iterator[Pair]:
     if plan.objective.kind == "dpo" and plan.data.format != "preference":
-        yield (
-            "objective.kind",
-            "data.format",
-            "pairs are learned from rows in the layout preference, named as such",
-        )
+        yield ("objective.kind", "data.format", "pairs are learned from rows in the layout preference, named as such")
     if plan.objective.kind == "dpo" and plan.data.on_too_long == "truncate_prompt":
         yield "objective.kind", "data.on_too_long", "a pair that is too long can be dropped or refused, not cut"
     if plan.objective.kind == "dpo" and plan.data.canaries:

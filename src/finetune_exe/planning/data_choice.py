@@ -16,12 +16,7 @@ MOST_TEST_ROWS, MOST_VALIDATION_ROWS = 2000, 1000
 
 
 def choose_data(
-    spec: TaskSpec,
-    *,
-    task: TaskType,
-    profile: DataProfile | None,
-    model: BaseModelChoice,
-    wished: Mapping[str, Leaf],
+    spec: TaskSpec, *, task: TaskType, profile: DataProfile | None, model: BaseModelChoice, wished: Mapping[str, Leaf]
 ) -> tuple[DataChoice, dict[str, Decision]]:
     """Say where rows come from, how long they may be, which belong together and how they are shared out.
 
@@ -63,10 +58,7 @@ def choose_data(
     longest = max(8, min(max(64, wanted), model.context_length or wanted))
     reason += f"; {_of_longer(profile, longest, on_too_long=str(wished.get('data.on_too_long', 'drop')))}"
     decisions["data.max_length"] = Decision(
-        value=longest,
-        reason=reason,
-        source=source,
-        confidence="medium" if tokens is None else "high",
+        value=longest, reason=reason, source=source, confidence="medium" if tokens is None else "high"
     )
     if profile.group_by is not None:
         decisions["data.group_by"] = Decision(

@@ -101,9 +101,7 @@ def advise(
     if optimizer == "lion":
         decisions["optimizer.beta2"] = _beta2_of_lion()
     decisions |= advise_checkpoints(
-        epochs=passes,
-        checkpoint_bytes=_checkpoint_bytes(model, decisions),
-        disk_free_bytes=hardware.disk_free_bytes,
+        epochs=passes, checkpoint_bytes=_checkpoint_bytes(model, decisions), disk_free_bytes=hardware.disk_free_bytes
     )
     return Advice(
         method=_group(METHOD_TYPES[kind], decisions, "method"),

@@ -10,12 +10,7 @@ from shlex import quote
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
-from finetune_exe.estimate.parameters import (
-    ALL_LINEAR,
-    count_adapted_experts,
-    count_lora_parameters,
-    count_parameters,
-)
+from finetune_exe.estimate.parameters import ALL_LINEAR, count_adapted_experts, count_lora_parameters, count_parameters
 from finetune_exe.estimate.planned import adapted_layers
 from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
 from finetune_exe.knowledge.gpus import gpu_facts

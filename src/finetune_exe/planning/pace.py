@@ -113,10 +113,7 @@ def advise_checkpoints(
             would_change="a long run on few validation rows: more often",
         ),
         "checkpoints.keep_last": Decision(
-            value=kept,
-            reason=why,
-            source="the size of a checkpoint against the free disk",
-            confidence="high",
+            value=kept, reason=why, source="the size of a checkpoint against the free disk", confidence="high"
         ),
         "checkpoints.save_every_minutes": _cadence(checkpoint_bytes),
         "checkpoints.samples_per_evaluation": Decision(

@@ -87,10 +87,7 @@ def _learned(dataset: PreparedDataset) -> list[Field]:
     seen, lost = format_count(dataset.seen_learned_tokens), format_count(abs(cut))
     altered = f"+ {lost} lost by altering" if cut >= 0 else f"- {lost} gained by altering"
     return [
-        Field(
-            "Learned tokens",
-            f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped {altered}",
-        )
+        Field("Learned tokens", f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped {altered}")
     ]
 
 

@@ -12,13 +12,7 @@ from finetune_exe.estimate.duration import unknown_duration
 from finetune_exe.estimate.rows import expected_rows, split_sizes
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.report.boxes import progress_bar
-from finetune_exe.report.choices import (
-    explanation,
-    method_table,
-    methods_in_short,
-    model_table,
-    models_in_short,
-)
+from finetune_exe.report.choices import explanation, method_table, methods_in_short, model_table, models_in_short
 from finetune_exe.report.numbers import format_interval, format_setting
 from finetune_exe.report.page import (
     Blank,

@@ -30,12 +30,7 @@ LEAST_ROOM_BYTES = 2 * GIB
 
 
 def check_up(
-    paths: Sequence[Path] = (),
-    *,
-    self_tests: bool = True,
-    model: str | None = None,
-    progress: Progress,
-    note: Note,
+    paths: Sequence[Path] = (), *, self_tests: bool = True, model: str | None = None, progress: Progress, note: Note
 ) -> Checkup:
     """Look at everything.
 

@@ -49,13 +49,7 @@ def _read_run(line: str, where: str) -> RecordedRun:
         ) from fault
 
 
-def wished_plan(
-    model: str,
-    *,
-    hardware: str | None,
-    method: MethodKind,
-    settings: Sequence[str] = (),
-) -> Plan:
+def wished_plan(model: str, *, hardware: str | None, method: MethodKind, settings: Sequence[str] = ()) -> Plan:
     """Make a plan of exactly what was named, without advice: the rest is at its defaults.
 
     Raises:

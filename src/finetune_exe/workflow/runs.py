@@ -135,13 +135,7 @@ def _go_on(
 
 
 def _train_into(
-    run: RunFolder,
-    plan: Plan,
-    *,
-    resumption: Resumption | None,
-    max_seconds: float | None,
-    emit: Emit,
-    note: Note,
+    run: RunFolder, plan: Plan, *, resumption: Resumption | None, max_seconds: float | None, emit: Emit, note: Note
 ) -> TrainingRun:
     """Train on the run's prepared rows, and put the best checkpoint and the summary beside them."""
     from finetune_exe.models.locate import model_folder

@@ -34,11 +34,7 @@ def rows_of_dataset(folder: Path, tokenizer: ChatTokenizer, *, num_rows: int) ->
 
 
 def rows_of_files(
-    paths: Sequence[str],
-    tokenizer: ChatTokenizer,
-    *,
-    num_rows: int,
-    columns: Mapping[str, str] | None = None,
+    paths: Sequence[str], tokenizer: ChatTokenizer, *, num_rows: int, columns: Mapping[str, str] | None = None
 ) -> list[ShownRow]:
     """Take the first rows of files that can be trained on, encoded as they would be.
 

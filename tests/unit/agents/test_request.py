@@ -133,12 +133,7 @@ def test_files_outside_of_the_folder_need_consent(
 
 def test_sentences_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for words in (
-        "what is *my* balance? [urgent]",
-        "/etc or not",
-        "mails; see https://example.org",
-        "x" * 9_000,
-    ):
+    for words in ("what is *my* balance? [urgent]", "/etc or not", "mails; see https://example.org", "x" * 9_000):
         assert ask(tmp_path, {"command": "analyze", "words": [words]})[-1] == words
 
 

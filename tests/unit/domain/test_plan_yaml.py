@@ -125,11 +125,7 @@ def test_a_users_value_edited_again_is_still_the_users(tmp_path: Path) -> None:
         ("learning_rate: 0.0002", "learning_rate: 1e999", 'learning_rate: expected a number, found "1e999"'),
         ("deduplicate: true", "deduplicate: yes", 'data.deduplicate: expected true or false, found "yes"'),
         ("paths: []", "paths: data.jsonl", 'data.paths: expected a list, found "data.jsonl"'),
-        (
-            "target_modules: all-linear",
-            "target_modules: 5",
-            "'all-linear', found 5 or expected a list, found 5",
-        ),
+        ("target_modules: all-linear", "target_modules: 5", "'all-linear', found 5 or expected a list, found 5"),
         ("epochs: 3.0", "epohcs: 3.0", "schedule.epohcs: unknown key; did you mean epochs?"),
         ("task:", "taks:", "task: is missing"),
         ("type: generation", "type: generator", "did you mean generation?"),
@@ -154,11 +150,7 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         read_plan(path)
     assert caught.value.what.startswith("3 keys or values")
     told = [line.split(": ")[1] for line in caught.value.where.splitlines()]
-    assert told == [
-        "optimizer.beta1",
-        "schedule.epochs",
-        "sede",
-    ]
+    assert told == ["optimizer.beta1", "schedule.epochs", "sede"]
 
 
 def test_a_plan_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -37,11 +37,7 @@ from finetune_exe.domain.values import Check, Decision, Estimate, Gpu, Hardware,
 GIB = float(1 << 30)
 MACHINE = Hardware(cpu="AMD EPYC 9B14", num_cores=2, memory_bytes=16 << 30, cpu_features=("avx2", "avx512_bf16"))
 
-COMMANDS = (
-    "fine-tune dataset --plan plan.yaml",
-    "fine-tune train plan.yaml",
-    "fine-tune eval runs/docstrings",
-)
+COMMANDS = ("fine-tune dataset --plan plan.yaml", "fine-tune train plan.yaml", "fine-tune eval runs/docstrings")
 CONFIG = 'from peft import LoraConfig\n\nadapter = LoraConfig(r=16, target_modules="all-linear")\n'
 
 

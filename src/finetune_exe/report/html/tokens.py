@@ -29,7 +29,7 @@ class TokenDetail(NamedTuple):
 def token_section(rows: Sequence[ShownRow], detail: TokenDetail) -> Markup:
     """Show the first rows token by token."""
     parts: list[Markup] = [
-        element("p", element("mark", "Underlined on green"), " is learned; everything else is given to the model."),
+        element("p", element("mark", "Underlined on green"), " is learned; everything else is given to the model.")
     ]
     for number, row in enumerate(rows[: detail.rows], start=1):
         learned = sum(token.learned for token in row.tokens)
