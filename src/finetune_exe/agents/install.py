@@ -104,9 +104,8 @@ def write(folders: Iterable[SkillFolder], *, overwrite: bool = False) -> None:
             written.
     """
     folders = list(folders)
-    edited = [path for folder in folders for path in folder.edited]
-    if edited and not overwrite:
-        raise _edited(edited, "writing it anew would lose your changes", "add --overwrite to replace it")
+    if not overwrite:
+        _spare_edited(folders, "writing it anew would lose your changes", "add --overwrite to replace it")
     for folder in folders:
         for file in folder.files:
             if file.state != "current":
@@ -126,9 +125,8 @@ def remove(folders: Iterable[SkillFolder], *, overwrite: bool = False) -> None:
             removed.
     """
     folders = list(folders)
-    edited = [path for folder in folders for path in folder.edited]
-    if edited and not overwrite:
-        raise _edited(edited, "removing it would lose your changes", "move it away, or add --overwrite to remove it")
+    if not overwrite:
+        _spare_edited(folders, "removing it would lose your changes", "move it away, or add --overwrite to remove it")
     for folder in folders:
         there = [file.path for file in folder.files if file.state != "new"]
         with io_faults(folder.path):
@@ -169,11 +167,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _edited(paths: Sequence[Path], why: str, fix: str) -> FineTuneError:
-    return FineTuneError(
-        "A02",
-        what=f"{len(paths)} file{'s' if len(paths) > 1 else ''} of the skill did not come from this program like this",
-        where=", ".join(map(str, paths)),
-        why=why,
-        fix=f"keep it as it is, or {fix}",
-    )
+def _spare_edited(folders: Iterable[SkillFolder], why: str, fix: str) -> None:
+    paths = [path for folder in folders for path in folder.edited]
+    if paths:
+        files = f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+        raise FineTuneError(
+            "A02",
+            what=f"{files} of the skill did not come from this program like this",
+            where=", ".join(map(str, paths)),
+            why=why,
+            fix=f"keep it as it is, or {fix}",
+        )

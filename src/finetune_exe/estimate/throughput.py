@@ -15,9 +15,8 @@ from finetune_exe.domain.values import Interval
 from finetune_exe.estimate.activations import block_bytes, logit_bytes
 from finetune_exe.estimate.parameters import block_parameters, count_adapted_experts, count_targeted_parameters
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
+from finetune_exe.knowledge.gpu_rates import GPUS_OF_A_MACHINE, link_of, utilisation
 from finetune_exe.knowledge.gpus import GpuFacts
-from finetune_exe.knowledge.links import GPUS_OF_A_MACHINE, link_of
-from finetune_exe.knowledge.utilisation import utilisation
 
 ATTENTION_SHARE = 0.45
 """Rate of fused causal attention over that of matrix products.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from finetune_exe.models.card import folder_license, gguf_license
 from finetune_exe.models.gguf_header import read_gguf_header
 from finetune_exe.planning.model_config import config_context, config_shape, fetch_config, read_config
 
-FetchConfig = Callable[[str], Mapping[str, Any] | None]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -31,12 +30,11 @@ def is_family(reference: str) -> bool:
     return known_model(reference) is None and bool(models_called(reference)) and not Path(reference).exists()
 
 
-def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> BaseModelChoice:
+def describe_model(reference: str) -> BaseModelChoice:
     """Say what is known of a base model, without loading it.
 
     Args:
         reference: "embedded", a folder with config.json, a GGUF file, a hub id, or a known model's name.
-        fetch: Gives the config.json of a hub id that is not known here; None where it cannot be had.
 
     Returns:
         The choice; its shape is None where no configuration was found or understood.
@@ -66,7 +64,7 @@ def describe_model(reference: str, *, fetch: FetchConfig = fetch_config) -> Base
     try:
         facts = find_model(reference)
     except FineTuneError:
-        return _configured(reference, reference.rpartition("/")[2], fetch(reference))
+        return _configured(reference, reference.rpartition("/")[2], fetch_config(reference))
     return _known(facts, reference=reference)
 
 

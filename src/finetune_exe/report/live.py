@@ -71,40 +71,12 @@ class LiveView:
 
     def __call__(self, event: AnyEvent) -> None:
         """Show one event."""
-        match event:
-            case RunStarted():
-                trained = format_parameters(event.num_trainable_parameters)
-                sequences = format_count(event.num_sequences)
-                self.note(
-                    f"training {trained} parameters on {event.device}: {event.num_steps} steps, {sequences} sequences"
-                )
-            case StepFinished():
-                self._step(event)
-            case Evaluated():
-                self._validation = event.validation_loss
-                best = ", the best so far" if event.best else ""
-                self.note(f"step {event.step}: validation loss {event.validation_loss:.4f}{best}")
-            case PairsJudged(split="validation"):
-                self.note(
-                    f"step {event.step}: {event.accuracy:.0%} of the validation pairs ranked right, "
-                    f"margin {event.margin:.3f}"
-                )
-            case PairsJudged() | GeneralTextMeasured():
-                pass
-            case Sampled():
-                for sample in event.samples:
-                    self.note(f"step {event.step}: {_sample(sample)}")
-            case CheckpointSaved():
-                self.note(f"step {event.step}: checkpoint {event.path}")
-            case Noticed():
-                self.note(f"note: {event.message}")
-            case RunResumed() | RunStopped() | StepSkipped() | LossSpiked() | BatchShrunk() | Diagnosed():
-                self.note(_incident(event))
-            case RunFinished():
-                best = f"best validation loss {event.best_validation_loss:.4f} at step {event.best_step}"
-                self.note(f"training is over ({event.stop_reason}) after {format_duration(event.seconds)}: {best}")
-            case _:
-                assert_never(event)
+        if isinstance(event, StepFinished):
+            self._step(event)
+        elif isinstance(event, Evaluated):
+            self._validation = event.validation_loss
+        for line in _lines(event):
+            self.note(line)
 
     def note(self, text: str) -> None:
         """Show one line of text."""
@@ -138,29 +110,46 @@ class LiveView:
         self._surface.state("step", event.step, event.num_steps, ", ".join(words))
 
 
-def _incident(event: RunResumed | RunStopped | StepSkipped | LossSpiked | BatchShrunk | Diagnosed) -> str:
-    """Say in one line what happened that is not the ordinary course of a run."""
+def _lines(event: AnyEvent) -> Iterator[str]:
+    """Say in a line each what an event tells; nothing for the ordinary course, which the progress line shows."""
     match event:
+        case RunStarted():
+            trained, sequences = format_parameters(event.num_trainable_parameters), format_count(event.num_sequences)
+            yield f"training {trained} parameters on {event.device}: {event.num_steps} steps, {sequences} sequences"
         case RunResumed():
             lost = f"; {format_duration(event.lost_seconds)} of work come again" if event.lost_seconds >= 1 else ""
-            return f"going on after step {event.step} of {event.num_steps}, from {event.checkpoint}{lost}"
-        case RunStopped():
-            return f"stopped by {event.reason} after step {event.step}"
+            yield f"going on after step {event.step} of {event.num_steps}, from {event.checkpoint}{lost}"
+        case Evaluated():
+            best = ", the best so far" if event.best else ""
+            yield f"step {event.step}: validation loss {event.validation_loss:.4f}{best}"
+        case PairsJudged(split="validation"):
+            right = f"{event.accuracy:.0%} of the validation pairs ranked right"
+            yield f"step {event.step}: {right}, margin {event.margin:.3f}"
+        case StepFinished() | PairsJudged() | GeneralTextMeasured():
+            pass
+        case Sampled():
+            yield from (f"step {event.step}: {_sample(sample)}" for sample in event.samples)
+        case CheckpointSaved():
+            yield f"step {event.step}: checkpoint {event.path}"
+        case Noticed():
+            yield f"note: {event.message}"
         case StepSkipped():
-            return f"step {event.step} is left out: {event.reason} ({_places(event.rows)})"
+            yield f"step {event.step} is left out: {event.reason} ({_places(event.rows)})"
         case LossSpiked():
             back = "" if event.back_to is None else f"; the weights went back to those of step {event.back_to}"
-            return (
-                f"step {event.step}: loss {event.loss:.3f}, usual was {event.usual:.3f}{back} ({_places(event.rows)})"
-            )
+            loss = f"loss {event.loss:.3f}, usual was {event.usual:.3f}"
+            yield f"step {event.step}: {loss}{back} ({_places(event.rows)})"
         case BatchShrunk():
-            return (
-                f"step {event.step}: memory ran out; from here on {event.micro_batch_size} rows at a time, "
-                f"{event.gradient_accumulation_steps} times a step"
-            )
+            rows = f"{event.micro_batch_size} rows at a time, {event.gradient_accumulation_steps} times a step"
+            yield f"step {event.step}: memory ran out; from here on {rows}"
         case Diagnosed():
             settings = " ".join(f"--set {path}={value}" for path, value in event.patch.items())
-            return f"step {event.step}: {event.title} ({'; '.join(event.evidence)}). {event.fix} {settings}".rstrip()
+            yield f"step {event.step}: {event.title} ({'; '.join(event.evidence)}). {event.fix} {settings}".rstrip()
+        case RunStopped():
+            yield f"stopped by {event.reason} after step {event.step}"
+        case RunFinished():
+            best = f"best validation loss {event.best_validation_loss:.4f} at step {event.best_step}"
+            yield f"training is over ({event.stop_reason}) after {format_duration(event.seconds)}: {best}"
         case _:
             assert_never(event)
 

@@ -11,9 +11,9 @@ import pytest
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.parameters import count_parameters
+from finetune_exe.knowledge.gpu_rates import link_of
 from finetune_exe.knowledge.gpus import find_gpu, gpu_facts
 from finetune_exe.knowledge.licenses import license_facts
-from finetune_exe.knowledge.links import link_of
 from finetune_exe.knowledge.models import EMBEDDED_MODEL, ModelFacts, find_model, model_facts
 from finetune_exe.knowledge.task_signs import task_signs
 

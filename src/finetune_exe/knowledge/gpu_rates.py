@@ -1,4 +1,4 @@
-"""How fast GPUs exchange what they compute."""
+"""What GPUs really reach in training: of their peak rate, and in what they exchange."""
 
 from __future__ import annotations
 
@@ -37,3 +37,25 @@ def _links() -> tuple[Link, ...]:
 def link_of(gpu: GpuFacts) -> Link:
     """Give the link between GPUs of one kind; the last row holds for every one."""
     return next(link for link in _links() if gpu.name.startswith(link.gpus))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utilisation:
+    """What one generation of accelerators reaches."""
+
+    generation: str
+    matmul_share: float
+    """Share of the dense 16-bit peak that large matrix products reach."""
+    source: str
+    date: date
+
+
+@cache
+def _utilisations() -> tuple[Utilisation, ...]:
+    return read_rows("utilisation.toml", key="utilisation", kind=Utilisation)
+
+
+def utilisation(gpu: GpuFacts) -> Utilisation:
+    """Give what a GPU's generation reaches; the last row holds for every one."""
+    names = (gpu.compute_capability or "", gpu.vendor)
+    return next(row for row in _utilisations() if any(name.startswith(row.generation) for name in names))
