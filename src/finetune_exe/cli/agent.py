@@ -59,15 +59,13 @@ def command() -> None:
 @click.pass_context
 def install(
     context: click.Context,
-    claude: bool,
-    codex: bool,
-    gemini: bool,
-    cursor: bool,
+    /,
     project: bool,
     dry_run: bool,
     verify: bool,
     overwrite: bool,
     as_json: bool,
+    **agents: bool,
 ) -> None:
     """Write the skill where agents look for it; without an agent's name, where all of them do.
 
@@ -79,8 +77,7 @@ def install(
     """
     from finetune_exe.agents.install import look, write
 
-    agents = _named(claude=claude, codex=codex, gemini=gemini, cursor=cursor)
-    folders = look(agents, _root(project=project))
+    folders = look(_named(agents), _root(project=project))
     if verify:
         _say(folders, {state: "missing" if state == "new" else state for state in _INSTALLED}, as_json=as_json)
         if not all(folder.current for folder in folders):
@@ -93,9 +90,7 @@ def install(
 
 @command.command("uninstall", short_help="Remove the skill again.")
 @_places
-def uninstall(
-    claude: bool, codex: bool, gemini: bool, cursor: bool, project: bool, dry_run: bool, overwrite: bool, as_json: bool
-) -> None:
+def uninstall(project: bool, dry_run: bool, overwrite: bool, as_json: bool, **agents: bool) -> None:
     """Remove the skill again, without an agent's name from all places; files that are not its own stay.
 
     \b
@@ -104,8 +99,7 @@ def uninstall(
     """
     from finetune_exe.agents.install import AGENTS, look, remove
 
-    agents = _named(claude=claude, codex=codex, gemini=gemini, cursor=cursor)
-    folders = look(agents or [*AGENTS], _root(project=project))
+    folders = look(_named(agents) or [*AGENTS], _root(project=project))
     if not dry_run:
         remove(folders, overwrite=overwrite)
     _say(folders, _words(_REMOVED, dry_run=dry_run, overwrite=overwrite), as_json=as_json)
@@ -177,7 +171,7 @@ def _show_fault(title: str, message: str, *, most_bytes: int = MOST_BYTES) -> No
     click.echo(f"{title}\n{quote(fit_text(message, most_bytes=most_bytes))}", err=True)
 
 
-def _named(**agents: bool) -> list[str]:
+def _named(agents: dict[str, bool]) -> list[str]:
     return [name for name, given in agents.items() if given]
 
 

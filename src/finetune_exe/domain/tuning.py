@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -89,7 +90,7 @@ class Tuning(Document):
     @property
     def plan_loss(self) -> float | None:
         """Validation loss of the plan as it stands."""
-        return next((trial.loss for trial in self.trials if trial.role == "plan"), None)
+        return loss_of(self.trials, "plan")
 
     @property
     def best_trial(self) -> Trial | None:
@@ -99,17 +100,21 @@ class Tuning(Document):
     @property
     def at_the_edge(self) -> tuple[str, ...]:
         """Name the settings whose best value lies in an outer tenth of what was searched."""
-        best = self.best_trial
-        return (
-            ()
-            if best is None
-            else tuple(
-                setting.path for setting in self.design.settings if setting.is_near_edge(best.values[setting.path])
-            )
-        )
+        best, settings = self.best_trial, self.design.settings
+        return () if best is None else tuple(one.path for one in settings if one.is_near_edge(best.values[one.path]))
 
 
-def best_of(trials: tuple[Trial, ...]) -> Trial | None:
+def best_of(trials: Sequence[Trial]) -> Trial | None:
     """Choose the lowest loss among trials with the plan's seed; at a tie the plan, else the earliest."""
-    chosen = [trial for trial in trials if trial.role in ("plan", "search") and trial.loss is not None]
-    return min(chosen, key=lambda trial: (trial.loss, trial.number), default=None)
+    chosen = losses(trials, "plan", "search")
+    return min(chosen, key=lambda each: (each[1], each[0].number))[0] if chosen else None
+
+
+def losses(trials: Sequence[Trial], *roles: Role) -> list[tuple[Trial, float]]:
+    """List the trials of some roles that came to a loss, with it."""
+    return [(trial, trial.loss) for trial in trials if trial.role in roles and trial.loss is not None]
+
+
+def loss_of(trials: Sequence[Trial], role: Role) -> float | None:
+    """Give the loss of the first trial of a role; None where it came to none."""
+    return next((loss for _, loss in losses(trials, role)), None)

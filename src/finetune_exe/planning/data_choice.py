@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from finetune_exe.domain.plan import BaseModelChoice, DataChoice
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
-from finetune_exe.domain.values import Decision, Leaf
+from finetune_exe.domain.values import Confidence, Decision, Leaf
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.data_needs import wanted_test_rows
 
@@ -40,7 +40,23 @@ def choose_data(
         source="the rows themselves",
         confidence="high",
     )
-    usual = DataChoice().max_length
+    too_long = str(wished.get("data.on_too_long", "drop"))
+    decisions["data.max_length"] = _longest(profile, model.context_length, on_too_long=too_long)
+    if profile.group_by is not None:
+        decisions["data.group_by"] = Decision(
+            value=profile.group_by,
+            reason=f"rows of one {profile.group_by} are alike: on both sides of the split they would flatter",
+            source="the rows themselves",
+            confidence="high",
+            alternatives=("null: split row by row",),
+        )
+    decisions |= {**_shares(task, profile, wished), **_kinship(profile)}
+    decided = {path.rpartition(".")[2]: decision.value for path, decision in decisions.items()}
+    return DataChoice.model_validate(decided), decisions
+
+
+def _longest(profile: DataProfile, context_length: int | None, *, on_too_long: str) -> Decision:
+    """Take all rows but the longest hundredth whole, as far as the model reaches."""
     tokens = profile.tokens
     if tokens is not None:
         most = tokens.lengths[round(0.99 * (len(tokens.lengths) - 1))]
@@ -54,23 +70,11 @@ def choose_data(
         source = rule("characters_per_token").source
     wanted = 64 * math.ceil(most / 64)
     if profile.format == "completion":
-        wanted = min(wanted, usual)
-    longest = max(8, min(max(64, wanted), model.context_length or wanted))
-    reason += f"; {_of_longer(profile, longest, on_too_long=str(wished.get('data.on_too_long', 'drop')))}"
-    decisions["data.max_length"] = Decision(
-        value=longest, reason=reason, source=source, confidence="medium" if tokens is None else "high"
-    )
-    if profile.group_by is not None:
-        decisions["data.group_by"] = Decision(
-            value=profile.group_by,
-            reason=f"rows of one {profile.group_by} are alike: on both sides of the split they would flatter",
-            source="the rows themselves",
-            confidence="high",
-            alternatives=("null: split row by row",),
-        )
-    decisions |= {**_shares(task, profile, wished), **_kinship(profile)}
-    decided = {path.rpartition(".")[2]: decision.value for path, decision in decisions.items()}
-    return DataChoice.model_validate(decided), decisions
+        wanted = min(wanted, DataChoice().max_length)
+    longest = max(8, min(max(64, wanted), context_length or wanted))
+    reason += f"; {_of_longer(profile, longest, on_too_long=on_too_long)}"
+    confidence: Confidence = "medium" if tokens is None else "high"
+    return Decision(value=longest, reason=reason, source=source, confidence=confidence)
 
 
 def _of_longer(profile: DataProfile, longest: int, *, on_too_long: str) -> str:

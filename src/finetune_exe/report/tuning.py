@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.tuning import Trial, Tuning
+from itertools import accumulate
+
+from finetune_exe.domain.tuning import Trial, Tuning, loss_of, losses
 from finetune_exe.report.boxes import progress_bar, sparkline
 from finetune_exe.report.numbers import UNKNOWN, format_measure
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Verbatim, render_markdown, render_text
@@ -99,15 +101,13 @@ def _trials(tuning: Tuning) -> Table:
 
 def _against(trial: Trial, tuning: Tuning) -> str:
     """Give the loss less that of the plan with the same seed."""
-    same = "repeat" if trial.role in ("repeat", "confirm") else "plan"
-    plan_loss = next((other.loss for other in tuning.trials if other.role == same), None)
+    plan_loss = loss_of(tuning.trials, "repeat" if trial.role in ("repeat", "confirm") else "plan")
     return UNKNOWN if trial.loss is None or plan_loss is None else f"{trial.loss - plan_loss:+.4f}"
 
 
 def _course(tuning: Tuning) -> list[Block]:
     """Show the lowest loss so far, trial by trial."""
-    losses = [trial.loss for trial in tuning.trials if trial.role in ("plan", "search") and trial.loss is not None]
-    lowest = [min(losses[: count + 1]) for count in range(len(losses))]
+    lowest = list(accumulate((loss for _, loss in losses(tuning.trials, "plan", "search")), min))
     return [Verbatim(f"best so far: {lowest[0]:.4f} {sparkline(lowest)} {lowest[-1]:.4f}")] if lowest else []
 
 

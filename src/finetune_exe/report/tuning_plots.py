@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune_exe.domain.tuning import Tuning
+from finetune_exe.domain.tuning import Tuning, losses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,19 +44,16 @@ def plot_tuning(tuning: Tuning, folder: Path) -> tuple[Path, ...]:
 
 def _history(tuning: Tuning, figure: Figure) -> None:
     axes = figure.subplots()
-    finished = [(trial.number, trial.loss) for trial in tuning.trials
-                if trial.role in ("plan", "search") and trial.loss is not None]  # fmt: skip
-    again = [(trial.number, trial.loss) for trial in tuning.trials
-             if trial.role in ("repeat", "confirm") and trial.loss is not None]  # fmt: skip
-    losses = [loss for _, loss in finished]
-    numbers = [number for number, _ in finished]
-    axes.step(numbers, [min(losses[: count + 1]) for count in range(len(losses))], where="post", label="best so far")
-    axes.scatter(numbers, losses, color="tab:blue", label="finished")
+    finished, again = losses(tuning.trials, "plan", "search"), losses(tuning.trials, "repeat", "confirm")
+    numbers, found = [trial.number for trial, _ in finished], [loss for _, loss in finished]
+    axes.step(numbers, list(accumulate(found, min)), where="post", label="best so far")
+    axes.scatter(numbers, found, color="tab:blue", label="finished")
     if again:
-        axes.scatter(*zip(*again, strict=True), facecolors="none", edgecolors="tab:blue", label="second seed")
+        numbers, found = [trial.number for trial, _ in again], [loss for _, loss in again]
+        axes.scatter(numbers, found, facecolors="none", edgecolors="tab:blue", label="second seed")
     stopped = [trial.number for trial in tuning.trials if trial.state != "finished"]
     if stopped:
-        top = max(losses)
+        top = max(loss for _, loss in finished)
         axes.scatter(stopped, [top] * len(stopped), marker="x", color="tab:red", label="ended early (no loss)")
     if tuning.plan_loss is not None and tuning.noise is not None:
         low, high = tuning.plan_loss - tuning.noise, tuning.plan_loss + tuning.noise

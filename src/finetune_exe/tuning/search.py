@@ -112,7 +112,7 @@ def _next_job(store: TrialStore, design: StudyDesign, running: list[Job], *, sec
         job = store.ask("search", max_seconds=seconds_left)
         if job is not None:
             return job
-    best = best_of(tuple(known))
+    best = best_of(known)
     if running or best is None or best.role == "plan":
         return None
     if any(trial.role == "confirm" and trial.values == best.values for trial in known):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.tuning import SearchedSetting, StudyDesign, Trial, Tuning, Verdict, best_of
+from finetune_exe.domain.tuning import SearchedSetting, StudyDesign, Trial, Tuning, Verdict, best_of, loss_of, losses
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.tuning.space import setting_values, with_values
@@ -31,14 +31,11 @@ def conclude(
         FineTuneError: S01 where the plan itself gave no loss.
     """
     best = best_of(trials)
-    if best is None or not any(trial.role == "plan" and trial.loss is not None for trial in trials):
+    if best is None or not losses(trials, "plan"):
         raise _no_result(trials, name)
     noise = seed_noise(trials)
-    repeated = next((trial.loss for trial in trials if trial.role == "repeat" and trial.loss is not None), None)
-    confirmed = next(
-        (trial.loss for trial in trials
-         if trial.role == "confirm" and trial.values == best.values and trial.loss is not None), None,
-    )  # fmt: skip
+    repeated = loss_of(trials, "repeat")
+    confirmed = loss_of([trial for trial in trials if trial.values == best.values], "confirm")
     gain = None if repeated is None or confirmed is None else repeated - confirmed
     verdict: Verdict = "cannot_tell"
     if best.role == "plan":
@@ -92,16 +89,13 @@ def tuned_plan(plan: Plan, tuning: Tuning) -> Plan:
 
 def within_noise(tuning: Tuning, setting: SearchedSetting) -> Interval:
     """Give the range of values whose trials are within noise of the best; a single one reaches to its neighbours."""
-    finished = [trial for trial in tuning.trials if trial.role in ("plan", "search") and trial.loss is not None]
-    best = tuning.best_trial
-    assert best is not None
-    assert best.loss is not None
-    limit = best.loss + (tuning.noise or 0.0)
+    finished = losses(tuning.trials, "plan", "search")
+    limit = min(loss for _, loss in finished) + (tuning.noise or 0.0)
     mid = tuning.best[setting.path]
-    good = [mid, *(trial.values[setting.path] for trial in finished if trial.loss is not None and trial.loss <= limit)]
+    good = [mid, *(trial.values[setting.path] for trial, loss in finished if loss <= limit)]
     low, high = min(good), max(good)
     if low == high:
-        tried = {trial.values[setting.path] for trial in finished}
+        tried = {trial.values[setting.path] for trial, _ in finished}
         low = max((value for value in tried if value < mid), default=setting.low)
         high = min((value for value in tried if value > mid), default=setting.high)
     return Interval(low=low, mid=mid, high=high)
@@ -142,16 +136,13 @@ def _reason(tuning: Tuning, setting: SearchedSetting) -> str:
 
 def _alternatives(tuning: Tuning, setting: SearchedSetting) -> tuple[str, ...]:
     """List the values that lost, the closest first, each by its best trial."""
-    reference = next(
-        trial.loss
-        for trial in tuning.trials
-        if trial.role in ("plan", "search") and trial.values == tuning.best and trial.loss is not None
-    )
+    finished = losses(tuning.trials, "plan", "search")
+    reference = next(loss for trial, loss in finished if trial.values == tuning.best)
     lost: dict[float, float] = {}
-    for trial in tuning.trials:
+    for trial, loss in finished:
         value = trial.values[setting.path]
-        if trial.role in ("plan", "search") and trial.loss is not None and value != tuning.best[setting.path]:
-            lost[value] = min(trial.loss, lost.get(value, math.inf))
+        if value != tuning.best[setting.path]:
+            lost[value] = min(loss, lost.get(value, math.inf))
     ranked = sorted(lost.items(), key=lambda item: item[1])[:_SHOWN_ALTERNATIVES]
     named = [f"{format_number(value)}: validation loss {loss:.4f}, {loss - reference:+.4f}" for value, loss in ranked]
     stopped = [trial for trial in tuning.trials if trial.state == "pruned"]

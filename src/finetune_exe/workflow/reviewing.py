@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from finetune_exe.domain.plan import Plan
@@ -90,13 +90,8 @@ def _room(gpu: str | None) -> Room | None:
 
 
 def _unreadable(path: Path, fault: FineTuneError) -> ConfigurationReview:
-    found = _PLACE.fullmatch(fault.where)
-    place = Place(int(found[1]), int(found[2])) if found else Place(1, 1)
-    one = finding("unreadable", "error", key="", place=place, what=fault.what, why=fault.why, fix=fault.fix,
-                  source=f"FT-{fault.code}")  # fmt: skip
-    return ConfigurationReview(
-        path=str(path), tool="", title="no program", form="yaml", num_settings=0, findings=(one,)
-    )
+    found = tuple(_of_fault(fault, "unreadable"))
+    return ConfigurationReview(path=str(path), tool="", title="no program", form="yaml", num_settings=0, findings=found)
 
 
 def _is_plan(path: Path) -> bool:
@@ -115,7 +110,6 @@ def _review_plan(path: Path) -> ConfigurationReview:
     """Review a plan: what cannot be read, what excludes each other, and what its readiness says."""
     from finetune_exe.workflow.plans import open_plan
 
-    findings: list[ConfigurationFinding]
     plan: Plan | None = None
     try:
         plan = open_plan(path)
@@ -126,20 +120,18 @@ def _review_plan(path: Path) -> ConfigurationReview:
             for check in plan.fails
         ]  # fmt: skip
     except FineTuneError as fault:
-        findings = list(_of_fault(fault))
+        findings = list(_of_fault(fault, "plan"))
     return ConfigurationReview(
         path=str(path), tool="plan", title="a plan of this program", form="yaml",
         num_settings=len(list(plan.settings())) if plan else 0, findings=tuple(findings),
     )  # fmt: skip
 
 
-def _of_fault(fault: FineTuneError) -> list[ConfigurationFinding]:
+def _of_fault(fault: FineTuneError, code: str) -> Iterator[ConfigurationFinding]:
     """Make one finding of each place that an error names."""
-    found = []
     for part in fault.where.split("\n"):
         match = _PLACE.fullmatch(part.strip())
         place = Place(int(match[1]), int(match[2])) if match else Place(1, 1)
         key, message = (match[3] or "", match[4] or fault.what) if match else ("", fault.what)
-        found.append(finding("plan", "error", key=key, place=place, what=f"{key}: {message}" if key else message,
-                             why=fault.why, fix=fault.fix, source=f"FT-{fault.code}"))  # fmt: skip
-    return found
+        yield finding(code, "error", key=key, place=place, what=f"{key}: {message}" if key else message,
+                      why=fault.why, fix=fault.fix, source=f"FT-{fault.code}")  # fmt: skip
