@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import click
 
@@ -22,7 +22,7 @@ from finetune_exe.cli.surface import (
     write_json,
 )
 from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
-from finetune_exe.domain.task import TaskSpec, TextTask
+from finetune_exe.domain.task import Preset, TaskSpec, TextTask
 
 
 @click.command("analyze")
@@ -35,7 +35,7 @@ from finetune_exe.domain.task import TaskSpec, TextTask
 @vram_option
 @cpu_option
 @click.option("--method", type=click.Choice(list(METHOD_NAMES)), help="Training method; chosen for you otherwise.")
-@click.option("--preset", type=click.Choice(["auto", "conservative", "balanced", "aggressive"]), default="auto", show_default=True)  # fmt: skip
+@click.option("--preset", type=click.Choice(get_args(Preset)), default="auto", show_default=True)  # fmt: skip
 @click.option("--keep-abilities", is_flag=True, help="What the model can do today matters as much as the new task.")
 @click.option("--permissive-license", is_flag=True, help="Suggest only models under Apache-2.0, MIT or BSD.")
 @click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Most the training may cost.")  # fmt: skip
@@ -58,7 +58,7 @@ def command(
     vram: float | None,
     cpu: bool,
     method: MethodKind | None,
-    preset: Literal["auto", "conservative", "balanced", "aggressive"],
+    preset: Preset,
     keep_abilities: bool,
     permissive_license: bool,
     budget_usd: float | None,

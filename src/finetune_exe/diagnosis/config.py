@@ -14,11 +14,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from finetune_exe.diagnosis.script import read_script, set_in_script
-from finetune_exe.diagnosis.tools import Form, Key, settings_of, tool_of_keys, tool_of_text, tools
+from finetune_exe.diagnosis.tools import Key, settings_of, tool_of_keys, tool_of_text, tools
+from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import pointed
 
-SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
+SUFFIXES: dict[str, Form] = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
 _PLAIN_TRAINERS = {"trl", "transformers"}
 """Tools whose scripts train every weight unless they speak of adapters."""
 _LARGEST = 1 << 20
@@ -70,11 +71,11 @@ def read_config(path: Path) -> Config | None:
     if form is None or path.stat().st_size > _LARGEST:
         return None
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    values = _parse(text, form)  # type: ignore[arg-type]
+    values = _parse(text, form)
     if not values:
         return None
     tool = tool_of_text(text) if form in ("python", "arguments") else None
-    return Config(path=path, form=form, text=text, tool=tool or tool_of_keys(values), values=values)  # type: ignore[arg-type]
+    return Config(path=path, form=form, text=text, tool=tool or tool_of_keys(values), values=values)
 
 
 def changed(config: Config, patch: Mapping[str, Scalar], *, own_keys: Mapping[str, Scalar] | None = None) -> str:

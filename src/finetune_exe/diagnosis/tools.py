@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
+from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import pointed
 from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS
-
-Form = Literal["yaml", "json", "python", "arguments"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

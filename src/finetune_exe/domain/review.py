@@ -7,6 +7,8 @@ from typing import Literal
 from finetune_exe.domain.document import Value
 
 Severity = Literal["error", "warning", "note"]
+Form = Literal["yaml", "json", "python", "arguments"]
+"""How a training program is told what to do."""
 
 
 class ConfigurationFinding(Value):
@@ -36,7 +38,7 @@ class ConfigurationReview(Value):
     """The training program it is for."""
     title: str
     """The same with the version its keys were checked with."""
-    form: Literal["yaml", "json", "python", "arguments"]
+    form: Form
     num_settings: int
     findings: tuple[ConfigurationFinding, ...] = ()
     not_looked_at: tuple[str, ...] = ()

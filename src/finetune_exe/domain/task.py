@@ -22,6 +22,9 @@ FormatName = Literal[
 WRITTEN_FORMATS: tuple[FormatName, ...] = (
     "alpaca", "chatml", "sharegpt", "prompt_completion", "completion", "preference", "kto",
 )  # fmt: skip
+PresetName = Literal["conservative", "balanced", "aggressive"]
+Preset = Literal["auto", PresetName]
+"""A column of hyperparameters to take; "auto" follows task, data and model instead."""
 AnswerKind = Literal["prose", "worked", "number", "json", "code", "sql", "empty"]
 """What an answer is by its form; "worked" is prose that ends in the number it arrives at."""
 
@@ -117,7 +120,7 @@ class TaskSpec(Document):
     method: MethodKind | None = None
     objective: Literal["dpo"] | None = None
     """Learn from pairs of a better and a worse answer; None learns answers as they stand."""
-    preset: Literal["auto", "conservative", "balanced", "aggressive"] = "auto"
+    preset: Preset = "auto"
     keep_abilities: bool = False
     """Whether what the model can do today matters as much as the new task."""
     permissive_license: bool = False

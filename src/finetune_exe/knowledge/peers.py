@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
+from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 
-Form = Literal["yaml", "json", "python", "arguments"]
 Types = str | tuple[str, ...]
 """Words such as "int|float", or the texts that are allowed."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
 
+from finetune_exe.domain.task import PresetName
 from finetune_exe.knowledge.rows import read_rows
-
-PresetName = Literal["conservative", "balanced", "aggressive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

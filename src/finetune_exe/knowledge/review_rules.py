@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
+from finetune_exe.domain.review import Severity
 from finetune_exe.domain.values import Scalar
 
 Condition = Scalar | list[Scalar]
@@ -21,7 +22,7 @@ class Rule:
     """Settings that do something together."""
 
     code: str
-    severity: Literal["error", "warning", "note"] = "error"
+    severity: Severity = "error"
     prefixes: Mapping[str, str]
     """The programs, and what stands before the settings' names."""
     when: Mapping[str, Condition]

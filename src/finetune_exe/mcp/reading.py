@@ -14,7 +14,7 @@ from finetune_exe.agents.roots import Roots
 from finetune_exe.diagnosis.read import quote_secrets
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.review import Severity
-from finetune_exe.domain.task import FormatName, TaskSpec
+from finetune_exe.domain.task import FormatName, Preset, TaskSpec
 from finetune_exe.mcp.answers import answer
 from finetune_exe.mcp.wishes import (
     Column,
@@ -28,7 +28,6 @@ from finetune_exe.mcp.wishes import (
     Model,
     PermissiveLicense,
     PlanFile,
-    Preset,
     Rows,
     RunFolderName,
     Settings,

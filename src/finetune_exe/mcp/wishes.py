@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -62,7 +62,6 @@ Hours = Annotated[float | None, Field(gt=0, description="Longest the training ma
 KeepAbilities = Annotated[bool, Field(description="What the model can do today matters as much as the new task.")]
 PermissiveLicense = Annotated[bool, Field(description="Suggest only models under Apache-2.0, MIT or BSD.")]
 Method = Annotated[MethodKind | None, Field(description="Training method. Left out: it is chosen.")]
-Preset = Literal["auto", "conservative", "balanced", "aggressive"]
 PlanFile = Annotated[str, Field(description="A plan file, plan.yaml, inside the declared folders.")]
 RunFolderName = Annotated[str, Field(description="A run's folder, as in runs/plan, inside the declared folders.")]
 Agreed = Annotated[

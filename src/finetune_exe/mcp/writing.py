@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio
 from anyio.abc import Process
@@ -19,7 +19,8 @@ from pydantic import Field
 
 from finetune_exe.agents.roots import Roots
 from finetune_exe.atomic import output_exists
-from finetune_exe.domain.task import TaskSpec
+from finetune_exe.domain.shipment import ShipmentForm
+from finetune_exe.domain.task import Preset, TaskSpec
 from finetune_exe.errors import OK
 from finetune_exe.mcp.answers import answer
 from finetune_exe.mcp.consent import (
@@ -47,7 +48,6 @@ from finetune_exe.mcp.wishes import (
     Model,
     PermissiveLicense,
     PlanFile,
-    Preset,
     Rows,
     RunFolderName,
     Settings,
@@ -61,7 +61,6 @@ from finetune_exe.mcp.wishes import (
 )
 from finetune_exe.workflow.background import Background, own_environment, stop_training
 
-ModelForm = Literal["merged", "gguf", "adapter"]
 _NEXT = "call run_status until the state is finished; it goes on when this server ends"
 
 
@@ -230,7 +229,7 @@ class WritingTools:
         run: RunFolderName,
         reply: Annotated[Reply, Resolve(may_export)],
         to: Annotated[
-            ModelForm, Field(description="Whole weights, one file for llama.cpp, or the adapter.")
+            ShipmentForm, Field(description="Whole weights, one file for llama.cpp, or the adapter.")
         ] = "merged",
         output: Annotated[str | None, Field(description="The new folder.  [default: export/FORM in the run]")] = None,
         confirm: Agreed = False,

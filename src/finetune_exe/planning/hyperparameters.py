@@ -20,11 +20,11 @@ from finetune_exe.domain.plan import (
     Schedule,
     WarmupFraction,
 )  # fmt: skip
-from finetune_exe.domain.task import DataProfile, TaskSpec
+from finetune_exe.domain.task import DataProfile, PresetName, TaskSpec
 from finetune_exe.domain.values import Decision, Hardware, Interval, Leaf
 from finetune_exe.estimate.duration import saved_bytes
 from finetune_exe.estimate.parameters import count_lora_parameters
-from finetune_exe.knowledge.presets import Preset, PresetName, find_preset
+from finetune_exe.knowledge.presets import Preset, find_preset
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.adapter import advise_adapter, advise_rounding
 from finetune_exe.planning.learning_rate import advise_learning_rate, advise_preference_rate

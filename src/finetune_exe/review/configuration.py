@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import Place
 from finetune_exe.errors import FineTuneError
-from finetune_exe.knowledge.peers import Form, Peer, peers
+from finetune_exe.knowledge.peers import Peer, peers
 from finetune_exe.review.fault import unreadable
 from finetune_exe.review.read_command import read_commands
 from finetune_exe.review.read_json import read_json

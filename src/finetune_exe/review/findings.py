@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from finetune_exe.domain.review import ConfigurationFinding, Severity
+from finetune_exe.domain.review import ConfigurationFinding, Form, Severity
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import Place, pointed
-from finetune_exe.knowledge.peers import Form
 from finetune_exe.review.configuration import Configuration
 
 

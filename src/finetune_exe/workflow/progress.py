@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from finetune_exe.domain.events import Diagnosed, Evaluated, Noticed, StepFinished, read_events
+from finetune_exe.domain.shipment import ShipmentForm
 from finetune_exe.workflow.background import Started, Work
 from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
 from finetune_exe.workflow.run_states import run_state
 
 MOST_NOTICED = 20
-EXPORT_FORMS = ("merged", "gguf", "adapter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def run_progress(path: Path, *, started: Started | None = None) -> RunProgress:
         best_validation_loss=min((event.validation_loss for event in evaluated), default=None),
         num_checkpoints=found.num_checkpoints,
         has_evaluation=run.evaluation.is_file(),
-        exports=tuple(form for form in EXPORT_FORMS if (path / "export" / form).is_dir()),
+        exports=tuple(form for form in get_args(ShipmentForm) if (path / "export" / form).is_dir()),
         problems=() if at_work else found.problems,
         noticed=tuple(said[-MOST_NOTICED:]),
     )
