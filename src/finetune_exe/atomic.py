@@ -91,16 +91,14 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         FineTuneError: O01 where `path` exists; I01 where the operating system refuses.
     """
-    if os.path.lexists(path) and not overwrite:
-        raise output_exists(path)
+    require_new(path, overwrite=overwrite)
     with io_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         work = _beside(path)
         work.mkdir()
         try:
             yield work
-            if os.path.lexists(path) and not overwrite:  # somebody else was faster
-                raise output_exists(path)
+            require_new(path, overwrite=overwrite)  # somebody else may have been faster
             take_place(work, path)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
@@ -156,15 +154,20 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def output_exists(path: Path) -> FineTuneError:
-    """Say that the output is there already and how to go on."""
-    return FineTuneError(
-        "O01",
-        what="the output exists already",
-        where=str(path),
-        why="overwriting it would destroy an earlier result",
-        fix="choose another place, or add --overwrite to replace it",
-    )
+def require_new(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse to write over what is there, be it a link that leads nowhere, unless that is wished.
+
+    Raises:
+        FineTuneError: O01 where something is there.
+    """
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise FineTuneError(
+            "O01",
+            what="the output exists already",
+            where=str(path),
+            why="overwriting it would destroy an earlier result",
+            fix="choose another place, or add --overwrite to replace it",
+        )
 
 
 def _beside(path: Path) -> Path:

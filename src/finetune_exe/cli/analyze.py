@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from finetune_exe.atomic import output_exists
+from finetune_exe.atomic import require_new
 from finetune_exe.cli.surface import (
     cpu_option,
     gpu_option,
@@ -90,8 +90,8 @@ def command(
     if data and num_rows:
         raise click.UsageError("--rows is for plans without --data, whose rows are counted")
     path = output or (None if as_json else Path("plan.yaml"))
-    if path is not None and path.exists() and not overwrite:
-        raise output_exists(path)
+    if path is not None:
+        require_new(path, overwrite=overwrite)
     spec = TaskSpec(
         description=task, task_type=task_type, data_paths=data, model=model, method=method, preset=preset,
         gpu=wished_hardware(gpu=gpu, vram=vram, cpu=cpu), keep_abilities=keep_abilities,

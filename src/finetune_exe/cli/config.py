@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetune_exe.atomic import output_exists, write_file
+from finetune_exe.atomic import require_new, write_file
 from finetune_exe.cli.surface import (
     cpu_option,
     gpu_option,
@@ -82,8 +82,7 @@ def command(
     if output is not None:
         places = [output] if len(files) == 1 and not output.is_dir() else [output / file.name for file in files]
         for place in places:
-            if place.exists() and not overwrite:
-                raise output_exists(place)
+            require_new(place, overwrite=overwrite)
         for place, file in zip(places, files, strict=True):
             write_file(place, file.text.encode())
     if as_json:

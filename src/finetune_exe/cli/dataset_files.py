@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
+from finetune_exe.atomic import require_new
 from finetune_exe.cli.surface import remark, say, view, write, write_json
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.domain.task import FormatName
@@ -63,7 +64,7 @@ def check_files(
     """Report on the rows and say whether they are free of errors."""
     from finetune_exe.data.check import check
     from finetune_exe.report.check import render_check
-    from finetune_exe.workflow.pages import require_new, write_check_page
+    from finetune_exe.workflow.pages import write_check_page
 
     if page.file is not None:
         require_new(page.file, overwrite=page.overwrite)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from finetune_exe.atomic import require_new
 from finetune_exe.cli.dataset_files import say_tokens
 from finetune_exe.cli.surface import say, view, write_json
 
@@ -34,7 +35,7 @@ class Wish:
 def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None:
     """Prepare the data of a plan, and show or export it as wished."""
     from finetune_exe.report.dataset import render_dataset
-    from finetune_exe.workflow.pages import PAGE, require_new, write_dataset_page
+    from finetune_exe.workflow.pages import PAGE, write_dataset_page
     from finetune_exe.workflow.plans import open_plan
     from finetune_exe.workflow.preparing import plan_tokenizer, prepare_dataset
 

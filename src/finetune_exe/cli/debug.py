@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.atomic import output_exists
+from finetune_exe.atomic import require_new
 from finetune_exe.cli.surface import json_option, overwrite_option, say, write, write_json
 
 
@@ -48,8 +48,8 @@ def command(
         raise click.UsageError("give a PATH, - for standard input, or --context")
     if sum((patch, target is not None, markdown, as_json)) > 1:
         raise click.UsageError("--patch, --apply, --markdown and --json exclude each other")
-    if target is not None and target.exists() and not overwrite:
-        raise output_exists(target)
+    if target is not None:
+        require_new(target, overwrite=overwrite)
     debugged = debug([Path(path) for path in paths], stdin=sys.stdin.buffer, context=sentence, probe=probe)
     if patch:
         write(patch_text(debugged), end="")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from finetune_exe.atomic import output_exists
+from finetune_exe.atomic import require_new
 from finetune_exe.cli.surface import json_option, overwrite_option, say, view, write_json
 from finetune_exe.units import format_duration
 from finetune_exe.workflow.run_folder import RunFolder
@@ -43,8 +43,7 @@ def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: boo
 
     started = time.monotonic()
     path = run_path or _free_name()
-    if path.exists() and not overwrite:
-        raise output_exists(path)
+    require_new(path, overwrite=overwrite)
     run = RunFolder(path)
 
     def show(text: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_exe.atomic import io_faults, output_exists, take_place
+from finetune_exe.atomic import io_faults, require_new, take_place
 from finetune_exe.data.assemble import assemble
 from finetune_exe.data.certificate import CERTIFICATE, certify
 from finetune_exe.data.duplicates.rows import choose_rows
@@ -77,8 +77,7 @@ def prepare(
         FineTuneError: O01 where the folder exists; C02, C05, D01 to D04, D07 to D09, D30 for the data; I01 while
             writing; D31 where workers die.
     """
-    if folder.exists() and not overwrite:
-        raise output_exists(folder)
+    require_new(folder, overwrite=overwrite)
     tell = progress or (lambda stage, done, total: None)
     planned = plan_sources(plan.data)
     opened = open_sources([entry.source for entry in planned], format_name=plan.data.format)

@@ -30,7 +30,7 @@ class Candidate(Value):
 class Considered(Value):
     """A way to run that was weighed: a method with its batch, checkpointing, optimizer and GPUs."""
 
-    method: str
+    method: MethodKind
     settings: dict[str, Leaf]
     """What sets it apart, by dotted path."""
     memory_bytes: float

@@ -18,7 +18,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from finetune_exe.agents.roots import Roots
-from finetune_exe.atomic import output_exists
+from finetune_exe.atomic import require_new
 from finetune_exe.domain.shipment import ShipmentForm
 from finetune_exe.domain.task import Preset, TaskSpec
 from finetune_exe.errors import OK
@@ -96,8 +96,7 @@ class WritingTools:
         if (unconfirmed := refused(reply)) is not None:
             return unconfirmed
         path = self.roots.confine(output)
-        if path.exists():
-            raise output_exists(path)
+        require_new(path)
         spec = TaskSpec(
             description=task, task_type=task_type, data_paths=self.roots.rows(data), model=self.roots.model(model),
             gpu=hardware, method=method, preset=preset, budget_usd=budget_usd, hours=hours,
@@ -167,8 +166,7 @@ class WritingTools:
         if form is None or folder is None:
             return []
         output = self.roots.confine(folder)
-        if output.exists():
-            raise output_exists(output)
+        require_new(output)
         return [f"--export={form}", f"--output={output}"]
 
     def train_start(
@@ -244,8 +242,7 @@ class WritingTools:
         open_run(folder)
         self.roots.plan(str(RunFolder(folder).plan))
         target = self.roots.confine(output or str(folder / "export" / to))
-        if target.exists():
-            raise output_exists(target)
+        require_new(target)
         process = self.background.start(
             "exporting", ["export", f"--to={to}", f"--output={target}", "--json", "--", str(folder)], folder
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from finetune_exe.domain.method_kinds import MethodKind
 from finetune_exe.domain.plan import Checkpoints, DataChoice, Optimizer
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.knowledge.presets import Preset
@@ -45,7 +46,7 @@ def advise_batch(num_rows: int | None, *, epochs: float, full: bool) -> Decision
     )
 
 
-def advise_pace(preset: Preset | None, *, method: str) -> dict[str, Decision]:
+def advise_pace(preset: Preset | None, *, method: MethodKind) -> dict[str, Decision]:
     """Decide schedule, warm-up, weight decay, clipping and optimizer, by dotted path."""
     usual = Optimizer()
     schedule, decay, clip, states = (rule(name) for name in ("schedule", "weight_decay", "clip", "optimizer"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.method_kinds import METHOD_NAMES, method_kind
+from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import Candidate, Considered, MethodOption, Plan
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.report.numbers import UNKNOWN, format_interval, format_quantity, format_setting
@@ -121,7 +121,7 @@ def _form(entry: Considered) -> str:
     """Say in words what sets a way to run apart."""
     settings = entry.settings
     words = [
-        METHOD_NAMES[method_kind(entry.method)],
+        METHOD_NAMES[entry.method],
         f"{settings['batch.micro_batch_size']} x {settings['batch.gradient_accumulation_steps']} rows "
         f"of up to {settings['data.max_length']} tokens",
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune_exe.atomic import new_file, output_exists
+from finetune_exe.atomic import new_file, require_new
 from finetune_exe.domain.json_text import json_line
 from finetune_exe.domain.task import FormatName
 from finetune_exe.errors import FineTuneError
@@ -66,8 +66,7 @@ def convert_to_file(
     Raises:
         FineTuneError: O01 where the file exists; D04 where no row can be converted; I01 where it cannot be written.
     """
-    if output.exists() and not overwrite:
-        raise output_exists(output)
+    require_new(output, overwrite=overwrite)
     with new_file(output) as file:
 
         def write(row: Row) -> None:

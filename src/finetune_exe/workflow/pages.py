@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune_exe.atomic import output_exists, write_file
+from finetune_exe.atomic import write_file
 from finetune_exe.domain.dataset import CheckReport, LabelCount, PreparedDataset
 from finetune_exe.errors import FineTuneError
 
@@ -18,16 +18,6 @@ PAGE = "report.html"
 """The page inside the folder of a prepared dataset."""
 ROWS_SHOWN = 3
 """Rows shown token by token."""
-
-
-def require_new(page: Path, *, overwrite: bool) -> None:
-    """Refuse to write over a page, before any work is done for it.
-
-    Raises:
-        FineTuneError: O01 where it exists.
-    """
-    if page.exists() and not overwrite:
-        raise output_exists(page)
 
 
 def write_check_page(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_exe.atomic import new_folder, output_exists, write_file
+from finetune_exe.atomic import new_folder, require_new, write_file
 from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
@@ -143,10 +143,9 @@ def _require_place(folder: Path, *, overwrite: bool) -> None:
     Raises:
         FineTuneError: O01 where something is there.
     """
+    require_new(folder, overwrite=overwrite)
     if not folder.exists():
         return
-    if not overwrite:
-        raise output_exists(folder)
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / RECORD).is_file()):
         raise FineTuneError(
             "O01",
