@@ -28,7 +28,7 @@ class MethodFacts:
     def quality(self) -> str:
         """The measurement in words."""
         if self.accuracy is None or self.forgetting is None:
-            return f"{self.remark}"
+            return self.remark
         return f"GSM8K {self.accuracy:.1f}, forgetting {self.forgetting:.3f} ({self.remark})"
 
 
