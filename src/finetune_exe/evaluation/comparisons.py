@@ -61,8 +61,8 @@ def answer_comparisons(
         return []
     return [
         compare_means(
-            METRICS[name].scores([answer.text for answer in before], questions.references),
-            METRICS[name].scores([answer.text for answer in after], questions.references),
+            METRICS[name].scores(questions.said(before), questions.references),
+            METRICS[name].scores(questions.said(after), questions.references),
             [clusters[row] for row in questions.rows],
             metric=name,
             higher_is_better=True,

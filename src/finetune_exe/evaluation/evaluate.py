@@ -90,7 +90,7 @@ def evaluate(
     found = _compare(asked, questions, before, after, clusters)
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
     results = suite_results(suites, before, after, plan.evaluation.confidence_level)
-    collapse = collapse_card([a.text for a in before.answers], [a.text for a in after.answers], questions.references)
+    collapse = collapse_card(questions.said(before.answers), questions.said(after.answers), questions.references)
     forgetting = None if after.moved is None else forgetting_card(*after.moved)
     memorisation = memorisation_of(before, after)
     write_items(run, rows, questions, suites, before, after, found.scores)

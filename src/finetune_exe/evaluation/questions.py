@@ -28,18 +28,16 @@ class Questions:
     opened: list[bool]
     """Whether the prompt ends with the opening of what the answer thinks."""
 
+    def said(self, answers: Sequence[Answer]) -> list[str]:
+        """Give what answers say behind what they think."""
+        return [without_thinking(f"<think>{answer.text}" if opened else answer.text)
+                for answer, opened in zip(answers, self.opened, strict=True)]  # fmt: skip
+
     def answered(self, answers: Sequence[Answer]) -> list[Answered]:
         """Put answers beside what was asked and wanted."""
         return [
-            Answered(
-                prompt=last_question(row),
-                answer=without_thinking(f"<think>{answer.text}" if opened else answer.text),
-                reference=reference,
-                columns=row.extra,
-            )
-            for row, answer, reference, opened in zip(
-                self.conversations, answers, self.references, self.opened, strict=True
-            )
+            Answered(prompt=last_question(row), answer=said, reference=reference, columns=row.extra)
+            for row, said, reference in zip(self.conversations, self.said(answers), self.references, strict=True)
         ]
 
 

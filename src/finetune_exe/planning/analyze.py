@@ -30,6 +30,8 @@ from finetune_exe.planning.ways_out import refuse_impossible
 
 _MOST_NEW_TOKENS, _MOST_THINKING_TOKENS = 512, 4096
 """Longest answer that is waited for; one cut off while it thinks says nothing at all."""
+_MARKS = 16
+"""Tokens around what an answer thinks, generously."""
 
 
 def analyze(
@@ -209,8 +211,8 @@ def _evaluation(task: TaskType, profile: DataProfile | None) -> tuple[Evaluation
         )
     if profile is None or task == "completion":
         return EvaluationChoice(metrics=metrics), decisions
-    most = _MOST_THINKING_TOKENS if profile.mostly_thinks else _MOST_NEW_TOKENS
-    longest = min(most, max(16, 16 * math.ceil(profile.answer_characters_p95 / 3 / 16)))
+    most, marks = (_MOST_THINKING_TOKENS, _MARKS) if profile.mostly_thinks else (_MOST_NEW_TOKENS, 0)
+    longest = min(most, max(16, 16 * math.ceil(profile.answer_characters_p95 / 3 / 16)) + marks)
     decisions["evaluation.max_new_tokens"] = Decision(
         value=longest,
         reason=f"95 of 100 answers have at most {profile.answer_characters_p95:,} characters, at three a token",

@@ -44,7 +44,7 @@ def test_thinking_counts_wherever_it_stands(tmp_path: Path, length: int) -> None
         assert profile.thinking_share == 1
         assert profile.distinct_answers == 1
         assert profile.answer_characters_p50 >= len(thought.strip()) + len(SAID)
-        assert longest_answer(profile) == min(4096, 16 * -(-profile.answer_characters_p95 // 48))
+        assert longest_answer(profile) == min(4096, 16 * -(-profile.answer_characters_p95 // 48) + 16)
     assert profile_of(tmp_path, {"content": SAID, "reasoning_content": ""}).thinking_share == 0
 
 
@@ -72,7 +72,9 @@ def test_an_answer_is_scored_by_what_it_says(tmp_path: Path, name: str, written:
     plan = analyze(TaskSpec(description="solve sums"), profile=None, hardware=parse_hardware("RTX 4090"))
     rows = [StoredRow(source="rows.jsonl:1", group="", conversation=to_json(chat(answer(thinking=THOUGHT))))]
     questions = choose_questions(rows, plan, tokenizer_of(tmp_path, name))
-    [answered] = questions.answered([Answer(written, stopped=True, num_tokens=1)])
+    answers = [Answer(written, stopped=True, num_tokens=1)]
+    [answered] = questions.answered(answers)
+    assert questions.said(answers) == [said]
     assert (answered.answer, answered.reference) == (said, SAID)
 
 
