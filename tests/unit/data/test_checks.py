@@ -187,6 +187,7 @@ def test_rulers_and_laughter_are_no_loops() -> None:
         ("It is old. It stands in the north, and", OpenEnd.BROKEN),
         ("It is old. It stands in the north of this country", OpenEnd.OPEN),
         ("The fifth planet from the Sun", OpenEnd.OPEN),
+        ("Popcorn jelly bean ice cream", OpenEnd.BARE),
         ("Jane Austen", OpenEnd.NO_PROSE),
         ("It is old. It stands there.", OpenEnd.CLOSED),
         ("- apples from the garden\n- pears from the shop\n- figs from the south of Italy", OpenEnd.NO_PROSE),

@@ -13,9 +13,11 @@ class OpenEnd(IntEnum):
     NO_PROSE = -1
     """It is a word, a list, a title, code: nothing that would end with a full stop."""
     CLOSED = 0
-    OPEN = 1
+    BARE = 1
+    """A phrase on a line of its own: no sentence that breaks off, though it may be how somebody writes sentences."""
+    OPEN = 2
     """Prose without a mark at its end, as some people write."""
-    BROKEN = 2
+    BROKEN = 3
     """In the middle of a clause: after a word or a comma that something must follow, or inside a quotation or
     a block of code."""
 
@@ -102,6 +104,8 @@ _SO_ON = re.compile(r"\b(?:etc|so (?:on|forth)|usw|ecc)\Z", re.IGNORECASE)
 _JSON = re.compile(r"(?:^|\n)[ \t]*([{\[][ \t\n]*[{\"])")
 _JSON_END = 12
 """Characters at the end of a text in which JSON that breaks off stops making sense: in a number or a word."""
+_SENTENCE = re.compile(r"(?:The|An?|This|That|These|Those|It|He|She|They|We|I|You|There)\b[^:]*\Z")
+"""A line that begins as a sentence does, and names nothing with a colon."""
 _WIDE_STOP = re.compile("[\u3002\uff01\uff1f]")
 _WIDE_COMMAS = "\uff0c\u3001\uff1b\u060c"
 _WIDE, _HANGUL = "\u2e80", "\uac00"
@@ -296,4 +300,8 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
         return OpenEnd.BROKEN
     if _is_word_list(line):
         return OpenEnd.NO_PROSE
-    return OpenEnd.OPEN if several or len(line.split()) >= _MIN_WORDS else OpenEnd.NO_PROSE
+    num_words = len(line.split())
+    if not several and num_words < _MIN_WORDS:
+        return OpenEnd.NO_PROSE
+    tells = several or "\n" in text or num_words >= _MANY_WORDS or _SENTENCE.match(line) is not None
+    return OpenEnd.OPEN if tells else OpenEnd.BARE

@@ -114,7 +114,7 @@ def measure(row: RowView) -> RowFacts:
     language = answer_language(answer if prose else row.prompt)
     form = form_of(stripped) if answered else NO_FORM
     end = open_end(answer) if answered and form.structure is not Structure.PYTHON else OpenEnd.NO_PROSE
-    if prose and (end >= OpenEnd.OPEN or language is not None) and _is_quoted(stripped, row.prompt):
+    if prose and (end >= OpenEnd.BARE or language is not None) and _is_quoted(stripped, row.prompt):
         end, language = OpenEnd.NO_PROSE, None
     return RowFacts(
         characters=len(row.text),

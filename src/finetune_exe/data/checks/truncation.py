@@ -23,7 +23,7 @@ def _truncated(facts: Facts) -> Iterator[Hit]:
     prose = int((facts.end >= OpenEnd.CLOSED).sum())
     if not prose:
         return
-    num_open = int((facts.end >= OpenEnd.OPEN).sum())
+    num_open = int((facts.end >= OpenEnd.BARE).sum())
     num_broken = int((facts.end == OpenEnd.BROKEN).sum())
     if num_broken > _MAX_BROKEN * prose:
         return
