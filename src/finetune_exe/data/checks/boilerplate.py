@@ -14,6 +14,8 @@ from finetune_exe.text.formats.dialogue_marks import usual_turns
 
 _LINE_CHARACTERS = 120
 """Only short lines are looked at: a sentence may speak of a privacy policy."""
+_SENTENCES = re.compile(r"\n|(?<=[.!?]) ")
+"""Between lines, and between sentences: the lines of a page are often joined to one."""
 _MENU = re.compile(
     r"\s*(?:[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*[|\u2022\u00b7\u00bb>]\s*){2,}[^\W\d][\w'&-]*(?: [\w'&-]+){0,3}\s*"
 )
@@ -32,14 +34,12 @@ _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
 
 
 def _find(row: RowView) -> str | None:
-    if row.layout != "text" and row.signs.count("\n") < _MIN_FAMILIES + 1:
-        return None
     if row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split()):
         return None
     if row.layout != "text" and _ABOUT.search(row.prompt) is not None:
         return None
     for answer in row.answers:
-        lines = answer.splitlines()
+        lines = _SENTENCES.split(answer)
         edges = lines if len(lines) <= 2 * _EDGE_LINES else lines[:_EDGE_LINES] + lines[-_EDGE_LINES:]
         lowered = "\n".join(edges).lower()
         if not any(phrase in lowered for phrase in boilerplate_phrases()):

@@ -20,7 +20,7 @@ _INVISIBLE = re.compile(
     "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])[\u200b-\u200f\u034f](?=[A-Za-z\u00c0-\u024f\u0370-\u052f])"
     "|(?<=[A-Za-z\u00c0-\u024f])[\ufe00-\ufe0d\U000e0100-\U000e01ef]+"
     "|(?<=[A-Za-z\u00c0-\u024f])[\ufe0e\ufe0f](?=[A-Za-z\u00c0-\u024f])"
-    "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])\u00ad(?=[A-Za-z\u00c0-\u024f\u0370-\u052f])"
+    "|(?<=[A-Za-z\u00c0-\u024f\u0370-\u052f])\u00ad"
     "|[\u2028\u2029\ufffc\ue000-\uf8fe]|(?<![\u2800-\u28ff])\u2800(?![\u2800-\u28ff])"
 )
 """Direction marks, joiners, blanks of no width, hyphens that show at a line's end only, characters of one font alone;

@@ -6,7 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.programs import is_stub
+from finetune_exe.data.checks.programs import is_program, is_stub
 from finetune_exe.data.checks.row import RowView
 
 _NOTE = re.compile(
@@ -16,6 +16,7 @@ _NOTE = re.compile(
 _NOTE_SIGNS = re.compile(r"\[(?:NOTE|TODO|FIXME|TBD|XXX|REVIEW|ANNOTAT|EDITOR|INTERNAL|DRAFT|QA|PLACEHOLDER)")
 _TO_DO = re.compile(r"\s*(?:TODO|FIXME|TBD|XXX)\b(?!\w)[:\s]")
 _TO_DO_CHARACTERS, _TO_DO_LETTERS = 200, ("T", "F", "X", " ", "\n")
+_REMINDER = re.compile(r"(?<![#/*;-] )\b(?:TODO|FIXME)(?:\(\w+\))?: ?\w")
 _CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILINE)
 """The two sides of a change that somebody could not merge."""
 _LEFT_OUT = re.compile(
@@ -35,8 +36,6 @@ _ASKS_PART = re.compile(
     re.IGNORECASE,
 )
 _NOTHING = re.compile(r"<(?:no|empty)[ _-]?(?:input|output|response|answer)>", re.IGNORECASE)
-_FILLED = 60
-"""Characters at the beginning of an answer that tell whether it is filler text."""
 _FILLER = re.compile(r"\b[Ll]orem ipsum dolor\b")
 _ABOUT = re.compile(
     r"\b(?:to-?do|git|merge|conflicts?|code|comments?|template|placeholder|draft|notes?|lorem|dummy|filler|html|css|design"
@@ -79,7 +78,9 @@ def _draft(answer: str, signs: str) -> re.Match[str] | None:
         and (to_do := _TO_DO.match(answer)) is not None
     ):
         return to_do
-    if "L" in signs and (filler := _FILLER.search(answer[:_FILLED])) is not None:
+    if ("TODO" in signs or "FIXME" in signs) and (note := _REMINDER.search(answer)) is not None:
+        return None if is_program(answer) else note
+    if "L" in signs and (filler := _FILLER.search(answer)) is not None:
         return filler
     return _CONFLICT.search(answer) if "<<<<<<<" in signs and ">>>>>>>" in signs else None
 

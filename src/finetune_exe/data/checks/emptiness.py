@@ -90,14 +90,14 @@ def _only_thinking(row: RowView) -> str | None:
 
 def _no_value(row: RowView) -> str | None:
     """Find what a program wrote for a value it did not have: as answer, as question, or as the text asked about."""
-    if row.layout == "text":
-        return None
     for answer in row.answers if row.layout != "classification" else ():
         if len(answer) > 2 * _NO_VALUE_CHARACTERS:
             continue
         if answer.strip().casefold() in _NO_VALUE or _GOES_HERE.fullmatch(answer) is not None:
             return None if _ASKS_VALUE.search(row.prompt) is not None else shorten(answer)
     prompt = row.prompt
+    if row.layout == "text":
+        return None
     if len(prompt) <= _NO_VALUE_CHARACTERS and prompt.strip().casefold() in _NO_QUESTION:
         return shorten(prompt)
     if (

@@ -13,6 +13,7 @@ _ERROR = re.compile(
     r"|(?:HTTP(?:/\d(?:\.\d)?)? |Error:? |HTTP [Ee]rror:? )?[45]\d\d:? (?:-\s*)?(?:Bad (?:Gateway|Request)|Unauthorized"
     r"|Forbidden|(?:Page )?Not Found|Method Not|Request|Too Many Requests|Internal Server|Service|Gateway|Client Error"
     r"|Server Error)"
+    r"|Error:? [45]\d\d\b"
     r"|Error (?:communicating|code|fetching|generating|processing|loading|retrieving|occurred|calling|in message)"
     r"|(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Timeout|Refused): ?\S|\[?ERROR\]?: ?\S|\[ERROR\]|Error: \S"
     r"|An (?:unexpected |unknown |internal |unhandled )?error (?:has )?occurred"

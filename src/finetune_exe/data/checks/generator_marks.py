@@ -26,7 +26,7 @@ _CLAIM = re.compile(
 """A speaker who says to be the product of somebody."""
 _NAMES = ("nthropic", "Google", "Meta", "Claude", "Alibaba", "Mistral", "Baidu", "DeepSeek", "Microsoft")
 _CITED = re.compile(
-    "\u3010\\d+(?::\\d+)?\u2020[^\u3011\n]{0,80}\u3011|:contentReference\\[oaicite:\\d+\\]|\\bturn\\d+(?:search|view|news)\\d+"
+    "\u3010\\d+(?::\\d+)?\u2020[^\u3011\n]{0,80}\u3011|:contentReference\\[oaicite:\\d+\\]|(?:\\b|cite)turn\\d+(?:search|view|news)\\d+"
     r"|[?&]utm_source=(?:chatgpt\.com|openai|perplexity)"
 )
 """References that a chat program resolves when it shows an answer."""
@@ -86,7 +86,7 @@ def _likely(signs: str, row: RowView) -> list[re.Pattern[str]]:
     looks = []
     if _may_claim(signs, row.text):
         looks.append(_CLAIM)
-    if "[:" in signs or "_=" in signs or (not row.is_ascii and ("\u3010" in row.foreign or "\ue200" in row.foreign)):
+    if "[:" in signs or "_=" in signs or "\u3010" in row.foreign or "turn0" in row.text:
         looks.append(_CITED)
     if "\nC" in signs:
         looks.append(_COPY)

@@ -60,7 +60,7 @@ _HEX_LETTER = re.compile("[a-fA-F]")
 _MIN_HEX = 20
 _BETWEEN_BYTES = re.compile(r"[\s:,;-]+")
 _OCTAL, _OCTAL_SHARE = re.compile(r"[0-3][0-7]{2}"), 0.95
-_NOISE_CHARACTERS, _WORD_CHARACTERS = 48, 40
+_NOISE_CHARACTERS, _MIXED_CHARACTERS, _WORD_CHARACTERS = 48, 24, 40
 _ENCODED_SHARE = 0.6
 """Share of the words that are bytes, bits or random."""
 _MIXED = re.compile(
@@ -260,7 +260,9 @@ def _is_encoded(answer: str) -> bool:
 
 def _is_noise(word: str) -> bool:
     """Whether a word is too long for one and of too many kinds of signs for a rule or an address."""
-    if len(word) < _NOISE_CHARACTERS or "://" in word or not word.isascii():
+    if len(word) < _NOISE_CHARACTERS:
+        return len(word) >= _MIXED_CHARACTERS and _MIXED.search(word) is not None
+    if "://" in word or not word.isascii():
         return False
     unspoken = len(signs_of(word))
     return len(set(word)) >= _MIN_DISTINCT and _SIGNED * unspoken > len(word)

@@ -39,6 +39,8 @@ _NAMES = "|".join(
 )
 """Letters with accents, dashes, quotation marks and signs; mathematics has names that variables have too."""
 _ENTITY = re.compile(rf"&(?!not;|image;|real;)(?:{_NAMES}|#\d{{2,5}}|#x[0-9a-fA-F]{{2,5}});")
+_OF_CODE = re.compile("&(?:amp|[lg]t|quot|apos|#0?3[49]|#[xX]2[27]);")
+"""Entities for signs that code has; the others stand for marks and letters of prose."""
 _BOARD = re.compile(
     r"\[(b|i|u|s|url|img|quote|color|colour|size|code|list|center|left|right|font|spoiler|youtube|email|table|td|tr|sub|sup"
     r"|strike|highlight)(?:=[^\]\n]{1,120}|(?: \w+=[^\]\n]{1,60})+)?\](?=.*?\[/\1\])",
@@ -116,8 +118,10 @@ def _residue(answer: str, row: RowView) -> str | None:
     if "&" in answer and "```" in answer and (coded := _CODED.search(answer)) is not None:
         return shorten(answer, coded.start())
     plain = _FENCED.sub(" ", answer) if "`" in answer else answer
-    found = _tag(plain) or _ENTITY.search(plain)
-    if found is None or _is_about_markup(row, fenced="```" in answer) or is_program(answer):
+    tag = _tag(plain)
+    found = tag or _ENTITY.search(plain)
+    of_prose = "```" in answer or (tag is None and _OF_CODE.search(plain) is None)
+    if found is None or _is_about_markup(row, of_prose=of_prose) or is_program(answer):
         return None
     return shorten(plain, found.start())
 
@@ -130,10 +134,10 @@ def _tag(plain: str) -> re.Match[str] | None:
     return _SECTION.search(plain) if "<" in plain else None
 
 
-def _is_about_markup(row: RowView, *, fenced: bool = False) -> bool:
+def _is_about_markup(row: RowView, *, of_prose: bool = False) -> bool:
     if row.layout == "text":
         return False
-    return _ABOUT.search(row.prompt) is not None or (not fenced and _ABOUT_CODE.search(row.prompt) is not None)
+    return _ABOUT.search(row.prompt) is not None or (not of_prose and _ABOUT_CODE.search(row.prompt) is not None)
 
 
 CHECKS = (

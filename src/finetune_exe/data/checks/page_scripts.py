@@ -22,11 +22,14 @@ _SELECTED = re.compile(rf"[\w.#:,>+~*\[\]=\"()@ -]{{0,80}}(?:{_RULE.pattern})")
 """The same with what it is for."""
 _SCRIPT = re.compile(
     r"window\.dataLayer|dataLayer\.push\(|gtag\([\"'](?:js|config|event)|_gaq\.push\(|googletag\.(?:cmd|pubads|display)"
+    r"|function\(d, ?s, ?id\)"
     r"|\(adsbygoogle ?=|fbq\([\"']|_wpemojiSettings|\bvar \w+ ?= ?document\.(?:getElement|createElement|querySelector)"
     r"|(?:jQuery|\$)\((?:document\)\.ready\(|function ?\()|document\.write\("
     r"|function ?\w*\((?:\w+(?:, ?\w+)*)?\) ?\{[^\n]{0,200}?(?:document|window)\.|//\s*<!\[CDATA\["
 )
 """What pages run, and nobody would say."""
+_SCRIPT_LINE = re.compile(rf"(?:{_SCRIPT.pattern})(?:[^\n]*[;}}])?\)*;?")
+"""The same up to where the last statement of its line ends."""
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _CODE_LINE = re.compile(r"^.*[{};].*$|^\s*(?://|/\*|\*|\w+ ?=|[\w.]+\(.*\)).*$", re.MULTILINE)
 _ABOUT = re.compile(
@@ -42,6 +45,8 @@ _SAYS_SO = re.compile(
     re.IGNORECASE,
 )
 """Words with which a text speaks of code itself, beside the code."""
+_LONE_BRACE = re.compile(r" \}(?= )|^\} ", re.MULTILINE)
+"""The end of what a rule stood in."""
 _BEFORE = 20
 _MIN_PROSE, _PROSE_SHARE = 60, 0.3
 """Characters of prose beside the code, and their share: without them the text is a program."""
@@ -64,12 +69,12 @@ def _is_left_over(plain: str, row: RowView) -> bool:
     asked_for = any(message.role in ("user", "system") and _ABOUT.search(message.content) for message in row.messages)
     if row.layout != "text" and asked_for:
         return False
-    scriptless = _SCRIPT.sub("", plain)
-    prose = _CODE_LINE.sub("", _SELECTED.sub("", scriptless))
+    scriptless = _SCRIPT_LINE.sub("", plain)
+    prose = _CODE_LINE.sub("", _LONE_BRACE.sub("", _SELECTED.sub("", scriptless)))
     said = len("".join(prose.split()))
     if said < _MIN_PROSE or said < _PROSE_SHARE * len(plain):
         return False
-    return _SAYS_SO.search(_CODE_LINE.sub("", _RULE.sub("", scriptless))) is None
+    return _SAYS_SO.search(_CODE_LINE.sub("", _LONE_BRACE.sub("", _RULE.sub("", scriptless)))) is None
 
 
 _SAID = (

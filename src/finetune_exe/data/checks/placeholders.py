@@ -11,6 +11,8 @@ from finetune_exe.data.checks.row import RowView
 
 _GAPS = {
     "{{": re.compile(r"\{\{(?<![{$\\%]..) ?[A-Za-z][\w .-]{0,30} ?\}\}(?!\})"),
+    "<INSERT": re.compile(r"<INSERT(?: [A-Z]+){1,6}>"),
+    "<YOUR": re.compile(r"<YOUR(?:[ _][A-Z]+){1,6}>"),
     "<<": re.compile(r"<<[A-Z][A-Z_ ]{2,30}>>"),
     "${": re.compile(r"(?<![=/:\w])\$\{[A-Za-z][A-Za-z_.]{2,30}\}"),
     "{%": re.compile(r"\{%-? ?(?:if|elif|else|endif|for|endfor|set|block|endblock|macro|include)\b[^%\n]{0,80}%\}"),

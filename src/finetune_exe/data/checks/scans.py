@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import text
+from finetune_exe.data.checks.programs import seems_code
 from finetune_exe.data.checks.row import RowView
 
 _SIGNS = (" tbe ", " tlie ", " aud ", " ofthe ")
@@ -17,6 +18,10 @@ _MISREAD = re.compile(
 )
 _MIN_MISREAD, _MIN_KINDS = 4, 3
 """Misread words, and different ones: an article on typing errors names one or two."""
+_DIGIT_INSIDE = re.compile(
+    r"(?<![\w.@#/-])[a-z]{2,}[01][a-z]+(?![\w.@/-])|(?<![\w.@#/-])[a-z][01][a-z]{2,}(?![\w.@/-])"
+)
+"""A word with a digit for the letter that looks like it."""
 _BROKEN = re.compile(r"[^\W\d_]{2,}-\n(?=[a-z\u00df-\u00ff]{2,})")
 """A word that was divided at the end of a printed line."""
 _MIN_BROKEN = 4
@@ -31,6 +36,10 @@ def _find(row: RowView) -> str | None:
     if row.signs.count("-\n") >= _MIN_BROKEN:
         found = _in_answers(row, _BROKEN)
         if len(found) >= _MIN_BROKEN and not _is_about(row):
+            return found[0]
+    if row.signs.count("0") + row.signs.count("1") >= _MIN_MISREAD:
+        found = _in_answers(row, _DIGIT_INSIDE)
+        if len(found) >= _MIN_MISREAD and not _is_about(row) and not seems_code(row.answer):
             return found[0]
     if not any(map(row.text.__contains__, _SIGNS)):
         return None

@@ -22,7 +22,7 @@ _MAIL = re.compile(
     re.MULTILINE,
 )
 _WIKI = re.compile(
-    r"\w ?\[(?:edit|citation needed|clarification needed|when\?|by whom\?|dead link)\]"
+    r"[\w.,;:!?)\"] ?\[(?:edit|citation needed|clarification needed|when\?|by whom\?|dead link)\]"
     r"|\[\[(?:File|Image|Category|User|Datei|Fichier|Archivo):|\{\{(?:Infobox|[Cc]ite (?:web|book|news|journal)"
     r"|Reflist|Main"
     r"|See also|Short description|[Cc]itation needed|Use dmy dates|Authority control)\b|(?<!')'''[^'\n]{2,60}'''(?!')"
@@ -51,11 +51,14 @@ _BUTTONS = tuple(f"\n{word}" for word in (
 _PAGE = re.compile(r"^[ \t\f]*Page \d{1,4} of \d{1,4}(?:\s*-)?[ \t\f]*$", re.MULTILINE)
 _PAGE_SIGNS = re.compile(r"\nP\d{2,8}-?(?:\f?\n|$)")
 _RICH = re.compile(
-    r"\{\\rtf1\b|\\par\b.*\\par\b|data:image/[a-z+]+;base64,[A-Za-z0-9+/]{40}|%PDF-1\.\d|\\x00", re.DOTALL
+    r"\{\\rtf1\b|\\par\b.*\\par\b|data:image/[a-z+]+;base64,[A-Za-z0-9+/]{40}|%PDF-1\.\d|\\x00"
+    r"|\\(?:cite[tp]?|ref|label|eqref|footnote)\{[\w:., -]+\}",
+    re.DOTALL,
 )
 _ABOUT = re.compile(
     r"\b(?:subtitles?|srt|vtt|captions?|transcri\w+|e-?mails?|mails?|\w*wiki\w*|rtf|chat|logs?|slack|discord"
-    r"|whatsapp|markup|format|pdf|page numbers?|base ?64|data ur[il]|svg|html|letters?|messages?|threads?|python"
+    r"|whatsapp|markup|format|pdf|latex|tex|bibtex|page numbers?|base ?64|data ur[il]"
+    r"|svg|html|letters?|messages?|threads?|python"
     r"|ruby|strings?|code)\b",
     re.IGNORECASE,
 )
@@ -107,7 +110,7 @@ def _may_have(signs: str, row: RowView) -> list[re.Pattern[str]]:
         patterns.append(_CHAT)
     if "\f" in signs or ("\nP" in signs and _PAGE_SIGNS.search(signs) is not None):
         patterns.append(_PAGE)
-    if "{\\" in signs or ";64," in signs or "%PDF" in signs:
+    if "{\\" in signs or "\\{" in signs or ";64," in signs or "%PDF" in signs:
         patterns.append(_RICH)
     return patterns
 

@@ -9,8 +9,21 @@ from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.row import RowView
 
 _SIMPLE = re.compile(r"<<(\d{1,9})([-+*/])(\d{1,9})=(\d{1,18})>>")
-_MARKED = re.compile(r"<<([^<>=\n]{1,80})=([^<>=\n]{0,30})(>>|(?=[^>\d.]|\Z))")
+_CALCULATED = re.compile(r"<<([^<>=\n]{1,80})=([^<>=\n]{0,30})(>>|(?=[^>\d.]|\Z))")
 """A sum for a calculator, as <<48/2=24>>: of two whole numbers, or of any."""
+_PLAIN_SIGNS = re.compile(r"\d[-+*]\$?\d{1,6}=\$?\d")
+_PLAIN = re.compile(
+    r"(?<![\w.,^()\]%/:$+*=x<\u00d7\u00f7-])(?<![-+*/=x\u00d7\u00f7^(\d:] )"
+    r"\$?(\d{1,6}) ?([-+*]) ?\$?(\d{1,6}) ?= ?\$?(\d{1,9})"
+    r"(?![.,]?\w|%| ?[-+*/x\u00d7\u00f7^=(:] ?| \d)"
+)
+"""A sum of two whole numbers in running text, and no part of a longer one."""
+_OTHERWISE = re.compile(
+    r"\b(?:binary|hex\w*|octal|base|bits?|mod(?:ul[oa]r?)?|clock|strings?|wrong|incorrect|mistakes?|errors?|false|puzzle"
+    r"|riddle|orwell\w*|code|python|javascript)\b",
+    re.IGNORECASE,
+)
+"""Where sums come out in another way, or are not meant to."""
 _TERMS = re.compile(r"[\d.,$+*/()% -]*\d[\d.,$+*/()% -]*")
 _OPERATORS = re.compile("([-+*/])")
 _NUMBER = re.compile(r" *(?:\d+(?:\.\d*)?|\.\d+)%? *")
@@ -18,8 +31,22 @@ _RESULT = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)%?")
 
 
 def _find(row: RowView) -> str | None:
-    if "<<" not in row.signs or "=" not in row.signs:
+    if "=" not in row.signs:
         return None
+    return (_marked(row) if "<<" in row.signs else None) or _plain_sum(row)
+
+
+def _plain_sum(row: RowView) -> str | None:
+    if row.layout == "classification" or _PLAIN_SIGNS.search(row.signs) is None or _OTHERWISE.search(row.text):
+        return None
+    for answer in row.answers:
+        for found in _PLAIN.finditer(answer):
+            if not _is_right(int(found[1]), found[2], int(found[3]), int(found[4])):
+                return found[0]
+    return None
+
+
+def _marked(row: RowView) -> str | None:
     simple = _SIMPLE.findall(row.signs)
     for first, sign, second, result in simple:
         if not _is_right(int(first), sign, int(second), int(result)):
@@ -27,7 +54,7 @@ def _find(row: RowView) -> str | None:
     if len(simple) == row.signs.count("<<"):
         return None
     for answer in row.answers:
-        for found in _MARKED.finditer(answer) if "<<" in answer else ():
+        for found in _CALCULATED.finditer(answer) if "<<" in answer else ():
             if _TERMS.fullmatch(found[1]) is None:
                 continue
             if found[3] != ">>":
