@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune_exe.data.broken_json import bad_line
+from finetune_exe.data.broken_json import MAX_KEYS, bad_line
 from finetune_exe.data.encoding import OverlongLine, decode, unreadable, utf8_lines
 from finetune_exe.data.faults import Tell, file_note
 from finetune_exe.data.raw import BadLine, RawRow
 
 DELIMITERS = (",", "\t", ";", "|", "\x1f", "\x01", "^", "~")
 SAMPLE_LINES = 100
+"""Lines from which the delimiter is told."""
 MAX_FIELD_CHARACTERS = 16 << 20
 """A longer field is an unclosed quote that swallows the file."""
-MAX_COLUMNS = 10_000
 MAX_NAME_CHARACTERS = 200
+"""A longer cell in the first line is a text: the table has no header."""
 
 
 class _TextLines:
@@ -116,7 +117,7 @@ def _is_data(first: list[str], sample: Sequence[list[str]]) -> bool:
     It is where one of its values is a number, is longer than a name, or comes again in its column, more than once in
     fifty times.
     """
-    if all(cell.strip() == str(number) for number, cell in enumerate(first)) or len(first) > MAX_COLUMNS:
+    if all(cell.strip() == str(number) for number, cell in enumerate(first)) or len(first) > MAX_KEYS:
         return False
     if any(len(cell) > MAX_NAME_CHARACTERS or _is_number(cell) for cell in first):
         return True
@@ -152,13 +153,13 @@ def _record(record: list[str], header: list[str], line: int, delimiter: str, lin
 def _bad_record(code: str, record: list[str], header: list[str], line: int, delimiter: str, why: str) -> BadLine:
     row: dict[str, Any] = dict(zip(header, record, strict=False))
     if len(record) > len(header):
-        row["fields_too_many"] = record[len(header) : MAX_COLUMNS]
+        row["fields_too_many"] = record[len(header) : MAX_KEYS]
     return replace(bad_line(line, code, delimiter.join(record), why), row=row)
 
 
 def _header(record: list[str], path: Path, line: int) -> list[str]:
     names = [name.strip() for name in record]
-    if len(names) > MAX_COLUMNS:
+    if len(names) > MAX_KEYS:
         raise unreadable(path, f"it has {len(names):,} columns", "keep the columns to learn from", line=line)
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:

@@ -17,6 +17,7 @@ from finetune_exe.data.packing import BLOCK_BYTES, Packing, packing_of, unpacked
 from finetune_exe.errors import FineTuneError
 
 HEAD_BYTES = 1 << 16
+"""Bytes from which the encoding and the container are told."""
 MAX_LINE_BYTES = 64 << 20
 """A longer line is set aside: no row is so long."""
 LOOK_AHEAD_BYTES = 64 << 20

@@ -23,11 +23,13 @@ from finetune_exe.text.formats.infer import infer_columns, with_columns
 from finetune_exe.text.formats.marked_turns import TurnForm, with_turns
 
 DETECTION_ROWS = 1000
+"""Rows from which the format is told."""
 FOREIGN_ROW = ("missing_key", "mixed_keys_in_one_conversation")
 """Faults that a row of another layout shows."""
 MOST_OPEN = 8
 """Files that stay open between the sample and the rest of their rows; some systems allow 256 in all."""
 MIN_ROWS_FOR_KEYS = 20
+"""Fewer rows show no usual keys: a key in one of them is no rare one."""
 RARE_KEY = 0.05
 """Share of the rows up to which a column is an oddity."""
 

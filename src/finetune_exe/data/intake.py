@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("read", "encode", "write"), rows done, and rows in all (0 where not known yet)."""
 PROGRESS_ROWS = 100
+"""Rows between two such calls."""
 NOT_DRAWN = RowFault(
     code="not_drawn", message="data.max_rows leaves it out of the draw", fix="raise data.max_rows to use it"
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_exe.data.broken_json import (
     MAX_DEPTH,
+    MAX_KEYS,
     bad_line,
     breaks_off,
     depth_and_keys,
@@ -34,7 +35,7 @@ MAX_ROW_CHARACTERS = 64 << 20
 MAX_VALUE_CHARACTERS = 512 << 20
 """Longest value that is not an array, and so has to be held whole."""
 KEEP_CHARACTERS = 1 << 20
-MAX_COLUMNS = 10_000
+"""Characters that are read, and let go, at a time."""
 
 
 class _Text:
@@ -321,7 +322,7 @@ def _columns(value: Any, path: Path, tell: Tell) -> list[dict[str, Any]] | None:
 def _is_columns(value: dict[str, Any]) -> bool:
     """Say whether an object holds columns: lists of one length, or objects with the same row numbers as keys."""
     columns = list(value.values())
-    if not columns or len(columns) > MAX_COLUMNS:
+    if not columns or len(columns) > MAX_KEYS:
         return False
     if all(isinstance(column, list) for column in columns):
         one_length = len({len(column) for column in columns}) == 1

@@ -10,6 +10,7 @@ from finetune_exe.knowledge.stop_words import stop_words
 _LOOKED_AT = 600
 """Characters of a text that are enough to tell."""
 _MIN_LETTERS = 12
+"""Fewer letters do not tell."""
 _MIN_COMMON = 3
 """Common words that must be there: two are shared by chance in headlines."""
 _MIN_SHARE = 0.12

@@ -13,6 +13,7 @@ from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
 _LABELLED = re.compile(r"(?:__label__(\S+)|(-?\d+))\s+(?!__label__)(\S.*)")
 _WORD_TAG = re.compile(r"O|[BIESLU]-\S+")
 MIN_TAGGED_LINES = 3
+"""Fewer lines may end with a capital O or a code by chance."""
 DIALOGUES_LOOKED_AT = 50
 
 

@@ -67,6 +67,7 @@ _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LOST = re.compile(r"(?<![\w/.=&?-])(?:[^\W\d_]+\?[a-z]{1,}|[^\W\d_]{1,2}\?[^\W\d_]{2,})(?:\?[^\W\d_]+)*(?![\w=/&])")
 """A word with a question mark in it, as it stands for a letter that an encoding does not have."""
 _MIN_LOST = 3
+"""Such words in a row: one alone is a missing space, as in "page?www", once in 28,986 rows of public files."""
 _STACKED = re.compile("[\u0300-\u036f]{3}")
 _ZALGO = re.compile("[A-Za-z][\u0300-\u036f]{3}")
 """A letter with more marks on it than any language writes."""

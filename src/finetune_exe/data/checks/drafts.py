@@ -16,6 +16,7 @@ _NOTE = re.compile(
 _NOTE_SIGNS = re.compile(r"\[(?:NOTE|TODO|FIXME|TBD|XXX|REVIEW|ANNOTAT|EDITOR|INTERNAL|DRAFT|QA|PLACEHOLDER)")
 _TO_DO = re.compile(r"\s*(?:TODO|FIXME|TBD|XXX)\b(?!\w)[:\s]")
 _TO_DO_CHARACTERS, _TO_DO_LETTERS = 200, ("T", "F", "X", " ", "\n")
+"""A longer answer goes on to say what is to do. With it, the letters that such a note begins with."""
 _REMINDER = re.compile(r"(?<![#/*;-] )\b(?:TODO|FIXME)(?:\(\w+\))?: ?\w")
 _CONFLICT = re.compile(r"^<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} ", re.MULTILINE)
 """The two sides of a change that somebody could not merge."""

@@ -39,6 +39,7 @@ _SLOT = re.compile(
 )
 """The last line of a question: a name, and nothing or no value where the text that it names should be."""
 _SLOT_CHARACTERS = 60
+"""Characters at the end of a question that are looked at: the pattern begins anywhere, and a name is short."""
 
 
 def is_blank(content: str) -> bool:

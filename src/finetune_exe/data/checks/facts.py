@@ -50,6 +50,7 @@ _NO_WORD = frozenset({"none", "okay", "ok.", "done", "same", "test", "todo", "sk
 """Words that answer nothing where a text is asked for."""
 _TO_DO = re.compile(r"(?:TODO|TBD|FIXME)\b")
 _TO_DO_CHARACTERS = 40
+"""A note of so many characters stands for the whole answer."""
 _ASKS_SIGN = re.compile(
     r"\b(?:emo(?:ji|tic)\w*|symbols?|signs?|punctuation|marks?|ur[il]s?|links?|address|website|ids?|uuids?|paths?|files?|operators?"
     r"|characters?|smileys?|which|where)\b",

@@ -51,6 +51,7 @@ _LOOKED_AT = 24
 _YAML = re.compile(r"[\w-]{1,40}:(?: [^\n]*)?\n(?:[\w-]{1,40}:(?: |\n|\Z)|\s+\S|- )")
 _READ_AS: dict[int, str] = {Structure.JSON: "JSON", Structure.YAML: "YAML", Structure.PYTHON: "Python"}
 _MAX_PARSED = 20_000
+"""Longer answers are left out, since a parser takes its time: three rows in a thousand of public files are longer."""
 _MIN_ROWS, _MIN_SHARE, _MIN_READ, _MIN_BROKEN = 50, 0.97, 0.9, 0.5
 """Answers that show a custom, and the share of them that must have a mark, or be data that can be read; of half of
 them that can be read, those are told that begin so and cannot."""

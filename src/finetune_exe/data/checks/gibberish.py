@@ -12,6 +12,7 @@ from finetune_exe.data.checks.programs import seems_code
 from finetune_exe.data.checks.row import RowView, signs_of
 
 _MIN_CHARACTERS = 60
+"""A shorter text may be an id, a password or a position of chess."""
 _KEYS = ("qwertzuiop", "qwertyuiop", "asdfghjkl", "yxcvbnm", "zxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn")
 _MASHED = ("sdf", "ghj", "jkl", "qwer", "xcv")
 """Letters side by side on a keyboard that no word has side by side."""
@@ -23,6 +24,7 @@ _MIN_DISTINCT = 24
 _HEX = re.compile(r"[0-9a-fA-F]{129,}")
 """More bytes in hexadecimal digits than any digest has."""
 _HEX_DISTINCT = 10
+"""Different digits in it: fewer make zeros and ones, or a pattern."""
 _WORD = re.compile(r"\b[A-Za-z][a-z]{3,}\b")
 _RARE_PAIR = re.compile(
     "a[oq]|b[cdfghkmnpqvwxz]|c[bdfgjmnpqvwxz]|d[chkpqtxz]|f[bcdghjkmnpqvwxz]|g[bcdfjkpqvwxz]|h[cfghjkpqvxz]|i[ijwy]"
@@ -44,11 +46,13 @@ they are one in six."""
 _TIMES_COMMON = 3
 """How many times as many of them a text has from its end, where it is written so."""
 _MIN_WORDS = 8
+"""Fewer words show no share."""
 _ODD_SHARE = 0.5
 """Share of the words with such a pair; texts have one in fifty."""
 _SIGNS_SHARE, _SIGNS_DISTINCT = 0.85, 15
 """Share of signs that are no letter, digit or space, and how many different ones, that make noise; a ruler has few."""
 _BEGINNING = 240
+"""Characters at the beginning of a text that are counted, so that a long one is not counted whole."""
 _SIGNED = 3
 """Texts with a smaller share of signs, digits and capitals hold no encoded bytes."""
 _ESCAPES = re.compile(
@@ -58,9 +62,13 @@ _BITS = re.compile(r"[01]{6,}[,;]?")
 _HEX_WORD = re.compile(r"(?:0x|\\x)?(?:[0-9a-fA-F]{2}){1,4}[:,;]?")
 _HEX_LETTER = re.compile("[a-fA-F]")
 _MIN_HEX = 20
+"""Bytes, or codes of letters, that stand one by one: fewer are a colour, an address or a key of a protocol."""
 _BETWEEN_BYTES = re.compile(r"[\s:,;-]+")
-_OCTAL, _OCTAL_SHARE = re.compile(r"[0-3][0-7]{2}"), 0.95
-_NOISE_CHARACTERS, _MIXED_CHARACTERS, _WORD_CHARACTERS = 48, 24, 40
+_OCTAL = re.compile(r"[0-3][0-7]{2}")
+_NEARLY_ALL = 0.95
+"""Share of the words, or letters, that are written in numbers: a few at the end may be cut."""
+_NOISE_CHARACTERS, _MIXED_CHARACTERS = 48, 24
+"""A word that is longer than those of any language, and one that is long for a name of a program."""
 _ENCODED_SHARE = 0.6
 """Share of the words that are bytes, bits or random."""
 _MIXED = re.compile(
@@ -77,7 +85,10 @@ _ASKS = re.compile(
 )
 """What such an answer may be asked for by."""
 _MIN_LETTERS, _MIN_ALPHABET, _MIN_COMMON = 24, 10, 2
+"""Letters that stand one by one, different ones in a text, and common words in a reversed one: with one word, 11 of
+28,986 rows of public files would be reversed text."""
 _NUMBER, _MIN_NUMBERS = re.compile(r"\s*-?\d+(?:\.\d+)?(?:e-?\d+)?\s*"), 40
+"""A number as lists have it, and how many make the vector of a text; nobody lists as many unless asked."""
 _COUNTS = re.compile(
     r"\b(?:numbers?|count|list|sequence|primes?|digits?|series|array|sort\w*|multiples?|squares?|cubes?|fibonacci|integers?"
     r"|even|odd|values?|data|random|generate|table|codes?|add|sum|calculate|compute)\b",
@@ -174,11 +185,11 @@ def _spells_text(answer: str) -> bool:
     """Whether numbers are the codes of a text, written in decimal."""
     words = _BETWEEN_BYTES.split(answer.strip("[]() \n"))
     numbers = [int(word) for word in words if len(word) <= 3 and word.isdecimal()]
-    if len(numbers) < max(_MIN_HEX, 0.95 * len(words)):
+    if len(numbers) < max(_MIN_HEX, _NEARLY_ALL * len(words)):
         return False
     said = bytes(number for number in numbers if number < 128).decode()
     letters = sum(map(str.isalpha, said))
-    return len(said) > 0.95 * len(numbers) and 4 * letters > 3 * len(said) - 4 * said.count(" ") and " " in said
+    return len(said) > _NEARLY_ALL * len(numbers) and 4 * letters > 3 * len(said) - 4 * said.count(" ") and " " in said
 
 
 def _is_numbers(answer: str) -> bool:
@@ -245,11 +256,11 @@ def _is_encoded(answer: str) -> bool:
     if len(words) < _MIN_WORDS:
         return False
     bits = sum(_BITS.fullmatch(word) is not None for word in words)
-    mixed = sum(len(word) <= _WORD_CHARACTERS and _MIXED.search(word) is not None for word in words)
+    mixed = sum(len(word) < _NOISE_CHARACTERS and _MIXED.search(word) is not None for word in words)
     if max(bits, mixed) > _ENCODED_SHARE * len(words):
         return True
     octal = sum(_OCTAL.fullmatch(word) is not None for word in words)
-    if octal >= _MIN_HEX and octal > _OCTAL_SHARE * len(words):
+    if octal >= _MIN_HEX and octal > _NEARLY_ALL * len(words):
         return True
     hexed = [word for word in words if _HEX_WORD.fullmatch(word) is not None]
     if len(hexed) < _MIN_HEX or len(hexed) <= _ENCODED_SHARE * len(words):

@@ -35,8 +35,10 @@ _ITALIAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}
 _BRITISH = re.compile(r"(?<![A-Za-z0-9])[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?![A-Za-z0-9])")
 _ODD_DIGITS = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21)
 _ODD_LETTERS = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
+"""What a digit or a letter in an odd place is worth in the check letter of an Italian tax number."""
 _SAMPLES = ("123456789", "078051120", "219099999", "987654321", "111111111")
 _FLIP = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
+"""A step of the check digit of Verhoeff: where each digit goes from one place to the next."""
 
 
 def identity_number(text: str) -> str | None:

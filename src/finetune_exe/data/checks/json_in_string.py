@@ -46,6 +46,7 @@ _OPENINGS = ("{", "[", '"', "'", "(")
 _CALL = re.compile(r"(?:ChatCompletion|Chat|AI|Human|Assistant|Completion)\w*\((?:\w+=|['\"])")
 """An answer as a library of Python prints it."""
 _PYTHON_CHARACTERS = 100_000
+"""Python reads its own values slowly; longer answers are left out."""
 _WRITTEN_HERE = ("annotated", "function_calls")
 """Layouts whose answers the reader itself writes as JSON."""
 _FILLED = 0.6

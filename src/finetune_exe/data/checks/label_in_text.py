@@ -14,6 +14,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _LAST_CHARACTERS = 100
+"""The longest line in which a name, a colon and a label stand."""
 
 
 def _find(row: RowView) -> str | None:

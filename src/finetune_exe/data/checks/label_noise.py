@@ -15,6 +15,7 @@ _WORD = re.compile(r"[^\W_]+")
 _MAX_ROWS = 100_000
 """More rows are not looked at: a table of words by labels is made, and the advice is the same."""
 _MAX_WORDS = 20_000
+"""Columns of that table; rarer words stand in few rows each and tell nothing."""
 _RATIO = 1.7
 """How many times as like the rows of another label it must be."""
 _MIN_LIKENESS = 0.08

@@ -21,6 +21,7 @@ _MIN_SETTLED, _SETTLED_SHARE = 3, 0.1
 _MAX_SEVERAL = 0.1
 """Share of the rows above which several labels in a field are how this data is."""
 _MIN_ABBREVIATED, _MIN_SENTENCE_SPACES = 3, 2
+"""Letters of an abbreviation, and spaces of a label that is a sentence."""
 _IMBALANCE = 20
 """How many times as many rows the commonest label has as the rarest."""
 

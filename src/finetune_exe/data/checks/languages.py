@@ -13,6 +13,7 @@ from finetune_exe.data.checks.tongue import alike
 _MIN_SHARE = 0.8
 """Share of the answers whose language can be told that must be in the main one."""
 _MIN_ROWS = 6
+"""Fewer answers show no main language: one of five is already a fifth."""
 
 
 def _wrong_language(facts: Facts) -> Iterator[Hit]:

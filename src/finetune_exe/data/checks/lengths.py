@@ -11,6 +11,7 @@ from finetune_exe.data.checks.facts import Facts
 _MIN_MEDIAN_WORDS = 8
 """Where answers are mostly short, a short one is no outlier."""
 _MIN_CHARACTERS = 16_000
+"""Some 4,000 tokens of English: 81 of 28,986 rows of public files are longer."""
 _TIMES = 10
 """How many times as long as the longest one in a hundred rows."""
 _FEW_ROWS = 300

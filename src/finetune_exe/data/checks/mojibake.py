@@ -21,9 +21,11 @@ _DOUBLE = re.compile("[\u0420\u0421][\u0402-\u040f\u0452-\u045f\u0490\u0491\u00a
 _JAPANESE = ("\u7e3a", "\u7e67", "\u7e5d")
 """What Shift JIS makes of the two first bytes of Japanese letters in UTF-8; all three are hardly ever written."""
 _MIN_JAPANESE = 4
+"""A sentence has as many; one alone may be meant."""
 _FIXED = ("\u951f\u65a4\u62f7", "\u70eb\u70eb\u70eb", "\u5c6f\u5c6f\u5c6f", "\u00ef\u00bf\u00bd", "\u00c3\u0083\u00c2")
 """What is left of lost characters after a second wrong decoding."""
 _MIN_CYRILLIC = 6
+"""Pairs of letters, as two words have them."""
 _CLOSING = "\u00bb\u2019\u201d\u2026\u2013\u2014\u00b0"
 _QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb\u2013\u2014\u20ac\u2026"
 _WIDE = 0x2E80

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _PAGE_WORDS, _PAGE_SHARE = 30, 0.6
 """What two prompts share at one end must be so long, and so much of both, to be the page that is asked about."""
 _MIN_QUESTION = 3
+"""Words of a question: fewer are a number or a name that was changed."""
 _SAME_QUESTION = 0.5
 """Questions with so many words in common are one, asked in other words."""
 

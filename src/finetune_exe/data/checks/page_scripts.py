@@ -48,6 +48,7 @@ _SAYS_SO = re.compile(
 _LONE_BRACE = re.compile(r" \}(?= )|^\} ", re.MULTILINE)
 """The end of what a rule stood in."""
 _BEFORE = 20
+"""Characters before the place that are quoted with it."""
 _MIN_PROSE, _PROSE_SHARE = 60, 0.3
 """Characters of prose beside the code, and their share: without them the text is a program."""
 

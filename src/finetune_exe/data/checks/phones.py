@@ -45,8 +45,11 @@ _WORDS = (
 """One of them is in every text with a number that is called one of a telephone."""
 _TOLL_FREE = ("800", "888", "877", "866", "855", "844", "833", "900")
 _MIN_DIGITS, _MAX_DIGITS = 8, 15
+"""No country has longer numbers (E.164: 15 digits), and few have shorter ones."""
 _MIN_ABROAD = 11
+"""The same with the 00 before a country."""
 _MIN_CALLED, _MAX_CALLED = 9, 12
+"""Digits of a number that a text says somebody is called by, without a country."""
 
 
 def phone_number(text: str) -> str | None:

@@ -112,6 +112,7 @@ _CODE_SIGNS = re.compile(r"\d(?:\d{4}|[A-Z]{2})")
 _ASCII_CODE_SIGNS = re.compile(r"\d(?:\d{4}[A-Z]|[A-Z]{2})|[A-Z]{2}\d{5}")
 """Where no letter is left out of the signs, a capital stands before or behind a post code."""
 _MIN_DIGITS = 7
+"""The shortest telephone number that is looked for."""
 _DIGITS = re.compile(rf"\d(?:[.()/-]*\d){{{_MIN_DIGITS - 1}}}")
 """Enough digits together, where spaces are left out; so `_CODE_SIGNS`."""
 _NUMBER_SIGNS = re.compile(r":[0-9A-F]*:[0-9A-F]*:|\d(?:[.()/-]*\d){2}(?:[A-Z]|(?:[.()/-]*\d){4})")

@@ -20,6 +20,7 @@ _GAPS = {
 }
 """Marks that gaps begin with, and the gaps."""
 _BARE_CHARACTERS, _BARE_SIGNS = 34, ("{", "%", "$", "<", " ")
+"""The longest gap of `_BARE`, with spaces around it, and the signs that one begins with."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
     r"\b(?:template|jinja|mustache|handlebars|vue\b|angular|django|helm\b|ansible|liquid|placeholder|github actions"

@@ -13,6 +13,7 @@ from finetune_exe.knowledge.refusals import refusal_in
 from finetune_exe.text.conversation import Message
 
 _LEAD_CHARACTERS = 20
+"""What may stand before a question that an answer says again: "### Question:" and a quote."""
 _LEAD = re.compile(
     r"\s*(?:(?:#{2,3} ?)?(?:Question|Q|Prompt|Instruction|User|Human) ?:)?\s*[\"'\u201c\u00ab>*]*\s*", re.IGNORECASE
 )

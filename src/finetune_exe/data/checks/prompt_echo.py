@@ -17,6 +17,7 @@ _TIMES, _LEAD_IN = 4, 40
 _MIN_REPEATED, _BEGINNING = 40, 20
 """A question so long is not said again by chance; its first characters are compared first."""
 _MIN_COPIED = 300
+"""Half of it is a sentence or two, as summaries take over whole."""
 _ASKS_COPY = re.compile(
     r"\b(?:repeat|copy|quote|extract|cite|correct|edit|proofread|fix|punctuat\w+|format|remove|delete|replace|same|verbatim"
     r"|error|grammar|code|program|function|bug)",

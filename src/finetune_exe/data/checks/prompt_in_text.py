@@ -11,6 +11,7 @@ from finetune_exe.data.checks.facts import Facts
 from finetune_exe.text.formats.dialogue_marks import are_alike, usual_turns
 
 _MIN_TEXTS = 10
+"""Fewer texts show no custom."""
 
 
 def _find(facts: Facts) -> Iterator[Hit]:

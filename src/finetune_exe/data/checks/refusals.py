@@ -10,6 +10,7 @@ from finetune_exe.data.checks.row import RowView
 from finetune_exe.knowledge.refusals import refusal_in
 
 _REQUEST_CHARACTERS = 250
+"""Three in four questions of public files are as short."""
 _HARM = re.compile(
     r"\b(?:bombs?|explosives?|weapons?|firearms?|grenades?|kill(?:ing)? (?:my|a person|people|him|her|some\w+"
     r"|them)|murder\w*|suicid\w+|self-harm"

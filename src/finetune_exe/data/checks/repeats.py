@@ -13,7 +13,9 @@ from finetune_exe.data.duplicates.near import in_order
 from finetune_exe.data.duplicates.pairs import Pair
 
 _LABELLED_WORDS = 20
+"""Two texts with a label that have fewer words are alike by what they say, not because one is a copy."""
 _FACT_WORDS = 8
+"""Words of an answer that is a fact: a longer one may be put in other words, and still be as right."""
 _TOLD_PAIRS = 50
 """Edited copies of which the share of words in order is told: counting it again takes its time."""
 

@@ -16,9 +16,11 @@ _MIN_RUN = 60
 _SHORT_UNIT, _SHORT_REPEATS, _REPEATS = 6, 12, 4
 """A unit of few characters must come more often than a long one: "ha ha ha" is a laugh."""
 _PLACES = 12
+"""Places from which a long text is looked through; the loop of a model goes on to the end, where the first is."""
 _MIN_DOUBLED, _GAP = 100, 4
 """Characters of a text that is not said twice by chance, and those that may stand between its halves."""
 _LONGEST_UNIT = 2000
+"""Characters that are said again and again: some 500 tokens, and looking further back takes its time."""
 _COUNTED, _LAST = 1200, 8
 """Characters at the end of a text in which a loop with numbers is looked for, and those that tell whether it may be."""
 _ENDS = " \n.,:;!?)0123456789\u3002\uff01\uff1f"

@@ -25,6 +25,7 @@ _DIGIT_INSIDE = re.compile(
 _BROKEN = re.compile(r"[^\W\d_]{2,}-\n(?=[a-z\u00df-\u00ff]{2,})")
 """A word that was divided at the end of a printed line."""
 _MIN_BROKEN = 4
+"""One or two may be compounds whose own hyphen stands at the end of a line."""
 _ABOUT = re.compile(
     r"\b(?:ocr|misspell\w*|spell\w*|typos?|errors?|correct|proofread\w*|hyphen\w*|scann\w+)\b", re.IGNORECASE
 )

@@ -116,8 +116,11 @@ _SAID_FOREIGN = (
 _DIGIT = re.compile("[0-9]")
 _ASSIGNED = re.compile("[:=\uff1a]")
 _NAME_CHARACTERS = 32
+"""Characters from a name to what it is set to, its quotes and spaces included."""
 _MIN_ENTROPY = 2.9
+"""Bits a character: of 216 words with letters and digits in public files, one has fewer."""
 _CASE_CHANGES = 3
+"""Small letters before a capital: 99 of 29,738 long words in public files have as many."""
 _ASKS_FOR_ONE = re.compile(r"\b(?:password|passphrase|(?<![>\]] )token|api key|secret)", re.IGNORECASE)
 """The token of a text, as in "the <MASK> token", is another thing."""
 

@@ -86,7 +86,9 @@ _PIECES = (
 """Marks of tokenizers, and the signs that a text with them has."""
 _PIECE_SIGNS = tuple(mark for _, mark in _PIECES if mark.isascii())
 _MIN_PIECES = 3
+"""Pieces in a row: one or two are what a text about tokenizers shows."""
 _SUFFIX_CHARACTERS = 300
+"""Characters at the end of an answer where the next turn of a template is begun."""
 _INSIDE = (
     "Below is an instruction that describes a task", "A chat between a curious", "### Instruction:\n", "### Human: ",
 )  # fmt: skip

@@ -23,6 +23,7 @@ from finetune_exe.data.raw import BadLine, RawRow
 from finetune_exe.text.conversation import Conversation, RowFault
 
 CHUNK_ROWS = 2000
+"""Rows that a process takes at a time, for speed alone."""
 _WAITING = 2
 """Chunks in flight for each process: enough to keep it busy, few enough to need no memory."""
 

@@ -11,13 +11,18 @@ from finetune_exe.data.language import language_of
 from finetune_exe.knowledge.stop_words import stop_words
 
 _LOOKED_AT = 300
+"""Characters at the beginning: with half, 161 of 5,904 public answers are no longer told to be English; with twice
+as many, 23 more are."""
 _MIN_LETTERS = 20
+"""Fewer are a name, or a number with a word."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+", re.DOTALL)
 _SIGNS = re.compile(r"[{}()\[\];=<>_\\|$#*/+\d]")
 _MAX_SIGNS = 0.12
 """Share of signs above which a text is code, a formula or a table."""
 _LIKELY, _SURE, _VERY_SURE = 0.5, 0.95, 0.995
+"""Probability beside common words of the language; beside few; and beside one or none."""
 _MANY_LETTERS = 60
+"""Letters for which a very sure guess is enough."""
 _ENGLISH_HITS, _ASCII_HITS = 3, 2
 """Different words that only English has, among the first ones; fewer do where no letter has an accent."""
 _ENGLISH_AMONG_OTHERS = 2

@@ -61,6 +61,7 @@ _SHORT = 80
 """Such pairs in a text of so many words, in a longer one, and their share of its words: shuffled words have one in
 forty."""
 _LOW_BITS = 16
+"""Bits of a hash by which words are looked up; the few words of the table fall on different places."""
 
 
 class _Tables(NamedTuple):

@@ -15,6 +15,7 @@ _BETWEEN = re.compile(
 )
 """A sign, or a capital with an accent, in a word of small letters: one code page of the West taken for another."""
 _MIN_BETWEEN = 2
+"""Different words: one may be two words that lost their space, as "geometers\u00c9cole" in a public page."""
 _BETWEEN_LEADS = re.compile(
     "[\u00b8\u2030\u02c6\u00f7\u207f\u03a3\u0398\u2580\u201a\u201e\u0178\u0160\u017d\u00c0-\u00d6\u00d8-\u00de]"
 )
@@ -52,6 +53,7 @@ _TURKISH = re.compile(
 _ICELANDIC = re.compile(r"\b(?:og|a\u00f0|ekki|\u00fea\u00f0|sem|er|til|vi\u00f0|hann|h\u00fan)\b")
 """Its letters are those that Latin-1 has where Turkish (ISO 8859-9) has its own."""
 _MIN_TURKISH = 2
+"""Different words: one may be a foreign name."""
 _EVERY_SECOND = (
     re.compile("[\u0637\u0638][\u00a0-\u00bf\u0600-\u06ff\u2010-\u2122\u0192\u0152\u0153\u02c6]"),  # Arabic as CP1256
     re.compile("\u05f3[\u00a0-\u00bf\u05b0-\u05ea\u2010-\u2122\u0192\u02c6\u02dc\ufffd]"),  # Hebrew as CP1255
@@ -59,10 +61,12 @@ _EVERY_SECOND = (
 _THAI = re.compile("\u0e40[\u0e18\u0e19]")  # every third letter of Thai as CP874
 _ASCII = bytes(range(128))
 _MIN_COUNT, _MIN_SHARE = 4, 0.35
+"""Pairs of characters, and their share of all that is not ASCII: a few come by chance in a text with accents."""
 _HAN = re.compile("[\u4e00-\u9fff][^\x00-\x7f]{3,}")
 _HIGH_RUN = re.compile("[\u00c0-\u00ff]{3,}")
 """A word of accented letters alone: Cyrillic, Greek or Arabic of one byte a letter, taken for Latin-1."""
 _MIN_HIGH_LETTERS, _SHORT_HIGH = 13, 3
+"""Letters of several such words, and of the longest: names of few letters are written with accents alone."""
 
 
 _HAN_RUN = re.compile("[\u4e00-\u9fff]+")
