@@ -38,7 +38,7 @@ _MIN_TEXTS, _MIN_REPEATS, _MIN_REPEAT_SHARE = 50, 5, 0.005
 def _find(row: RowView) -> str | None:
     if row.is_ascii and boilerplate_signs().isdisjoint(row.text.lower().split()):
         return None
-    if row.layout != "text" and _ABOUT.search(row.prompt) is not None:
+    if _ABOUT.search(row.prompt) is not None:
         return None
     for answer in row.answers:
         lines = _SENTENCES.split(answer)

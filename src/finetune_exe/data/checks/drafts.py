@@ -51,7 +51,7 @@ def _find(row: RowView) -> str | None:
     signs = row.signs
     for answer in row.answers:
         found = _draft(answer, signs)
-        if found is not None and (row.layout == "text" or _ABOUT.search(row.prompt) is None):
+        if found is not None and _ABOUT.search(row.prompt) is None:
             return shorten(answer, found.start())
         place = _left_out(answer, signs)
         if place >= 0 and _ASKS_PART.search(row.prompt) is None:

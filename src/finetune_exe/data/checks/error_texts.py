@@ -59,8 +59,7 @@ def _find(row: RowView) -> str | None:
         if len(answer) > _MAX_CHARACTERS or (answer[:3] not in _STARTS and not _is_named(answer[:60])):
             continue
         if (said := _ERROR.match(answer)) is not None:
-            asked_for = row.layout != "text" and _ABOUT.search(row.prompt) is not None
-            return None if asked_for else shorten(answer, said.start())
+            return None if _ABOUT.search(row.prompt) is not None else shorten(answer, said.start())
     return None
 
 

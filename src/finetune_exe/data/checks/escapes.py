@@ -6,10 +6,9 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.programs import is_program
+from finetune_exe.data.checks.programs import QUOTED_CODE, is_program
 from finetune_exe.data.checks.row import RowView
 
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _LINE_ENDS = re.compile(r"\\n(?=\\n|\\t|[A-Z0-9 *#\"'-]|\Z)")
 _MIN_LINE_ENDS = 2
 """One may be the name of a folder: C:\\new."""
@@ -55,7 +54,7 @@ def _find(row: RowView) -> str | None:
 
 def _escape(answer: str, signs: str) -> re.Match[str] | None:
     if "\\" in signs and "\\" in answer:
-        plain = _CODE.sub(lambda code: " " * len(code[0]), answer) if "`" in answer else answer
+        plain = QUOTED_CODE.sub(lambda code: " " * len(code[0]), answer) if "`" in answer else answer
         ends = list(_LINE_ENDS.finditer(plain))
         if len(ends) >= _MIN_LINE_ENDS and len(ends) > plain.count("\n"):
             return ends[0]

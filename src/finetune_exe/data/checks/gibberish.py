@@ -151,27 +151,23 @@ def _noise(answer: str, row: RowView, *, signed: bool) -> str | None:
             return shorten(answer)
         if _is_numbers(answer) and _COUNTS.search(row.prompt) is None:
             return shorten(answer)
-        if _is_encoded(answer) and not _is_asked_for(row):
+        if _is_encoded(answer) and _ASKS.search(row.prompt) is None:
             return shorten(answer)
     if 5 * spaces > 2 * len(answer):
-        return shorten(answer) if _is_spaced_out(answer) and not _is_asked_for(row) else None
-    if signed and answer.isascii() and _spells_text(answer) and not _is_asked_for(row):
+        return shorten(answer) if _is_spaced_out(answer) and _ASKS.search(row.prompt) is None else None
+    if signed and answer.isascii() and _spells_text(answer) and _ASKS.search(row.prompt) is None:
         return shorten(answer)
-    if spaces * 30 < len(answer) and _runs_together(answer) and not _is_asked_for(row):
+    if spaces * 30 < len(answer) and _runs_together(answer) and _ASKS.search(row.prompt) is None:
         return shorten(answer)
     if spaces * 3 > len(answer) or not answer.isascii() or _COMMON_SHARE * spaces < _commonness(answer):
         return None
-    if (_is_reversed(answer) or _has_no_vowels(answer)) and not _is_asked_for(row):
+    if (_is_reversed(answer) or _has_no_vowels(answer)) and _ASKS.search(row.prompt) is None:
         return shorten(answer)
     words = _WORD.findall(answer[:2000])
     if len(words) < _MIN_WORDS:
         return None
     odd = sum(_RARE_PAIR.search(word.lower()) is not None for word in words)
     return shorten(answer) if odd >= _ODD_SHARE * len(words) and not seems_code(answer) else None
-
-
-def _is_asked_for(row: RowView) -> bool:
-    return row.layout != "text" and _ASKS.search(row.prompt) is not None
 
 
 def _is_spaced_out(answer: str) -> bool:

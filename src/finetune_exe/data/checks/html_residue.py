@@ -8,7 +8,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.programs import is_program
+from finetune_exe.data.checks.programs import QUOTED_CODE, is_program, without_code
 from finetune_exe.data.checks.row import RowView
 
 _TAG = re.compile(
@@ -47,7 +47,6 @@ _BOARD = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """A tag of a bulletin board (BBCode) that is closed again."""
-_FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _CODED = re.compile(
     r"```(?:c|cpp|c\+\+|java|javascript|js|ts|python|py|go|rust|bash|sh|sql|csharp|cs|ruby|kotlin|swift|scala|r)\n"
     r"(?:(?!```)[^<>])*?(?:&[lg]t;|&amp;&amp;|-&gt;|&quot;)(?:(?!```)[^<>])*```"
@@ -71,7 +70,7 @@ _SELF_MADE = re.compile(r"\s*(?:<!DOCTYPE|<html|<\?xml|<svg)", re.IGNORECASE)
 def without_entities(text: str) -> str:
     """Write what entities stand for, outside of code; tags stay."""
     pieces, end = [], 0
-    for code in _FENCED.finditer(text):
+    for code in QUOTED_CODE.finditer(text):
         pieces += [_plain(text[end : code.start()]), code[0]]
         end = code.end()
     return "".join([*pieces, _plain(text[end:])])
@@ -100,7 +99,7 @@ def _on_board(row: RowView) -> str | None:
     if _is_about_markup(row):
         return None
     for message in row.messages:
-        plain = _FENCED.sub(" ", message.content) if "`" in message.content else message.content
+        plain = without_code(message.content)
         found = _BOARD.search(plain) if "[/" in plain else None
         if found is not None:
             return shorten(plain, found.start())
@@ -117,7 +116,7 @@ def _residue(answer: str, row: RowView) -> str | None:
         return None
     if "&" in answer and "```" in answer and (coded := _CODED.search(answer)) is not None:
         return shorten(answer, coded.start())
-    plain = _FENCED.sub(" ", answer) if "`" in answer else answer
+    plain = without_code(answer)
     tag = _tag(plain)
     found = tag or _ENTITY.search(plain)
     of_prose = "```" in answer or (tag is None and _OF_CODE.search(plain) is None)
@@ -135,8 +134,6 @@ def _tag(plain: str) -> re.Match[str] | None:
 
 
 def _is_about_markup(row: RowView, *, of_prose: bool = False) -> bool:
-    if row.layout == "text":
-        return False
     return _ABOUT.search(row.prompt) is not None or (not of_prose and _ABOUT_CODE.search(row.prompt) is not None)
 
 

@@ -6,6 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
+from finetune_exe.data.checks.programs import without_code
 from finetune_exe.data.checks.row import RowView
 
 _PROPERTY = (
@@ -30,7 +31,6 @@ _SCRIPT = re.compile(
 """What pages run, and nobody would say."""
 _SCRIPT_LINE = re.compile(rf"(?:{_SCRIPT.pattern})(?:[^\n]*[;}}])?\)*;?")
 """The same up to where the last statement of its line ends."""
-_FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _CODE_LINE = re.compile(r"^.*[{};].*$|^\s*(?://|/\*|\*|\w+ ?=|[\w.]+\(.*\)).*$", re.MULTILINE)
 _ABOUT = re.compile(
     r"\b(?:css|html5?|javascript|js|typescript|node|react|vue|angular|jquery|php|json|codes?|coding|program\w*|scripts?|style"
@@ -58,7 +58,7 @@ def _find(row: RowView) -> str | None:
     if row.layout == "classification" or "{" not in signs or not ("}" in signs or "(" in signs):
         return None
     for answer in row.answers:
-        plain = _FENCED.sub(" ", answer) if "`" in answer else answer
+        plain = without_code(answer)
         found = (_SCRIPT.search(plain) or _RULE.search(plain)) if "{" in plain else None
         if found is not None and _is_left_over(plain, row):
             return shorten(plain, max(0, found.start() - _BEFORE))
@@ -68,7 +68,7 @@ def _find(row: RowView) -> str | None:
 def _is_left_over(plain: str, row: RowView) -> bool:
     """Whether a text that has such code in it is prose that speaks of something else."""
     asked_for = any(message.role in ("user", "system") and _ABOUT.search(message.content) for message in row.messages)
-    if row.layout != "text" and asked_for:
+    if asked_for:
         return False
     scriptless = _SCRIPT_LINE.sub("", plain)
     prose = _CODE_LINE.sub("", _LONE_BRACE.sub("", _SELECTED.sub("", scriptless)))

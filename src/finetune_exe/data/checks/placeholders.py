@@ -6,7 +6,7 @@ import re
 
 from finetune_exe.data.checks.check import RowCheck, shorten
 from finetune_exe.data.checks.example import asked
-from finetune_exe.data.checks.programs import seems_code
+from finetune_exe.data.checks.programs import seems_code, without_code
 from finetune_exe.data.checks.row import RowView
 
 _GAPS = {
@@ -21,7 +21,6 @@ _GAPS = {
 """Marks that gaps begin with, and the gaps."""
 _BARE_CHARACTERS, _BARE_SIGNS = 34, ("{", "%", "$", "<", " ")
 """The longest gap of `_BARE`, with spaces around it, and the signs that one begins with."""
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _ABOUT = re.compile(
     r"\b(?:template|jinja|mustache|handlebars|vue\b|angular|django|helm\b|ansible|liquid|placeholder|github actions"
     r"|workflow|latex|react(?:\b|js)|jsx|set notation|bash|shell|\w*script|\w*html|code|variable|function|def |f-string"
@@ -59,7 +58,7 @@ def _bracketed(row: RowView) -> str | None:
 def _find(row: RowView) -> str | None:
     for mark, gap in _GAPS.items():
         if mark in row.signs and mark in row.text:
-            text = _CODE.sub(" ", row.text) if "`" in row.text else row.text
+            text = without_code(row.text)
             found = gap.search(text)
             if found is None or _ABOUT.search(row.text) or "SYS" in found[0]:
                 continue

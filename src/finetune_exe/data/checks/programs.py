@@ -8,12 +8,19 @@ import warnings
 
 _BEGINS = re.compile(r"(?:from|import|def|class|async def|@|#|\"\"\"|'''|[A-Za-z_][\w.]*(?:, ?\w+)* ?[=(\[])\W?\w*")
 _FENCED = re.compile(r"```(?:python|py)?\n(.*)\n```", re.DOTALL)
+QUOTED_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+"""Code in the back quotes of Markdown, on lines of its own or within one."""
 _MAX_CHARACTERS = 20_000
 """Longer ones are not looked at, since it takes its time: three rows in a thousand of public files are longer."""
 _LINE = re.compile(r"\s*(?:[#$@]|//|--|[\w.-]+ ?[=(]|\}|end\b)|.*[;{}()\\\[\]]\s*\Z")
 """A line as programs and scripts in most languages have it."""
 _MIN_LINES = 3
 """Fewer lines may be a formula, or a line of prose with a sign at its end."""
+
+
+def without_code(text: str) -> str:
+    """Put a space where code is quoted."""
+    return QUOTED_CODE.sub(" ", text) if "`" in text else text
 
 
 def begins_as_program(text: str) -> bool:

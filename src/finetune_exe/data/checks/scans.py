@@ -36,25 +36,25 @@ def _find(row: RowView) -> str | None:
         return None
     if row.signs.count("-\n") >= _MIN_BROKEN:
         found = _in_answers(row, _BROKEN)
-        if len(found) >= _MIN_BROKEN and not _is_about(row):
+        if len(found) >= _MIN_BROKEN and _ABOUT.search(row.prompt) is None:
             return found[0]
     if row.signs.count("0") + row.signs.count("1") >= _MIN_MISREAD:
         found = _in_answers(row, _DIGIT_INSIDE)
-        if len(found) >= _MIN_MISREAD and not _is_about(row) and not seems_code(row.answer):
+        if len(found) >= _MIN_MISREAD and _ABOUT.search(row.prompt) is None and not seems_code(row.answer):
             return found[0]
     if not any(map(row.text.__contains__, _SIGNS)):
         return None
     found = _in_answers(row, _MISREAD)
     words = {word.casefold() for answer in row.answers for word in _MISREAD.findall(answer)}
-    return found[0] if len(found) >= _MIN_MISREAD and len(words) >= _MIN_KINDS and not _is_about(row) else None
+    return (
+        found[0]
+        if len(found) >= _MIN_MISREAD and len(words) >= _MIN_KINDS and _ABOUT.search(row.prompt) is None
+        else None
+    )
 
 
 def _in_answers(row: RowView, pattern: re.Pattern[str]) -> list[str]:
     return [shorten(answer, match.start()) for answer in row.answers for match in pattern.finditer(answer)]
-
-
-def _is_about(row: RowView) -> bool:
-    return row.layout != "text" and _ABOUT.search(row.prompt) is not None
 
 
 CHECKS = (
