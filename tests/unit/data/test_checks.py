@@ -185,6 +185,7 @@ def test_rulers_and_laughter_are_no_loops() -> None:
     [
         ("It is in the north of the", OpenEnd.BROKEN),
         ("It is old. It stands in the north, and", OpenEnd.BROKEN),
+        ("Start a shop.\nIf you own a dog, walk those of others, and also", OpenEnd.BROKEN),
         ("It is old. It stands in the north of this country", OpenEnd.OPEN),
         ("The fifth planet from the Sun", OpenEnd.OPEN),
         ("Popcorn jelly bean ice cream", OpenEnd.BARE),

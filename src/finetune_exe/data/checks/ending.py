@@ -294,7 +294,7 @@ def _how_open(text: str, line: str, last: str) -> OpenEnd:
     word = _last_word(line)
     if last == "," or word in _STRONG:
         return OpenEnd.BROKEN
-    several = re.search(r"[.!?] ", text[:-1]) is not None
+    several = re.search(r"[.!?]\s", text) is not None
     opened = "".join(_OPENED.findall(line))
     straight = opened.count('"') + (opened.count("\u201e") if "\u201c" not in opened and "\u201d" not in opened else 0)
     unclosed = straight % 2 == 1 or opened.count("\u201c") > opened.count("\u201d")
