@@ -18,6 +18,7 @@ _MISREAD = re.compile(
 )
 _MIN_MISREAD, _MIN_KINDS = 4, 3
 """Misread words, and different ones: an article on typing errors names one or two."""
+_MISREAD_DIGIT = re.compile("[01](?<=[a-z].)(?=[a-z])")
 _DIGIT_INSIDE = re.compile(
     r"(?<![\w.@#/-])[a-z]{2,}[01][a-z]+(?![\w.@/-])|(?<![\w.@#/-])[a-z][01][a-z]{2,}(?![\w.@/-])"
 )
@@ -38,7 +39,7 @@ def _find(row: RowView) -> str | None:
         found = _in_answers(row, _BROKEN)
         if len(found) >= _MIN_BROKEN and _ABOUT.search(row.prompt) is None:
             return found[0]
-    if row.signs.count("0") + row.signs.count("1") >= _MIN_MISREAD:
+    if len(_MISREAD_DIGIT.findall(row.text)) >= _MIN_MISREAD:
         found = _in_answers(row, _DIGIT_INSIDE)
         if len(found) >= _MIN_MISREAD and _ABOUT.search(row.prompt) is None and not seems_code(row.answer):
             return found[0]

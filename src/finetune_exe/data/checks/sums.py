@@ -37,12 +37,12 @@ def _find(row: RowView) -> str | None:
 
 
 def _plain_sum(row: RowView) -> str | None:
-    if row.layout == "classification" or _PLAIN_SIGNS.search(row.signs) is None or _OTHERWISE.search(row.text):
+    if row.layout == "classification" or _PLAIN_SIGNS.search(row.signs) is None:
         return None
     for answer in row.answers:
         for found in _PLAIN.finditer(answer):
             if not _is_right(int(found[1]), found[2], int(found[3]), int(found[4])):
-                return found[0]
+                return None if _OTHERWISE.search(row.text) is not None else found[0]
     return None
 
 
