@@ -126,5 +126,5 @@ class MasterWeights:
         for index, state in states.items():
             missing = state.pop("missing", None)
             if missing is not None:
-                self.missing[int(index)] = missing.to(torch.int16)
+                self.missing[int(index)] = missing.to(self.weights[int(index)].device)
         self.inner.load_state_dict({**found, "state": {index: state for index, state in states.items() if state}})

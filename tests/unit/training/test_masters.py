@@ -143,3 +143,13 @@ def test_states_go_on_where_they_were(masters: Any, optimizer: Any) -> None:
     assert torch.equal(weight.data, again.data)
     if masters == "split":
         assert torch.equal(found.missing[0], resumed.missing[0])
+
+
+def test_missing_bits_that_are_loaded_lie_where_the_weights_do() -> None:
+    """A checkpoint is read on the processor; a step on a GPU would fail. A device without numbers stands for one."""
+    weight = torch.nn.Parameter(torch.empty(80, 96, device="meta"))
+    groups = [Group(params=[weight], weight_decay=0.1, lr_ratio=1.0)]
+    found = make_optimizer(Optimizer(kind="adafactor"), groups, Full(masters="split"))
+    read = torch.zeros(80, 96, dtype=torch.int16)
+    found.load_state_dict({**found.state_dict(), "state": {0: {"missing": read}}})
+    assert found.missing[0].device == weight.device
