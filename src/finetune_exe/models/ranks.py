@@ -7,7 +7,6 @@ everything here gives back what it is given.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ Item = TypeVar("Item")
 TIMEOUT_VARIABLE = "FINETUNE_EXE_RANK_TIMEOUT"
 """Environment variable: seconds that processes wait for one that does not come."""
 TIMEOUT_SECONDS = 600.0
+HOSTED_VARIABLE = "TORCHELASTIC_USE_AGENT_STORE"
+"""Environment variable of torchrun: "True" where whoever started the processes listens at their meeting point."""
 _BUCKET_NUMBERS = 16 << 20
 """Gradients sent at once; 64 MiB in float32."""
 _PREPARED, _GO_ON = "prepared", "yes"
@@ -244,16 +245,14 @@ def joined_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]
         distributed.destroy_process_group()
 
 
-def free_port(wanted: int = 0) -> int:
-    """Give a port of this machine that nobody listens on: the wanted one where it is free, else any."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise AssertionError("the system gives no port")
+def meeting_point() -> Any:
+    """Listen on a free port of this machine, for as long as what is returned lives, for processes to meet at.
+
+    Their environment must say so with `HOSTED_VARIABLE`, or the first of them would listen there itself.
+    """
+    from torch import distributed
+
+    return distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
 def _take_gpu(environment: Mapping[str, str]) -> None:
@@ -275,7 +274,7 @@ def _backend() -> str:
 def _meet(place: Place, timeout: float) -> Any:
     from torch import distributed
 
-    hosted_by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    hosted_by_launcher = os.environ.get(HOSTED_VARIABLE) == "True"
     try:
         return distributed.TCPStore(  # type: ignore[attr-defined]
             place.address, place.port, place.size, is_master=place.rank == 0 and not hosted_by_launcher,

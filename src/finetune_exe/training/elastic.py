@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune_exe.errors import OK, RESUMABLE, FineTuneError
-from finetune_exe.models.ranks import TIMEOUT_SECONDS, free_port
+from finetune_exe.models.ranks import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-PORT_VARIABLE = "MASTER_PORT"
+GPUS_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Environment variable: the GPUs that a process sees; empty for none, where it is set."""
 SHUTDOWN_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Environment variable of torchrun: seconds that processes have to end by themselves where a signal asks for it. Its
 own 30 would kill a run within a longer step or while it saves."""
@@ -28,15 +29,15 @@ class Ended(NamedTuple):
     status: int
 
 
-def run_processes(command: Sequence[str], *, num_processes: int, note: Callable[[str], object]) -> int:
+def run_processes(command: Sequence[str], *, num_processes: int) -> int:
     """Run a command in several processes through torchrun's own agent until all have ended.
 
-    Where one ends badly the others are ended too.
+    Where one ends badly the others are ended too. The agent listens on a port that is free and keeps it. Each process
+    sees one GPU, unless none is to be seen.
 
     Args:
         command: Program and arguments; what each process is, it reads from the environment.
         num_processes: How many.
-        note: Told of a port that was in use.
 
     Returns:
         The exit status of the training: that of the process that failed, with its message on stderr; 0 where all went
@@ -53,7 +54,7 @@ def run_processes(command: Sequence[str], *, num_processes: int, note: Callable[
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=num_processes, max_restarts=0, rdzv_backend="c10d", run_id="fine-tune",
-        rdzv_endpoint=f"127.0.0.1:{choose_port(os.environ, note)}", virtual_local_rank=True,
+        rdzv_endpoint="127.0.0.1:0", virtual_local_rank=bool(os.environ.get(GPUS_VARIABLE, "all")),
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
     )  # fmt: skip
     program, *arguments = command
@@ -64,16 +65,6 @@ def run_processes(command: Sequence[str], *, num_processes: int, note: Callable[
     except SignalException:
         return RESUMABLE
     return OK
-
-
-def choose_port(environment: Mapping[str, str], note: Callable[[str], object]) -> int:
-    """Give a free port: the one that $MASTER_PORT wishes for, or another where that is in use."""
-    text = environment.get(PORT_VARIABLE, "0")
-    wanted = int(text) if text.isdigit() and int(text) < 65536 else 0
-    port = free_port(wanted)
-    if wanted and port != wanted:
-        note(f"port {wanted} is in use; the processes meet at {port}")
-    return port
 
 
 def judge(ended: Sequence[Ended]) -> int:

@@ -120,7 +120,6 @@ class MasterWeights:
 
     def load_state_dict(self, found: dict[str, Any]) -> None:
         """Take states back; the weights themselves are loaded with the model."""
-        import torch
 
         states = {index: dict(state) for index, state in found["state"].items()}
         for index, state in states.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import socket
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.ranks import TIMEOUT_VARIABLE, Ranks, free_port, joined_ranks
+from finetune_exe.models.ranks import TIMEOUT_VARIABLE, Ranks, joined_ranks
 
 LOADED = ["torch", "transformers", "peft", "accelerate", "finetune_exe.training.loop", "tests.unit.training.processes"]
 LOST = 75
@@ -33,17 +34,26 @@ def start(
     work: Work, folder: Path, *, count: int, timeout: float = 60.0, environment: Mapping[str, str] | None = None,
     **keywords: Any,
 ) -> list[BaseProcess]:  # fmt: skip
-    """Start processes that meet and do some work."""
+    """Start processes that meet and do some work; the first listens on a port that is kept for it all the time."""
     folder.mkdir(exist_ok=True)
-    port = free_port()
     started = []
-    for rank in range(count):
-        place = {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-                 TIMEOUT_VARIABLE: str(timeout)}  # fmt: skip
-        process = forks().Process(target=_run, args=(work, folder, {**place, **(environment or {})}, keywords))
-        process.start()
-        started.append(process)
+    with _kept_port() as kept:
+        for rank in range(count):
+            place = {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+                     "MASTER_PORT": str(kept.getsockname()[1]), TIMEOUT_VARIABLE: str(timeout)}  # fmt: skip
+            process = forks().Process(target=_run, args=(work, folder, {**place, **(environment or {})}, keywords,
+                                                         kept if rank == 0 else None))  # fmt: skip
+            process.start()
+            started.append(process)
     return started
+
+
+def _kept_port() -> socket.socket:
+    """Give a socket that keeps a port from others without listening: who asks to reuse the address may listen there."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("", 0))
+    return kept
 
 
 def results(processes: list[BaseProcess], folder: Path, *, seconds: float = 120.0) -> list[Any]:
@@ -68,7 +78,9 @@ def together(work: Work, folder: Path, *, count: int, **keywords: Any) -> list[A
     return found
 
 
-def _run(work: Work, folder: Path, environment: Mapping[str, str], keywords: dict[str, Any]) -> None:
+def _run(
+    work: Work, folder: Path, environment: Mapping[str, str], keywords: dict[str, Any], _kept: socket.socket | None
+) -> None:
     os.environ.update(environment)
     rank = environment["RANK"]
     written = os.open(folder / f"rank-{rank}.err", os.O_WRONLY | os.O_CREAT)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from torch.distributed.launcher import api
@@ -12,7 +14,7 @@ from torch.distributed.launcher.api import LaunchConfig
 
 from finetune_exe.errors import BAD_DATA, BUG, OK, RESUMABLE, FineTuneError
 from finetune_exe.models.ranks import TIMEOUT_SECONDS
-from finetune_exe.training.elastic import SHUTDOWN_VARIABLE, Ended, choose_port, judge, run_processes
+from finetune_exe.training.elastic import SHUTDOWN_VARIABLE, Ended, judge, run_processes
 
 
 @pytest.mark.parametrize(
@@ -44,18 +46,29 @@ def test_one_that_was_killed_is_named(ended: list[tuple[int, int]], named: str) 
     assert ("memory runs out" in caught.value.where) == ("SIGKILL" in named)
 
 
-def test_a_port_in_use_is_left_for_another_and_said() -> None:
-    notes: list[str] = []
+def test_a_port_in_use_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent takes one that is free and keeps it, whatever the environment names."""
+    meet = (
+        "import os, torch.distributed as d; place = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']); "
+        "store = d.TCPStore(*place, is_master=False); store.set(os.environ['RANK'], ''); store.wait(['0', '1'])"
+    )
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
-        wanted = taken.getsockname()[1]
-        port = choose_port({"MASTER_PORT": str(wanted)}, notes.append)
-    assert port != wanted
-    assert notes == [f"port {wanted} is in use; the processes meet at {port}"]
-    assert choose_port({"MASTER_PORT": str(wanted)}, notes.append) == wanted
-    assert choose_port({"MASTER_PORT": "many"}, notes.append) > 0
-    assert len(notes) == 1
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        assert run_processes([sys.executable, "-c", meet], num_processes=2) == OK
+
+
+@pytest.mark.parametrize(("visible", "seen"), [("", {""}), ("4,6", {"4", "6"}), (None, {"0", "1"})])
+def test_each_process_sees_a_gpu_of_its_own_or_none_where_none_is_to_be_seen(
+    visible: str | None, seen: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    tell = 'printf "%s" "$CUDA_VISIBLE_DEVICES" > "$0/$RANK"'
+    assert run_processes(["sh", "-c", tell, str(tmp_path)], num_processes=2) == OK
+    assert {file.read_text() for file in tmp_path.iterdir()} == seen
 
 
 def test_processes_get_as_long_to_save_as_one_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +81,8 @@ def test_processes_get_as_long_to_save_as_one_waits_for_another(monkeypatch: pyt
 
     monkeypatch.setattr(api, "elastic_launch", launch)
     monkeypatch.delenv(SHUTDOWN_VARIABLE, raising=False)
-    assert run_processes(["true"], num_processes=1, note=pytest.fail) == OK
+    assert run_processes(["true"], num_processes=1) == OK
     assert seen[0].shutdown_timeout == TIMEOUT_SECONDS
     monkeypatch.setenv(SHUTDOWN_VARIABLE, "5")
-    run_processes(["true"], num_processes=1, note=pytest.fail)
+    run_processes(["true"], num_processes=1)
     assert seen[1].shutdown_timeout == 5

@@ -139,14 +139,18 @@ def test_a_job_is_handed_over_as_a_file_and_a_refusal_is_told(
 
 
 def test_more_processes_than_gpus_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = SMALL.model_copy(update={"gpus": (Gpu(name="L4", memory_bytes=24 << 30, bf16=True),)})
     from finetune_exe.planning import hardware
 
-    for here in (machine, SMALL):
+    gpu = Gpu(name="L4", memory_bytes=24 << 30, bf16=True)
+    for number, visible, there in ((1, None, 1), (0, None, 0), (4, "2", 1), (4, "", 0), (4, "-1", 0), (1, "0,1", 1)):
+        here = SMALL.model_copy(update={"gpus": (gpu,) * number})
         monkeypatch.setattr(hardware, "detect_hardware", lambda here=here: here)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         with pytest.raises(FineTuneError, match=r"error\[FT-T02\]") as caught:
             LAUNCHERS["torchrun"].launch(job(), print)
-        assert f"this machine has {len(here.gpus)}" in caught.value.what
+        assert f"this machine has {there}" in caught.value.what
 
 
 def test_local_trains_here() -> None:

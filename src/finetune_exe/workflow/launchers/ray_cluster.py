@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from finetune_exe.cluster import ray_cluster
 from finetune_exe.errors import OK, RESUMABLE, FineTuneError
-from finetune_exe.models.ranks import free_port
+from finetune_exe.models.ranks import HOSTED_VARIABLE, meeting_point
 from finetune_exe.workflow.launchers.job import Job
 
 LINES_KEPT = 20
@@ -38,10 +38,11 @@ class RankProcess:
     """An actor that runs one process of the training where Ray has put it."""
 
     def meeting_point(self) -> tuple[str, int]:
-        """Give the address of this node and a free port of it."""
+        """Listen on a free port of this node, as long as this actor lives, and give address and port."""
         import ray
 
-        return str(ray.util.get_node_ip_address()), free_port()
+        self._met_at = meeting_point()
+        return str(ray.util.get_node_ip_address()), self._met_at.port
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], index: int) -> tuple[int, str, int, str]:
         """Run the process to its end; plain values go back over the network."""
@@ -133,7 +134,8 @@ class RayCluster:
 def _environment(index: int, count: int, address: str, port: int) -> dict[str, str]:
     return {
         "RANK": str(index), "WORLD_SIZE": str(count), "LOCAL_RANK": "0", "MASTER_ADDR": address,
-        "MASTER_PORT": str(port), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "MASTER_PORT": str(port), HOSTED_VARIABLE: "True",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.launchers.job import Job
@@ -30,7 +30,7 @@ class Torchrun:
         from finetune_exe.training.elastic import run_processes
 
         hardware = detect_hardware()
-        there = len(hardware.gpus)
+        there = _visible(len(hardware.gpus), os.environ)
         if there < job.processes and (there or job.uses_gpus):
             raise FineTuneError(
                 "T02",
@@ -41,4 +41,10 @@ class Torchrun:
                 "or plan for this machine: fine-tune analyze",
             )
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, hardware.num_cores // job.processes)))
-        return run_processes(job.command, num_processes=job.processes, note=note)
+        return run_processes(job.command, num_processes=job.processes)
+
+
+def _visible(there: int, environment: Mapping[str, str]) -> int:
+    """Count the GPUs that $CUDA_VISIBLE_DEVICES leaves of those there are."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    return there if named is None else min(there, len([name for name in named.split(",") if name.strip(" -1")]))
