@@ -217,7 +217,7 @@ def _measure_both(
     dtype, method = plan.precision.base_dtype, plan.method
 
     def ready(model: Any) -> Any:
-        return choose_attention(model, device=device)
+        return choose_attention(model)
 
     kept = (method.quantization, method.double_quantization) if isinstance(method, Qlora) else None
     named = digest_of(base_digest, device, kept)

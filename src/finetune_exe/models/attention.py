@@ -17,6 +17,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from finetune_exe.models.factors import computed_in
+from finetune_exe.models.fused_attention import attend_by_kernels, hidden_keys, joined
 from finetune_exe.models.layout import Layout, Row, Span, cut
 
 NOT_DONE = ("softcap", "s_aux", "position_bias")
@@ -39,13 +41,13 @@ class _Block(NamedTuple):
         return self.stop - self.start
 
     @property
-    def first_key(self) -> int:
-        """Where the first key lies, as if all of them lay right before the last query."""
-        return self.stop - sum(stop - start for start, stop in self.keys)
+    def num_keys(self) -> int:
+        """How many keys any of them sees; the last stands where the last query does."""
+        return sum(stop - start for start, stop in self.keys)
 
     def seen(self, all_PTD: torch.Tensor) -> torch.Tensor:
         """Give the keys, or values, that any of them sees: (P, M, D)."""
-        return _joined(all_PTD, self.keys, dim=1)
+        return joined(all_PTD, self.keys, dim=1)
 
 
 def register_row_attention(name: str) -> None:
@@ -123,11 +125,10 @@ def row_attention(
             sliding_window=sliding_window, **rest,
         )  # fmt: skip
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
+    dtype = computed_in(query_BHTD)
+    query_BHTD, key_BKTD, value_BKTD = query_BHTD.to(dtype), key_BKTD.to(dtype), value_BKTD.to(dtype)
     if query_BHTD.device.type != "cpu":
-        return _fused(query_BHTD, key_BKTD, value_BKTD, layout=layout, window=window, scale=scale), None
-    if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        query_BHTD, key_BKTD, value_BKTD = query_BHTD.to(dtype), key_BKTD.to(dtype), value_BKTD.to(dtype)
+        return attend_by_kernels(query_BHTD, key_BKTD, value_BKTD, layout=layout, window=window, scale=scale), None
     return _WrittenOut.apply(query_BHTD, key_BKTD, value_BKTD, tuple(_blocks(layout, window)), window, scale), None
 
 
@@ -146,44 +147,10 @@ def _seen(layout: Layout, window: int, device: torch.device) -> torch.Tensor:
     length = layout.starts[-1]
     seen_TT = torch.zeros(length, length, dtype=torch.bool, device=device)
     for spans in layout.spans:
-        *_, own = spans
+        own = slice(*spans[-1])
         places = torch.cat([torch.arange(*span, device=device) for span in spans])
-        whole = _Block(0, len(places), (Span(0, len(places)),))
-        seen_TT[own.start : own.stop, places] = ~_hidden(whole, window, device)[own.start - own.stop :]
+        seen_TT[own, places] = ~hidden_keys(own.stop - own.start, len(places), window, device)
     return seen_TT[None, None]
-
-
-def _fused(
-    query_BHTD: torch.Tensor,
-    key_BKTD: torch.Tensor,
-    value_BKTD: torch.Tensor,
-    *,
-    layout: Layout,
-    window: int,
-    scale: float,
-) -> torch.Tensor:
-    """Attend by PyTorch's kernels, row by row.
-
-    The kernels want as many queries as keys: those of a beginning that lies in earlier rows go along with the row's
-    own, and what they read is dropped.
-    """
-    grouped = query_BHTD.shape[1] != key_BKTD.shape[1]
-    parts = []
-    for spans in layout.spans:
-        query, key, value = (_joined(x, spans, dim=2) for x in (query_BHTD, key_BKTD, value_BKTD))
-        length, (start, stop) = query.shape[2], spans[-1]
-        seen = None if length <= window else ~_hidden(_Block(0, length, (Span(0, length),)), window, query.device)
-        read = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, is_causal=seen is None, scale=scale, enable_gqa=grouped
-        )
-        parts.append(read[:, :, start - stop :])
-    return torch.cat(parts, dim=2).transpose(1, 2)
-
-
-def _joined(whole: torch.Tensor, spans: tuple[Span, ...], *, dim: int) -> torch.Tensor:
-    """Give what lies in some spans, one after the other; where there is one, without copying it."""
-    parts = [whole.narrow(dim, start, stop - start) for start, stop in spans]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def _blocks(layout: Layout, window: int) -> Iterator[_Block]:
@@ -195,13 +162,6 @@ def _blocks(layout: Layout, window: int) -> Iterator[_Block]:
             stop = min(end, start + BLOCK_QUERIES)
             oldest = max(0, shared + start - own - window + 1)
             yield _Block(start, stop, cut(spans, oldest, shared + stop - own))
-
-
-def _hidden(block: _Block, window: int, device: torch.device) -> torch.Tensor:
-    """Say of each query and key of a block whether the key is behind the query, or too far before it."""
-    query_N = torch.arange(block.start, block.stop, device=device).unsqueeze(1)
-    key_M = torch.arange(block.first_key, block.stop, device=device)
-    return (key_M > query_N) | (key_M <= query_N - window)
 
 
 class _WrittenOut(torch.autograd.Function):
@@ -263,10 +223,11 @@ def _weights(
     query, key = query_PTGD[:, block.start : block.stop].flatten(1, 2), block.seen(key_PTD)
     scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     scores_PNGM = scores.unflatten(1, (block.num_queries, -1))
-    if block.stop - block.first_key > window:
-        scores_PNGM.masked_fill_(_hidden(block, window, scores.device).unsqueeze(1), -torch.inf)
+    if block.num_keys > window:
+        hidden = hidden_keys(block.num_queries, block.num_keys, window, scores.device)
+        scores_PNGM.masked_fill_(hidden.unsqueeze(1), -torch.inf)
     else:  # only keys within the block can lie behind a query
-        scores_PNGM[..., block.start - block.first_key :].masked_fill_(_behind(block.num_queries), -torch.inf)
+        scores_PNGM[..., block.num_keys - block.num_queries :].masked_fill_(_behind(block.num_queries), -torch.inf)
     return torch.softmax(scores, dim=-1), query, key
 
 

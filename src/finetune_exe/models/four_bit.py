@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 BLOCK = 32
 """Weights of a block on a grid."""
-_AT_ONCE = 4096
-"""Blocks worked on together: their numbers in float32 take 512 KiB and stay near the processor."""
+_AT_ONCE, _AT_ONCE_ON_GPU = 1 << 12, 1 << 18
+"""Blocks worked on together. Of the first, the numbers in float32 take 512 KiB and stay near a processor; of the second
+they take 32 MiB, so that a GPU has more to do than to be told."""
 
 
 class Kept(Protocol):
@@ -159,7 +160,7 @@ def _blocks(tensor: torch.Tensor, *, turned: bool) -> torch.Tensor:
 def _parts(blocks: torch.Tensor) -> Iterator[tuple[int | slice, ...]]:
     """Give the rows that are worked on together, matrix by matrix."""
     *stack, rows, num_blocks, _ = blocks.shape
-    at_once = max(1, _AT_ONCE // num_blocks)
+    at_once = max(1, (_AT_ONCE if blocks.device.type == "cpu" else _AT_ONCE_ON_GPU) // num_blocks)
     for matrix in itertools.product(*map(range, stack)):
         for start in range(0, rows, at_once):
             yield (*matrix, slice(start, start + at_once))

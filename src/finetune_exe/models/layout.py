@@ -40,22 +40,24 @@ class Layout(NamedTuple):
     @property
     def starts(self) -> tuple[int, ...]:
         """Where the own tokens of each row begin, those of the padding where there is some, and where all end."""
-        return tuple(itertools.accumulate((row.length - row.shared for row in self._all()), initial=0))
+        return tuple(itertools.accumulate((row.length - row.shared for row in self.all_rows), initial=0))
 
     @property
     def positions(self) -> list[int]:
         """Position of each token in its row."""
-        return [position for row in self._all() for position in range(row.shared, row.length)]
+        return [position for row in self.all_rows for position in range(row.shared, row.length)]
 
     @property
     def spans(self) -> list[tuple[Span, ...]]:
         """Where the tokens of each row lie in their order: its own last, before them those that earlier rows have."""
         found: list[tuple[Span, ...]] = []
-        for row, own in zip(self._all(), itertools.pairwise(self.starts), strict=True):
+        for row, own in zip(self.all_rows, itertools.pairwise(self.starts), strict=True):
             found.append((*(cut(found[-1], 0, row.shared) if row.shared else ()), Span(*own)))
         return found
 
-    def _all(self) -> tuple[Row, ...]:
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        """The rows, and the padding where there is some."""
         return (*self.rows, Row(self.padding)) if self.padding else self.rows
 
 

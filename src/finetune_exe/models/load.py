@@ -139,15 +139,11 @@ def load_model(folder: Path, *, dtype: Dtype, device: str, quantization: Any = N
     return model if quantization is not None else model.to(device)
 
 
-def choose_attention(model: Any, *, device: str, packing: bool = False) -> Any:
-    """Let a model, adapters or not, compute attention the fastest way there is that it is right with; return it.
-
-    A GPU has fused kernels for a batch of rows side by side.
-    """
+def choose_attention(model: Any, *, packing: bool = False) -> Any:
+    """Let a model, adapters or not, compute attention the fastest way there is that it is right with; return it."""
     from finetune_exe.models.packing import use_row_attention
 
-    if device == "cpu" or packing:
-        use_row_attention(beneath_adapter(model), packing=packing)
+    use_row_attention(beneath_adapter(model), packing=packing)
     return model
 
 

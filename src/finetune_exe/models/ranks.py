@@ -130,12 +130,19 @@ class Ranks:
 
     @contextmanager
     def meeting(self, label: str) -> Iterator[None]:
-        """Do something in the block for which all processes must come, and notice where one does not."""
+        """Do something in the block for which all processes must come, and notice where one does not.
+
+        A GPU is only told what to do, and waits for the others later: it is waited for here, where that is seen.
+        """
         if self.watch is None:
             yield
             return
+        import torch
+
         with _lost_ranks(), self.watch.waiting(label):
             yield
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
 
     def reseed(self, seed: int, step: int) -> None:
         """Give each of several processes random numbers of its own, which follow from seed and step alone."""
@@ -265,10 +272,10 @@ def _take_gpu(environment: Mapping[str, str]) -> None:
 
 
 def _backend() -> str:
-    """Use NCCL between GPUs and gloo for everything on processors; both where there are both."""
+    """Use NCCL between GPUs, where PyTorch brings it, and gloo for everything else."""
     import torch
 
-    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and torch.distributed.is_nccl_available() else "gloo"
 
 
 def _meet(place: Place, timeout: float) -> Any:

@@ -121,7 +121,7 @@ def _effect(plan: Plan, batch: Rows, *, base: Path, trained: Path) -> float:
         lambda: load_base(base, plan.method, dtype=dtype, device=device).eval(),
         lambda: training_method(plan.method).load(trained, base, plan.method, dtype=dtype, device=device),
     ):
-        model = choose_attention(make(), device=device)
+        model = choose_attention(make())
         with torch.no_grad():
             outputs.append(model(input_ids=batch.ids_BT[:1]).logits.float())
         del model

@@ -92,6 +92,7 @@ class Looks:
             if not is_out_of_memory(fault):
                 raise
             self.questions = ()
+        if not self.questions:  # the fault is left, which kept what was computed
             release_memory(self.setup.device)
             self.emit(Noticed(seconds=clock(), message="memory is too small to answer rows during this run"))
             return

@@ -72,7 +72,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
 
     from finetune_exe.models.passes import compute_in_fewer_passes
 
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if plan.precision.tf32 else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"  # what is tried on the model is held against float32
     _seed_everything(plan.seed)
     device = pick_device()
     method = training_method(plan.method)
@@ -81,7 +81,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     at_first = "cpu" if ranks.is_sharded else device  # the whole of it may fit no GPU
     model = load_base(base, plan.method, dtype=dtype, device=at_first)
     require_finite(model, plan.precision, device=at_first)
-    choose_attention(model, device=at_first, packing=plan.batch.packing)
+    choose_attention(model, packing=plan.batch.packing)
     arrangement = require_packing(model) if plan.batch.packing else "side by side"
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if isinstance(plan.method, Qlora) and plan.method.offset_rounding and ranks.is_first:
@@ -98,6 +98,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     optimizer = make_optimizer(plan.optimizer, groups, plan.method)
     scaler = torch.amp.GradScaler(device, enabled=plan.precision.base_dtype == "float16")
     model.train()
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if plan.precision.tf32 else "ieee"
     return Setup(
         model=model, method=method, optimizer=optimizer, trainable=trainable,
         losses=losses, scaler=scaler, device=device, arrangement=arrangement, ranks=ranks,

@@ -102,7 +102,7 @@ def base_of(folder: Path, name: str) -> Path:
 def attached(base: Path, method: Method, *, packing: bool = False) -> Any:
     """As training makes a model, and as if something had been learned."""
     torch.manual_seed(0)
-    model = choose_attention(load_base(base, method, dtype="float32", device="cpu"), device="cpu", packing=packing)
+    model = choose_attention(load_base(base, method, dtype="float32", device="cpu"), packing=packing)
     tuned = training_method(method).attach(model, method, base=base, base_name=str(base))
     compute_in_fewer_passes(tuned)
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_a_model_learns_together_what_it_learns_row_by_row_and_leaves_as_others_
 @pytest.mark.parametrize("name", MODELS)
 def test_packed_rows_are_learned_as_rows_alone_or_packing_is_refused(name: str, folder: Path) -> None:
     model: PreTrainedModel = choose_attention(
-        load_base(base_of(folder, name), Full(), dtype="float32", device="cpu"), device="cpu", packing=True
+        load_base(base_of(folder, name), Full(), dtype="float32", device="cpu"), packing=True
     )
     if name in SEES_OTHERS:
         with pytest.raises(FineTuneError, match=r"batch\.packing=false"):
@@ -190,7 +190,7 @@ def test_a_window_that_the_layers_do_not_name_is_not_forgotten(folder: Path, mon
     ids = torch.from_numpy(rows_of((60,))[0][0])[None]
     with torch.no_grad():
         before = model(input_ids=ids).logits
-        assert same(choose_attention(model, device="cpu")(input_ids=ids).logits, before)
+        assert same(choose_attention(model)(input_ids=ids).logits, before)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "falcon", "gpt_neox", "phi3", "mixtral"])

@@ -109,3 +109,19 @@ def test_losses_and_gradients_hold_where_the_model_is_sure(
         (mine,) = torch.autograd.grad(found, ours)
         (other,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits + rounding.detach(), targets), theirs)
         assert (mine - other).norm() <= near * other.norm()
+
+
+def test_a_gpu_takes_slices_of_as_many_tokens_as_its_products_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without numbers stands for it."""
+    sizes, real = list[int](), torch.nn.functional.linear
+
+    def linear(hidden: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(hidden))
+        return real(hidden, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    monkeypatch.setattr(cross_entropy, "computed_in", lambda x: x.dtype)
+    head = torch.nn.Linear(HIDDEN, 131_072, bias=False, device="meta").requires_grad_(False)
+    losses = token_losses(torch.empty(1200, HIDDEN, device="meta"), head, torch.empty(1200, device="meta").long())
+    assert len(losses) == 1200
+    assert sizes == [512, 512, 176]

@@ -18,7 +18,7 @@ from finetune_exe.domain.plan import Grid, Lora, Method, Precision, Qlora
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.factors import Factored
 from finetune_exe.models.forward import LossFunction, collate
-from finetune_exe.models.four_bit import OnGrid, found_on_grid
+from finetune_exe.models.four_bit import OnGrid, _parts, found_on_grid
 from finetune_exe.models.generate import generate
 from finetune_exe.models.load import load_base
 from finetune_exe.models.merge import merge_checkpoint
@@ -241,3 +241,10 @@ def test_a_plan_leaves_it_to_loading_to_say_what_is_wrong_with_a_file(
 
     (tmp_path / name).write_bytes(content)
     assert own_grid(str(tmp_path / name if name.endswith("gguf") else tmp_path)) is None
+
+
+def test_a_gpu_is_told_a_few_times_to_make_a_matrix_whole() -> None:
+    """In the pieces that suit a processor it would wait for each of them. A device without numbers stands for it."""
+    cpu, gpu = (list(_parts(torch.empty(14336, 128, 32, device=device))) for device in ("cpu", "meta"))
+    assert (len(cpu), len(gpu)) == (448, 7)
+    assert [part[0].start for part in gpu] == list(range(0, 14336, 2048))

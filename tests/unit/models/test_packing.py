@@ -33,9 +33,10 @@ from transformers import (
 from finetune_exe.domain.plan import Precision
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.rows import LEAST_SHARED
-from finetune_exe.models import attention, packing
+from finetune_exe.models import attention, fused_attention, packing
 from finetune_exe.models.attention import row_attention
 from finetune_exe.models.forward import LossFunction, Rows, collate, pack
+from finetune_exe.models.fused_attention import attend_by_kernels
 from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.packing import ROW_ATTENTION, require_packing, use_row_attention
 
@@ -351,9 +352,10 @@ def test_row_attention_is_attention_by_its_definition(
     wanted = torch.autograd.grad(expected, inputs, upstream)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_QUERIES", block)
+        patch.setattr(fused_attention, "LEAST_QUERIES", block)
+        by_kernels = attend_by_kernels(*inputs, layout=layout, window=window, scale=0.5)
         found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_layout=layout)
         gradients = torch.autograd.grad(found, inputs, upstream)
-    by_kernels = attention._fused(*inputs, layout=layout, window=window, scale=0.5)
     module = torch.nn.Module()
     module.num_key_value_groups = heads[0] // heads[1]  # type: ignore[assignment]
     as_with_dropout, _ = row_attention(module, *inputs, None, dropout=1e-30, sliding_window=window, row_layout=layout)

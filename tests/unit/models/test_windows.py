@@ -82,6 +82,6 @@ def test_losses_and_answers_are_those_of_attention_written_out(
         for _ in range(6):
             tokens.append(int(logits(tokens)[-1].argmax()))
         answers.append(tokenizer.decode_answer(tokens[len(row) :]))
-    served = choose_attention(model, device="cpu")
+    served = choose_attention(model)
     prompts = [tuple(row) for row in rows]
     assert [answer.text for answer in generate(served, prompts, tokenizer, max_new_tokens=6)] == answers

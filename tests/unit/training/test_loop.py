@@ -215,7 +215,7 @@ def test_the_best_checkpoint_has_the_loss_the_run_reports(
     tuned = training_method(plan.method).load(
         tmp_path / summary.checkpoint, base, plan.method, dtype=plan.precision.base_dtype, device="cpu"
     )
-    choose_attention(tuned, device="cpu")
+    choose_attention(tuned)
     losses = LossFunction(tuned, plan.precision, device="cpu")
     assert mean_loss(losses, data.split("validation"), pad_token_id=data.manifest.pad_token_id) == (
         summary.best_validation_loss

@@ -229,7 +229,7 @@ def test_packed_pairs_have_the_losses_and_gradients_of_padded_ones(
     split, indices = pairs.split("train"), [7, 0, 3, 5]
     for how in ("side by side", arrangement):
         model, losses = adapted(pairs_base)
-        choose_attention(model, device="cpu", packing=True)
+        choose_attention(model, packing=True)
         preference = PreferenceLoss(losses, beta=BETA)
         rows = batch_of(split, indices, pad_token_id=pairs.manifest.pad_token_id, device="cpu", arrangement=how)
         assert rows.num_rows == 2 * preference.weight(rows) == 2 * len(indices)

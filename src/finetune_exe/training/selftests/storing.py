@@ -44,7 +44,7 @@ def saved_is_loaded(bench: Bench) -> Measured:
         setup.method.save(setup.model, folder)
         plan = bench.plan(name)
         model = training_method(plan.method).load(folder, bench.base, plan.method, dtype="float32", device=bench.device)
-        choose_attention(model, device=bench.device)
+        choose_attention(model)
         with torch.no_grad():
             before = setup.losses(rows).nll_N
             after = LossFunction(model, FLOAT32, device=bench.device)(rows).nll_N
