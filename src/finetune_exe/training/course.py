@@ -80,6 +80,11 @@ class Course:
         """Give the time since the beginning of the run."""
         return self.clock() - self.started
 
+    def remark(self, message: str) -> None:
+        """Say something that the summary of the run says too."""
+        self.tally.remarks.append(message)
+        self.emit(Noticed(seconds=self.seconds(), message=message))
+
     def epoch(self, step: int) -> float:
         """Give the epochs done after a step."""
         return step / self.steps_per_epoch
@@ -305,12 +310,10 @@ def _announce_experts(course: Course) -> None:
     if not total or adapted or not isinstance(course.plan.method, LowRank):
         return
     base = course.setup.num_parameters - course.setup.num_trainable_parameters
-    remark = (
+    course.remark(
         f"the experts, {total / base:.0%} of the weights, stay as they are: method.target_modules names none of "
         "their layers"
     )
-    course.tally.remarks.append(remark)
-    course.emit(Noticed(seconds=course.seconds(), message=remark))
 
 
 def _announce_offset(course: Course) -> None:
@@ -318,12 +321,10 @@ def _announce_offset(course: Course) -> None:
     method = course.plan.method
     if not isinstance(method, Qlora) or not method.offset_rounding:
         return
-    remark = (
+    course.remark(
         "the adapter begins by offsetting what rounding to 4 bit took: serve the model merged "
         "(fine-tune export RUN --to merged), for over 16-bit weights this adapter is wrong"
     )
-    course.tally.remarks.append(remark)
-    course.emit(Noticed(seconds=course.seconds(), message=remark))
 
 
 def _announce_sharing(course: Course) -> None:
@@ -358,13 +359,9 @@ def _take_up(course: Course, resumption: Resumption, run: Path) -> None:
         checkpoint=str(path.relative_to(run)), lost_seconds=resumption.lost_seconds,
     ))  # fmt: skip
 
-    def remark(message: str) -> None:
-        tally.remarks.append(message)
-        course.emit(Noticed(seconds=course.seconds(), message=message))
-
     other = version_changes(manifest, versions(course.plan), torch.get_num_threads())
     for message in (*resumption.remarks, *(f"{change}: the last digits may differ" for change in other)):
-        remark(message)
-    tally.best_step, best = verified_best(resumption, remark)
+        course.remark(message)
+    tally.best_step, best = verified_best(resumption, course.remark)
     tally.best_loss = math.inf if best is None else best
     restore_state(course.setup, path / FOLDER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from transformers import (
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.gguf_vocabulary import read_vocabulary
 from finetune_exe.models.gguf_writing import (
-    GGUF_TYPES,
+    GgufType,
     Speech,
     check_tokenizer,
     interleave,
@@ -120,7 +120,7 @@ def test_llama_cpp_computes_the_same(name: str, tmp_path: Path) -> None:
     assert np.allclose([expected[number] for number in found], list(found.values()), atol=2e-2)
 
 
-@pytest.mark.parametrize("kind", GGUF_TYPES)
+@pytest.mark.parametrize("kind", get_args(GgufType))
 def test_fewer_bits_are_farther_from_the_weights(kind: Any, tmp_path: Path) -> None:
     model = made(CONFIGS["llama"], tmp_path)
     back = read_back(write(model, tmp_path, kind), model)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Ia3
 from finetune_exe.errors import FineTuneError
-from finetune_exe.models.load import Dtype, load_base
-from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.adapter_files import Adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Ia3Method:
+class Ia3Method(Adapter):
     """Factors on attention and MLP, which begin as ones; everything else is frozen."""
 
     def attach(self, model: PreTrainedModel, method: Ia3, *, base: Path, base_name: str) -> Any:
@@ -38,13 +37,3 @@ class Ia3Method:
         tuned = get_peft_model(model, IA3Config(task_type="CAUSAL_LM"), autocast_adapter_dtype=True)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
-
-    def save(self, model: Any, folder: Path) -> None:
-        """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
-        save_adapter(model, folder)
-
-    def load(self, folder: Path, base: Path, method: Ia3, *, dtype: Dtype, device: str) -> Any:
-        """Load the factors, in float32 as they were trained, onto their base."""
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(load_base(base, method, dtype=dtype, device=device), folder).eval()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Lora, Qlora
 from finetune_exe.models.load import Dtype, load_base
-from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.adapter_files import Adapter
 from finetune_exe.models.methods.impossible import told_in_words
 from finetune_exe.models.methods.tokens import make_room, token_numbers, trained_rows
 from finetune_exe.models.places import adapter_places
@@ -22,7 +22,7 @@ _INSTEAD = (
 )
 
 
-class LowRankMethod:
+class LowRankMethod(Adapter):
     """Adapters beside the linear layers; everything else is frozen."""
 
     def attach(self, model: PreTrainedModel, method: Lora | Qlora, *, base: Path, base_name: str) -> Any:
@@ -50,10 +50,6 @@ class LowRankMethod:
             tuned = get_peft_model(model, _fast(config, method), autocast_adapter_dtype=True)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
-
-    def save(self, model: Any, folder: Path) -> None:
-        """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
-        save_adapter(model, folder)
 
     def load(self, folder: Path, base: Path, method: Lora | Qlora, *, dtype: Dtype, device: str) -> Any:
         """Load the adapter onto its base, whose number format its two factors take: training computed in it too.

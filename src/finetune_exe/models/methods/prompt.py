@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_exe.domain.plan import Prompt
-from finetune_exe.models.load import Dtype, load_base
-from finetune_exe.models.methods.adapter_files import save_adapter
+from finetune_exe.models.methods.adapter_files import Adapter
 from finetune_exe.models.methods.impossible import told_in_words
 from finetune_exe.text.first_words import FIRST_WORDS
 from finetune_exe.text.tokenizer import load_tokenizer
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class PromptMethod:
+class PromptMethod(Adapter):
     """Learned positions at the input of a frozen model."""
 
     def attach(self, model: PreTrainedModel, method: Prompt, *, base: Path, base_name: str) -> Any:
@@ -37,13 +36,3 @@ class PromptMethod:
             learned.weight.copy_(written)
         tuned.peft_config["default"].base_model_name_or_path = base_name
         return tuned
-
-    def save(self, model: Any, folder: Path) -> None:
-        """Write adapter_config.json and adapter_model.safetensors, as PEFT reads them."""
-        save_adapter(model, folder)
-
-    def load(self, folder: Path, base: Path, method: Prompt, *, dtype: Dtype, device: str) -> Any:
-        """Load the learned positions onto their base."""
-        from peft import PeftModel
-
-        return PeftModel.from_pretrained(load_base(base, method, dtype=dtype, device=device), folder).eval()
