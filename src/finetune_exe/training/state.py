@@ -66,23 +66,20 @@ def restore_state(setup: Setup, folder: Path) -> None:
 
 
 def random_state(device: str) -> dict[str, torch.Tensor]:
-    """Copy the state of PyTorch's random numbers, those of each GPU too."""
+    """Copy the state of PyTorch's random numbers, those of this process's GPU too."""
     import torch
 
     states = {"cpu": torch.get_rng_state()}
-    if device == "cuda":
-        states |= {f"cuda.{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+    return states | {"cuda": torch.cuda.get_rng_state()} if device == "cuda" else states
 
 
 def restore_random_state(states: Mapping[str, torch.Tensor]) -> None:
-    """Let PyTorch's random numbers go on where they were; a GPU that is no longer there is passed over."""
+    """Let PyTorch's random numbers go on where they were; those of a GPU are passed over where there is none now."""
     import torch
 
     torch.set_rng_state(states["cpu"])
-    for number in range(torch.cuda.device_count() if len(states) > 1 else 0):
-        if f"cuda.{number}" in states:
-            torch.cuda.set_rng_state(states[f"cuda.{number}"], number)
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _trained(setup: Setup) -> Iterator[tuple[str, torch.nn.Parameter]]:

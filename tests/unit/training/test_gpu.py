@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +17,15 @@ from tests.unit.training.conftest import MakePlan
 
 from finetune_exe.models import packing
 from finetune_exe.models import ranks as ranks_module
+from finetune_exe.models.forward import LossFunction, RowLosses, Rows
 from finetune_exe.models.rank_watch import RankWatch
 from finetune_exe.models.ranks import Ranks
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.training import looks
+from finetune_exe.training.course import begin
 from finetune_exe.training.loop import train
 from finetune_exe.training.setup import set_up
+from finetune_exe.training.state import restore_state, save_state
 
 
 class Watch:
@@ -89,3 +95,46 @@ def test_memory_is_given_back_once_nothing_holds_it_any_more(
     plan = make("schedule.max_steps=1", "checkpoints.samples_per_evaluation=2")
     train(plan, data, base=base, run=tmp_path, emit=lambda _: None)
     assert handled == [None]
+
+
+def test_random_numbers_of_a_gpu_go_on_where_they_were(
+    make: MakePlan, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator of its own stands for the GPU's."""
+    gpu = torch.Generator().manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", gpu.get_state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", gpu.set_state)
+    setup = replace(set_up(make(), base), device="cuda")
+    save_state(setup, tmp_path)
+    wanted = torch.randn(9, generator=gpu)
+    for is_there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=is_there: there)
+        restore_state(setup, tmp_path)
+        assert torch.equal(torch.randn(9, generator=gpu), wanted) == is_there
+
+
+def test_a_pass_that_ran_out_of_memory_is_given_back_before_the_next(
+    make: MakePlan, data: PreparedFolder, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was computed up to there may be most of the memory; half the rows would not fit beside it."""
+    computed, real = list[weakref.ref[torch.Tensor]](), LossFunction.__call__
+
+    def cramped(self: LossFunction, rows: Rows) -> RowLosses:
+        if computed:
+            assert len(rows.ids_BT) > 2 or computed[0]() is None
+            return real(self, rows)
+        found = real(self, rows)
+        computed.append(weakref.ref(found.nll_N))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.10 GiB")
+
+    course = begin(
+        make("batch.micro_batch_size=4"), data, base=base, run=tmp_path, emit=lambda _: None, resumption=None,
+        rehearse=False, clock=lambda: 0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(LossFunction, "__call__", cramped)
+    gc.disable()
+    try:
+        course.guards.attempt([[0, 1, 2, 3]], max_norm=None)
+    finally:
+        gc.enable()
+    assert course.guards.micro_batch_size == 2
