@@ -22,6 +22,7 @@ from finetune_exe.models.head import head_is_plain
 from finetune_exe.models.layout import Layout, Row
 from finetune_exe.models.load import torch_dtype
 from finetune_exe.models.packing import Arrangement, packing_inputs
+from finetune_exe.models.positions import positions_before
 from finetune_exe.models.ranks import ALONE, Ranks
 from finetune_exe.models.reading import beneath_adapter, reading
 from finetune_exe.prepared.store import SplitData
@@ -172,7 +173,7 @@ class LossFunction:
         self._inner = beneath_adapter(model)
         self._decoder = decoder_of(self._inner)
         adapter = model.active_peft_config if isinstance(model, PeftModel) else None
-        learned = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+        learned = positions_before(model)
         self._before = learned if isinstance(adapter, PromptTuningConfig) else 0
         self._has_prefix = learned > 0
         plain = isinstance(adapter, LoraConfig) and not (adapter.use_dora or adapter.trainable_token_indices)

@@ -91,10 +91,6 @@ class Ranks:
         self._all_reduce(found, "largest", operation="MAX")
         return float(found)
 
-    def most(self, count: int) -> int:
-        """Give the largest count that any process has."""
-        return round(self.largest(float(count)))
-
     def any(self, mine: bool) -> bool:
         """Say whether it is so in any process, the same in all of them."""
         return mine if self.watch is None else self.largest(float(mine)) > 0

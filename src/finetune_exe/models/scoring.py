@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune_exe.models.decoder import decoder_of
 from finetune_exe.models.head import head_is_plain
+from finetune_exe.models.positions import positions_before
 from finetune_exe.models.reading import beneath_adapter
 from finetune_exe.text.tokenizer import ChatTokenizer
 
@@ -173,15 +174,13 @@ class _Scorer:
     def of(cls, model: Any, *, bf16: bool) -> _Scorer:
         """Find out what the model's head is, by a small batch."""
         import torch
-        from peft import PeftModel
 
         inner = beneath_adapter(model)
-        learned = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         device = next(inner.parameters()).device
         plain = head_is_plain(model, torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16))
         return cls(
             inner=inner, decoder=decoder_of(inner) if plain else None,
-            prefix=model.get_prompt if learned else None, bf16=bf16,
+            prefix=model.get_prompt if positions_before(model) else None, bf16=bf16,
         )  # fmt: skip
 
     def score(self, rows: _Rows) -> list[tuple[Likelihood, ...]]:

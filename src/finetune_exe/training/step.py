@@ -80,7 +80,7 @@ def _backward(setup: Setup, rows: Sequence[Rows]) -> float:
     """
     setup.optimizer.zero_grad(set_to_none=True)
     setup.losses.restart()
-    num_idle = setup.ranks.most(len(rows)) - len(rows) if setup.ranks.is_sharded else 0
+    num_idle = round(setup.ranks.largest(len(rows))) - len(rows) if setup.ranks.is_sharded else 0
     (whole,) = setup.ranks.totals(sum(setup.losses.weight(batch) for batch in rows))
     loss, fault = 0.0, None
     try:

@@ -22,7 +22,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import RESUMABLE, FineTuneError
 from finetune_exe.models import ranks as ranks_module
 from finetune_exe.models.rank_watch import RankWatch
-from finetune_exe.models.ranks import ALONE, Ranks, find_place
+from finetune_exe.models.ranks import ALONE, Ranks, find_place, meeting_point
 from finetune_exe.prepared.store import PreparedFolder, load_dataset
 from finetune_exe.training.checkpoints import find_checkpoints
 from finetune_exe.training.loop import train
@@ -342,3 +342,9 @@ def test_an_environment_that_contradicts_itself_is_refused(change: dict[str, str
     assert all(f"{name}={value or '(not set)'}" in caught.value.where for name, value in change.items())
     with pytest.raises(FineTuneError, match=r"error\[FT-T22\].*"):
         find_place({name: value for name, value in GOOD.items() if name != "MASTER_ADDR"})
+
+
+def test_a_meeting_point_is_held_for_as_long_as_it_lives() -> None:
+    point = meeting_point()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("", point.port))
