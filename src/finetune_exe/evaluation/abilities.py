@@ -54,24 +54,39 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], 
             detail=f"no metric regressed{unjudged}; no regression suite was run",
             fix="fine-tune eval RUN --suites FOLDER asks for general abilities too",
         )  # fmt: skip
-    unsure = [suite.name for suite in suites if suite.verdict == "inconclusive"]
+    idle = [suite.name for suite in suites if _nothing_to_lose(suite.comparison)]
+    told = [suite for suite in suites if suite.name not in idle]
+    unsure = [suite.name for suite in told if suite.verdict == "inconclusive"]
     by_metric: dict[str, list[Comparison]] = {}
-    for suite in suites:
+    for suite in told:
         by_metric.setdefault(suite.comparison.metric, []).append(suite.comparison)
     pooled = {metric: _pooled(of_metric) for metric, of_metric in by_metric.items()}
-    held = all(low is not None and low > -by_metric[metric][0].margin for metric, (_, low) in pooled.items())
+    held = bool(told) and all(
+        low is not None and low > -by_metric[metric][0].margin for metric, (_, low) in pooled.items()
+    )
     changes = [
         f"mean change of {metric} {mean:+.3f}"
         + (", its lower end unknown" if low is None else f", at least {low:+.3f}")
         for metric, (mean, low) in pooled.items()
     ]
+    counted = f"{len(told)} suites, {sum(suite.comparison.n for suite in told)} items: {'; '.join(changes)}"
     return Check(
         name=name,
         passed=True if held else None,
-        detail=f"{len(suites)} suites, {sum(suite.comparison.n for suite in suites)} items: {'; '.join(changes)}"
-        + (f"; cannot say alone: {', '.join(unsure)}" if unsure else ""),
-        fix=None if held else "more items decide: --suite-items 500",
+        detail=(counted if told else "no suite tells")
+        + (f"; cannot say alone: {', '.join(unsure)}" if unsure else "")
+        + (f"; neither model has anything right in {', '.join(idle)}" if idle else ""),
+        fix=None
+        if held
+        else "more items decide: --suite-items 500"
+        if told
+        else "choose suites the base can do in part",
     )
+
+
+def _nothing_to_lose(comparison: Comparison) -> bool:
+    """Ask whether no item was right under either model, which says nothing of what was lost elsewhere."""
+    return comparison.higher_is_better and comparison.baseline == comparison.candidate == 0
 
 
 def _pooled(comparisons: Sequence[Comparison]) -> tuple[float, float | None]:

@@ -177,7 +177,7 @@ def require_checkpoint(run: Path, training: TrainingRun) -> Path:
     """Find the folder of what was learned.
 
     Raises:
-        FineTuneError: E01 where it is gone.
+        FineTuneError: E01 where it is gone or damaged.
     """
     checkpoint = run / training.checkpoint
     if not checkpoint.is_dir():
@@ -188,7 +188,26 @@ def require_checkpoint(run: Path, training: TrainingRun) -> Path:
             why="there is no tuned model to compare with the base",
             fix="train again, or restore the folder",
         )
+    damaged = [file.name for file in sorted(checkpoint.glob("*.safetensors")) if not _opens(file)]
+    if damaged:
+        raise FineTuneError(
+            "E01",
+            what="the checkpoint is damaged",
+            where=str(checkpoint),
+            why=f"no whole safetensors inside: {', '.join(damaged)}",
+            fix="restore the folder, or train again",
+        )
     return checkpoint
+
+
+def _opens(file: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def _shipments(run: Path) -> tuple[Shipment, ...]:

@@ -219,7 +219,7 @@ def evaluate_run(
     plan = settings or plan
     data = load_dataset(run.dataset)
     require_frozen_rows(plan, data.manifest, run.dataset)
-    if not data.manifest.is_named(summary.inputs["dataset"]):
+    if not data.manifest.is_named(summary.inputs.get("dataset")):
         raise damaged(run.dataset, "it is not the one that the run was trained on, so its test rows may be others")
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     if is_other_base(base, summary, require_checkpoint(path, summary)):

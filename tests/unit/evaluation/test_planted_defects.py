@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from tests.unit.evaluation.test_evaluate import Job
 
-from finetune_exe.domain.evaluation import Evaluation
+from finetune_exe.domain.evaluation import CARD_POINT, Evaluation
+from finetune_exe.domain.shipment import Shipment
+from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation import measure
 from finetune_exe.evaluation.artefacts import is_other_base
 from finetune_exe.evaluation.evaluate import evaluate
@@ -165,3 +167,32 @@ def test_a_run_that_does_not_name_its_base_is_told_by_its_checkpoint(spoilt: Spo
     (spoilt.checkpoint / "manifest.json").unlink()
     assert is_other_base(spoilt.base, earlier, spoilt.checkpoint) is None
     assert is_other_base(spoilt.base, named, spoilt.checkpoint) is True
+
+
+def test_a_checkpoint_that_was_cut_off_is_named_before_any_model_is_loaded(spoilt: Spoilt) -> None:
+    file = spoilt.checkpoint / "adapter_model.safetensors"
+    for left in (file.read_bytes()[:3000], b"no weights"):
+        file.write_bytes(left)
+        with pytest.raises(FineTuneError, match="the checkpoint is damaged") as caught:
+            spoilt.evaluated()
+        assert "adapter_model.safetensors" in caught.value.why
+    assert caught.value.where == str(spoilt.checkpoint)
+
+
+def test_the_card_of_an_export_is_the_models_card(spoilt: Spoilt, clean: Evaluation) -> None:
+    """Nothing else writes one, so that without it the point could never be decided."""
+    folder = spoilt.run / "export" / "merged"
+    folder.mkdir(parents=True)
+    exported = Shipment(
+        inputs={"weights": clean.inputs["weights"]}, form="merged", number_format="float32", verdict="ready",
+        objections=(), anyway=None, parities=(), num_prompts_tokenised=0, notes=(), files=(),
+    )  # fmt: skip
+    exported.write(folder / "export.json")
+    card = "---\nbase_model: b\nbase_model_relation: finetune\ndatasets: [d]\nlicense: mit\n---\n"
+    for text, passed in ((card, True), (card.replace("license: mit\n", ""), False)):
+        (folder / "README.md").write_text(text)
+        [point] = [check for check in spoilt.evaluated().readiness if check.name == CARD_POINT]
+        assert point.passed is passed, point.detail
+    exported.model_copy(update={"inputs": {"weights": "of another run"}}).write(folder / "export.json")
+    [point] = [check for check in spoilt.evaluated().readiness if check.name == CARD_POINT]
+    assert point.passed is None

@@ -225,9 +225,6 @@ def test_weights_that_are_not_whole_are_found(folders: tuple[Path, Path]) -> Non
 
         return change
 
-    (tuned / "more.safetensors").write_bytes(b"no weights")
-    assert "more.safetensors" in artefacts.weights_whole(tuned, base, tokenizer).detail
-    (tuned / "more.safetensors").unlink()
     spoil_weights(tuned, with_row(0.0))
     assert "zero" in artefacts.weights_whole(tuned, base, tokenizer).detail
     spoil_weights(tuned, with_row(math.nan))
@@ -330,21 +327,21 @@ def test_files_that_can_run_code_are_found(folders: tuple[Path, Path]) -> None:
 
 
 def test_a_card_that_lacks_keys_is_found(tmp_path: Path) -> None:
-    assert artefacts.model_card(tmp_path).passed is None
+    assert artefacts.model_card([tmp_path]).passed is None
     head = {"base_model": "b", "base_model_relation": "adapter", "datasets": "[d]", "license": "apache-2.0"}
     for left_out in (None, *head):
         lines = [f"{key}: {value}" for key, value in head.items() if key != left_out]
         (tmp_path / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n# Card\n")
-        assert artefacts.model_card(tmp_path).passed is (left_out is None)
+        assert artefacts.model_card([tmp_path]).passed is (left_out is None)
     for key, value in (("license", ""), ("datasets", "[]"), ("datasets", "null"), ("base_model_relation", "cousin")):
         lines = [f"{name}: {value if name == key else said}" for name, said in head.items()]
         (tmp_path / "README.md").write_text("---\n" + "\n".join(lines) + "\n---\n# Card\n")
-        assert artefacts.model_card(tmp_path).passed is False
+        assert artefacts.model_card([tmp_path]).passed is False
     listed = "---\nbase_model: b\nbase_model_relation: merge\ndatasets:\n- d\nlicense: mit\n---\n"
     (tmp_path / "README.md").write_text(listed)
-    assert artefacts.model_card(tmp_path).passed is True
+    assert artefacts.model_card([tmp_path]).passed is True
     (tmp_path / "README.md").write_text("# Card\nbase_model: x")
-    assert artefacts.model_card(tmp_path).passed is False
+    assert artefacts.model_card([tmp_path]).passed is False
 
 
 def test_a_run_of_other_data_is_found() -> None:
@@ -430,6 +427,9 @@ def test_what_comes_back_hardly_more_often_than_rows_held_out_is_left_open() -> 
     assert readiness.memory(easy.model_copy(update={"p_held_out": 0.01})).passed is False
     secret = Canary(name="canary", copies=9, exposure_bits=9.0, rank=1, num_candidates=512)
     assert readiness.memory(easy.model_copy(update={"canaries": (secret,)})).passed is False
+    assert "data.canaries" in (readiness.memory(easy).fix or "")
+    unknown = secret.model_copy(update={"rank": 200, "exposure_bits": 1.3})
+    assert readiness.memory(easy.model_copy(update={"canaries": (unknown,)})).passed is True
 
 
 def test_one_short_row_of_a_hundred_that_is_much_like_another_moves_no_score() -> None:
@@ -485,3 +485,16 @@ def test_suites_of_which_one_has_no_interval_do_not_show_that_nothing_was_lost()
     assert retention([], [suite(0.0)]).passed is True
     assert retention([], [suite(0.0), unknown]).passed is None
     assert "its lower end unknown" in retention([], [suite(0.0), unknown]).detail
+
+
+def test_suites_in_which_neither_model_has_anything_right_decide_nothing_and_hinder_nothing() -> None:
+    """A small base has no multiplication right; whether it forgot anything is then asked of the other suites."""
+    floor = compare_means([0.0] * 30, [0.0] * 30, range(30), metric="m", higher_is_better=True, margin=0.02)
+    idle = suite(0.0).model_copy(update={"name": "sums", "comparison": floor, "verdict": floor.verdict})
+    beside = retention([], [suite(0.0), idle])
+    assert beside.passed is True
+    assert beside.detail.startswith("1 suites, 400 items")
+    assert beside.detail.endswith("neither model has anything right in sums")
+    alone = retention([], [idle])
+    assert (alone.passed, alone.fix) == (None, "choose suites the base can do in part")
+    assert retention([], [suite(-0.3), idle]).passed is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,12 +232,12 @@ def test_the_card_judges_a_suite_as_the_report_does(house: House, tmp_path: Path
 
 
 def test_the_card_says_what_was_measured_and_what_was_not(house: House, tmp_path: Path) -> None:
-    unwritten = model_card(tmp_path)
+    unwritten = model_card([tmp_path])
     assert unwritten.passed is None
     house.judged(PASSED, Check(name="latency", passed=None, detail="nobody <b>timed</b> it"), unwritten)
     house.export(tmp_path / "out", data_license="CC0 of our own")
     head, body = card_of(tmp_path / "out")
-    assert model_card(tmp_path / "out").passed
+    assert model_card([tmp_path / "out"]).passed
     assert head["base_model"] == "base"
     assert head["base_model_relation"] == "finetune"
     assert (head["license"], head["license_name"]) == ("other", "house-rules")
@@ -452,3 +453,14 @@ def test_an_adapter_that_offsets_rounding_says_where_it_belongs_and_leaves_merge
 
 def test_the_document_is_read_as_it_was_written(house: House) -> None:
     assert Evaluation.read(house.run / "evaluation.json").inputs["weights"]
+
+
+def test_a_run_that_does_not_name_its_rows_is_not_evaluated(house: House, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(house.run, run)
+    summary = json.loads((run / "run.json").read_bytes())
+    del summary["inputs"]["dataset"]
+    (run / "run.json").write_text(json.dumps(summary))
+    with pytest.raises(FineTuneError, match="it is not the one that the run was trained on") as caught:
+        evaluate_run(run, progress=lambda *_: None, note=lambda _: None)
+    assert caught.value.code == "D05"
