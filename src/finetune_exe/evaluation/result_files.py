@@ -16,12 +16,9 @@ from finetune_exe.evaluation.binomial import pass_at_k
 from finetune_exe.evaluation.event_logs import Row
 from finetune_exe.evaluation.result_layouts import (
     ITEM_NAMES,
-    PARQUET,
     SCORE_NAMES,
     Cell,
-    rows_of,
-    rows_of_parquet,
-    unpack,
+    read_rows,
 )
 from finetune_exe.evaluation.selection import select
 
@@ -129,10 +126,7 @@ def read_results(
 def _rows(path: Path) -> list[Row]:
     """Read the rows of a file of any layout."""
     try:
-        content = path.read_bytes()
-        if content.startswith(PARQUET):
-            return rows_of_parquet(path)
-        return list(rows_of(unpack(content).decode("utf-8-sig"), path.name))
+        return read_rows(path)
     except OSError as fault:
         raise FineTuneError(
             "D07",
@@ -182,6 +176,8 @@ def _read_row(read: Row, keys: Keys, *, scored: bool) -> ItemResult:
         raise ValueError(read.fault)
     row = read.content
     item = _field(row, keys.item)
+    if isinstance(item, float) and item.is_integer():
+        item = int(item)
     if not isinstance(item, str | int) or isinstance(item, bool):
         raise ValueError(f"{keys.item!r} is {item!r}, neither a text nor a whole number")
     texts = {key: row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)}

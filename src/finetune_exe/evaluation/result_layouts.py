@@ -1,12 +1,14 @@
-"""The layouts that per-item results come in, each turned into rows: JSON lines, JSON, CSV, TSV and Parquet.
+"""The layouts that per-item results come in, each turned into rows: JSON lines, JSON, CSV, TSV, Parquet and archives.
 
 Read are
 
 - one JSON object a line;
 - one JSON document: a list of objects, an object that holds one such list beside other things, or a number for each
   item (`{"q1": 1, "q2": 0}`);
-- tables, with the names of the fields in their first line, or as Parquet;
+- tables, with the names of the fields in their first line, or as Parquet; where semicolons part the cells, commas are
+  decimal;
 - what other tools write for each item (`tool_rows`), one a line or in their documents;
+- Inspect's own archives (`inspect_archive`);
 - the results of EvalPlus, each solution a row of its own;
 - the logs of OpenAI's evals: their events of each sample together (`event_logs`);
 - the statistics of HELM: those of each answer together (`helm_stats`).
@@ -27,6 +29,7 @@ from typing import Any
 
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
 from finetune_exe.evaluation.helm_stats import is_stats, rows_of_stats
+from finetune_exe.evaluation.inspect_archive import ZIP, samples_of
 from finetune_exe.evaluation.tool_rows import tool_of
 
 ITEM_NAMES = (
@@ -46,9 +49,8 @@ SCORE_NAMES = ("score", "correct", "is_correct", "passed", "acc", "accuracy", "e
 """What items and scores are mostly called, ours first."""
 _MOST_BYTES = 1 << 30
 """Of an unpacked file."""
-PARQUET = b"PAR1"
-"""What Parquet files begin with."""
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+"""What files begin with."""
 
 
 class Cell(str):
@@ -58,25 +60,44 @@ class Cell(str):
 
     def value(self) -> float | bool | str:
         """Give the number or the truth value that it spells, else its text."""
-        truth = {"true": True, "false": False}.get(self.strip().lower())
+        plain = self.strip().lower()
+        truth = {"true": True, "false": False}.get(plain)
         if truth is not None:
             return truth
         try:
-            return float(self)
+            return float(plain.removesuffix("%"))
         except ValueError:
             return str(self)
 
 
-def unpack(content: bytes) -> bytes:
-    """Unpack what gzip packed.
+class CommaCell(Cell):
+    """Text of a table in which semicolons part the cells, so that commas are free for decimals."""
+
+    __slots__ = ()
+
+    def value(self) -> float | bool | str:
+        """Give what it spells with a decimal comma."""
+        return Cell(self.replace(",", ".")).value() if self.count(",") == 1 else super().value()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a file of any layout.
 
     Raises:
-        OSError: Where it is damaged, or grows past a gigabyte.
+        OSError: Where it cannot be read, is damaged, or unpacks to more than a gigabyte.
+        UnicodeDecodeError: Where it is no UTF-8.
     """
-    if content.startswith(_ZIP):
-        raise OSError(
-            0, "it is a ZIP archive; a log of Inspect is turned into JSON by: inspect log dump LOG > log.json"
-        )
+    content = path.read_bytes()
+    if content.startswith(_PARQUET):
+        return _rows_of_parquet(path)
+    if content.startswith(ZIP):
+        samples = enumerate(samples_of(content, most_bytes=_MOST_BYTES), start=1)
+        return [_row_of_json(place, sample.decode()) for place, sample in samples]
+    return list(_rows_of_text(_unpack(content).decode("utf-8-sig"), path.name))
+
+
+def _unpack(content: bytes) -> bytes:
+    """Unpack what gzip packed."""
     if not content.startswith(_GZIP):
         return content
     try:
@@ -89,12 +110,7 @@ def unpack(content: bytes) -> bytes:
     return unpacked
 
 
-def rows_of_parquet(path: Path) -> list[Row]:
-    """Give the rows of a Parquet file.
-
-    Raises:
-        OSError: Where it is damaged.
-    """
+def _rows_of_parquet(path: Path) -> list[Row]:
     import duckdb
 
     query = "SELECT * FROM read_parquet(?, hive_partitioning = false)"  # no columns out of the names of folders
@@ -126,16 +142,12 @@ def _of_json(value: Any) -> Any:
             return str(value)
 
 
-def rows_of(text: str, name: str) -> Iterator[Row]:
-    """Give the rows of a file.
-
-    Args:
-        text: All of it.
-        name: Of the file; its ending tells a table.
-    """
+def _rows_of_text(text: str, name: str) -> Iterator[Row]:
+    """Give the rows of a text; the ending of the file's name tells a table."""
     name = name.lower().removesuffix(".gz")
     if name.endswith((".csv", ".tsv")):
-        return _table(text, "\t" if name.endswith(".tsv") else ",")
+        first = text.partition("\n")[0]
+        return _table(text, "\t" if name.endswith(".tsv") else max(",;", key=first.count))
     rows = _document(text)
     if rows is None:
         rows = list(_lines(text))
@@ -146,10 +158,11 @@ def rows_of(text: str, name: str) -> Iterator[Row]:
 
 def _table(text: str, delimiter: str) -> Iterator[Row]:
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    cell = CommaCell if delimiter == ";" else Cell
     try:
         for cells in reader:
             fault = "it has more cells than the first line has names" if None in cells else None
-            row = {key: Cell(value) if value else None for key, value in cells.items() if key}
+            row = {key: cell(value) if value else None for key, value in cells.items() if key}
             yield Row(reader.line_num, _named(row), fault)
     except csv.Error as fault:
         yield Row(reader.line_num, {}, f"it is no line of a table: {fault}")
@@ -201,16 +214,19 @@ def _samples(task: str, solutions: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 def _lines(text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _row(number, json.loads(line))
-        except RecursionError:
-            yield Row(number, {}, "it is nested too deeply")
-        except json.JSONDecodeError as fault:
-            yield Row(number, {}, f"it is no JSON: {fault.msg} at column {fault.colno}")
-        except ValueError as fault:
-            yield Row(number, {}, str(fault))
+        if line.strip():
+            yield _row_of_json(number, line)
+
+
+def _row_of_json(number: int, text: str) -> Row:
+    try:
+        return _row(number, json.loads(text))
+    except RecursionError:
+        return Row(number, {}, "it is nested too deeply")
+    except json.JSONDecodeError as fault:
+        return Row(number, {}, f"it is no JSON: {fault.msg} at column {fault.colno}")
+    except ValueError as fault:
+        return Row(number, {}, str(fault))
 
 
 def _row(number: int, row: Any) -> Row:

@@ -2,7 +2,8 @@
 
 A row is told by the keys it has. What was asked of an item several times, or in several ways, is one cluster.
 
-Source: the code of lm-evaluation-harness 0.4.13 (evaluator.py), inspect_ai 0.3.285 (EvalSample, Score, value_to_float),
+Source: the code of lm-evaluation-harness 0.4.13 (evaluator.py), OLMES (run_eval.py, compute_save_metrics; its
+OUTPUT_FORMATS.md), inspect_ai 0.3.285 (EvalSample, Score, value_to_float),
 promptfoo 0.121.20 (EvaluateResult, toResultsFile, buildRunEvalOptions), deepeval 4.3.1 (TestRun, LLMApiTestCase,
 ConversationalApiTestCase, MetricData), crfm-helm 0.5.16 (DisplayPrediction), lighteval 0.13.0 (Detail, Doc) and ragas
 0.4.3 (EvaluationResult).
@@ -73,6 +74,15 @@ def _harness(row: dict[str, Any]) -> dict[str, Any]:
         named["answer"] = answers[0]
     document = {name: value for name, value in _object(row.get("doc")).items() if name != "answer"}
     return {**document, **row, "reference": row.get("target"), **named}
+
+
+def _olmes(row: dict[str, Any]) -> dict[str, Any]:
+    """Take OLMES's metrics by name; the number of the choice that was made says nothing of how good it is."""
+    chosen = ("predicted_index", "correct_choice", "no_answer")
+    scores = {name: value for name, value in _object(row["metrics"]).items() if not name.startswith(chosen)}
+    label = row.get("label")
+    return {**row, **scores, "metrics": list(scores), "item": row["doc_id"],
+            "reference": None if label is None else str(label)}  # fmt: skip
 
 
 def _inspect(row: dict[str, Any]) -> dict[str, Any]:
@@ -166,6 +176,7 @@ def helm_answer(row: dict[str, Any]) -> dict[str, Any]:
 
 TOOLS = (
     Tool(frozenset({"doc_id", "metrics", "filtered_resps"}), _harness),
+    Tool(frozenset({"doc_id", "native_id", "metrics", "model_output"}), _olmes),
     Tool(frozenset({"id", "epoch", "input", "target", "scores"}), _inspect),
     Tool(frozenset({"id", "epoch", "input", "target", "output"}), _inspect),
     Tool(frozenset({"testIdx", "promptIdx"}), _promptfoo),

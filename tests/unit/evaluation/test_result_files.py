@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zipfile
+import zlib
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+import zstandard
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import result_layouts
 from finetune_exe.evaluation.compare import Question, compare_results
 from finetune_exe.evaluation.result_files import Keys, read_results
 
@@ -417,6 +422,112 @@ def test_a_packed_log_of_inspect_is_told_how_to_become_json(tmp_path: Path) -> N
     with pytest.raises(FineTuneError) as caught:
         read_results(tmp_path / "log.eval", Keys())
     assert "inspect log dump" in caught.value.why
+
+
+Packing = Literal["stored", "deflated", "zstandard"]
+
+
+def archive(path: Path, members: list[tuple[str, bytes]], packing: Packing) -> Path:
+    """Write members as Inspect does; what Zstandard packed is stored and called so, as zipfile cannot."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packing == "deflated" else zipfile.ZIP_STORED) as file:
+        for name, content in members:
+            file.writestr(name, zstandard.compress(content) if packing == "zstandard" else content)
+            if packing == "zstandard":
+                member = file.filelist[-1]
+                member.compress_type, member.CRC, member.file_size = 93, zlib.crc32(content), len(content)
+    return path
+
+
+def archived(samples: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
+    named = [
+        (f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample).encode()) for sample in samples
+    ]
+    return [("_journal/start.json", b"{}"), *named, ("header.json", b"{}"), ("reductions.json", b"[]")]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("packing", ["stored", "deflated", "zstandard"])
+def test_an_archive_of_inspect_is_read_as_its_dump_is(packing: Packing, tmp_path: Path) -> None:
+    log = tool_files()["inspect"]
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    asked_again = {**log["samples"][0], "scores": {"match": {"value": "I"}}}
+    path = archive(tmp_path / "log.eval", archived([asked_again, *log["samples"]]), packing)
+    read, dumped = read_results(path, Keys()), read_results(tmp_path / "log.json", Keys())
+    assert {item: (result.score, result.texts, result.cluster) for item, result in read.items()} == {
+        item: (result.score, result.texts, result.cluster) for item, result in dumped.items()
+    }
+
+
+@pytest.mark.parametrize("packing", ["stored", "deflated", "zstandard"])
+def test_an_archive_that_is_damaged_or_grows_too_large_is_refused(
+    packing: Packing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = archived(tool_files()["inspect"]["samples"])
+    path = archive(tmp_path / "log.eval", members, packing)
+    whole = path.read_bytes()
+    place = whole.index(b"samples/1_epoch_1.json") + 40
+    path.write_bytes(whole[:place] + bytes(9) + whole[place + 9 :])
+    with pytest.raises(FineTuneError, match="damaged"):
+        read_results(path, Keys())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FineTuneError, match="damaged"):
+        read_results(path, Keys())
+    path.write_bytes(whole)
+    most = sum(len(content) for name, content in members if name.startswith("samples/"))
+    for room, fits in ((most, True), (most - 1, False)):
+        monkeypatch.setattr(result_layouts, "_MOST_BYTES", room)
+        with nullcontext() if fits else pytest.raises(FineTuneError, match="more than a gigabyte"):
+            read_results(path, Keys())
+
+
+def test_an_archive_of_something_else_and_a_sample_that_is_no_json_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError, match="no log of Inspect"):
+        read_results(archive(tmp_path / "a.eval", [("../../a.json", b"{}")], "deflated"), Keys())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.eval"]
+    with pytest.raises(FineTuneError, match="line 1: it is no JSON"):
+        read_results(archive(tmp_path / "b.eval", [("samples/1_epoch_1.json", b"{")], "deflated"), Keys())
+
+
+def olmes(number: int, right: bool) -> dict[str, Any]:
+    """A row of a multiple-choice task, whose first metric is the number of the choice."""
+    return {
+        "doc_id": number, "native_id": f"Mercury_{number}", "label": 2, "task_hash": "a0", "model_hash": "9d",
+        "metrics": {"predicted_index_raw": 2 if right else 0, "predicted_index_per_char": 2, "correct_choice": 2,
+                    "acc_raw": int(right), "acc_per_char": 1, "no_answer": 0},
+        "model_output": [{"sum_logits": -9.0, "num_tokens": 5, "is_greedy": False} for _ in range(4)],
+    }  # fmt: skip
+
+
+def test_predictions_of_olmes_are_scored_by_an_accuracy_and_not_by_the_number_of_a_choice(tmp_path: Path) -> None:
+    path = write(tmp_path / "task-000-arc-predictions.jsonl", [olmes(i, right) for i, right in enumerate(RIGHT)])
+    read = read_results(path, Keys())
+    assert [result.score for result in read.values()] == [float(right) for right in RIGHT]
+    assert {(result.score_name, result.texts["reference"]) for result in read.values()} == {("acc_raw", "2")}
+    assert {result.score for result in read_results(path, Keys(score="acc_per_char")).values()} == {1.0}
+    assert "Mercury_3" in read_results(path, Keys(item="native_id"))
+
+
+def test_a_table_with_semicolons_has_decimal_commas(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("item;score;prompt;length\n12e5;0,5;a, b;1,25\nq2;1;c;2\nq3;0.25;d;3\n")
+    read = read_results(path, Keys())
+    assert {item: result.score for item, result in read.items()} == {"12e5": 0.5, "q2": 1.0, "q3": 0.25}
+    assert (read["12e5"].texts["prompt"], read["12e5"].length) == ("a, b", 1.25)
+    path.write_text('item,score\nq1,"1,000"\n')
+    with pytest.raises(FineTuneError, match="not a number"):
+        read_results(path, Keys())
+
+
+def test_percentages_of_a_table_are_numbers_from_0_to_100(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("item,score\nq1,85%\nq2,12.5 %\n")
+    assert [result.score for result in read_results(tmp_path / "a.csv", Keys()).values()] == [85.0, 12.5]
+
+
+def test_a_whole_number_written_with_a_point_names_the_same_item(tmp_path: Path) -> None:
+    read = read_results(write(tmp_path / "a", [{"item": 3.0, "score": 1}, {"item": 1e15, "score": 0}]), Keys())
+    assert list(read) == ["3", "1000000000000000"]
+    with pytest.raises(FineTuneError, match="neither a text nor a whole number"):
+        read_results(write(tmp_path / "b", [{"item": 3.5, "score": 1}]), Keys())
 
 
 def test_a_table_of_ragas_is_read_by_its_question(tmp_path: Path) -> None:
