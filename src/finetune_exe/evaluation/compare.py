@@ -45,11 +45,13 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         question: What is asked.
 
     Raises:
-        FineTuneError: E03 where the files share no item, or disagree about what an item is, or belongs to.
+        FineTuneError: E03 where the files share no item, disagree about what an item is or belongs to, or seem to be of
+            two scales.
     """
     a, b, unscored = _judged(name_a, name_b, a, b, question)
     pairs = pair_items(name_a, name_b, a, b)
     scored_by = _score_name(name_a, name_b, pairs[0], question)
+    scales = _scales(name_a, name_b, pairs, question)
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
     left_out = len(a) - len(pairs), len(b) - len(pairs)
@@ -71,7 +73,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
         notes=(
             *scored_by,
             *unscored,
-            *_scales(pairs, question),
+            *scales,
             *asked_otherwise(pairs),
             *_notes(overall, left_out),
             *cautions_of_parts((*suites, *slices)),
@@ -118,18 +120,25 @@ def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> lis
     return [f"the score is the field {names[0]!r}"]
 
 
-def _scales(pairs: Sequence[Pair], question: Question) -> list[str]:
-    """Warn where one file seems to hold shares and the other percentages: the difference would be of the scales."""
+def _scales(name_a: str, name_b: str, pairs: Sequence[Pair], question: Question) -> list[str]:
+    """Refuse files of which one seems to hold shares and the other percentages; warn where a margin says the scale."""
     if question.corpus is not None:
         return []
     tops = [max(abs(side.score or 0.0) for side in sides) for sides in ([p.a for p in pairs], [p.b for p in pairs])]
     if not (0 < min(tops) <= 1 and 10 < max(tops) <= 100):
         return []
     shares, percent = ("A", "B") if tops[0] < tops[1] else ("B", "A")
-    return [
-        f"no score of {shares} exceeds {min(tops):g}, and one of {percent} is {max(tops):g}: if one file holds shares "
-        "and the other percentages, the difference is one of scales, not of models"
-    ]
+    seen = f"no score of {shares} exceeds {min(tops):g}, and one of {percent} is {max(tops):g}"
+    why = "if one file holds shares and the other percentages, the difference is one of scales, not of models"
+    if question.margin is None:
+        raise FineTuneError(
+            "E03",
+            what=f"the files seem to be of two scales: {seen}",
+            where=f"{name_a} and {name_b}",
+            why=why,
+            fix="bring both to one scale; if they are, say what loss on it would be harmless: --margin",
+        )
+    return [f"{seen}: {why}"]
 
 
 def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:

@@ -257,6 +257,7 @@ def _bad(path: Path, faults: list[tuple[int, str]]) -> FineTuneError:
         what=f"{len(faults)} line{'s' if len(faults) > 1 else ''} of the results cannot be used",
         where=str(path),
         why=shown + more,
-        fix="correct the lines; --leave-out-unscored compares without items that have no score, and several answers "
-        "to one item are averaged into one score; other names of the fields: --item KEY --score KEY --cluster KEY",
+        fix="correct the lines, and give an item with several answers the average of their scores; "
+        "--leave-out-unscored compares without items that have no score; other names of the fields: --item KEY "
+        "--score KEY --cluster KEY",
     )

@@ -493,11 +493,16 @@ def test_items_without_a_score_are_left_out_where_that_is_asked_for_and_counted(
         assert caught.value.code == "E03"
 
 
-def test_shares_beside_percentages_are_warned_of(tmp_path: Path) -> None:
+def test_shares_beside_percentages_are_refused_unless_a_margin_says_that_they_are_of_one_scale(tmp_path: Path) -> None:
+    """The same answers, once as shares and once as percentages, must not pass for a gain of 24 points."""
     shares = [i % 5 / 5 for i in range(20)]
     a, b = results(tmp_path / "a", shares), results(tmp_path / "b", [100 * share for share in shares])
     for one, other in ((a, b), (b, a)):
-        assert any("one file holds shares" in note for note in compare_results("a", "b", one, other, Question()).notes)
+        with pytest.raises(FineTuneError, match="two scales") as caught:
+            compare_results("a", "b", one, other, Question())
+        assert (caught.value.code, "--margin" in caught.value.fix) == ("E03", True)
+        told = compare_results("a", "b", one, other, Question(margin=1.0))
+        assert any("one file holds shares" in note for note in told.notes)
     for same in (a, b):
         assert not any("shares" in note for note in compare_results("a", "b", same, same, Question()).notes)
 
