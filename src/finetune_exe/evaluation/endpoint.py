@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from finetune_exe.errors import FineTuneError
@@ -25,6 +25,8 @@ TRIES = 3
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PAUSES = (0.2, 1.0)
 """Seconds before the second and the third try."""
+LONGEST_PAUSE = 60.0
+"""Seconds waited at most where a busy server says how long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +86,12 @@ def ask(
         "model": endpoint.model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0,
         "stream": False,
     }).encode()  # fmt: skip
-    seen = ""
+    seen, pause = "", 0.0
     for attempt in range(TRIES):
         if attempt:
-            sleep(_PAUSES[attempt - 1])
+            sleep(max(_PAUSES[attempt - 1], pause))
         try:
-            status, content = _post(endpoint, body)
+            status, content, pause = _post(endpoint, body)
         except (OSError, http.client.HTTPException) as fault:
             seen = f"{type(fault).__name__}: {fault}"
             continue
@@ -108,7 +110,14 @@ def ask(
     raise _useless(endpoint, seen)
 
 
-def _post(endpoint: Endpoint, body: bytes) -> tuple[int, bytes]:
+class _Response(NamedTuple):
+    status: int
+    content: bytes
+    pause: float
+    """Seconds to wait, by the server's own word, before it is asked again."""
+
+
+def _post(endpoint: Endpoint, body: bytes) -> _Response:
     address = urlsplit(endpoint.url.rstrip("/"))
     if address.scheme not in ("http", "https") or not address.hostname or address.username or address.password:
         raise _useless(endpoint, "the address is no plain http or https address")
@@ -128,7 +137,10 @@ def _post(endpoint: Endpoint, body: bytes) -> tuple[int, bytes]:
                 raise http.client.HTTPException(f"the reply is larger than {MOST_BYTES} bytes")
             if time.monotonic() > until:
                 raise http.client.HTTPException(f"the reply has not ended after {endpoint.seconds:g} seconds")
-        return response.status, content
+        if response.length:
+            raise http.client.HTTPException(f"the reply was cut off, {response.length} bytes before its end")
+        said = response.headers.get("Retry-After", "")
+        return _Response(response.status, content, min(LONGEST_PAUSE, float(said)) if said.isdecimal() else 0.0)
     finally:
         connection.close()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ QUESTIONS = [
 
 
 @contextmanager
-def server(answer: Answer) -> Iterator[tuple[Endpoint, list[dict[str, Any]]]]:
-    """Serve the interface on this machine; gives the endpoint and the requests it saw."""
+def server(
+    answer: Answer, *, headers: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Endpoint, list[dict[str, Any]]]]:
+    """Serve the interface on this machine, with other headers too; gives the endpoint and the requests it saw."""
     seen: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -34,7 +37,8 @@ def server(answer: Answer) -> Iterator[tuple[Endpoint, list[dict[str, Any]]]]:
             seen.append({"path": self.path, "body": body, "key": self.headers.get("Authorization")})
             status, content = answer(body, dict(self.headers))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
             if status == 302:
                 self.send_header("Location", "http://127.0.0.1:9/elsewhere")
             self.end_headers()
@@ -116,6 +120,23 @@ def test_a_passing_fault_is_got_over_and_a_refusal_is_not() -> None:
     with server(lambda *_: (401, b"no key")) as (endpoint, seen), pytest.raises(FineTuneError, match="401"):
         ask(endpoint, [], max_tokens=1, sleep=lambda _: None)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("said", "waited"), [("7", 7.0), ("86400", 60.0), ("soon", 0.2), ("-5", 0.2)])
+def test_a_busy_server_is_asked_again_when_it_says(said: str, waited: float) -> None:
+    """A limit of requests a minute passes; one of a day does not stop the program for a day."""
+    answers, waits = iter([(429, b"busy"), (200, reply("at last"))]), list[float]()
+    with server(lambda *_: next(answers), headers={"Retry-After": said}) as (endpoint, _):
+        assert ask(endpoint, [], max_tokens=1, sleep=waits.append).text == "at last"
+    assert waits == [waited]
+
+
+def test_a_reply_that_was_cut_off_is_called_so() -> None:
+    with (
+        server(lambda *_: (200, reply("x" * 99)), headers={"Content-Length": "1000"}) as (endpoint, _),
+        pytest.raises(FineTuneError, match="cut off"),
+    ):
+        ask(endpoint, [], max_tokens=1, sleep=lambda _: None)
 
 
 def test_half_a_character_is_not_believed_to_be_one() -> None:
