@@ -27,6 +27,7 @@ _PICKLES = {bytes([protocol]) for protocol in range(2, 6)}
 _FORBIDS_SALE = re.compile(r"\bnc\b|non[- ]?commercial|\bresearch\b", re.IGNORECASE)
 _RELATIONS = {"adapter", "merge", "quantized", "finetune"}
 """What the Hugging Face hub knows a model can be to its base."""
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 _SHAPE_KEYS = (
     "max_position_embeddings", "original_max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
     "sliding_window",
@@ -186,7 +187,7 @@ def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Che
                     num_tensors += 1
                     bad += not bool(torch.isfinite(tensor).all())
                     moved |= bool((tensor != 0).any()) and ("lora_B" in name or "lora_A" not in name)
-                if name.endswith(("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight")):
+                if name.endswith(("lm_head.weight", *_EMBEDDINGS)):
                     rows = tensors.get_slice(name)
                     if rows.get_shape()[0] < tokenizer.vocabulary_size:
                         short.append(name)
@@ -239,7 +240,7 @@ def _has_embeddings(files: list[Path]) -> bool:
 
     for file in files:
         with safe_open(file, framework="np") as tensors:
-            if any(name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")) for name in tensors.keys()):  # noqa: SIM118
+            if any(name.endswith(_EMBEDDINGS) for name in tensors.keys()):  # noqa: SIM118
                 return True
     return False
 

@@ -124,7 +124,7 @@ def _scales(name_a: str, name_b: str, pairs: Sequence[Pair], question: Question)
     """Refuse files of which one seems to hold shares and the other percentages; warn where a margin says the scale."""
     if question.corpus is not None:
         return []
-    tops = [max(abs(side.score or 0.0) for side in sides) for sides in ([p.a for p in pairs], [p.b for p in pairs])]
+    tops = [max(map(abs, scores)) for scores in zip(*(pair.scores for pair in pairs), strict=True)]
     if not (0 < min(tops) <= 1 and 10 < max(tops) <= 100):
         return []
     shares, percent = ("A", "B") if tops[0] < tops[1] else ("B", "A")
@@ -147,7 +147,7 @@ def _margin(pairs: Sequence[Pair], question: Question) -> tuple[float, str]:
 
     if question.corpus is not None:
         return 1.0, "one point of a hundred"
-    scores = np.array([score for pair in pairs for score in (pair.a.score, pair.b.score)], dtype=np.float64)
+    scores = np.array([pair.scores for pair in pairs], dtype=np.float64)
     deviation = float(np.std(scores))
     least, most = float(scores.min()), float(scores.max())
     scale = 1 if least >= 0 and most <= 1 else 100 if least >= 0 and 50 < most <= 100 else None
@@ -169,8 +169,8 @@ def _compare(pairs: Sequence[Pair], question: Question, margin: float) -> Compar
             confidence_level=question.confidence_level,
         )
     return compare_means(
-        [pair.a.score for pair in pairs if pair.a.score is not None],
-        [pair.b.score for pair in pairs if pair.b.score is not None],
+        [pair.scores[0] for pair in pairs],
+        [pair.scores[1] for pair in pairs],
         clusters,
         metric="score",
         higher_is_better=question.higher_is_better,
@@ -235,14 +235,9 @@ def _length(pairs: Sequence[Pair], question: Question) -> LengthCorrected | None
     """Correct a win rate for length where both files tell the length of their answers."""
     if question.corpus is not None or any(None in (pair.a.length, pair.b.length) for pair in pairs):
         return None
-    wins = []
-    for pair in pairs:
-        a, b = pair.a.score, pair.b.score
-        assert a is not None
-        assert b is not None
-        wins.append((a, b))
-    preferences = all(a == 0.5 and 0 <= b <= 1 for a, b in wins)
-    won = [b if preferences else 0.5 + 0.5 * ((b > a) - (b < a)) for a, b in wins]
+    scores = [pair.scores for pair in pairs]
+    preferences = all(a == 0.5 and 0 <= b <= 1 for a, b in scores)
+    won = [b if preferences else 0.5 + 0.5 * ((b > a) - (b < a)) for a, b in scores]
     return length_corrected(
         [share if question.higher_is_better or preferences else 1 - share for share in won],
         [pair.a.length or 0.0 for pair in pairs],
@@ -268,15 +263,14 @@ def _extremes(pairs: Sequence[Pair], question: Question, *, losses: bool) -> tup
     sign = (1 if question.higher_is_better else -1) * (1 if losses else -1)
 
     def change(pair: Pair) -> float:
-        assert pair.a.score is not None
-        assert pair.b.score is not None
-        return sign * (pair.b.score - pair.a.score)
+        a, b = pair.scores
+        return sign * (b - a)
 
     return tuple(
         PairedItem(
             item=pair.a.item,
-            score_a=pair.a.score or 0.0,
-            score_b=pair.b.score or 0.0,
+            score_a=pair.scores[0],
+            score_b=pair.scores[1],
             prompt=pair.a.texts.get("prompt", pair.b.texts.get("prompt")),
             reference=pair.a.texts.get("reference", pair.b.texts.get("reference")),
             answer_a=pair.a.texts.get("answer"),

@@ -21,6 +21,13 @@ class Pair:
     b: ItemResult
     cluster: str
 
+    @property
+    def scores(self) -> tuple[float, float]:
+        """Give the scores of A and of B, where texts are not compared: items without one were left out."""
+        assert self.a.score is not None
+        assert self.b.score is not None
+        return self.a.score, self.b.score
+
     def texts(self, name: str) -> tuple[str | None, str | None]:
         """Give a text as both files have it, all white space alike; None where one has none."""
         one, other = (side.texts.get(name) for side in (self.a, self.b))
