@@ -108,7 +108,7 @@ def convert_files(
         return
     remark(f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}")
     for drop in conversion.dropped:
-        remark(f"  {drop.count:,} not: {drop.message}, first at {drop.first}; fix: {drop.fix}")
+        remark(f"  {drop.count:,} not ({drop.code}): {drop.message}, first at {drop.first}; fix: {drop.fix}")
 
 
 def _turn_form(said: str) -> TurnForm:

@@ -138,8 +138,10 @@ def wraps_rows(value: Any) -> bool:
 def _array(text: _Text, *, closed: bool = True) -> Iterator[RawRow | BadLine]:
     """Walk an array element by element, so that each has its line and a fault is found where it is.
 
+    Elements that begin on the same line have none: their number tells them apart.
     Objects one behind the other, without the brackets of a list, are walked alike.
     """
+    before = 0
     while text.peek() not in ("", "]"):
         line, begin = text.line(), text.position
         constants: list[str] = []
@@ -148,13 +150,16 @@ def _array(text: _Text, *, closed: bool = True) -> Iterator[RawRow | BadLine]:
             yield _set_aside(text, line, found)
             if text.ended and not text.held:
                 return
+            _pass_comma(text)
         else:
             value, text.position = found
             notes = ("nan_literal",) if constants else ()
-            yield _row(value, line, text.held[begin : text.position], notes)
+            entry = _row(value, line, text.held[begin : text.position], notes)
+            _pass_comma(text)
+            is_shared = line == before or (text.peek() not in ("", "]") and text.line() == line)
+            yield entry._replace(line=None) if is_shared and isinstance(entry, RawRow) else entry
+        before = line
         text.let_go()
-        if text.peek() == ",":
-            text.position += 1
     if not text.peek():
         if not closed:
             return
@@ -163,6 +168,11 @@ def _array(text: _Text, *, closed: bool = True) -> Iterator[RawRow | BadLine]:
     text.position += 1
     if text.peek():
         yield _rest(text, text.line(), "something stands behind the end of the list", text.position)
+
+
+def _pass_comma(text: _Text) -> None:
+    if text.peek() == ",":
+        text.position += 1
 
 
 def _decode_element(text: _Text, constants: list[str]) -> tuple[Any, int] | json.JSONDecodeError | RecursionError:

@@ -94,6 +94,7 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     """
     opened = open_sources(find_sources(paths), format_name=format_name)
     num_rows, num_unreadable, stride = 0, 0, 1
+    faults = Counter[str]()
     sample: list[_Measured] = []
     repeats = _Repeats()
     first_fault: RowFault | None = None
@@ -106,6 +107,7 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
             read = opening.detection.format.read(entry.row)
             if isinstance(read, RowFault):
                 first_fault = first_fault or read
+                faults[read.code] += 1
             else:
                 repeats.add(content_key(read))
                 if read.origin.get("column") and read.kind == "text" and len(dialogues) < MAX_DIALOGUES:
@@ -118,7 +120,9 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     detection = opened[0].detection
     if not sample:
         raise _nothing_readable(num_rows, detection.format.name, paths, first_fault)
-    described = _describe(sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, repeats=repeats.share)
+    described = _describe(
+        sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, faults=faults, repeats=repeats.share
+    )
     return described.model_copy(update={"turns": usual_turns(dialogues)})
 
 
@@ -151,7 +155,13 @@ def _measure(conversation: Conversation) -> _Measured:
 
 
 def _describe(
-    sample: Sequence[_Measured], detection: Detection, *, num_rows: int, num_unreadable: int, repeats: float
+    sample: Sequence[_Measured],
+    detection: Detection,
+    *,
+    num_rows: int,
+    num_unreadable: int,
+    faults: Counter[str],
+    repeats: float,
 ) -> DataProfile:
     """Sum up the measured rows."""
     prompts = sorted(row.prompt for row in sample)
@@ -168,6 +178,7 @@ def _describe(
         format_evidence=detection.evidence,
         num_rows=num_rows,
         num_unreadable=num_unreadable,
+        num_unusable=faults.total() + round(bad * (num_rows - faults.total())),
         num_turns_mean=sum(row.turns for row in sample) / len(sample),
         prompt_characters_p50=_quantile(prompts, 0.5),
         prompt_characters_p95=_quantile(prompts, 0.95),
@@ -188,7 +199,17 @@ def _describe(
         answer_kinds={kind: count / len(sample) for kind, count in kinds.most_common()},
         languages=languages,
         translated_share=translated,
-        missing=tuple(_missing(detection.format.name, rows=len(sample), empty=empty, bad=bad, distinct=distinct)),
+        missing=(
+            *_faulty(faults, num_rows),
+            *_missing(
+                detection.format.name,
+                rows=len(sample),
+                of="the others" if faults else "the rows",
+                empty=empty,
+                bad=bad,
+                distinct=distinct,
+            ),
+        ),
     )
 
 
@@ -209,14 +230,27 @@ def _languages(sample: Sequence[_Measured]) -> tuple[dict[str, float], float]:
     return shares, translated / pairs if pairs else 0.0
 
 
-def _missing(format_name: FormatName, *, rows: int, empty: float, bad: float, distinct: Counter[str]) -> Iterator[str]:
+def _faulty(faults: Counter[str], num_rows: int) -> Iterator[str]:
+    """Say how many rows are not as their layout wants, and the commonest reason."""
+    if faults:
+        [(code, count)] = faults.most_common(1)
+        reason = code if count == faults.total() else f"mostly {code}"
+        yield (
+            f"{faults.total():,} of {num_rows:,} rows cannot be read and are dropped ({reason}): "
+            "`fine-tune dataset --check FILE` names them"
+        )
+
+
+def _missing(
+    format_name: FormatName, *, rows: int, of: str, empty: float, bad: float, distinct: Counter[str]
+) -> Iterator[str]:
     """Say what the rows lack to be learned from."""
     if empty == 1:
         yield "no row has an answer"
     elif empty > MUCH_EMPTY:
-        yield f"{empty:.0%} of the rows have no answer"
+        yield f"{empty:.0%} of {of} have no answer"
     if bad:
-        yield f"{bad:.0%} of the rows mark their answer as a bad one (label: false), and such rows are dropped"
+        yield f"{bad:.0%} of {of} mark their answer as a bad one (label: false), and such rows are dropped"
     if format_name != "completion" and rows >= MIN_ROWS_PER_LABEL and len(distinct) == 1 and empty < 1:
         yield "every row has the same answer: there is nothing to tell apart"
 

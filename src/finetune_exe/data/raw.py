@@ -13,7 +13,7 @@ class RawRow(NamedTuple):
 
     row: Row
     line: int | None
-    """Line of the file it begins at, from 1; None where the file has no lines to speak of."""
+    """Line of the file it begins at, from 1; None where the file has no lines, or several rows on this one."""
     notes: tuple[str, ...] = ()
     """What was odd about its text: `nan_literal`, `duplicate_key`."""
 

@@ -209,7 +209,7 @@ class FindingRow(Value):
     index: int | None
     """Number of the record, from 0, over all files of its split; None for a line that holds no record."""
     line: int | None
-    """Line of its file, from 1; None where the file has no lines."""
+    """Line of its file, from 1; None where the file has no lines, or several rows on one."""
     of_index: int | None = None
     """The other record, where the fault is one of two: for a duplicate the one it repeats, for a leak the one it
     repeats of the training rows."""

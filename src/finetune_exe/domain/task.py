@@ -64,6 +64,9 @@ class DataProfile(Value):
     num_rows: int
     num_unreadable: int
     """Lines that are no row at all; each is named again by `fine-tune dataset`."""
+    num_unusable: int = 0
+    """Rows that nothing can be learned from: not as their layout wants, or marked as bad; those without an answer are
+    counted in `empty_answer_share`."""
     num_turns_mean: float
     """Messages in a row, on average."""
     prompt_characters_p50: int
@@ -83,6 +86,7 @@ class DataProfile(Value):
     """Share of rows with more than one answer."""
     system_prompt_share: float = 0.0
     empty_answer_share: float = 0.0
+    """Share of rows without an answer, of those that are as their layout wants."""
     thinking_share: float = 0.0
     """Share of the rows whose last answer begins with what it thinks."""
     duplicate_share: float = 0.0

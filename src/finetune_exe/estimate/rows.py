@@ -110,9 +110,19 @@ def test_share(data: DataChoice, rows: int) -> float:
     return min(MOST_TESTED, wanted / max(1, rows))
 
 
+def usable_rows(profile: DataProfile, *, deduplicate: bool = False) -> int:
+    """Count the rows that hold an answer to learn, without those that repeat an earlier one if they are dropped."""
+    empty = 0.0 if profile.format == "completion" else profile.empty_answer_share
+    repeats = profile.duplicate_share if deduplicate else 0.0
+    return round((profile.num_rows - profile.num_unusable) * max(0.0, 1 - empty - repeats))
+
+
 def expected_rows(plan: Plan) -> int:
-    """Count the rows of the plan: those there are, else those that are spoken of, else those that are recommended."""
-    rows = plan.profile.num_rows if plan.profile else plan.task.num_rows or plan.data_needs.recommended_samples
+    """Count the rows of the plan: the usable ones, else those that are spoken of, else those that are recommended."""
+    if plan.profile is not None:
+        rows = usable_rows(plan.profile, deduplicate=plan.data.deduplicate)
+    else:
+        rows = plan.task.num_rows or plan.data_needs.recommended_samples
     return rows if plan.data.max_rows is None else min(rows, plan.data.max_rows)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from finetune_exe.domain.plan import Plan, WarmupFraction
 from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.rows import expected_rows
 
 
 class RunLength(NamedTuple):
@@ -69,10 +70,7 @@ def validation_rows(plan: Plan) -> int | None:
 
 
 def _all_rows(plan: Plan) -> int | None:
-    if plan.profile is None:
-        return None
-    most = plan.data.max_rows
-    return plan.profile.num_rows if most is None else min(plan.profile.num_rows, most)
+    return None if plan.profile is None else expected_rows(plan)
 
 
 def _training_rows(plan: Plan) -> int | None:

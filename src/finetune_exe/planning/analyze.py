@@ -12,6 +12,7 @@ from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Leaf
 from finetune_exe.estimate.duration import estimate_cost, estimate_duration, estimate_speed, speed_key
 from finetune_exe.estimate.memory import estimate_memory
+from finetune_exe.estimate.rows import usable_rows
 from finetune_exe.knowledge.licenses import known_license
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.contradictions import refuse_contradictions
@@ -90,9 +91,7 @@ def _draft(
     """Decide everything but what depends on the memory: all rows of a step go in one pass."""
     if "method.kind" in wished:
         spec = spec.model_copy(update={"method": method_kind(wished["method.kind"])})
-    used, most = profile, wished.get("data.max_rows")
-    if profile is not None and isinstance(most, int):
-        used = profile.model_copy(update={"num_rows": min(profile.num_rows, most)})
+    used = None if profile is None else _of_used_rows(profile, wished)
     advice = advise(spec, profile=used, model=model, hardware=hardware, wished=wished)
     data, data_decisions = choose_data(spec, task=reading.type, profile=used, model=model, wished=wished)
     evaluation, evaluation_decisions = _evaluation(reading.type, profile)
@@ -120,6 +119,13 @@ def _draft(
             **evaluation_decisions,
         },
     )
+
+
+def _of_used_rows(profile: DataProfile, wished: Mapping[str, Leaf]) -> DataProfile:
+    """Count in a profile the rows alone that something is learned from."""
+    rows = usable_rows(profile, deduplicate=wished.get("data.deduplicate") is not False)
+    most = wished.get("data.max_rows")
+    return profile.model_copy(update={"num_rows": max(1, min(rows, most) if isinstance(most, int) else rows)})
 
 
 def _task(spec: TaskSpec, reading: Reading, profile: DataProfile | None) -> Task:

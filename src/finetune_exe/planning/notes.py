@@ -12,7 +12,7 @@ from finetune_exe.domain.plan import LowRank, Plan, Qlora
 from finetune_exe.domain.task import TaskType
 from finetune_exe.estimate.parameters import ALL_LINEAR, count_adapted_experts, count_lora_parameters, count_parameters
 from finetune_exe.estimate.planned import adapted_layers
-from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes
+from finetune_exe.estimate.rows import expected_rows, row_tokens, split_sizes, usable_rows
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import known_model
 from finetune_exe.knowledge.rules import rule
@@ -68,13 +68,14 @@ def _rather_not(plan: Plan) -> Iterator[str]:
             "asked about news after its training, Mistral-7B was right in 48 %, fine-tuned on the texts in 50 %, with "
             "retrieval in 88 % (Ovadia et al., arXiv 2312.05934, 2023). Fine-tune for how it answers."
         )
-    if profile is not None and profile.num_rows < (few := int(known["rows"])):
-        given = "1 row" if profile.num_rows == 1 else f"{profile.num_rows} rows"
+    rows = None if profile is None else usable_rows(profile)
+    if rows is not None and rows < (few := int(known["rows"])):
+        given = "1 row" if rows == 1 else f"{rows} rows"
         yield (
             f"With {given}, first try them as examples in the prompt: gains from fine-tuning begin at "
             f"{few} to 100 rows ({known.source})."
         )
-    elif plan.task.type in _ASKED_FOR and (profile is None or profile.num_rows < needs.recommended_samples):
+    elif plan.task.type in _ASKED_FOR and (rows is None or rows < needs.recommended_samples):
         yield (
             f"A prompt can ask for this: try a larger instruct model with five examples first. Fine-tuning pays where "
             f"that falls short, costs too much or must run here, from about "
@@ -116,17 +117,17 @@ def _about_data(plan: Plan) -> Iterator[str]:
             "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
             "question and its answer, part them: fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl."
         )
-    answered = profile.num_rows * (1 - profile.empty_answer_share)
-    if needs.minimum_samples <= answered and profile.num_rows < _ABOUT * needs.recommended_samples:
+    usable = usable_rows(profile)
+    if needs.minimum_samples <= usable < _ABOUT * needs.recommended_samples:
         enough = needs.recommended
         usual = f" (usual: {enough.low:,.0f} to {enough.high:,.0f})" if enough is not None else ""
         yield (
-            f"{format_count(profile.num_rows)} rows will show an effect; "
+            f"{format_count(usable)} rows will show an effect; "
             f"{format_count(needs.recommended_samples)} are recommended for this task{usual}."
         )
-    if int(rule("minimum_rows")["rows"]) <= profile.num_rows < needs.minimum_samples:
+    if int(rule("minimum_rows")["rows"]) <= usable < needs.minimum_samples:
         yield (
-            f"{format_count(profile.num_rows)} rows for {len(profile.labels)} labels are few: "
+            f"{format_count(usable)} rows for {len(profile.labels)} labels are few: "
             f"at least {format_count(needs.minimum_samples)} are wanted, "
             f"and {format_count(needs.recommended_samples)} recommended."
         )

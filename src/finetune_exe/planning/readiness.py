@@ -10,7 +10,7 @@ from typing import NamedTuple
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check, Interval
 from finetune_exe.estimate.duration import unknown_duration
-from finetune_exe.estimate.rows import split_sizes
+from finetune_exe.estimate.rows import split_sizes, usable_rows
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.units import GIB, format_count, format_duration, format_gib, format_usd
 
@@ -76,10 +76,9 @@ def _enough_rows(plan: Plan) -> Check:
         return Check(name=name, passed=None, detail=f"at least {needed} are needed")
     sizes = split_sizes(plan)
     rows = sizes.train + sizes.validation + sizes.test
-    empty = plan.profile.empty_answer_share if plan.profile.format != "completion" else 0.0
-    answered = round(rows * (1 - empty))
-    if answered < needed <= rows:
-        detail = f"{format_count(answered)} of {format_count(rows)} rows have an answer, {needed} are needed"
+    given = plan.profile.num_rows
+    if rows < needed <= given and usable_rows(plan.profile) < needed:
+        detail = f"{format_count(rows)} of {format_count(given)} rows hold an answer to learn, {needed} are needed"
         return Check(name=name, passed=False, detail=detail, fix="give rows that hold what the model shall write")
     if rows < needed:
         return Check(

@@ -14,6 +14,7 @@ from finetune_exe.estimate.duration import estimate_duration, estimate_speed
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.estimate.parameters import count_adapted_experts
 from finetune_exe.estimate.planned import adapted_layers
+from finetune_exe.estimate.rows import expected_rows
 from finetune_exe.knowledge.gpus import gpu_facts
 from finetune_exe.knowledge.models import model_facts
 from finetune_exe.planning.fit import SHORTEST_CUT, Fit, find_fit, fits_memory, unfitted
@@ -182,7 +183,7 @@ def _way(options: str, fit: Fit) -> str:
 def _for_limit(plan: Plan, limit: _Limit, estimate: Estimate) -> Iterator[str]:
     """Say what a limit on time or money that is exceeded leaves room for, and what would be enough."""
     if plan.profile is not None:
-        rows = min(plan.profile.num_rows, plan.data.max_rows or plan.profile.num_rows)
+        rows = expected_rows(plan)
         affordable = int(rows * limit.most / estimate.value.high)
         if affordable >= 3:
             yield f"--set data.max_rows={affordable}  (of {format_count(rows)} rows)"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from finetune_exe.domain.method_kinds import METHOD_NAMES
 from finetune_exe.domain.plan import LowRank, Plan
-from finetune_exe.domain.task import TaskType
+from finetune_exe.domain.task import DataProfile, TaskType
 from finetune_exe.domain.values import Decision, Interval
 from finetune_exe.estimate.duration import unknown_duration
-from finetune_exe.estimate.rows import expected_rows, split_sizes
+from finetune_exe.estimate.rows import expected_rows, split_sizes, usable_rows
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.report.boxes import progress_bar
 from finetune_exe.report.choices import explanation, method_table, methods_in_short, model_table, models_in_short
@@ -158,11 +158,17 @@ def _analysis(plan: Plan, sources: Sources, *, explain: bool) -> Table:
 def _data_size(plan: Plan, sources: Sources, *, explain: bool) -> str:
     needs = plan.data_needs
     spoken_of = f", {format_count(plan.task.num_rows)} spoken of" if plan.task.num_rows else ""
-    given = f"{format_count(plan.profile.num_rows)} given" if plan.profile else f"none given yet{spoken_of}"
+    given = _given(plan.profile) if plan.profile else f"none given yet{spoken_of}"
     wanted = f"{format_count(needs.recommended_samples)} samples{_between(needs.recommended)}"
     test = f"; {needs.test_reason}" if explain and needs.test_reason else ""
     least = f"at least {format_count(needs.minimum_samples)}"
     return f"{wanted}, {least}; {given}; {needs.reason}{sources.cite(needs.source)}{test}"
+
+
+def _given(profile: DataProfile) -> str:
+    usable = usable_rows(profile)
+    of_use = "" if usable == profile.num_rows else f", {format_count(usable)} of them hold an answer to learn"
+    return f"{format_count(profile.num_rows)} given{of_use}"
 
 
 def _beside(chosen: str, others: str) -> str:

@@ -29,7 +29,7 @@ def test_the_row_that_is_repeated_is_named_by_where_it_stands(tmp_path: Path) ->
     (tmp_path / "c.json").write_text(json.dumps([{"prompt": "Who?", "completion": "Eve and Fay."}] * 2))
     text = "".join(render_check(check([str(tmp_path)])).split())
     assert f"b.jsonl:1(with{tmp_path}/a.csv:4),line2(with{tmp_path}/a.csv:4)" in text
-    assert "c.json:1(withline1)" in text
+    assert "c.json,row2(withrow1)" in text  # both begin on the one line that there is
     held_out = check([str(tmp_path / "a.csv")], validation=[str(tmp_path / "b.jsonl")])
     assert f"b.jsonl:1(with{tmp_path}/a.csv:4)" in "".join(render_check(held_out).split())
 

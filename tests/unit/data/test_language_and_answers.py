@@ -14,6 +14,7 @@ from finetune_exe.data.checks.tongue import answer_language, names_language
 from finetune_exe.data.language import language_of
 from finetune_exe.data.profile import profile_data
 from finetune_exe.domain.task import AnswerKind
+from finetune_exe.estimate.rows import usable_rows
 from finetune_exe.knowledge.refusals import BEYOND_ASCII, RefusalPhrases
 from finetune_exe.knowledge.rows import read_rows
 
@@ -120,6 +121,24 @@ def test_the_profile_says_what_the_rows_show(tmp_path: Path) -> None:
     assert profile.translated_share == 1.0
     assert profile.missing == ("10% of the rows have no answer",)
     assert profile.row_characters_p50 <= profile.row_characters_p99 <= profile.row_characters_max
+
+
+def test_rows_that_nothing_is_learned_from_are_not_counted_as_usable(tmp_path: Path) -> None:
+    def row(number: int, *, asks: str = "user", answer: str = "Yes, it is.") -> object:
+        turns = [{"role": asks, "content": f"Is {number} a number?"}, {"role": "assistant", "content": answer}]
+        return {"messages": turns}
+
+    good = [row(number) for number in range(30)]
+    rows = [*good, *good[:5], *(row(number, answer="") for number in range(5))]
+    unknown = [row(number, asks="nobody") for number in range(20)]
+    profile = profile_data([str(write_jsonl(tmp_path / "rows.jsonl", [*rows, *unknown]))])
+    assert (profile.num_rows, profile.num_unusable) == (60, 20)
+    assert usable_rows(profile) == 35
+    assert usable_rows(profile, deduplicate=True) == 30
+    assert profile.missing[:2] == (
+        "20 of 60 rows cannot be read and are dropped (unknown_role): `fine-tune dataset --check FILE` names them",
+        "12% of the others have no answer",
+    )
 
 
 PIECES = ("English", "german", "latin", "x", "\u00fc", " ", " ", "\x1c", "\n", ".", "(", "'", "-")

@@ -471,3 +471,13 @@ def test_json_lines_and_tables_are_streamed(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < path.stat().st_size
+
+
+def test_rows_of_a_list_on_one_line_are_told_apart_by_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": 1}, {"a": 2},\n {"a": 3}, {"a":\n 4}, {"a": 5}]')
+    assert [entry.line for entry in read_rows(path)] == [None, None, None, None, 3]
+    [source] = find_sources([str(path)])
+    assert [source.place(raw, number) for number, raw in enumerate(source.rows(lambda _: None), 1)] == [
+        *(f"{path}, row {number}" for number in (1, 2, 3, 4)), f"{path}:3",
+    ]  # fmt: skip

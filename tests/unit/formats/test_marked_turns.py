@@ -109,7 +109,7 @@ def test_rows_are_parted_on_the_command_line_and_all_accounted_for(
     assert edge._run(["dataset", "prompt_completion", path, "--turns", "Q:,A:", "-o", str(out)], debug=False) == OK
     said = capsys.readouterr().err
     assert "19 of 20 rows converted" in said
-    assert "1 not: no text of the row holds 'Q:' or 'A:'" in said
+    assert "1 not (turns_unclear): no text of the row holds 'Q:' or 'A:'" in said
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert written[0] == {"prompt": "How much is 0 and 1?", "completion": "It is 1."}
     assert len(written) == 19

@@ -202,7 +202,9 @@ def test_a_broken_text_among_rendered_ones_is_accused_and_left_out_with_its_line
     )
     said = capsys.readouterr().err
     assert "29 of 30 rows converted" in said
-    assert f"1 not: mark 2 of the text is '[INST]', not '[/INST]', first at {path}:7" in " ".join(said.split())
+    assert f"1 not (turns_unclear): mark 2 of the text is '[INST]', not '[/INST]', first at {path}:7" in " ".join(
+        said.split()
+    )
 
 
 def test_white_space_at_the_end_of_a_turn_makes_no_other_form(

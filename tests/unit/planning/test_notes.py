@@ -6,6 +6,7 @@ import pytest
 from tests.unit.planning.planned import make_plan, make_profile
 
 from finetune_exe.domain.plan_yaml import apply_settings
+from finetune_exe.estimate.rows import split_sizes
 from finetune_exe.planning.analyze import refresh
 from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.planning.notes import notes
@@ -186,3 +187,14 @@ def test_small_models_in_4_bit_are_told_how_to_win_back_what_rounding_costs(
     found = [note for note in notes(plan) if "rounding" in note or "4 bits" in note]
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
+
+
+def test_a_plan_reckons_with_the_rows_alone_that_are_learned() -> None:
+    given = make_profile(num_rows=1000, num_unusable=500, empty_answer_share=0.1, duplicate_share=0.1)
+    plan, same = make_plan(profile=given), make_plan(profile=make_profile(num_rows=400))
+    assert split_sizes(plan) == split_sizes(same)
+    assert plan.estimates["duration"].value == same.estimates["duration"].value
+    assert plan.batch == same.batch
+    assert any("450 rows will show an effect" in note for note in plan.notes)
+    kept = refresh(apply_settings(plan, ["data.deduplicate=false"]))
+    assert split_sizes(kept).train > split_sizes(plan).train
