@@ -259,6 +259,9 @@ def test_a_run_out_of_time_ends_in_good_order(copy: Path, fine_tune: FineTune) -
     assert summary.num_steps < summary.planned_steps
     assert (copy / "short" / "model" / "adapter_model.safetensors").is_file()
     assert "time" in done.out.split("VALIDATION LOSS")[0]
+    assert "To go on: fine-tune train short/plan.yaml --run short --resume" in done.out
+    assert {score.name for score in summary.scores} == {"memory", "speed"}
+    assert "Duration is not scored" in done.out
 
 
 def hear_ctrl_c() -> None:

@@ -148,6 +148,10 @@ def _train(plan: Plan, path: Path, *, as_json: bool, trackers: tuple[str, ...], 
         say(
             f"\nThe run lies in {path}; what was learned in {path / 'model'}.\nNext: {typed('fine-tune', 'eval', path)}"
         )
+        if summary.stop_reason == "out_of_time" and summary.num_steps < summary.planned_steps:
+            from finetune_exe.training.resume import resume_command
+
+            say(f"To go on: {resume_command(path)}")
 
 
 def _handed_on(context: click.Context) -> Iterator[str]:

@@ -14,12 +14,12 @@ from finetune_exe.estimate.rows import (
     arrange_passes,
     counted_tokens,
     is_paired,
+    judged_tokens,
     learned_share,
     row_tokens,
     sequences_of_pass,
     shared_tokens,
     split_sizes,
-    tokens_of,
 )
 from finetune_exe.estimate.targets import read_targets
 from finetune_exe.estimate.workload import (
@@ -106,7 +106,7 @@ def longest_row(plan: Plan) -> Interval:
         most = passes.longest_tokens
         error = PEAK_LENGTH_ERROR * (most - shared_tokens(plan))  # what all share has none
         return Interval(low=most - error, mid=most, high=min(limit, most + error))
-    return tokens_of(plan.profile.row_characters_p99, longest=limit)
+    return judged_tokens(plan.profile, plan.profile.row_characters_p99, longest=limit)
 
 
 def _learned_share(plan: Plan) -> Interval:

@@ -148,7 +148,7 @@ def row_tokens(plan: Plan) -> Interval:
             high=tokens_of(usual["high"], longest=longest).high,
         )
     if tokens is None:
-        return tokens_of(profile.row_characters_mean, longest=longest)
+        return judged_tokens(profile, profile.row_characters_mean, longest=longest)
     kept = _kept(tokens, plan.data.max_length) or (plan.data.max_length,)
     middle = statistics.fmean(kept)
     spread = 2 * statistics.pstdev(kept) / math.sqrt(min(tokens.num_rows, profile.num_rows)) + SAMPLING_ERROR * middle
@@ -201,6 +201,25 @@ def tokens_of(characters: float, *, longest: float) -> Interval:
         mid=min(longest, characters / a_token["mid"]),
         high=min(longest, characters / a_token["low"]),
     )
+
+
+def judged_tokens(profile: DataProfile, characters: float, *, longest: float) -> Interval:
+    """Judge the tokens of a row from its characters, and those that a chat template writes into it."""
+    text, around = tokens_of(characters, longest=math.inf), template_tokens(profile)
+    return Interval(
+        low=min(longest, text.low + around.low),
+        mid=min(longest, text.mid + around.mid),
+        high=min(longest, text.high + around.high),
+    )
+
+
+def template_tokens(profile: DataProfile) -> Interval:
+    """Guess the tokens that a chat template writes into a row beside its text: none into plain texts."""
+    if profile.format == "completion":
+        return Interval(low=0.0, mid=0.0, high=0.0)
+    known, messages = rule("template_tokens"), max(2.0, profile.num_turns_mean)
+    around = known["message"] * messages
+    return Interval(low=known["least"] * messages, mid=around, high=around + known["system"])
 
 
 def learned_share(profile: DataProfile | None, tokens: TokenCounts | None = None, *, paired: bool = False) -> Interval:

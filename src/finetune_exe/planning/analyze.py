@@ -161,6 +161,7 @@ def refresh(plan: Plan, *, speed: Estimate | None = None) -> Plan:
     if "model.reference" in plan.changed_by_user() or plan.model.name == plan.model.reference:
         model = describe_model(plan.model.reference).model_copy(update={"revision": plan.model.revision})
         plan = plan.model_copy(update={"model": model})
+    plan = plan.model_copy(update={"data_needs": data_needs(plan.task.type, plan.profile)})
     known = plan.estimates.get("speed")
     if speed is None and known is not None and known.holds_for == speed_key(plan):
         speed = known
@@ -171,9 +172,8 @@ def refresh(plan: Plan, *, speed: Estimate | None = None) -> Plan:
         ("speed", speed or estimate_speed(plan)),
         ("cost", estimate_cost(plan, duration)),
     ]
-    needs = data_needs(plan.task.type, plan.profile)
     estimates = {name: estimate for name, estimate in found if estimate is not None}
-    plan = plan.model_copy(update={"estimates": estimates, "data_needs": needs, "methods": method_options(plan)})
+    plan = plan.model_copy(update={"estimates": estimates, "methods": method_options(plan)})
     refuse_contradictions(plan)
     return plan.model_copy(update={"readiness": check_readiness(plan), "notes": notes(plan)})
 

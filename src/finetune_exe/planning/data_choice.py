@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from finetune_exe.domain.plan import BaseModelChoice, DataChoice
 from finetune_exe.domain.task import DataProfile, TaskSpec, TaskType
 from finetune_exe.domain.values import Confidence, Decision, Leaf
+from finetune_exe.estimate.rows import template_tokens
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.data_needs import wanted_test_rows
 
@@ -65,8 +66,10 @@ def _longest(profile: DataProfile, context_length: int | None, *, on_too_long: s
             "counted with the model's tokenizer and template",
         )
     else:
-        most = math.ceil(profile.row_characters_p99 / 3)
-        reason = f"99 of 100 rows have at most {profile.row_characters_p99:,} characters, at three a token"
+        around = math.ceil(template_tokens(profile).high)
+        most = math.ceil(profile.row_characters_p99 / 3) + around
+        template = f", and up to {around} tokens of a chat template" if around else ""
+        reason = f"99 of 100 rows have at most {profile.row_characters_p99:,} characters, at three a token{template}"
         source = rule("characters_per_token").source
     wanted = 64 * math.ceil(most / 64)
     if profile.format == "completion":
@@ -80,7 +83,8 @@ def _longest(profile: DataProfile, context_length: int | None, *, on_too_long: s
 def _of_longer(profile: DataProfile, longest: int, *, on_too_long: str) -> str:
     """Say what becomes of the rows that are longer still."""
     tokens = profile.tokens
-    most = tokens.lengths[-1] if tokens is not None else math.ceil(profile.row_characters_max / 3)
+    judged = math.ceil(profile.row_characters_max / 3) + math.ceil(template_tokens(profile).high)
+    most = tokens.lengths[-1] if tokens is not None else judged
     if 0 < most <= longest:
         return "none is longer"
     if profile.format == "completion":

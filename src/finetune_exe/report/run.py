@@ -109,5 +109,8 @@ def _scores(run: TrainingRun) -> list[Block]:
     table = Table(header=("Prediction", "Predicted", "Measured", "Inside"), rows=rows)
     if run.num_steps == run.planned_steps:
         return [Heading("PREDICTIONS SCORED"), table]
-    whole = f"Duration is that of all {run.planned_steps:,} steps, reckoned from the {run.num_steps:,} that were made"
+    steps = f"{run.planned_steps:,} steps"
+    whole = f"Duration is that of all {steps}, reckoned from the {run.num_steps:,} that were made"
+    if all(score.name != "duration" for score in run.scores):
+        whole = f"Duration is not scored: {run.num_steps:,} of {steps} say too little of it"
     return [Heading("PREDICTIONS SCORED"), table, Bullet(whole)]

@@ -80,7 +80,7 @@ class _Reader:
                 name = self._called(node.func)
                 group = _group(node, name)
                 if group is not None and self.origins.get(_root_name(node.func), "trl") in _LIBRARIES:
-                    calls.append((group, name, self._call(node)))
+                    calls.append((group, name, self._call(node, first="model" if group == "trainer" else "()")))
         calls.sort(key=lambda call: call[2].place)
         groups: dict[str, Item] = {}
         for group, _, item in calls:
@@ -103,10 +103,11 @@ class _Reader:
         name = _last_name(function)
         return self.renamed.get(name, name) if isinstance(function, ast.Name) else name
 
-    def _call(self, node: ast.Call) -> Item:
+    def _call(self, node: ast.Call, *, first: str = "()") -> Item:
+        """Give the arguments of a call; `first` is what the one without a name is called."""
         group: dict[str, Item] = {}
         if node.args:
-            group["()"] = self._item(node.args[0], _place(node.args[0]), 0)
+            group[first] = self._item(node.args[0], _place(node.args[0]), 0)
         for keyword in node.keywords:
             if keyword.arg is None:
                 spread = self._item(keyword.value, _place(keyword.value), 0)

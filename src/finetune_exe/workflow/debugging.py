@@ -16,6 +16,7 @@ from finetune_exe.diagnosis.material import Material, gather
 from finetune_exe.diagnosis.redact import redact
 from finetune_exe.diagnosis.tools import tools
 from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
+from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import apply_settings, dump_plan, write_plan
 from finetune_exe.domain.values import Decision, Interval, Scalar
@@ -23,6 +24,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.units import GIB, format_gib
+from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB|([\d.]+) GiB total capacity")
@@ -68,8 +70,28 @@ def debug(
     if material is None:
         return Debugged(diagnosis=diagnosis, material=None)
     plan = material.plan or _plan_of_others(material)
-    findings = tuple(_informed(finding, plan, material) for finding in diagnosis.findings)
+    findings = tuple(_beside_evaluation(_informed(finding, plan, material), material) for finding in diagnosis.findings)
     return Debugged(diagnosis=diagnosis.model_copy(update={"findings": findings}), material=material)
+
+
+def _beside_evaluation(finding: Finding, material: Material) -> Finding:
+    """Where the training of a run of ours shows no fault, say what its evaluation failed."""
+    if finding.label != "healthy" or material.plan_path is None:
+        return finding
+    path = RunFolder(material.plan_path.parent).evaluation
+    failed = [check for check in Evaluation.read(path).readiness if check.passed is False] if path.is_file() else []
+    if not failed:
+        return finding
+    shown = (Evidence(line=None, text=f"evaluation: {check.name}: {check.detail}") for check in failed)
+    return finding.model_copy(
+        update={
+            "title": "The training shows no fault, but the model failed its evaluation",
+            "evidence": (*finding.evidence, *shown),
+            "cause": "The losses behave; what the evaluation measured on held-out rows does not suffice.",
+            "fix": "; ".join(dict.fromkeys(check.fix for check in failed if check.fix)) or finding.fix,
+            "proof": "Evaluate again: no point may fail.",
+        }
+    )
 
 
 def patch_text(debugged: Debugged) -> str:

@@ -31,6 +31,9 @@ from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.signals import stop_on_signals
 from finetune_exe.workflow.watching import Watcher
 
+LEAST_STEPS_MADE = 0.2
+"""Share of the planned steps that a run must have made for its duration to be held against the plan's."""
+
 if TYPE_CHECKING:
     from finetune_exe.training.resume import Resumption
 
@@ -273,14 +276,15 @@ def write_report(path: Path) -> None:
 def score_predictions(plan: Plan, run: TrainingRun) -> tuple[Score, ...]:
     """Hold the plan's predictions against what the run measured.
 
-    Duration is of the whole run, loading and evaluations included; where a run stopped early it is compared for
-    the steps it made.
+    Duration is of the whole run, loading and evaluations included; where a run stopped early it is reckoned from the
+    steps it made, unless they are so few that loading is most of their time.
     """
     measured = {
         "memory": float(run.peak_memory_bytes),
-        "duration": run.total_seconds * run.planned_steps / max(1, run.num_steps),
         "speed": run.processed_tokens / run.seconds if run.seconds else 0.0,
     }
+    if run.num_steps >= LEAST_STEPS_MADE * run.planned_steps:
+        measured["duration"] = run.total_seconds * run.planned_steps / max(1, run.num_steps)
     return tuple(
         Score(
             name=name,

@@ -10,7 +10,7 @@ from tests.unit.planning.planned import CPU, make_plan, make_profile
 from finetune_exe.domain.plan import DataChoice, Plan
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.errors import FineTuneError
-from finetune_exe.estimate.rows import split_sizes
+from finetune_exe.estimate.rows import row_tokens, split_sizes
 from finetune_exe.planning.analyze import analyze
 from finetune_exe.report.plan import render_plan
 from finetune_exe.workflow.plans import make_plan as plan_task
@@ -99,3 +99,17 @@ def test_an_unknown_fault_to_drop_is_refused_when_the_plan_is_made() -> None:
 )
 def test_what_becomes_of_longer_rows_is_said(changes: dict[str, object], settings: tuple[str, ...], said: str) -> None:
     assert wish(make_profile(**changes), *settings).decisions["data.max_length"].reason.endswith(said)
+
+
+def test_the_tokens_of_a_chat_template_count_where_no_tokenizer_is_at_hand() -> None:
+    """Short rows: 40 characters are 10 tokens, two messages 10 more; SmolLM2 writes 21 for a system turn besides."""
+    short = make_profile(row_characters_mean=40.0, row_characters_p99=90, row_characters_max=95)
+    plan = make_plan(profile=short)
+    judged = row_tokens(plan)
+    assert judged.mid == pytest.approx(40 / 4 + 2 * 5)
+    assert judged.low < 10 + 2 * 5.5 + 21 < judged.high
+    assert plan.data.max_length == 128  # 90 / 3 + 35, in steps of 64: with 64 a third of such rows would be too long
+    assert "and up to 35 tokens of a chat template; none is longer" in plan.decisions["data.max_length"].reason
+    text = make_plan(profile=short.model_copy(update={"format": "completion"}))
+    assert row_tokens(text).mid == pytest.approx(10)
+    assert text.data.max_length == 64

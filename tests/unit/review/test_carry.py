@@ -28,6 +28,7 @@ from finetune_exe.domain.plan import (
     WarmupSteps,
 )
 from finetune_exe.errors import FineTuneError
+from finetune_exe.estimate.duration import estimate_duration
 from finetune_exe.export.configuration_file import ConfigurationFile
 from finetune_exe.export.targets import find_exporter
 from finetune_exe.review.carry import carry
@@ -225,6 +226,22 @@ def test_old_names_are_carried_over(tmp_path: Path) -> None:
     carried = carry_plan(path, task="t", hardware="cpu")
     assert carried.plan.data.max_length == 777
     assert "max_seq_length" not in {entry.key for entry in carried.left}
+
+
+def test_a_trainer_is_given_its_model_without_a_name(tmp_path: Path) -> None:
+    """As in TRL's own first example; the run is as long as the rows that are recommended, for none are named."""
+    path = tmp_path / "train.py"
+    path.write_text(
+        "from trl import SFTConfig, SFTTrainer\nrows = read()\n"
+        "trainer = SFTTrainer('Qwen/Qwen3-0.6B', train_dataset=rows, args=SFTConfig(learning_rate=1e-5))\n"
+    )
+    plan = carry_plan(path, task="t", hardware="RTX 4090").plan
+    assert plan.model.reference == "Qwen/Qwen3-0.6B"
+    assert plan.optimizer.learning_rate == 1e-5
+    same = plan.model_copy(update={"task": plan.task.model_copy(update={"num_rows": 1000})})
+    assert plan.data_needs.recommended_samples == 1000
+    assert plan.estimates["duration"] == estimate_duration(same)
+    assert plan.estimates["duration"].parts["training"] > 1
 
 
 def test_names_of_datasets_are_looked_up(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.unit.report import sample
 
 from finetune_exe.cli.main import cli
 from finetune_exe.diagnosis.redact import redact
 from finetune_exe.domain.diagnosis import Course
 from finetune_exe.domain.plan_yaml import read_plan, write_plan
+from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
 from finetune_exe.report.diagnosis import plot_course, render_diagnosis, render_diagnosis_markdown
 from finetune_exe.workflow.debugging import apply_patch, debug, patch_text, redacted
@@ -149,3 +151,22 @@ def test_hostile_input_ends_in_an_answer(tmp_path: Path, content: bytes) -> None
 def test_a_long_text_is_redacted_in_one_pass(part: str) -> None:
     """A pattern that begins anew within a run takes minutes for so long a text."""
     assert "[mail]" in redact(f"{part * 20_000} me@example.org")
+
+
+def test_a_sound_training_whose_model_failed_its_evaluation_is_not_called_well(tmp_path: Path) -> None:
+    plan = sample.plan()
+    run = tmp_path / "run"
+    run.mkdir()
+    write_plan(plan, run / "plan.yaml")
+    lines = [f"{{'loss': {1 + 0.8**step}, 'step': {step}}}" for step in range(100)]
+    lines += [f"{{'eval_loss': {1.1 + 0.8**step}, 'step': {step}}}" for step in range(0, 100, 5)]
+    (run / "train.log").write_text("\n".join(lines))
+    before = debug([run]).diagnosis.findings[0]
+    evaluation = sample.evaluation()
+    failed = Check(name="nothing measured got worse", passed=False, detail="regressed: chrf", fix="train fewer epochs")
+    (run / "evaluation.json").write_text(evaluation.model_copy(update={"readiness": (failed,)}).pretty_json())
+    after = debug([run]).diagnosis.findings[0]
+    assert before.label == after.label == "healthy"
+    assert after.title == "The training shows no fault, but the model failed its evaluation"
+    assert after.evidence[-1].text == "evaluation: nothing measured got worse: regressed: chrf"
+    assert after.fix == "train fewer epochs"
