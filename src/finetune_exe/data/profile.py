@@ -15,7 +15,7 @@ from finetune_exe.data.layout import LABEL_CHARACTERS, MAX_LABELS, MIN_ROWS_PER_
 from finetune_exe.data.raw import BadLine
 from finetune_exe.data.sources import find_sources
 from finetune_exe.domain.task import AnswerKind, DataProfile, FormatName
-from finetune_exe.errors import FineTuneError
+from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats.detect import Detection
 from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
@@ -123,7 +123,8 @@ def profile_data(paths: Sequence[str], *, format_name: FormatName | None = None)
     described = _describe(
         sample, detection, num_rows=num_rows, num_unreadable=num_unreadable, faults=faults, repeats=repeats.share
     )
-    return described.model_copy(update={"turns": usual_turns(dialogues)})
+    missing = (*_faulty(faults, num_rows, paths), *described.missing)
+    return described.model_copy(update={"turns": usual_turns(dialogues), "missing": missing})
 
 
 def _measure(conversation: Conversation) -> _Measured:
@@ -199,16 +200,15 @@ def _describe(
         answer_kinds={kind: count / len(sample) for kind, count in kinds.most_common()},
         languages=languages,
         translated_share=translated,
-        missing=(
-            *_faulty(faults, num_rows),
-            *_missing(
+        missing=tuple(
+            _missing(
                 detection.format.name,
                 rows=len(sample),
                 of="the others" if faults else "the rows",
                 empty=empty,
                 bad=bad,
                 distinct=distinct,
-            ),
+            )
         ),
     )
 
@@ -230,14 +230,14 @@ def _languages(sample: Sequence[_Measured]) -> tuple[dict[str, float], float]:
     return shares, translated / pairs if pairs else 0.0
 
 
-def _faulty(faults: Counter[str], num_rows: int) -> Iterator[str]:
+def _faulty(faults: Counter[str], num_rows: int, paths: Sequence[str]) -> Iterator[str]:
     """Say how many rows are not as their layout wants, and the commonest reason."""
     if faults:
         [(code, count)] = faults.most_common(1)
         reason = code if count == faults.total() else f"mostly {code}"
         yield (
             f"{faults.total():,} of {num_rows:,} rows cannot be read and are dropped ({reason}): "
-            "`fine-tune dataset --check FILE` names them"
+            f"`{typed('fine-tune', 'dataset', '--check', *paths)}` names them"
         )
 
 

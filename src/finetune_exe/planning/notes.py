@@ -180,7 +180,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
     if idle > 0:
         rows = plan.batch_of_step.effective
-        why = f": a step of {rows} rows cannot be shared among more" if rows < used + idle else ""
+        why = f": a step of {rows} rows cannot be shared among all" if rows < used + idle else ""
         yield f"Training uses {used} of {used + idle} GPUs{why}; the other {idle} stay idle."
     if used > 1:
         yield f"`fine-tune train` starts {used} processes, one for each GPU of the machine it runs on."

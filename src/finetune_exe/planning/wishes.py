@@ -68,7 +68,7 @@ _GOES_ON = {
     "at", "which", "lora", "qlora", "dora", "adapter", "adapters", "full", "fully", "locally", "here", "but", "without",
     "within", "under", "overnight", "this", "gpu", "gpus", "card", "cards", "machine", "machines", "server", "servers",
     "node", "box", "cluster", "instance", "workstation", "laptop", "desktop", "each", "or", "only", "available", "vram",
-    "because", "until", "then", "tonight",
+    "because", "until", "then", "tonight", "over", "during",
     "mit", "auf", "für", "um", "zum", "zur", "und", "trainieren", "feinabstimmen", "anpassen", "nutzen", "verwenden",
     "avec", "sur", "pour", "et", "afin", "con", "para", "y", "en", "sobre",
     "com", "em", "e", "numa", "su", "per",

@@ -41,7 +41,7 @@ def render_diagnosis_markdown(diagnosis: Diagnosis) -> str:
 
 def _diagnosis_page(diagnosis: Diagnosis) -> list[Block]:
     best = diagnosis.findings[0] if diagnosis.findings else None
-    answer = f"{best.title} ({_sureness(best)})" if best else "nothing found"
+    answer = f"{best.title}{_sureness(best, form=' ({})')}" if best else "nothing found"
     head: list[Line] = [Field("Read", diagnosis.subject), Field("Finding", answer)]
     if diagnosis.tool:
         head.insert(1, Field("Tool", _TITLES.get(diagnosis.tool, diagnosis.tool)))
@@ -83,7 +83,7 @@ def plot_course(course: Course) -> list[str]:
 
 def _finding(finding: Finding) -> list[Block]:
     blocks: list[Block] = [
-        Heading(f"{finding.label}: {_sureness(finding)}"),
+        Heading(f"{finding.label}{_sureness(finding, form=': {}')}"),
         Words(finding.title),
         *map(_evidence, finding.evidence),
         Blank(),
@@ -110,5 +110,6 @@ def _assignment(path: str, value: str | int | float | bool | None) -> str:
     return f"--set {shlex.quote(f'{path}={written}')}"
 
 
-def _sureness(finding: Finding) -> str:
-    return f"{100 * finding.confidence:.0f} % sure"
+def _sureness(finding: Finding, *, form: str) -> str:
+    """Say how sure a finding is; that nothing was recognised is no finding to be sure of."""
+    return "" if finding.label == "not_recognised" else form.format(f"{100 * finding.confidence:.0f} % sure")

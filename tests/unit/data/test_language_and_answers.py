@@ -131,12 +131,13 @@ def test_rows_that_nothing_is_learned_from_are_not_counted_as_usable(tmp_path: P
     good = [row(number) for number in range(30)]
     rows = [*good, *good[:5], *(row(number, answer="") for number in range(5))]
     unknown = [row(number, asks="nobody") for number in range(20)]
-    profile = profile_data([str(write_jsonl(tmp_path / "rows.jsonl", [*rows, *unknown]))])
+    path = write_jsonl(tmp_path / "rows.jsonl", [*rows, *unknown])
+    profile = profile_data([str(path)])
     assert (profile.num_rows, profile.num_unusable) == (60, 20)
     assert usable_rows(profile) == 35
     assert usable_rows(profile, deduplicate=True) == 30
     assert profile.missing[:2] == (
-        "20 of 60 rows cannot be read and are dropped (unknown_role): `fine-tune dataset --check FILE` names them",
+        f"20 of 60 rows cannot be read and are dropped (unknown_role): `fine-tune dataset --check {path}` names them",
         "12% of the others have no answer",
     )
 

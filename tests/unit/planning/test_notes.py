@@ -114,7 +114,7 @@ def test_plain_texts_for_a_model_tuned_for_chat_name_its_pretrained_variant() ->
 
 def test_idle_gpus_have_a_reason() -> None:
     plan = make_plan(profile=make_profile(num_rows=300), hardware=parse_hardware("8xA100"), model="qwen3")
-    assert any("a step of 4 rows cannot be shared" in note for note in plan.notes)
+    assert any("a step of 4 rows cannot be shared among all" in note for note in plan.notes)
 
 
 def test_rows_too_few_for_their_labels_are_said() -> None:

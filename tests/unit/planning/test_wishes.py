@@ -52,6 +52,8 @@ WISHED = [
      {"num_rows": 3000, "objective": "dpo"}),
     ("Fine-tune Qwen3 8B using direct preference optimization to be more polite",
      {"model": "Qwen/Qwen3-8B", "objective": "dpo"}),
+    ("I have 5M rows of chat logs, pretrain on one H100 over a weekend",
+     {"num_rows": 5_000_000, "gpu": "H100 SXM 80GB", "hours": 48.0}),
     ("We have 12k support tickets; write the answers", {"num_rows": 12000}),
     ("classify tickets, QLoRA, RTX 3060, overnight", {"method": "qlora", "gpu": "RTX 3060 12GB", "hours": 10.0}),
     ("Llama 3 8B for summaries (QLoRA)", {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "method": "qlora"}),

@@ -170,3 +170,9 @@ def test_a_sound_training_whose_model_failed_its_evaluation_is_not_called_well(t
     assert after.title == "The training shows no fault, but the model failed its evaluation"
     assert after.evidence[-1].text == "evaluation: nothing measured got worse: regressed: chrf"
     assert after.fix == "train fewer epochs"
+
+
+def test_nobody_is_said_to_be_sure_that_nothing_was_recognised(tmp_path: Path) -> None:
+    shown = render_diagnosis(debug(files(tmp_path, a_log="hello\n")).diagnosis)
+    assert "Finding: Nothing here matches a known failure\n" in shown
+    assert "% sure" not in shown

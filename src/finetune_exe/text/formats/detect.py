@@ -79,7 +79,8 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             where=where,
             why=f"neither names nor contents of {', '.join(map(repr, inferred.candidates))} decide it",
             fix="say it while you give them names that are known, as in: "
-            f"fine-tune dataset prompt_completion FILE --columns {_quoted(f'{first},{second}')} -o NEW.jsonl",
+            f"fine-tune dataset prompt_completion {shlex.quote(where)} --columns {_quoted(f'{first},{second}')} "
+            "-o NEW.jsonl",
         )
     if (turns := turns_in_columns(rows)) is not None:
         return FineTuneError(
@@ -87,7 +88,7 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             what="questions and answers stand in one column: shall they be parted?",
             where=where,
             why=f"its texts are dialogues ({turns}); as texts, the questions would be learned too",
-            fix=f"part them: fine-tune dataset chatml FILE --turns {shlex.quote(turns)} -o NEW.jsonl; "
+            fix=f"part them: fine-tune dataset chatml {shlex.quote(where)} --turns {shlex.quote(turns)} -o NEW.jsonl; "
             "to learn them whole, name the column 'text'",
         )
     return FineTuneError(
