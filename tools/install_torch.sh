@@ -12,4 +12,4 @@ elif ! $pip --no-deps "$torch+cpu" 2>/dev/null; then
     $pip "$torch+cpu" --index-url https://download.pytorch.org/whl/cpu
 fi
 $pip "$torch"
-$python -c 'import torch; print("PyTorch", torch.__version__)'
+$python -W ignore -c 'import torch; print("PyTorch", torch.__version__)'

@@ -85,7 +85,7 @@ def _of_longer(profile: DataProfile, longest: int, *, on_too_long: str) -> str:
     tokens = profile.tokens
     judged = math.ceil(profile.row_characters_max / 3) + math.ceil(template_tokens(profile).high)
     most = tokens.lengths[-1] if tokens is not None else judged
-    if 0 < most <= longest:
+    if most <= longest and (tokens is not None or profile.row_characters_max):
         return "none is longer"
     if profile.format == "completion":
         return "longer texts are cut into several"

@@ -131,7 +131,13 @@ def _smaller_model(plan: Plan) -> Iterator[str]:
     ours = plan.model.num_parameters or 0
     mine = next((facts.family for facts in model_facts() if facts.shape == plan.model.shape), None)
     smaller = sorted(
-        (facts for facts in model_facts() if facts.verified and facts.num_parameters < ours),
+        (
+            facts
+            for facts in model_facts()
+            if facts.verified
+            and facts.num_parameters < ours
+            and (not facts.specialist or plan.task.type in facts.strengths)
+        ),
         key=lambda facts: (facts.family == mine, facts.num_parameters),
         reverse=True,
     )

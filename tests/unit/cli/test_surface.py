@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.report import sample
@@ -206,3 +208,12 @@ def test_a_run_folder_stands_for_its_scores(tmp_path: Path, capsys: pytest.Captu
         (folder / "tuned.jsonl").write_text("\n".join(lines))
     assert edge._run(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--json"], debug=False) == 0
     assert json.loads(capsys.readouterr().out)["difference"] == pytest.approx(0.5)
+
+
+def test_a_shell_completes_commands_as_the_readme_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    variable = re.search(r"\$\((_\w+)=bash_source fine-tune\)", readme)
+    assert variable is not None
+    environment = {variable[1]: "bash_complete", "COMP_WORDS": "fine-tune an", "COMP_CWORD": "1"}
+    done = CliRunner().invoke(edge.cli, [], prog_name="fine-tune", env=environment)
+    assert done.output == "plain,analyze\n"

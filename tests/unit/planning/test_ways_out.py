@@ -82,3 +82,12 @@ def test_experts_that_are_too_much_to_train_are_left_alone_on_a_card_that_holds_
     spec = TaskSpec(description="write a docstring", data_paths=("rows.jsonl",), model=model, method="qlora")
     plan = analyze(spec, profile=make_profile(), hardware=card, settings=[wish])
     assert 15 * GIB < plan.estimates["memory"].value.mid < 21 * GIB
+
+
+def test_a_model_made_for_code_is_no_way_out_for_another_task() -> None:
+    machine = parse_hardware("8xA100")
+    for description, code in (("answer our customers", False), ("write Python functions", True)):
+        with pytest.raises(FineTuneError) as caught:
+            make_plan(description=description, hardware=machine, model=LLAMA_70B, method="full", num_rows=20_000)
+        [model] = re.findall(r"--model (\S+)", caught.value.fix)
+        assert ("code" in model.lower()) is code
