@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from finetune_exe.export.openai_file import ChatFile
     from finetune_exe.workflow.hosted import JobPlan, JobState
 
-SHOWN = 20
+SHOWN, LINES_SHOWN = 20, 8
 endpoint_option = click.option(
     "--endpoint", metavar="URL", default="https://api.openai.com/v1", show_default=True, envvar="OPENAI_BASE_URL",
     show_envvar=True, help="Address of the service; https, or http to this machine.",
@@ -156,14 +158,29 @@ def _say_plan(plan: JobPlan) -> None:
 
 def _say_file(file: ChatFile) -> None:
     tokens = file.tokens
-    judged = f"{tokens.low:,.0f} to {tokens.high:,.0f} tokens, judged from letters (tiktoken counts them)"
+    low, high = f"{tokens.low:,.0f}", f"{tokens.high:,.0f}"
+    judged = f"{low if low == high else f'{low} to {high}'} tokens, judged from letters (tiktoken counts them)"
     told = f"{tokens.mid:,.0f} tokens" if file.counted else judged
     say(f"{file.path}: {file.num_rows:,} rows, {file.num_faults:,} faults, {told}")
-    for fault in file.faults[:SHOWN]:
-        place = f"line {fault.line}" if fault.line else "the file"
-        say(f"  {place}: {' '.join(fault.message.split())} [{fault.code}]")
-    if file.num_faults > SHOWN:
-        say(f"  and {file.num_faults - SHOWN:,} more; --json lists them")
+    alike: dict[tuple[str, str], list[int]] = {}
+    for fault in file.faults:
+        alike.setdefault((fault.code, " ".join(fault.message.split())), []).append(fault.line)
+    for (code, message), lines in islice(alike.items(), SHOWN):
+        say(f"  {_places(lines)}: {message} [{code}]")
+    untold = file.num_faults - sum(len(lines) for lines in islice(alike.values(), SHOWN))
+    if untold:
+        say(f"  and {untold:,} more; --json lists them")
+    if any(code == "no_messages" for code, _ in alike):
+        say(f"  fix: {typed('fine-tune', 'dataset', 'chatml', file.path)} -o NEW.jsonl writes rows of other forms so")
+
+
+def _places(lines: Sequence[int]) -> str:
+    """Name the lines of one fault, the first few of many; 0 is the whole file."""
+    if not lines[0]:
+        return "the file"
+    shown = ", ".join(map(str, lines[:LINES_SHOWN]))
+    more = f" and {len(lines) - LINES_SHOWN:,} more" if len(lines) > LINES_SHOWN else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {shown}{more}"
 
 
 def _say_cost(cost: Interval | None, epochs: int, model: str) -> None:

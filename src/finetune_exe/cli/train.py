@@ -109,7 +109,11 @@ def command(
         options=(*_handed_on(context), *(word for setting in spread for word in ("--set", setting))),
     )  # fmt: skip
     if dry_run:
-        write(LAUNCHERS[way].script(job).rstrip("\n"))
+        script = LAUNCHERS[way].script(job).rstrip("\n")
+        if as_json:
+            write_json(launch=way, script=script)
+        else:
+            write(script)
         return
     with view(as_json=as_json) as live:
         status = LAUNCHERS[way].launch(job, live.note)

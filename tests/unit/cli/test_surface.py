@@ -21,6 +21,7 @@ from finetune_exe.cli import surface
 from finetune_exe.cli.surface import event_lines, remark, say, task_in_words, wished_hardware, write
 from finetune_exe.domain.events import Noticed, encode_event
 from finetune_exe.domain.json_text import json_line
+from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.errors import BUG, INTERRUPTED, IO, USAGE, FineTuneError, typed
 from finetune_exe.training.resume import resume_command
 from finetune_exe.workflow.reports import default_run, show_plan
@@ -217,3 +218,13 @@ def test_a_shell_completes_commands_as_the_readme_says(monkeypatch: pytest.Monke
     environment = {variable[1]: "bash_complete", "COMP_WORDS": "fine-tune an", "COMP_CWORD": "1"}
     done = CliRunner().invoke(edge.cli, [], prog_name="fine-tune", env=environment)
     assert done.output == "plain,analyze\n"
+
+
+def test_what_a_launch_would_run_is_one_json_object_too(tmp_path: Path) -> None:
+    write_plan(sample.plan(), tmp_path / "plan.yaml")
+    done = CliRunner().invoke(
+        edge.cli, ["train", str(tmp_path / "plan.yaml"), "--launch", "slurm", "--dry-run", "--json"]
+    )
+    told = json.loads(done.stdout)
+    assert told["launch"] == "slurm"
+    assert told["script"].startswith("#!/bin/bash\n#SBATCH")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune_exe.cli.main import cli
 from finetune_exe.domain.values import Interval
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.openai_file import check_chat_file, require_sound, tiktoken_counter, training_cost
@@ -104,6 +106,17 @@ def test_a_file_is_counted_and_its_faults_named_by_line(tmp_path: Path) -> None:
     assert [(fault.line, fault.code) for fault in found.faults] == [(12, "last_is_no_answer"), (12, "nothing_to_learn")]
     with pytest.raises(FineTuneError, match=r"(?s)FT-O05.*2 faults in 1 files"):
         require_sound([found])
+
+
+def test_one_fault_of_many_rows_is_said_once_with_their_lines_and_the_way_to_mend_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 11)
+    done = CliRunner().invoke(cli, ["openai", "check", str(path)])
+    said = [line for line in done.stdout.splitlines() if line.endswith("[no_messages]")]
+    assert said == [
+        "  lines 1, 2, 3, 4, 5, 6, 7, 8 and 3 more: there is no list 'messages' with turns in it [no_messages]"
+    ]
+    assert f"fine-tune dataset chatml {path} -o NEW.jsonl" in done.stdout
+    assert "more; --json" not in done.stdout
 
 
 def test_few_rows_and_long_rows_are_faults(tmp_path: Path) -> None:
