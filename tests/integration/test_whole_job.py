@@ -23,6 +23,7 @@ from finetune_exe.domain.events import StepFinished, read_events
 from finetune_exe.domain.plan_yaml import read_plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.errors import EXISTS, GATE, IO, NO_ROOM, OK, RESUMABLE, USAGE
+from finetune_exe.planning.hardware import detect_hardware
 
 TASK = "reply to short requests"
 OPTIONS = (
@@ -262,6 +263,22 @@ def test_a_run_out_of_time_ends_in_good_order(copy: Path, fine_tune: FineTune) -
     assert "To go on: fine-tune train short/plan.yaml --run short --resume" in done.out
     assert {score.name for score in summary.scores} == {"memory", "speed"}
     assert "Duration is not scored" in done.out
+
+
+@pytest.mark.skipif(bool(detect_hardware().gpus), reason="needs a machine without a GPU")
+def test_a_plan_for_a_gpu_that_is_trained_on_a_processor_is_not_scored(copy: Path, fine_tune: FineTune) -> None:
+    model = str(read_plan(copy / "plan.yaml").model.reference)
+    planned = fine_tune(
+        "analyze", TASK, "--data", "rows.jsonl", "--model", model, "--gpu", "RTX 4090", "-o", "gpu.yaml"
+    )
+    assert planned.status == OK, planned.err
+    done = fine_tune("train", "gpu.yaml", "--max-minutes", "0.0001", "--set", "precision.base_dtype=float32")
+    assert done.status == OK, done.err
+    assert "the plan is for RTX 4090 24GB, and this machine trains on" in done.err
+    summary = TrainingRun.read(copy / "runs" / "gpu" / "run.json")
+    assert (summary.scores, summary.hardware.gpus) == ((), ())
+    assert "RTX 4090" not in done.out
+    assert "(RAM of the process)" in done.out
 
 
 def hear_ctrl_c() -> None:

@@ -53,7 +53,7 @@ class _Measured:
     prompt_opening: str
     answer_opening: str
     groups: dict[str, str]
-    """Values of the columns that may say which rows belong together, by name."""
+    """Values of the columns that may say which rows belong together, by name as the rows write it."""
 
 
 class _Repeats:
@@ -137,7 +137,6 @@ def _measure(conversation: Conversation) -> _Measured:
     lengths = [max(length, thought + len(without_thinking(message.content)) if thought else 0)
                for length, thought, message in zip(lengths, thoughts, messages, strict=True)]  # fmt: skip
     asked = next((message.content for message in messages[:last] if message.role == "user"), "")
-    names = {key.casefold(): value for key, value in conversation.extra.items()}
     return _Measured(
         turns=len(lengths),
         answers=len(answers),
@@ -151,7 +150,11 @@ def _measure(conversation: Conversation) -> _Measured:
         has_system=any(message.role == "system" for message in messages),
         prompt_opening=asked[:OPENING],
         answer_opening=answer[:OPENING],
-        groups={name: str(names[name]) for name in GROUP_NAMES if isinstance(names.get(name), str | int)},
+        groups={
+            key: str(value)
+            for key, value in conversation.extra.items()
+            if key.casefold() in GROUP_NAMES and isinstance(value, str | int)
+        },
     )
 
 
@@ -271,7 +274,8 @@ def _labels(answers: Counter[str]) -> tuple[str, ...]:
 
 def _group_column(sample: Sequence[_Measured]) -> str | None:
     """Find a column whose values repeat, yet are many enough to be shared out."""
-    for name in GROUP_NAMES:
+    columns = {name for row in sample for name in row.groups}
+    for name in sorted(columns, key=lambda column: (GROUP_NAMES.index(column.casefold()), column)):
         counts = Counter(value for row in sample if (value := row.groups.get(name)))
         if MIN_GROUPS <= len(counts) < counts.total() and counts.total() == len(sample):
             return name

@@ -16,6 +16,7 @@ from finetune_exe.domain.events import AnyEvent, Emit
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.plan_yaml import write_plan
 from finetune_exe.domain.run import Score, TrainingRun
+from finetune_exe.domain.values import Hardware
 from finetune_exe.workflow.event_log import event_log
 from finetune_exe.workflow.ledger import append_to_ledger, ledger_path
 from finetune_exe.workflow.preparing import (
@@ -98,7 +99,8 @@ def train_plan(
                 write_plan(plan, run.plan)
                 prepared(prepare_dataset(plan, run.dataset, progress=progress, note=note))
                 summary = _train_into(run, plan, resumption=None, max_seconds=max_seconds, emit=emit, note=note)
-    append_to_ledger(ledger_path(), plan, summary, day=date.today().isoformat())
+    if summary.scores:
+        append_to_ledger(ledger_path(), plan, summary, day=date.today().isoformat())
     return summary
 
 
@@ -151,6 +153,11 @@ def _train_into(
         there = len(list(run.path.glob("checkpoints/step-*")))
         require_room(cost, run=run.path, keep_last=plan.checkpoints.keep_last, there=there)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
+    machine = _machine_here(plan)
+    foreign = _processor(machine) != _processor(plan.hardware)
+    if foreign:
+        note(f"the plan is for {_processor(plan.hardware)}, and this machine trains on {_processor(machine)}: its "
+             "predictions are not scored")  # fmt: skip
     note("loading the model")
     with event_log(run.events, note) as log, stop_on_signals(note) as asked_to_stop:
 
@@ -163,10 +170,23 @@ def _train_into(
             max_seconds=max_seconds, resumption=resumption, asked_to_stop=asked_to_stop,
         )  # fmt: skip
     publish_model(run.path / summary.checkpoint, run.model)
-    summary = summary.model_copy(update={"scores": score_predictions(plan, summary)})
+    scores = () if foreign else score_predictions(plan, summary)
+    summary = summary.model_copy(update={"hardware": machine, "scores": scores})
     summary.write(run.summary)
     write_report(run.path)
     return summary
+
+
+def _machine_here(plan: Plan) -> Hardware:
+    """Describe what a run is made on: the GPUs of the plan where this machine has any, otherwise this machine."""
+    from finetune_exe.workflow.plans import find_hardware
+
+    here = find_hardware(None)
+    return plan.hardware if plan.hardware.gpus and here.gpus else here
+
+
+def _processor(hardware: Hardware) -> str:
+    return hardware.gpus[0].name if hardware.gpus else hardware.cpu
 
 
 def publish_model(checkpoint: Path, model: Path) -> None:

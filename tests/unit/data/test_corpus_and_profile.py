@@ -183,3 +183,12 @@ def test_rows_that_are_not_of_the_format_named_are_refused(tmp_path: Path) -> No
 
 def test_rows_have_lines() -> None:
     assert all(isinstance(entry, RawRow) and entry.line for entry in itertools.islice(corpus_rows(), 20))
+
+
+def test_a_column_of_groups_is_named_as_the_rows_write_it(tmp_path: Path) -> None:
+    """The plan hands the name on to the split, which looks for that very column."""
+    rows = [
+        {"prompt": f"Is {n} even?", "completion": f"{n % 2 == 0}, it is.", "Source": f"page {n // 2}"}
+        for n in range(40)
+    ]
+    assert profile_data([str(write_jsonl(tmp_path / "rows.jsonl", rows))]).group_by == "Source"
