@@ -11,6 +11,7 @@ import click
 from finetune_exe.atomic import require_new
 from finetune_exe.cli.dataset_files import say_tokens
 from finetune_exe.cli.surface import say, view, write_json
+from finetune_exe.errors import typed
 
 if TYPE_CHECKING:
     from finetune_exe.export.trainer_rows import TrainerName
@@ -81,6 +82,9 @@ def prepare_plan(plan_path: Path, settings: tuple[str, ...], wish: Wish) -> None
             say(f"Rows that were changed, before and after, in {folder / 'altered.jsonl'}")
         if exported is not None:
             _say_exported(wish, exported)
+        elif wish.export is None:
+            set_too = (word for setting in settings for word in ("--set", setting))
+            say(f"Next: {typed('fine-tune', 'train', plan_path, *set_too)}")
 
 
 def _say_exported(wish: Wish, exported: TrainerFiles) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from finetune_exe.cli.surface import json_option, say, view, write_json
-from finetune_exe.errors import GATE
+from finetune_exe.errors import GATE, typed
 
 
 @click.command("eval")
@@ -81,5 +81,6 @@ def command(
             say(render_comparison(served))
         if judged is not None:
             say(render_judged(*judged))
+        say(f"\nNext: {typed('fine-tune', 'export' if evaluation.verdict == 'ready' else 'debug', run_path)}")
     if gate and evaluation.verdict != "ready":
         context.exit(GATE)

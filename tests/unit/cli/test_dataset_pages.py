@@ -86,6 +86,7 @@ def test_a_prepared_dataset_holds_its_page(tmp_path: Path, plan: Path) -> None:
     answer = run("--plan", plan)
     assert answer.exit_code == 0, answer.exception
     assert f"For a browser: {page}" in answer.stdout
+    assert answer.stdout.endswith(f"Next: fine-tune train {plan}\n")
     first = page.read_bytes()
     dataset = load_dataset(tmp_path / "dataset")
     histogram = dataset.manifest.tokens.histogram if dataset.manifest.tokens else None

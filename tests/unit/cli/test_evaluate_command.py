@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tests.unit.report import sample
 
 from finetune_exe.cli.evaluate import command
+from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow import run_folder, runs, served
 
@@ -25,3 +26,17 @@ def test_an_endpoint_that_fails_does_not_keep_the_report_back(monkeypatch: pytes
     assert isinstance(found.exception, FineTuneError)
     assert "BASE AGAINST TUNED" in found.stdout
     assert CliRunner().invoke(command, [*asked, "--json"]).stdout == ""
+
+
+def test_what_to_type_next_follows_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = sample.evaluation()
+    monkeypatch.setattr(run_folder, "open_run", lambda _: (sample.plan(), None))
+    for passed, verdict, command_next in ((True, "ready", "export"), (False, "not ready", "debug")):
+        check = Check(
+            name="answers end by themselves", passed=passed, detail="measured", fix=None if passed else "more data"
+        )
+        evaluation = measured.model_copy(update={"readiness": (check,)})
+        assert evaluation.verdict == verdict
+        monkeypatch.setattr(runs, "evaluate_run", lambda *_, found=evaluation, **__: found)
+        shown = CliRunner().invoke(command, ["my run"]).stdout
+        assert shown.endswith(f"\nNext: fine-tune {command_next} 'my run'\n")
