@@ -178,6 +178,7 @@ def test_unknown_columns_are_named_with_what_each_format_needs() -> None:
     assert caught.value.code == "D03"
     assert "breite" in caught.value.why
     assert all(entry.name in caught.value.fix for entry in FORMATS)
+    assert "dataset prompt_completion x.jsonl --columns PROMPT,ANSWER -o NEW.jsonl" in caught.value.fix
 
 
 def test_a_mixture_of_formats_is_refused() -> None:

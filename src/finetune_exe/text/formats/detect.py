@@ -96,6 +96,7 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
         what=f"none of the {len(FORMATS)} formats fits the rows",
         where=where,
         why=f"the columns seen are: {seen}",
-        fix="rename the columns to those of one format; "
+        fix=f"where one column asks and one answers: fine-tune dataset prompt_completion {shlex.quote(where)} "
+        "--columns PROMPT,ANSWER -o NEW.jsonl; otherwise rename the columns to those of one format; "
         + "; ".join(f"{entry.name} needs {entry.needs}" for entry in FORMATS),
     )
