@@ -81,7 +81,7 @@ def _draft(answer: str, signs: str) -> re.Match[str] | None:
         return to_do
     if ("TODO" in signs or "FIXME" in signs) and (note := _REMINDER.search(answer)) is not None:
         return None if is_program(answer) else note
-    if "L" in signs and (filler := _FILLER.search(answer)) is not None:
+    if "orem ipsum" in answer and (filler := _FILLER.search(answer)) is not None:
         return filler
     return _CONFLICT.search(answer) if "<<<<<<<" in signs and ">>>>>>>" in signs else None
 

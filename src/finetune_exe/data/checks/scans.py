@@ -39,7 +39,7 @@ def _find(row: RowView) -> str | None:
         found = _in_answers(row, _BROKEN)
         if len(found) >= _MIN_BROKEN and _ABOUT.search(row.prompt) is None:
             return found[0]
-    if len(_MISREAD_DIGIT.findall(row.text)) >= _MIN_MISREAD:
+    if ("0" in row.signs or "1" in row.signs) and len(_MISREAD_DIGIT.findall(row.text)) >= _MIN_MISREAD:
         found = _in_answers(row, _DIGIT_INSIDE)
         if len(found) >= _MIN_MISREAD and _ABOUT.search(row.prompt) is None and not seems_code(row.answer):
             return found[0]

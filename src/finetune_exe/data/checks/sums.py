@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from finetune_exe.data.checks.check import RowCheck
 from finetune_exe.data.checks.example import asked
@@ -11,6 +12,9 @@ from finetune_exe.data.checks.row import RowView
 _SIMPLE = re.compile(r"<<(\d{1,9})([-+*/])(\d{1,9})=(\d{1,18})>>")
 _CALCULATED = re.compile(r"<<([^<>=\n]{1,80})=([^<>=\n]{0,30})(>>|(?=[^>\d.]|\Z))")
 """A sum for a calculator, as <<48/2=24>>: of two whole numbers, or of any."""
+_SUM_CHARACTERS = 20
+"""Characters of the longest sum before its sign of equality, `$999999 + $999999 `, with one to spare."""
+_EQUALS_A_NUMBER = re.compile(r"=(?<=\d=)\$?\d")
 _PLAIN_SIGNS = re.compile(r"\d[-+*]\$?\d{1,6}=\$?\d")
 _PLAIN = re.compile(
     r"(?<![\w.,^()\]%/:$+*=x<\u00d7\u00f7-])(?<![-+*/=x\u00d7\u00f7^(\d:] )"
@@ -37,13 +41,24 @@ def _find(row: RowView) -> str | None:
 
 
 def _plain_sum(row: RowView) -> str | None:
-    if row.layout == "classification" or _PLAIN_SIGNS.search(row.signs) is None:
+    signs = row.signs
+    if _EQUALS_A_NUMBER.search(signs) is None or _PLAIN_SIGNS.search(signs) is None or row.layout == "classification":
         return None
     for answer in row.answers:
-        for found in _PLAIN.finditer(answer):
+        for found in _plain_sums(answer):
             if not _is_right(int(found[1]), found[2], int(found[3]), int(found[4])):
                 return None if _OTHERWISE.search(row.text) is not None else found[0]
     return None
+
+
+def _plain_sums(answer: str) -> Iterator[re.Match[str]]:
+    """Find them around each sign of equality, which is faster than to look for numbers everywhere."""
+    place = answer.find("=")
+    while place >= 0:
+        if answer[max(0, place - 2) : place].rstrip(" ")[-1:].isdigit():
+            around = _PLAIN.finditer(answer, max(0, place - _SUM_CHARACTERS), place + _SUM_CHARACTERS)
+            yield from (found for found in around if found.start() < place < found.end())
+        place = answer.find("=", place + 1)
 
 
 def _marked(row: RowView) -> str | None:
