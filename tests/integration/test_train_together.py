@@ -42,7 +42,7 @@ def test_two_processes_by_torchrun_leave_the_run_of_one(plan: Path, fine_tune: F
     assert fine_tune("train", plan, "--run", "one").status == OK
     command = ("train", plan, "--run", "two", "--json", "--launch", "torchrun", "--processes", "2")
     printed = fine_tune(*command, "--dry-run").out
-    assert printed.startswith("torchrun --nproc-per-node 2 ")
+    assert json.loads(printed)["script"].startswith("torchrun --nproc-per-node 2 ")
     done = in_a_process(*command, folder=plan.parent, environment=ENVIRONMENT)
     assert done.status == OK, done.err
     assert losses(Path("two")) == pytest.approx(losses(Path("one")), rel=1e-5)
