@@ -117,6 +117,13 @@ def _about_data(plan: Plan) -> Iterator[str]:
             "The rows are plain texts: all of each is learned, and no answer can be scored. Where a text holds a "
             "question and its answer, part them: fine-tune dataset chatml FILE --turns 'Q:,A:' -o NEW.jsonl."
         )
+    if profile.thinking_share:
+        model = known_model(plan.model.reference)
+        lost = "" if model is not None and model.thinks else (
+            f" {plan.model.name} may not write it: rows that keep it under a key are then left out, and those with "
+            "<think> in the answer learned as they stand."
+        )  # fmt: skip
+        yield f"{profile.thinking_share:.0%} of the answers think first, and learn that.{lost}"
     usable = usable_rows(profile)
     if needs.minimum_samples <= usable < _ABOUT * needs.recommended_samples:
         enough = needs.recommended

@@ -45,6 +45,8 @@ class _Need:
     hardware: Hardware
     plain_text: bool
     """Whether the rows are texts to continue rather than questions with answers."""
+    thinks: bool
+    """Whether most answers begin with what they think."""
     languages: frozenset[str]
     several_languages: bool
     num_rows: int | None
@@ -121,6 +123,7 @@ def _need(spec: TaskSpec, task: TaskType, profile: DataProfile | None, hardware:
         task=task,
         hardware=hardware,
         plain_text=profile.format == "completion" if profile else task == "completion",
+        thinks=profile is not None and profile.mostly_thinks,
         languages=frozenset(named | seen),
         several_languages=task == "translation" or len(named | seen) > 1,
         num_rows=profile.num_rows if profile else None,
@@ -227,6 +230,10 @@ def _variant(facts: ModelFacts, need: _Need) -> _Point:
         return _Point(cost=0, says="the pretrained variant: texts are continued as they are, without a chat template")
     if need.plain_text:
         return _Point(cost=1, says="tuned for chat, while the rows are texts without a template", against=True)
+    if need.thinks and facts.thinks and not facts.specialist:
+        return _Point(cost=0, says="the chat variant, whose template has a place for what the answers think")
+    if need.thinks:
+        return _Point(cost=1, says="its template may not write what the answers think", against=True)
     if facts.thinks and facts.specialist:
         says = "its template opens each answer with thoughts, which the rows would have to bring"
         return _Point(cost=1, says=says, against=True)

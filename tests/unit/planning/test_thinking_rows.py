@@ -11,9 +11,11 @@ from tests.tiny import write_tokenizer
 from tests.unit.text.test_thinking import SAID, TEMPLATES, THOUGHT, WITHIN, answer, chat
 
 from finetune_exe.data.profile import profile_data
+from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.task import DataProfile, TaskSpec
 from finetune_exe.evaluation.questions import choose_questions
 from finetune_exe.export.modelfile import turn_texts
+from finetune_exe.knowledge.models import find_model
 from finetune_exe.models.generate import Answer
 from finetune_exe.planning.analyze import analyze
 from finetune_exe.planning.hardware import parse_hardware
@@ -52,6 +54,27 @@ def test_where_most_answers_do_not_think_none_is_waited_for_longer(tmp_path: Pat
     profile = profile_of(tmp_path, {"content": SAID, "thinking": "so it is " * 900}, others=40)
     assert profile.thinking_share == pytest.approx(30 / 70)
     assert longest_answer(profile) == 512
+
+
+def plan_of(profile: DataProfile, **wished: Any) -> Plan:
+    spec = TaskSpec(description="answer questions", **wished)
+    return analyze(spec, profile=profile, hardware=parse_hardware("RTX 4090"))
+
+
+def test_a_plan_says_what_becomes_of_it(tmp_path: Path) -> None:
+    thinking = profile_of(tmp_path, {"content": SAID, "thinking": "so it is"})
+    plan = plan_of(thinking)
+    assert find_model(plan.model.reference).thinks
+    assert "a place for what the answers think" in plan.decisions["model.reference"].reason
+    assert "100% of the answers think first, and learn that." in plan.notes
+    for candidate in plan.shortlist:
+        if not find_model(candidate.reference).thinks:
+            assert any("may not write what the answers think" in point for point in candidate.reasons)
+    other = plan_of(thinking, model="Qwen/Qwen2.5-7B-Instruct")
+    assert any("Qwen2.5-7B-Instruct may not write it: rows that keep it under a key" in note for note in other.notes)
+    plain = plan_of(profile_of(tmp_path, {"content": SAID}))
+    assert "thoughts switched off" in plain.decisions["model.reference"].reason
+    assert not any("think first" in note for note in plain.notes)
 
 
 def tokenizer_of(folder: Path, name: str) -> ChatTokenizer:
