@@ -15,6 +15,7 @@ from finetune_exe.errors import GATE
 if TYPE_CHECKING:
     from finetune_exe.cli.dataset_plan import Wish
     from finetune_exe.export.trainer_rows import TrainerName
+    from finetune_exe.text.thinking import Place
     from finetune_exe.workflow.export_rows import ExportForm
 
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="MODEL", help="With --check or --show: also prove the loss masks with this model's template.")  # fmt: skip
 @click.option("--columns", metavar="PROMPT,ANSWER", help="The columns to read, where their names do not say it.")
 @click.option("--turns", metavar="FORM", help="With FORMAT: part a text of each row into turns. FORM is that of a chat template (chatml, llama-2, alpaca, ..., as --check names it) or the marks before question and answer, as in 'Q:,A:'.")  # fmt: skip
+@click.option("--thinking", type=click.Choice(["within", "out"]), help="With FORMAT: write what answers think into them, between <think> and </think>, or leave it out.")  # fmt: skip
 @click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rows token by token, the learned ones marked; with --plan, or with --model. See also --dry-run.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="With --plan: show what would be repaired and dropped, N rows of each kind (--show), and write nothing.")  # fmt: skip
 @click.option("--export", type=click.Choice(["parquet", "datasets", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "mlx", "openai"]), help="With --plan: write the prepared rows for other programs, into -o; for a trainer, in its own form.")  # fmt: skip
@@ -50,6 +52,7 @@ def command(
     model: str | None,
     columns: str | None,
     turns: str | None,
+    thinking: Place | None,
     show: int | None,
     dry_run: bool,
     export: ExportForm | TrainerName | None,
@@ -84,7 +87,7 @@ def command(
         _refuse_misspelt_format(paths[0])
     held_out = bool(validation or test or benchmarks)
     if plan_path is not None:
-        if paths or target or checks or model or columns or turns or held_out:
+        if paths or target or checks or model or columns or turns or thinking or held_out:
             raise click.UsageError(
                 "--plan goes with -o, --set, --show, --dry-run, --export, --html, --workers, --launch, --overwrite and "
                 "--json only: the plan names the data"
@@ -101,6 +104,8 @@ def command(
         raise click.UsageError("--html goes with --check or --plan")
     if turns is not None and (columns or checks or not target):
         raise click.UsageError("--turns goes with a FORMAT to convert to, and without --columns")
+    if thinking is not None and (checks or not target):
+        raise click.UsageError("--thinking goes with a FORMAT to convert to")
     files = Files.named(paths, columns)
     if show is not None:
         if model is None or checks or target or held_out:
@@ -109,7 +114,7 @@ def command(
     elif target and not checks:
         if held_out or model:
             raise click.UsageError("--validation, --test, --benchmarks and --model go with --check")
-        convert_files(files, target, output, turns=turns, overwrite=overwrite, as_json=as_json)
+        convert_files(files, target, output, turns=turns, thinking=thinking, overwrite=overwrite, as_json=as_json)
     else:
         clean = check_files(
             files, format_name=target, validation=validation, test=test, benchmarks=benchmarks, model=model,

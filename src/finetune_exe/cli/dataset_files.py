@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finetune_exe.report.token_view import ShownRow
     from finetune_exe.text.formats.format import Row
     from finetune_exe.text.formats.marked_turns import TurnForm
+    from finetune_exe.text.thinking import Place
     from finetune_exe.text.tokenizer import ChatTokenizer
 
 
@@ -85,7 +86,14 @@ def check_files(
 
 
 def convert_files(
-    files: Files, target: FormatName, output: Path | None, *, turns: str | None, overwrite: bool, as_json: bool
+    files: Files,
+    target: FormatName,
+    output: Path | None,
+    *,
+    turns: str | None,
+    thinking: Place | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write the rows in another format, into a file that is there whole or not at all, or on stdout."""
     from finetune_exe.workflow.converting import convert_rows, convert_to_file
@@ -93,15 +101,18 @@ def convert_files(
     form = None if turns is None else _turn_form(turns)
     if output is not None:
         conversion = convert_to_file(
-            files.paths, output, target=target, columns=files.columns, turns=form, overwrite=overwrite
-        )
+            files.paths, output, target=target, columns=files.columns, turns=form, thinking=thinking,
+            overwrite=overwrite,
+        )  # fmt: skip
     else:
 
         def show(row: Row) -> None:
             if not as_json:
                 write(json_line(row))
 
-        conversion = convert_rows(files.paths, target=target, columns=files.columns, write=show, turns=form)
+        conversion = convert_rows(
+            files.paths, target=target, columns=files.columns, write=show, turns=form, thinking=thinking
+        )
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
         write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)

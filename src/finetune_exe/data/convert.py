@@ -16,6 +16,7 @@ from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.dialogue_marks import turns_in
 from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.marked_turns import TurnForm
+from finetune_exe.text.thinking import Place, moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ def convert(
     format_name: FormatName | None = None,
     columns: Mapping[str, str] | None = None,
     turns: TurnForm | None = None,
+    thinking: Place | None = None,
 ) -> Conversion:
     """Read rows in whatever format they have and hand them on in another, one at a time.
 
@@ -47,6 +49,7 @@ def convert(
         format_name: Form of the rows; None looks for itself.
         columns: Which columns hold "prompt" and "answer", where names and contents do not say so.
         turns: Form in which turns stand in a text of each row.
+        thinking: Where what answers think goes; None leaves it where it is.
 
     Raises:
         FineTuneError: C05, D01 to D04, D07 or X01 where the data cannot be read at all.
@@ -59,6 +62,8 @@ def convert(
         for number, entry in enumerate(opening.entries, start=1):
             seen += 1
             read = read_entry(entry, opening)
+            if thinking is not None and not isinstance(read, RowFault):
+                read = moved(read, thinking)
             result = read if isinstance(read, RowFault) else _written(read, writer)
             if isinstance(result, RowFault):
                 tally.add(result, index=seen, place=opening.source.place(entry, number))

@@ -294,7 +294,8 @@ def _answer_text(conversation: Conversation, index: int, template: ChatTemplate,
             "thinking_not_written",
             f"the chat template does not write the thinking of turn {index + 1}: an answer without it would be learned",
             "choose a base model whose chat template writes it, such as Qwen/Qwen3-4B, give a template with "
-            "data.chat_template, write it into the answer between <think> and </think>, or leave it out of the rows",
+            "data.chat_template, or write it into the answers: fine-tune dataset chatml FILE --thinking within -o "
+            "NEW.jsonl (out leaves it out)",
         )
     missing = next((name for name in called_names(messages[index]) if name not in text[len(prompt) :]), None)
     if missing is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from finetune_exe.text.conversation import Conversation, Message
 
@@ -18,6 +19,8 @@ OPENINGS = (
     "<think>", "<|channel|>analysis<|message|>", "<|channel>thought", "[THINK]", "<seed:think>", "<|START_THINKING|>"
 )  # fmt: skip
 """What templates write before it. Source: those of Qwen3, gpt-oss, Gemma 4, Magistral, Seed-OSS, Command A."""
+Place = Literal["within", "out"]
+"""Where thinking goes that has no key: into the answer, or nowhere."""
 _WITHIN = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
 _OPENED = re.compile(rf"(?:{'|'.join(map(re.escape, OPENINGS))})\s*\Z")
 
@@ -63,6 +66,21 @@ def _settled(message: Message, key: str | None) -> Message:
             content = message.content[within.end() :].lstrip("\n")
             return replace(message, content=content, extra={**extra, key: within[1].strip("\n")})
     return message if extra == message.extra else replace(message, extra=extra)
+
+
+def moved(conversation: Conversation, place: Place) -> Conversation:
+    """Write what answers think into them, between <think> and </think>, or leave it out."""
+    return replace(conversation, messages=tuple(_moved(message, place) for message in conversation.messages))
+
+
+def _moved(message: Message, place: Place) -> Message:
+    thought, said = thinking_of(message), without_thinking(message.content)
+    content = message.content if not thought else said if place == "out" else f"<think>\n{thought}\n</think>\n\n{said}"
+    return replace(
+        message,
+        content=content,
+        extra={name: value for name, value in message.extra.items() if name not in THINKING_KEYS},
+    )
 
 
 def _says(value: object) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from finetune_exe.data.convert import Conversion
     from finetune_exe.text.formats.format import Row
     from finetune_exe.text.formats.marked_turns import TurnForm
+    from finetune_exe.text.thinking import Place
 
 
 def convert_rows(
@@ -24,6 +25,7 @@ def convert_rows(
     columns: Mapping[str, str],
     write: Callable[[Row], None],
     turns: TurnForm | None = None,
+    thinking: Place | None = None,
 ) -> Conversion:
     """Hand on rows in another format.
 
@@ -33,13 +35,14 @@ def convert_rows(
         columns: Which columns hold "prompt" and "answer", where names do not say so.
         write: Called with each row.
         turns: Form in which turns stand in a text of each row.
+        thinking: Where what answers think goes; None leaves it where it is.
 
     Raises:
         FineTuneError: D04 where not one row can be converted; whatever reading raises.
     """
     from finetune_exe.data.convert import convert
 
-    conversion = convert(paths, target=target, columns=columns, write=write, turns=turns)
+    conversion = convert(paths, target=target, columns=columns, write=write, turns=turns, thinking=thinking)
     if not conversion.written:
         worst = conversion.dropped[0]
         raise FineTuneError(
@@ -59,6 +62,7 @@ def convert_to_file(
     target: FormatName,
     columns: Mapping[str, str],
     turns: TurnForm | None = None,
+    thinking: Place | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write rows in another format as JSON lines.
@@ -72,4 +76,4 @@ def convert_to_file(
         def write(row: Row) -> None:
             file.write(f"{json_line(row)}\n".encode())
 
-        return convert_rows(paths, target=target, columns=columns, write=write, turns=turns)
+        return convert_rows(paths, target=target, columns=columns, write=write, turns=turns, thinking=thinking)

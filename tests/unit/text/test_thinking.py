@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.tiny import write_tokenizer
 
+from finetune_exe.cli import main as edge
 from finetune_exe.data.parity import compare_engines
+from finetune_exe.errors import OK, USAGE
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode, encode_prompt, reference_answer
-from finetune_exe.text.thinking import THINKING_KEYS, thinking_key, without_thinking
+from finetune_exe.text.thinking import THINKING_KEYS, moved, thinking_key, without_thinking
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 _CHATML = "{{ '<|im_start|>' + m.role + '\n' }}"
@@ -187,3 +190,22 @@ def test_what_is_written_behind_thinking_is_what_is_said() -> None:
     assert without_thinking(WITHIN) == SAID
     assert without_thinking(f"<think>{THOUGHT}") == ""
     assert without_thinking(SAID) == SAID
+
+
+@pytest.mark.parametrize("thinker", [answer(reasoning=THOUGHT, name="a"), answer(WITHIN, name="a")])
+def test_it_is_written_into_answers_or_left_out(thinker: Message) -> None:
+    plain = chat(answer("one", name="a"))
+    assert moved(chat(thinker), "within") == chat(answer(WITHIN, name="a"))
+    assert moved(chat(thinker), "out") == chat(answer(SAID, name="a"))
+    assert moved(plain, "within") == moved(plain, "out") == plain
+
+
+def test_a_file_is_written_so_by_the_command(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": SAID, "thinking": THOUGHT}]
+    (tmp_path / "rows.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 3)
+    for place, content in (("within", WITHIN), ("out", SAID)):
+        command = ["dataset", "chatml", str(tmp_path / "rows.jsonl"), "--thinking", place, "-o", str(tmp_path / place)]
+        assert edge._run(command, debug=False) == OK
+        first, *_ = map(json.loads, (tmp_path / place).read_text().splitlines())
+        assert first["messages"][1] == {"role": "assistant", "content": content}
+    assert edge._run(["dataset", "--check", str(tmp_path / "rows.jsonl"), "--thinking", "out"], debug=False) == USAGE
