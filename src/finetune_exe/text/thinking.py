@@ -70,7 +70,9 @@ def _settled(message: Message, key: str | None) -> Message:
 
 def moved(conversation: Conversation, place: Place) -> Conversation:
     """Write what answers think into them, between <think> and </think>, or leave it out."""
-    return replace(conversation, messages=tuple(_moved(message, place) for message in conversation.messages))
+    messages, rejected = (tuple(_moved(message, place) for message in turns)
+                          for turns in (conversation.messages, conversation.rejected))  # fmt: skip
+    return replace(conversation, messages=messages, rejected=rejected)
 
 
 def _moved(message: Message, place: Place) -> Message:

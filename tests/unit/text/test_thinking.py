@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def test_it_is_written_into_answers_or_left_out(thinker: Message) -> None:
     plain = chat(answer("one", name="a"))
     assert moved(chat(thinker), "within") == chat(answer(WITHIN, name="a"))
     assert moved(chat(thinker), "out") == chat(answer(SAID, name="a"))
+    assert moved(replace(plain, rejected=(thinker,)), "out").rejected == (answer(SAID, name="a"),)
     assert moved(plain, "within") == moved(plain, "out") == plain
 
 
