@@ -43,7 +43,7 @@ from finetune_exe.domain.task import Preset, TaskSpec, TextTask
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
 @overwrite_option
-@click.option("--probe", is_flag=True, help="Time a few steps of the training on this processor, or matrix products where its model is not here.")  # fmt: skip
+@click.option("--probe", is_flag=True, help="Time a few steps of the training on this machine; on a processor, where its model is not here, matrix products.")  # fmt: skip
 @click.option("--calibrate", is_flag=True, help="Correct the predictions by what finished runs on this machine measured.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Show every setting with its reason, what was weighed and rejected, and what would change the advice.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")

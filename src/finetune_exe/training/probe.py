@@ -87,15 +87,15 @@ def probe(
 
     started = time.monotonic()
     setup = set_up(plan, base)
-    load_seconds = time.monotonic() - started
+    load_seconds = _time_when_done() - started
     batches = _batches(sequences, plan, tokenizer, setup)
     pace = _pace(setup, batches, num_steps, plan)
     model = setup.model.eval()
     middle = batches[len(batches) // 2]
     with torch.no_grad():
-        begun = time.monotonic()
+        begun = _time_when_done()
         setup.losses(middle)
-        reading = time.monotonic() - begun
+        reading = _time_when_done() - begun
     if plan.precision.base_dtype != "float32":
         model.to(torch_dtype(plan.precision.base_dtype))  # as a model is loaded to be evaluated
     model = merged(model)
@@ -104,10 +104,10 @@ def probe(
     prompts = [row.tokens[: row.learned.index(True)] for row in asked]
     times = []
     for length in (1, 1 + ANSWER_TOKENS):
-        begun = time.monotonic()
+        begun = _time_when_done()
         generate(model, prompts, tokenizer, max_new_tokens=length, batch_size=answers,
                  dtype=plan.precision.base_dtype)  # fmt: skip
-        times.append(time.monotonic() - begun)
+        times.append(_time_when_done() - begun)
     return MachineSpeed(
         load_seconds=load_seconds,
         training_tokens_per_second=pace.tokens_per_second,
@@ -133,6 +133,15 @@ def _longest(row: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
     return max(len(tokens) for tokens, _ in row)
 
 
+def _time_when_done() -> float:
+    """Read the clock once a GPU has done all that it was given; it goes on by itself."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.monotonic()
+
+
 def _learn_once(setup: Setup, batch: Rows, max_norm: float | None) -> None:
     learn(setup, [batch], max_norm=max_norm)
     setup.optimizer.step()
@@ -150,12 +159,12 @@ def _pace(setup: Setup, batches: Sequence[Rows], num_steps: int, plan: Plan) -> 
     from_the_middle = sorted(range(num_steps), key=lambda step: abs(step - (num_steps - 1) / 2))
     for position in (len(batches) - 1, spread[num_steps // 2]):
         _learn_once(setup, batches[position], max_norm)
-    started = time.monotonic()
+    started = _time_when_done()
     for step in from_the_middle:
         batch = batches[spread[step]]
-        begun = time.monotonic()
+        begun = _time_when_done()
         _learn_once(setup, batch, max_norm)
-        seconds.append(time.monotonic() - begun)
+        seconds.append(_time_when_done() - begun)
         timed_batches.append(batch)
         tokens.append(batch.ids_BT.numel() + batch.num_shared)
         if time.monotonic() - started > MAX_SECONDS:

@@ -10,6 +10,7 @@ from finetune_exe.domain.plan import BaseModelChoice, DataNeeds, Plan, Task
 from finetune_exe.domain.plan_yaml import apply_settings, read_plan
 from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Decision, Estimate, Hardware, Interval
+from finetune_exe.errors import FineTuneError
 
 if TYPE_CHECKING:
     from finetune_exe.text.tokenizer import ChatTokenizer
@@ -48,12 +49,12 @@ def make_plan(
         hardware: What to plan for; None looks at this machine, or takes what `spec.gpu` names.
         settings: `path=value` wishes that override the advice.
         calibrate: Correct the predictions by what finished runs on this machine measured.
-        probe: Measure the speed on this processor instead of taking it from a formula: by a few steps of the plan's
-            training where its model is here, else by two seconds of matrix products.
+        probe: Measure the speed on this machine instead of taking it from a formula: by a few steps of the plan's
+            training where its model is here, else, on a processor, by two seconds of matrix products.
 
     Raises:
-        FineTuneError: X01 where the probe lacks PyTorch; C02 for faults that `data.drop` may not name; whatever the
-            analysis raises.
+        FineTuneError: X01 where the probe lacks PyTorch; C11 where the plan is for hardware that it cannot time; C02
+            for faults that `data.drop` may not name; whatever the analysis raises.
     """
     from finetune_exe.planning.analyze import analyze
     from finetune_exe.planning.wishes import FIELDS, hear
@@ -69,7 +70,7 @@ def make_plan(
         pairs_asked_for = not set(PAIRS).isdisjoint(settings)
         profile = profile_data(spec.data_paths, format_name="preference" if pairs_asked_for else None)
     hardware = hardware or find_hardware(spec.gpu)
-    if probe and not hardware.gpus:
+    if probe:
         hardware = _probed(hardware)
     plan = analyze(spec, profile=profile, hardware=hardware, settings=settings)
     _refuse_unknown_faults(plan)
@@ -83,7 +84,7 @@ def make_plan(
         )  # fmt: skip
         profile = profile.model_copy(update={"tokens": tokens})
         plan = analyze(spec, profile=profile, hardware=hardware, settings=settings)
-        if probe and not hardware.gpus and tokens is not None:
+        if probe and tokens is not None:
             plan = analyze(spec, profile=profile, hardware=hardware, settings=settings, speed=_timed(plan, tokenizer))
     if not calibrate:
         return plan
@@ -98,7 +99,6 @@ def _tokenizer_at_hand(plan: Plan) -> ChatTokenizer | None:
     """Load the tokenizer of the plan's model where it is on this machine already and there are rows to count."""
     if plan.profile is None:
         return None
-    from finetune_exe.errors import FineTuneError
     from finetune_exe.models.locate import folder_at_hand
     from finetune_exe.text.tokenizer import load_tokenizer
 
@@ -158,10 +158,25 @@ def measured_estimate(
 
 
 def _probed(hardware: Hardware) -> Hardware:
-    from finetune_exe.models.load import require_training_packages
+    """Measure how fast a processor multiplies; of a GPU, whose rate is known, make sure that it can be timed.
+
+    Raises:
+        FineTuneError: X01 without PyTorch; C11 for GPUs that are not here, that PyTorch does not see, or that are many.
+    """
+    from finetune_exe.models.load import pick_device, require_training_packages
     from finetune_exe.training.matrix_rate import measure_matrix_rate
 
     require_training_packages()
+    if hardware.gpus:
+        if len(hardware.gpus) > 1 or hardware.gpus != find_hardware(None).gpus or pick_device() == "cpu":
+            raise FineTuneError(
+                "C11",
+                what=f"a probe cannot time a plan for {len(hardware.gpus)} x {hardware.gpus[0].name}",
+                where="--probe, and --gpu or the sentence",
+                why="it times steps of one process on this machine, on its processor or its one GPU",
+                fix="leave --probe out, or plan for this machine: without --gpu, or with --cpu",
+            )
+        return hardware
     rate = measure_matrix_rate("bfloat16" if hardware.computes_bf16 else "float32")
     return hardware.model_copy(update={"matrix_flops_per_second": rate})
 

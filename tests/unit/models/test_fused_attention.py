@@ -46,6 +46,26 @@ def test_no_kernel_on_a_gpu_holds_all_scores_for_grouped_keys(monkeypatch: pytes
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("lengths", "flash", "kernels"),
+    [((900, 40, 7), True, "rows"), ((900, 40, 7), False, "row" * 3), ((900,), True, "row"), ((3000, 2000), True, "rowrow"),
+     ((2100, 1900), True, "rows")],
+)  # fmt: skip
+def test_one_kernel_takes_all_rows_where_most_are_short(
+    lengths: tuple[int, ...], flash: bool, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU would else wait for the processor, which begins several kernels for each row, layer and direction."""
+    called = list[str]()
+
+    def together(query: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        called.append("rows")
+        return query
+
+    monkeypatch.setattr(fused_attention, "varlen_attn", together)
+    asked = asked_of_kernels(monkeypatch, flash=flash, window=5000, lengths=lengths)
+    assert "".join([*called, *["row"] * len(asked)]) == kernels
+
+
 def test_a_window_costs_a_gpu_no_more_than_blocks_of_about_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asked_of_kernels(monkeypatch, flash=True, window=300, lengths=(4000, 200))
     assert asked[-1] == ((1, 4, 200, 8), (1, 2, 200, 8), None, True)

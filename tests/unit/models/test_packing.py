@@ -323,6 +323,24 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: L
     return (torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1) @ value).transpose(1, 2)
 
 
+def kernel_for_rows(
+    query_NHD: torch.Tensor, key_MKD: torch.Tensor, value_MKD: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor,
+    most_queries: int, most_keys: int, *, scale: float, window_size: tuple[int, int], **_: bool,
+) -> torch.Tensor:  # fmt: skip
+    """Compute what PyTorch documents of `varlen_attn`, for GPUs alone: a row's last query stands at its last key."""
+    read, (before, behind) = [], window_size
+    key_MHD, value_MHD = (x.repeat_interleave(query_NHD.shape[1] // x.shape[1], dim=1) for x in (key_MKD, value_MKD))
+    for own, whole in zip(itertools.pairwise(queries.tolist()), itertools.pairwise(keys.tolist()), strict=True):
+        query, key, value = query_NHD[slice(*own)], key_MHD[slice(*whole)], value_MHD[slice(*whole)]
+        assert len(query) <= most_queries
+        assert len(key) <= most_keys
+        ahead = torch.arange(len(key)) - torch.arange(len(key) - len(query), len(key)).unsqueeze(1)
+        hidden = (ahead > behind) | (ahead < -before if before >= 0 else torch.zeros_like(ahead, dtype=torch.bool))
+        scores = torch.einsum("nhd,mhd->hnm", query, key).mul(scale).masked_fill(hidden, -torch.inf)
+        read.append(torch.einsum("hnm,mhd->nhd", torch.softmax(scores, dim=-1), value))
+    return torch.cat(read)
+
+
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
     rows = [Row(draw(st.integers(1, 40)))]
@@ -354,12 +372,15 @@ def test_row_attention_is_attention_by_its_definition(
         patch.setattr(attention, "BLOCK_QUERIES", block)
         patch.setattr(fused_attention, "LEAST_QUERIES", block)
         by_kernels = attend_by_kernels(*inputs, layout=layout, window=window, scale=0.5)
+        patch.setattr(fused_attention, "varlen_attn", kernel_for_rows)
+        patch.setattr(fused_attention, "can_use_flash_attention", lambda params: params.attn_mask is None)
+        together = attend_by_kernels(*inputs, layout=layout, window=window, scale=0.5)
         found, _ = row_attention(torch.nn.Module(), *inputs, None, sliding_window=window, row_layout=layout)
         gradients = torch.autograd.grad(found, inputs, upstream)
     module = torch.nn.Module()
     module.num_key_value_groups = heads[0] // heads[1]  # type: ignore[assignment]
     as_with_dropout, _ = row_attention(module, *inputs, None, dropout=1e-30, sliding_window=window, row_layout=layout)
-    others = ((of, torch.autograd.grad(of, inputs, upstream)) for of in (by_kernels, as_with_dropout))
+    others = ((of, torch.autograd.grad(of, inputs, upstream)) for of in (by_kernels, together, as_with_dropout))
     for output, slopes in ((found, gradients), *others):
         torch.testing.assert_close(output, expected)
         for slope, want in zip(slopes, wanted, strict=True):
