@@ -1,13 +1,14 @@
 """Training speed beside other trainers: the same model, tokens, effective batch and method, one after the other.
 
-    python benchmarks/training.py ROWS.json [--case lora --case full ...] [--rows 400] [--peer trl=PYTHON
-        --peer llamafactory=PYTHON --peer axolotl=PYTHON] [--write benchmarks/training.md]
+    python benchmarks/training.py ROWS.json [--case lora --case full ...] [--rows 400] [--base FOLDER] [--batch 32]
+        [--peer trl=PYTHON --peer llamafactory=PYTHON --peer axolotl=PYTHON] [--write benchmarks/training.md]
 
 ROWS is a file of instruction rows; each PYTHON belongs to an environment in which that peer is installed. Without
 --peer it is TRL beside finetune-exe (pip install trl). Each contender runs in a process of its own on all cores, the
 peers with their own defaults (training_peers.py); all train one epoch over the very same token ids, with the same
 tokens learned. The first step of each is left out of the timing. Learned tokens are those that carry a loss.
 All cases take about eight minutes on two cores that are otherwise idle; on busy ones the figures mean nothing.
+The base is SmolLM2-135M-Instruct, or --base: on a GPU something larger. There, memory is what PyTorch allocated.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Case(NamedTuple):
     method: str
     rows: int
     full_rows: bool
+    batch: int = BATCH
 
 
 CASES = {
@@ -126,7 +128,7 @@ What is left beside products and attention, in milliseconds for 1,272 tokens on 
 """
 
 
-def prepare(rows_file: Path, case: Case, folder: Path) -> int:
+def prepare(rows_file: Path, case: Case, base: str, folder: Path) -> int:
     """Write plan and prepared dataset for ours, and the same sequences of train tokens for the peers; count them."""
     from finetune_exe.domain.plan_yaml import write_plan
     from finetune_exe.domain.task import TaskSpec
@@ -143,10 +145,10 @@ def prepare(rows_file: Path, case: Case, folder: Path) -> int:
     adapter = (f"method.lora_rank={RANK}", "method.lora_dropout=0.0") if case.method == "lora" else ()
     plan = make_plan(
         TaskSpec(description="continue the text" if case.full_rows else "follow instructions",
-                 data_paths=(str(source),), model="embedded", method=case.method),
+                 data_paths=(str(source),), model=base, method=case.method),
         settings=(
             f"data.max_length={MAX_LENGTH}", *(() if case.full_rows else shares), *adapter,
-            f"batch.micro_batch_size={BATCH}", "batch.gradient_accumulation_steps=1", "schedule.epochs=1",
+            f"batch.micro_batch_size={case.batch}", "batch.gradient_accumulation_steps=1", "schedule.epochs=1",
             f"optimizer.learning_rate={_learning_rate(case)}", "schedule.max_steps=null",
             "checkpoints.evaluations_per_epoch=1",
         ),
@@ -155,7 +157,7 @@ def prepare(rows_file: Path, case: Case, folder: Path) -> int:
     prepare_dataset(plan, folder / "dataset", progress=lambda *_: None, note=print)
     split = load_dataset(folder / "dataset").split("train")
     settings = {
-        "base": str(model_folder("embedded")), "method": case.method, "rank": RANK, "batch": BATCH,
+        "base": str(model_folder(base)), "method": case.method, "rank": RANK, "batch": case.batch,
         "max_length": MAX_LENGTH, "learning_rate": _learning_rate(case),
     }  # fmt: skip
     (folder / "case.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -186,7 +188,7 @@ def run_ours(folder: Path, case: Case) -> dict[str, Any]:
     from finetune_exe.domain.events import AnyEvent, CheckpointSaved, StepFinished
     from finetune_exe.domain.plan_yaml import read_plan
     from finetune_exe.estimate.parameters import block_parameters
-    from finetune_exe.models.locate import model_folder
+    from finetune_exe.models.load import pick_device
     from finetune_exe.prepared.store import load_dataset
     from finetune_exe.training.loop import train
     from finetune_exe.training.matrix_rate import measure_matrix_rate
@@ -201,11 +203,10 @@ def run_ours(folder: Path, case: Case) -> dict[str, Any]:
             steps.append(event)
             print(f"ours: step {event.step}, loss {event.loss:.3f}, {event.step_seconds:.1f} s", file=sys.stderr)
 
-    rate = measure_matrix_rate("bfloat16")
-    plan = read_plan(folder / "plan.yaml")
-    summary = train(
-        plan, load_dataset(folder / "dataset"), base=model_folder("embedded"), run=folder / "run", emit=keep
-    )
+    on_cpu = pick_device() == "cpu"
+    rate = measure_matrix_rate("bfloat16") if on_cpu else None
+    plan, base = read_plan(folder / "plan.yaml"), json.loads((folder / "case.json").read_text(encoding="utf-8"))["base"]
+    summary = train(plan, load_dataset(folder / "dataset"), base=Path(base), run=folder / "run", emit=keep)
     timed, shape = steps[1:], plan.model.shape
     assert shape is not None
     passes = 6 if case.method == "full" else 4
@@ -221,9 +222,11 @@ def run_ours(folder: Path, case: Case) -> dict[str, Any]:
         "seconds": seconds,
         "losses": [step.loss for step in steps],
         "weights": [step.learned_tokens for step in steps],
-        "peak_gib": max(summary.peak_memory_bytes / 2**30, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20),
+        "peak_gib": max(
+            summary.peak_memory_bytes / 2**30, on_cpu * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        ),
         "matrix_rate": rate,
-        "matrix_share": operations / seconds / rate,
+        "rate": operations / seconds,
         "packed": plan.batch.packing,
     }
 
@@ -252,8 +255,8 @@ def table(case: Case, results: dict[str, dict[str, Any]], num_rows: int) -> list
     lines = [
         f"## {case.title[0].upper()}{case.title[1:]}",
         "",
-        f"Batch {BATCH}, {num_rows} rows, {'packed' if ours['packed'] else 'padded, rows of like length together'} by "
-        "finetune-exe as its plan says, padded by the others.",
+        f"Batch {case.batch}, {num_rows} rows, {'packed' if ours['packed'] else 'padded, rows of like length together'}"
+        " by finetune-exe as its plan says, padded by the others.",
         "",
         "| | learned tokens/s | tokens/s | of them padding | seconds | peak memory | mean loss | loss along the run |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
@@ -277,13 +280,13 @@ def table(case: Case, results: dict[str, dict[str, Any]], num_rows: int) -> list
             f"Learned tokens per second beside the best peer, {best}: **{_rate(ours) / finished[best]:.2f}** times as "
             f"many ({ratios}).",
         ]
-    return [
-        *lines,
-        "",
-        f"Matrix products alone reach {ours['matrix_rate'] / 1e9:.0f} GFLOP/s here in bfloat16; the run reached "
-        f"{ours['matrix_share']:.0%} of it.",
-        "",
-    ]
+    reached = f"The run's matrix products came to {ours['rate'] / 1e12:.0f} TFLOP/s."
+    if ours["matrix_rate"]:
+        reached = (
+            f"Matrix products alone reach {ours['matrix_rate'] / 1e9:.0f} GFLOP/s here in bfloat16; the run reached "
+            f"{ours['rate'] / ours['matrix_rate']:.0%} of it."
+        )
+    return [*lines, "", reached, ""]
 
 
 def _rate(result: dict[str, Any]) -> float:
@@ -306,14 +309,15 @@ def _cpu() -> str:
     from finetune_exe.planning.hardware import detect_hardware
 
     hardware = detect_hardware()
-    return f"{hardware.cpu} ({', '.join(hardware.cpu_features)})"
+    gpus = "".join(f"{gpu.name}, " for gpu in hardware.gpus)
+    return f"{gpus}{hardware.cpu} ({', '.join(hardware.cpu_features)})"
 
 
-def measure(rows_file: Path, case: Case, name: str, peers: dict[str, str]) -> list[str]:
+def measure(rows_file: Path, case: Case, name: str, base: str, peers: dict[str, str]) -> list[str]:
     """Run all contenders on a case."""
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        num_rows = prepare(rows_file.resolve(), case, Path(folder))
+        num_rows = prepare(rows_file.resolve(), case, base, Path(folder))
         command = [sys.executable, __file__, folder, "--ours", "--case", name]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results[OURS] = json.loads(done.stdout.splitlines()[-1])
@@ -339,6 +343,8 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--rows", type=int, help="train on so many rows instead of each case's number")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(PEERS)}")
+    parser.add_argument("--base", default="embedded", help="folder of another base model")
+    parser.add_argument("--batch", type=int, default=BATCH, help="rows of a step")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -358,15 +364,15 @@ def main() -> None:
         f"`python benchmarks/training.py {arguments.rows_file.name}` on {_cpu()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, {_versions(peers)}.",
         "",
-        "SmolLM2-135M-Instruct, one epoch over the same token ids, the first step left out. The others with their own "
-        "defaults, in bfloat16. Each shuffles for itself, so losses step by step are of other rows; their means are of "
-        "the same.",
+        f"{'SmolLM2-135M-Instruct' if arguments.base == 'embedded' else Path(arguments.base).name}, one epoch over the "
+        "same token ids, the first step left out. The others with their own defaults, in bfloat16. Each shuffles for "
+        "itself, so losses step by step are of other rows; their means are of the same.",
         "",
     ]
     for name in cases:
-        case = CASES[name]
-        lines += measure(arguments.rows_file, case._replace(rows=arguments.rows or case.rows), name, peers)
-    text = "\n".join(lines) + NOTES
+        case = CASES[name]._replace(rows=arguments.rows or CASES[name].rows, batch=arguments.batch)
+        lines += measure(arguments.rows_file, case, name, arguments.base, peers)
+    text = "\n".join(lines) + (NOTES if arguments.base == "embedded" else "")
     print(text)
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")

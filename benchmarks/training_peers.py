@@ -156,6 +156,15 @@ def _on_cpu() -> bool:
     return not torch.cuda.is_available()
 
 
+def _peak_gib() -> float:
+    """Give the peak of memory: of the process on a processor, of what PyTorch allocated on a GPU."""
+    import torch
+
+    if _on_cpu():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
 def main() -> None:
     """Train with the named peer and print what was seen."""
     name, folder = sys.argv[1], Path(sys.argv[2])
@@ -169,7 +178,7 @@ def main() -> None:
         "seconds": watch.ended - watch.began[1],
         "losses": watch.losses,
         "weights": watch.learned,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": _peak_gib(),
     }
     (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
 

@@ -11,15 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from finetune_exe.estimate.parameters import ALL_LINEAR, Target, count_adapted_experts
 from finetune_exe.estimate.workload import Adapters, FullTraining, Workload
 
+Processor = Literal["cpu", "gpu"]
+SLICE_LOGITS: dict[Processor, int] = {"cpu": 1 << 23, "gpu": 1 << 26}
+"""Logits that this trainer's loss computes at once under a frozen output matrix: enough for the products to be fast,
+and 16 megabytes in 16 bit, or 128 on a GPU. There, so many tokens share one reading of the output matrix as the GPU
+computes operations while it reads a byte, or more: 512 of a vocabulary of 131,072.
+
+Source: NVIDIA's data sheets: 989e12 operations over 3.35e12 bytes a second of an H100 SXM, 312e12 over 2.04e12 of an
+A100 80 GB: 295 and 153."""
+PIECE_LOGITS: dict[Processor, int] = {"cpu": 1 << 18, "gpu": 1 << 24}
+"""Those of them that are worked on at once in float32: a megabyte, which stays in a core's own cache, or 64 of a GPU's
+memory, for there each piece is a dozen kernels that the processor starts."""
+PIECE_BYTES = 8.0
+"""For each of these: as it is in float32, and its probability."""
 LOGIT_BYTES = {"full": 12.0, "kernel": 8.0, "chunked": 6.0, "fused": 0.25, "sliced": 0.25}
 """For each logit at the peak of the loss. Plain cross-entropy holds log-probabilities, the gradient with regard to them
 and the gradient with regard to the logits, each in float32; one kernel two of the three; pieces hold logits,
 log-probabilities and gradient in 16 bit; a fused output layer, and a frozen one computed slice by slice, only a slice
-of all of it. This trainer's own under an output matrix that trains puts the gradient in the place of the logits."""
+of all of it. Of slices this is what they move, while what they hold is counted. This trainer's own under an output
+matrix that trains puts the gradient in the place of the logits."""
 COMPILED_CHUNKS = 2.0
 """The same for pieces whose loss is compiled, which keeps the 16-bit logits alone.
 
@@ -70,8 +85,8 @@ def block_bytes(workload: Workload) -> float:
 
 
 def repeated_bytes(workload: Workload) -> float:
-    """Count what one block keeps of a shared beginning for each token that is not computed but attends again."""
-    return _attention(workload, _widths(workload)) if workload.repeats_attention else 0.0
+    """Count what one block keeps of a beginning for each token that is not computed: copies of key and value."""
+    return 2 * workload.compute_bytes * _widths(workload).keys if workload.ours_on_gpu else 0.0
 
 
 def adapted_expert_bytes(workload: Workload) -> float:
@@ -136,13 +151,28 @@ def checkpoint_bytes(workload: Workload) -> float:
 
 
 def logit_bytes(workload: Workload) -> float:
-    """Count what the loss holds for each token whose logits are computed."""
-    adapted = isinstance(workload.training, Adapters) and "head" in workload.training.targets
+    """Count what the loss holds, or in slices moves, for each token whose logits are computed."""
     if workload.loss == "in_place":
         width = float(workload.compute_bytes)
     else:
         width = COMPILED_CHUNKS if workload.compiled and workload.loss == "chunked" else LOGIT_BYTES[workload.loss]
-    return (width + (2 * workload.compute_bytes if adapted else 0)) * workload.shape.vocab_size
+    return (width + _adapted_head_bytes(workload)) * workload.shape.vocab_size
+
+
+def _adapted_head_bytes(workload: Workload) -> float:
+    """Count what an adapter of the output matrix holds for each logit."""
+    adapted = isinstance(workload.training, Adapters) and "head" in workload.training.targets
+    return 2 * workload.compute_bytes if adapted else 0
+
+
+def loss_bytes(workload: Workload, tokens: float) -> float:
+    """Count what the loss holds for so many tokens whose logits are computed."""
+    if workload.loss != "sliced":
+        return logit_bytes(workload) * tokens
+    kind: Processor = "gpu" if workload.ours_on_gpu else "cpu"
+    logits = tokens * workload.shape.vocab_size
+    pieces = PIECE_BYTES * min(logits, PIECE_LOGITS[kind])
+    return workload.compute_bytes * min(logits, SLICE_LOGITS[kind]) + pieces + _adapted_head_bytes(workload) * logits
 
 
 def last_hidden_bytes(workload: Workload) -> float:

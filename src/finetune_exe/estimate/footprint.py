@@ -14,7 +14,7 @@ from finetune_exe.estimate.activations import (
     checkpoint_bytes,
     kept_share,
     last_hidden_bytes,
-    logit_bytes,
+    loss_bytes,
     rebuilt_bytes,
     remade_bytes,
     repeated_bytes,
@@ -166,7 +166,7 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
     copies = _layer_copies(workload)
     # an MLP in one function has all its gradients before it lets go of what it computed them of
     to_come = 0.0 if workload.one_pass_mlp else _gradient_bytes(workload, block=True)
-    logits = logit_bytes(workload) * tokens * workload.computed_learned_share
+    logits = loss_bytes(workload, tokens * workload.computed_learned_share)
     step = _trained_bytes(workload) if workload.optimizer.foreach else 0.0
     return (
         _Phase(name="loss", gradients=first, logits=logits, temporaries=copies,
@@ -183,8 +183,9 @@ def _phases(workload: Workload) -> tuple[_Phase, ...]:
 
 def _validation_phase(workload: Workload) -> _Phase:
     tokens = workload.validation_tokens
-    one = logit_bytes(workload) if workload.loss in OWN_LOSSES else VALIDATION_LOGIT_BYTES * workload.shape.vocab_size
-    logits = one * tokens * workload.learned_share
+    learned = tokens * workload.learned_share
+    plain = VALIDATION_LOGIT_BYTES * workload.shape.vocab_size * learned
+    logits = loss_bytes(workload, learned) if workload.loss in OWN_LOSSES else plain
     return _Phase(name="validation", activations=backward_bytes(workload) * tokens, logits=logits)
 
 

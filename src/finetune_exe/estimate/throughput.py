@@ -63,6 +63,10 @@ FP8_TIME = 0.6
 SELECTIVE_RECOMPUTE = 0.4
 """Share of a forward pass that selective checkpointing repeats."""
 
+HOST_SPREAD = 1.0
+"""Logarithm of how much slower a host may start kernels than those that the figures above are of.
+
+Source: benchmarks/gpu.md: a virtual machine with an H100 took 2.4 times as long for a step that waits for them."""
 BASE_SPREAD = 0.32
 """Logarithm of the interval's bounds over its middle where every input is stated."""
 GUESS_SPREAD = {
@@ -115,9 +119,11 @@ def throughput(workload: Workload) -> Throughput | Refusal:
     middle = workload.micro_batch_size * workload.mean_tokens / (seconds * workload.sharding.tensor_parallel)
     terms = [BASE_SPREAD, *(GUESS_SPREAD.get(name, 0.0) for name in workload.guessed)]
     spread = math.exp(math.sqrt(sum(term * term for term in terms)))
+    waiting = (parts["launches"] / longest) ** 3
+    slower = math.exp(HOST_SPREAD * waiting)
     bound = max(("compute", "launches", "network"), key=lambda name: parts[name])
     return Throughput(
-        tokens_per_second=Interval(low=middle / spread, mid=middle, high=middle * spread),
+        tokens_per_second=Interval(low=middle / (spread * slower), mid=middle, high=middle * spread),
         parts=parts,
         reason=f"bound by {bound}; {100 * utilisation(gpu).matmul_share:.0f} % of {_peak(gpu, workload) / 1e12:,.0f} "
         f"TFLOP/s in matrix products and {gpu.bandwidth_gb_per_second:,.0f} GB/s beside them",

@@ -131,8 +131,8 @@ class Workload:
     """Real tokens a row on average: they set the speed."""
     shared_tokens: float = 0.0
     """Tokens that each row of a pass but the first begins with as another, and that are not computed for it."""
-    repeats_attention: bool = False
-    """Whether their queries attend with each row all the same, as PyTorch's kernels for GPUs have it."""
+    ours_on_gpu: bool = False
+    """Whether this trainer computes on a GPU: shared keys are copied to each row, and the loss takes more at once."""
     padded_share: float = 0.0
     """Share of the tokens computed on average that are padding."""
     accumulation: float = 1
@@ -146,7 +146,7 @@ class Workload:
     """Whether products of float32 may round their factors to 10 bits."""
     attention: Literal["fused", "eager"] = "fused"
     one_pass_norms: bool = False
-    """Whether norms keep their input alone though nothing is compiled, as this trainer's do on a processor."""
+    """Whether norms keep their input alone though nothing is compiled, as this trainer's do."""
     one_pass_mlp: bool = False
     """Whether a gated MLP keeps its input, gate and up projection alone."""
     loss: Literal["full", "kernel", "chunked", "fused", "sliced", "in_place"] = "full"
@@ -185,7 +185,7 @@ class Workload:
     def attended_tokens(self) -> float:
         """Twice the keys that a computed token is held against on average: a row's length, where nothing is shared."""
         real = self.micro_batch_size * self.mean_tokens
-        spared = 0.0 if self.repeats_attention else self.spared_tokens * self.shared_tokens
+        spared = self.spared_tokens * self.shared_tokens
         return (real * self.mean_tokens - spared) / (real - self.spared_tokens)
 
     @property

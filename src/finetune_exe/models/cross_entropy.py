@@ -11,17 +11,9 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from finetune_exe.estimate.activations import PIECE_LOGITS, SLICE_LOGITS, Processor
 from finetune_exe.models.factors import computed_in
 
-SLICE_LOGITS, SLICE_LOGITS_ON_GPU = 1 << 23, 1 << 26
-"""Logits computed at once: enough for the products to be fast, and 16 megabytes in 16 bit, or 128 on a GPU. There, so
-many tokens share one reading of the output matrix as the GPU computes operations while it reads a byte, or more: 512 of
-a vocabulary of 131,072.
-
-Source: NVIDIA's data sheets: 989e12 operations over 3.35e12 bytes a second of an H100 SXM, 312e12 over 2.04e12 of an
-A100 80 GB: 295 and 153."""
-PIECE_LOGITS, PIECE_LOGITS_ON_GPU = 1 << 18, 1 << 23
-"""Those worked on at once in float32: a megabyte, which stays in a core's own cache, or 32 of a GPU's memory."""
 MOST_LOGITS = 1 << 27
 """Logits of a head with trained parameters that are kept for its gradient, in 256 MiB of 16 bit; where there are more,
 they go in slices, each of them computed twice."""
@@ -77,8 +69,7 @@ class _FrozenHead(torch.autograd.Function):
     ) -> torch.Tensor:
         """Compute the losses, and each token's gradient for an upstream gradient of one."""
         wanted = ctx.needs_input_grad[0]
-        on_gpu = weight_VH.device.type != "cpu"
-        size = max(1, (SLICE_LOGITS_ON_GPU if on_gpu else SLICE_LOGITS) // weight_VH.shape[0])
+        size = max(1, SLICE_LOGITS[_kind(weight_VH)] // weight_VH.shape[0])
         losses, gradients = [], []
         for hidden_SH, targets_S in zip(hidden_NH.split(size), targets_N.split(size), strict=True):
             logits_SV = torch.nn.functional.linear(hidden_SH, weight_VH, bias_V)
@@ -128,14 +119,17 @@ class _TrainedHead(torch.autograd.Function):
         )
 
 
+def _kind(tensor: torch.Tensor) -> Processor:
+    return "cpu" if tensor.device.type == "cpu" else "gpu"
+
+
 def _become_errors(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
     """Put the gradient of its token's loss in the place of each logit, and return the losses.
 
     Both are exact up to rounding of float32, the gradient then to the logits' format. A loss is the distance to the
     largest logit less the logarithm of that one's probability.
     """
-    on_gpu = logits_NV.device.type != "cpu"
-    size = max(1, (PIECE_LOGITS_ON_GPU if on_gpu else PIECE_LOGITS) // logits_NV.shape[1])
+    size = max(1, PIECE_LOGITS[_kind(logits_NV)] // logits_NV.shape[1])
     losses = []
     for piece_PV, targets_P in zip(logits_NV.split(size), targets_N.split(size), strict=True):
         behind_P = piece_PV.amax(1).float() - piece_PV.gather(1, targets_P.unsqueeze(1)).squeeze(1).float()

@@ -22,7 +22,7 @@ LEAST_QUERIES = 256
 LONG_ROW = 2048
 """Queries of a row from which on it is computed as fast by itself, for then a faster kernel takes it.
 
-Source: benchmarks/attention.md, on one H100."""
+Source: benchmarks/gpu.md, on one H100."""
 _GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 """Says that there are fewer heads of keys than of queries; PyTorch 2.11 takes them without a word."""
 

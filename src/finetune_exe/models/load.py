@@ -63,6 +63,7 @@ def settle_libraries() -> None:
     for library in ("transformers", "torch", "peft", "accelerate", "bitsandbytes"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
         warnings.filterwarnings("ignore", category=UserWarning, module=library)
+    warnings.filterwarnings("ignore", message="Attempting to run cuBLAS")  # it then does what it says is missing
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="peft")  # names of layers that a model lacks
 
 

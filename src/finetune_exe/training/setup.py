@@ -86,8 +86,7 @@ def set_up(plan: Plan, base: Path) -> Setup:
     model = method.attach(model, plan.method, base=base, base_name=_base_name(plan, base))
     if isinstance(plan.method, Qlora) and plan.method.offset_rounding and ranks.is_first:
         offset_rounding(model, base, dtype=dtype)
-    if device == "cpu":
-        compute_in_fewer_passes(model)
+    compute_in_fewer_passes(model)
     if plan.precision.gradient_checkpointing:
         recompute(model, every=plan.precision.checkpoint_every_layers)
     plain = LossFunction(model, plan.precision, device=at_first, ranks=ranks)

@@ -190,14 +190,13 @@ def test_time_saved_by_a_shared_beginning_is_what_was_measured(
     assert rates[0].tokens_per_second.mid / rates[1].tokens_per_second.mid == pytest.approx(measured, rel=0.1)
 
 
-def test_on_a_gpu_a_shared_beginning_attends_again_and_keeps_what_that_needs(plan_of: Callable[..., Plan]) -> None:
+def test_on_a_gpu_rows_keep_copies_of_keys_that_they_share(plan_of: Callable[..., Plan]) -> None:
     gpus = (Gpu(name="RTX 4090", memory_bytes=24 << 30, bf16=True),)
     hardware = Hardware(cpu="cpu", num_cores=8, memory_bytes=1 << 36, gpus=gpus)
     workload = plan_workload(plan_with_beginning(plan_of, 1000, hardware=hardware))
     assert workload is not None
-    assert workload.attended_tokens * workload.computed_tokens == pytest.approx(8 * 1200 * 1200)
-    shape, more = workload.shape, replace(workload, repeats_attention=False)
-    kept = 2 * 2 * (shape.num_attention_heads + shape.num_key_value_heads) * shape.head_dim
+    shape, more = workload.shape, replace(workload, ours_on_gpu=False)
+    kept = 2 * 2 * shape.num_key_value_heads * shape.head_dim
     assert repeated_bytes(workload) == kept
     assert repeated_bytes(more) == 0
     assert footprint(workload).allocated.mid > footprint(more).allocated.mid

@@ -31,7 +31,7 @@ def given(*, trained: bool, bias: bool) -> tuple[torch.Tensor, torch.nn.Linear, 
 def test_losses_and_gradients_are_those_of_all_logits_at_once(
     size: int, trained: bool, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cross_entropy, "SLICE_LOGITS", size)
+    monkeypatch.setitem(cross_entropy.SLICE_LOGITS, "cpu", size)
     monkeypatch.setattr(cross_entropy, "MOST_LOGITS", size)
     hidden, head, targets, upstream = given(trained=trained, bias=bias)
     other = copy.deepcopy(head)
@@ -64,7 +64,7 @@ def test_no_token_has_no_loss() -> None:
 
 def test_a_frozen_head_holds_a_slice_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, head, targets, _ = given(trained=False, bias=False)
-    monkeypatch.setattr(cross_entropy, "SLICE_LOGITS", 2 * VOCABULARY)
+    monkeypatch.setitem(cross_entropy.SLICE_LOGITS, "cpu", 2 * VOCABULARY)
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         token_losses(hidden, head, targets)
@@ -91,7 +91,7 @@ def test_losses_and_gradients_hold_where_the_model_is_sure(
     trained: bool, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A target that is all but certain has a tiny loss and gradient, which rounding of its probability would lose."""
-    monkeypatch.setattr(cross_entropy, "PIECE_LOGITS", pieces)
+    monkeypatch.setitem(cross_entropy.PIECE_LOGITS, "cpu", pieces)
     torch.manual_seed(1)
     head = torch.nn.Linear(HIDDEN, VOCABULARY, bias=False).requires_grad_(trained)
     targets = torch.arange(5)

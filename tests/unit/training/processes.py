@@ -8,10 +8,13 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.models.ranks import TIMEOUT_VARIABLE, Ranks, joined_ranks
@@ -23,10 +26,13 @@ Work = Callable[..., Any]
 
 
 def forks() -> ForkServerContext:
-    """Give the server, started on first use."""
+    """Give the server, started on first use; its processes are many for one GPU, so they see none."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        forkserver.ensure_running()
     return context
 
 

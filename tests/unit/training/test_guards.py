@@ -203,8 +203,9 @@ def poisoned(data: PreparedFolder, monkeypatch: pytest.MonkeyPatch) -> str:
 
     def poisoning(self: LossFunction, rows: Rows) -> RowLosses:
         found = call(self, rows)
-        bad = [row for row, have in enumerate(rows.ids_BT[:, : len(ids)]) if torch.equal(have, ids)]
-        return RowLosses(torch.where(torch.isin(found.row_N, torch.tensor(bad)), math.nan, found.nll_N), found.row_N)
+        bad = [row for row, have in enumerate(rows.ids_BT[:, : len(ids)]) if torch.equal(have.cpu(), ids)]
+        chosen = torch.isin(found.row_N.cpu(), torch.tensor(bad)).to(found.nll_N.device)
+        return RowLosses(torch.where(chosen, math.nan, found.nll_N), found.row_N)
 
     monkeypatch.setattr(LossFunction, "__call__", poisoning)
     return split.read_rows()[int(split.rows[7])].source

@@ -232,7 +232,7 @@ def test_eight_bit_states_take_an_eighth_and_learn_alike(
         settings = (f"optimizer.kind={kind}", "method.lora_rank=128", "optimizer.learning_rate=1e-3")
         setup = set_up(make(*settings), base)
         pad = data.manifest.pad_token_id
-        setup.losses(batch_of(data.split("train"), [0], pad_token_id=pad, device="cpu")).nll_N.mean().backward()
+        setup.losses(batch_of(data.split("train"), [0], pad_token_id=pad, device=setup.device)).nll_N.mean().backward()
         setup.optimizer.step()
         states = [t for state in setup.optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
         learned, events = run(make, data, base, tmp_path / kind, *settings, "schedule.max_steps=8")
@@ -278,7 +278,7 @@ def test_a_gradient_that_is_too_long_is_cut_to_the_longest_and_told_as_it_was(
     make: MakePlan, data: PreparedFolder, base: Path
 ) -> None:
     setup = set_up(make(), base)
-    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device="cpu")]
+    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device=setup.device)]
 
     def length() -> float:
         return math.sqrt(sum(float(p.grad.double().square().sum()) for p in setup.trainable if p.grad is not None))
@@ -295,7 +295,7 @@ def test_a_gradient_that_overflows_float16_is_computed_again_with_a_smaller_scal
     make: MakePlan, data: PreparedFolder, base: Path
 ) -> None:
     setup = set_up(make("precision.base_dtype=float16"), base)
-    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device="cpu")]
+    rows = [batch_of(data.split("train"), range(4), pad_token_id=data.manifest.pad_token_id, device=setup.device)]
     usual = learn(setup, rows, max_norm=None)
     before = [parameter.grad.clone() for parameter in setup.trainable if parameter.grad is not None]
     far_too_large = setup.scaler.get_scale() * 2**40

@@ -106,6 +106,9 @@ def run_self_tests(
 
 def make_self_test(row: Measurement, bench: Bench) -> SelfTest:
     """Measure one row of the table and judge it; whatever goes wrong on the way is a failure of the stack."""
+    import torch
+
+    torch.backends.cuda.matmul.fp32_precision = "ieee"  # whatever this process did before
     started = time.monotonic()
     figure: float | None = None
     try:

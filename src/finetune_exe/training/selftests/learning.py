@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from finetune_exe.domain.plan import Plan
 
 OURS = "ours, row by row"
-FLOAT32, BFLOAT16 = Precision(base_dtype="float32"), Precision(base_dtype="bfloat16")
+FLOAT32, BFLOAT16 = (Precision(base_dtype=dtype, tf32=False) for dtype in ("float32", "bfloat16"))
+"""Exact to what their bits allow: in TF32 the ways below differ by more than float32 rounds."""
 
 
 class Gradient(NamedTuple):
@@ -78,7 +79,7 @@ def packing(bench: Bench) -> Measured:
         pack(ordered, pad_token_id=bench.tokenizer.pad_token_id, device=bench.device, beginning_once=beginning_once)
         for beginning_once in (False, True)
     )
-    precision = Precision(base_dtype=bench.dtype)
+    precision = FLOAT32 if bench.dtype == "float32" else BFLOAT16
     for kind in _attentions(model, bench.device):
         losses = LossFunction(model, precision, device=bench.device)
         with torch.no_grad():
@@ -108,7 +109,7 @@ def _attentions(model: PreTrainedModel, device: str) -> Iterator[str]:
 def recomputing(bench: Bench) -> Measured:
     """Compare the gradient with activations computed again in the backward pass with that of stored ones."""
     stored = gradient(bench, bench.plan(precision=FLOAT32), micro_batch=NUM_ROWS)
-    anew = Precision(base_dtype="float32", gradient_checkpointing=True)
+    anew = FLOAT32.model_copy(update={"gradient_checkpointing": True})
     again = gradient(bench, bench.plan(precision=anew), micro_batch=NUM_ROWS)
     return Measured(distance(again.tensors, stored.tensors), "gradient, relative")
 

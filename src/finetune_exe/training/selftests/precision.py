@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.plan import Optimizer, Precision
+from finetune_exe.domain.plan import Optimizer
 from finetune_exe.models.forward import LossFunction
 from finetune_exe.models.load import load_model
 from finetune_exe.training.selftests.bench import NUM_ROWS, Bench
-from finetune_exe.training.selftests.learning import FLOAT32
+from finetune_exe.training.selftests.learning import BFLOAT16, FLOAT32
 from finetune_exe.training.selftests.measure import Measured, distance
 from finetune_exe.training.setup import set_up
 from finetune_exe.training.step import learn
@@ -27,9 +27,9 @@ def bfloat16_losses(bench: Bench) -> Measured:
     import torch
 
     found = []
-    for dtype in ("bfloat16", "float32"):
-        model = load_model(bench.base, dtype=dtype, device=bench.device).eval()
-        losses = LossFunction(model, Precision(base_dtype=dtype), device=bench.device)
+    for precision in (BFLOAT16, FLOAT32):
+        model = load_model(bench.base, dtype=precision.base_dtype, device=bench.device).eval()
+        losses = LossFunction(model, precision, device=bench.device)
         with torch.no_grad():
             found.append(losses(bench.rows(range(NUM_ROWS))).nll_N)
     return Measured(distance(found[:1], found[1:]), "losses of all learned tokens, relative")
@@ -41,7 +41,7 @@ def small_updates(bench: Bench) -> Measured:
     Weights kept in bfloat16 would nearly all stay: their steps are a 256th of their size.
     """
     settings = Optimizer(learning_rate=1e-5)
-    setup = set_up(bench.plan(precision=Precision(base_dtype="bfloat16"), optimizer=settings), bench.base)
+    setup = set_up(bench.plan(precision=BFLOAT16, optimizer=settings), bench.base)
     before = [parameter.detach().clone() for parameter in setup.trainable]
     learn(setup, [bench.rows(range(NUM_ROWS))], max_norm=None)
     setup.optimizer.step()
