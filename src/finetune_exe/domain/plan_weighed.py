@@ -37,7 +37,8 @@ class Considered(Value):
     """The high end of what it needs on one GPU, or of the process on a CPU."""
     tokens_per_second: float | None = None
     """Of all GPUs together; None where it does not fit or the speed is not known."""
-    verdict: Literal["chosen", "slower", "too large"]
+    verdict: Literal["chosen", "slower", "rounds", "too large"]
+    """What rounds weights and is not clearly faster stays behind what leaves them whole."""
 
 
 class MethodOption(Value):

@@ -18,6 +18,10 @@ from finetune_exe.units import format_gib
 
 SHORTEST_CUT = 512
 """Rows are not cut below this length to make a run fit, in tokens."""
+WORTH_ROUNDING = 1.25
+"""How many times as fast as LoRA QLoRA has to be where both fit: what is no faster for sure should not round weights.
+
+Source: chosen; speeds that lie nearer each other are not told apart by the estimate (benchmarks/estimates.md)."""
 _ROWS_OF_UNKNOWN = 4
 _SOURCE = "the memory and speed estimates"
 _VARIED = (
@@ -69,10 +73,13 @@ def find_fit(plan: Plan, *, fixed: Collection[str]) -> Fit:
         considered += more
     chosen = best or min(_forms(_cut(plan, length), fixed), key=_memory_needed)
     mine = _apart(chosen)
+    pace = next((entry.tokens_per_second or 0.0 for entry in considered if entry.settings == mine), 0.0)
     marked = [
-        entry.model_copy(update={"verdict": "chosen"}) if best is not None and entry.settings == mine else entry
+        entry.model_copy(update={"verdict": "chosen"}) if best is not None and entry.settings == mine
+        else entry.model_copy(update={"verdict": "rounds"}) if (entry.tokens_per_second or 0.0) > pace
+        else entry
         for entry in considered
-    ]
+    ]  # fmt: skip
     marked.sort(
         key=lambda each: (each.verdict != "chosen", each.verdict == "too large", -(each.tokens_per_second or 0))
     )
@@ -118,7 +125,8 @@ def _fastest(plan: Plan, fixed: Collection[str]) -> tuple[Plan | None, list[Cons
         )
         if fits:
             done.add(kind)
-            if best is None or (pace or 0.0) > best_pace:
+            rounds = isinstance(form.method, Qlora) and best is not None and best.method.kind == "lora"
+            if best is None or (pace or 0.0) > best_pace * (WORTH_ROUNDING if rounds else 1.0):
                 best, best_pace = form, pace or 0.0
     return best, tried
 

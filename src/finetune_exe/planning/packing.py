@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from finetune_exe.domain.plan import Plan, Prefix, Prompt
-from finetune_exe.domain.values import Decision
+from finetune_exe.domain.values import Decision, Hardware
 from finetune_exe.estimate.rows import Passes, arrange_passes, is_paired, row_tokens, sequences_of_pass, shared_tokens
 
-WORTH = {"cpu": 0.04, "gpu": 0.10}
-"""Padding over real tokens above which rows are packed.
+WORTH, WORTH_ONE_BY_ONE = 0.04, 0.15
+"""Padding over real tokens above which rows are packed; the second on GPUs before Ampere.
 
-Source: steps of SmolLM2-135M on two Zen 4 cores; attention to each row by itself takes as long as so much padding. No
-GPU was measured: there each row is a call of its own."""
+Source: steps of SmolLM2-135M on two Zen 4 cores; attention to each row by itself takes as long as so much padding. On
+GPUs since Ampere one kernel takes all rows. Before, each is taken by itself, which costs 0.17 ms in every layer, and so
+15 % of a step of eight rows (benchmarks/gpu.md)."""
 
 
 def advise_packing(plan: Plan, *, fixed: Collection[str]) -> Plan:
@@ -29,7 +30,7 @@ def advise_packing(plan: Plan, *, fixed: Collection[str]) -> Plan:
         or plan.batch.packing
         or isinstance(plan.method, Prefix | Prompt)
         or {"batch.packing", "batch.group_by_length"} & set(fixed)
-        or passes.padded_share + _saved_share(plan) <= WORTH["gpu" if plan.hardware.gpus else "cpu"]
+        or passes.padded_share + _saved_share(plan) <= _worth(plan.hardware)
     ):
         return plan
     decisions = {
@@ -49,6 +50,11 @@ def advise_packing(plan: Plan, *, fixed: Collection[str]) -> Plan:
         ),
     }
     return plan.altered(batch={"packing": True, "group_by_length": False}).decided(decisions)
+
+
+def _worth(hardware: Hardware) -> float:
+    """Give what packing costs; FlashAttention and bfloat16 came with the same GPUs."""
+    return WORTH if all(gpu.bf16 for gpu in hardware.gpus) else WORTH_ONE_BY_ONE
 
 
 def _shared(plan: Plan) -> float:

@@ -12,7 +12,7 @@ from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.estimate.memory import estimate_memory
 from finetune_exe.planning import fit, grid
-from finetune_exe.planning.fit import fit_plan
+from finetune_exe.planning.fit import WORTH_ROUNDING, fit_plan
 from finetune_exe.planning.hardware import parse_hardware
 from finetune_exe.planning.readiness import usable_memory_bytes
 from finetune_exe.units import GIB
@@ -39,10 +39,11 @@ def test_the_form_chosen_fits_and_more_memory_never_makes_it_slower(gib: float) 
         assert memory.value.high <= usable_memory_bytes(plan)
         chosen = plan.considered[0]
         assert chosen.verdict == "chosen"
-        paces = [entry.tokens_per_second or 0 for entry in plan.considered if entry.verdict != "too large"]
+        paces = [entry.tokens_per_second or 0 for entry in plan.considered if entry.verdict in ("chosen", "slower")]
         assert chosen.tokens_per_second is None or chosen.tokens_per_second >= max(paces)
+    whole = WORTH_ROUNDING if small.method.kind == "qlora" and large.method.kind == "lora" else 1.0
     assert small.considered[0].tokens_per_second is None or (
-        (large.considered[0].tokens_per_second or 0) >= small.considered[0].tokens_per_second
+        whole * (large.considered[0].tokens_per_second or 0) >= small.considered[0].tokens_per_second
     )
 
 
@@ -62,6 +63,17 @@ def test_lora_becomes_qlora_where_only_that_fits() -> None:
     assert refusal.value.code == "C10"
 
 
+def test_weights_are_rounded_for_more_than_a_little_speed() -> None:
+    """On a card on which both fit, LoRA with recomputed activations, QLoRA without, which is a few percent faster."""
+    plan = make_plan(description="classify support tickets", hardware=parse_hardware("RTX 4090"), num_rows=3000)
+    assert plan.method.kind == "lora"
+    rounds = [entry for entry in plan.considered if entry.verdict == "rounds"]
+    assert {entry.method for entry in rounds} == {"qlora"}
+    pace = plan.considered[0].tokens_per_second
+    assert pace is not None
+    assert all(pace < (entry.tokens_per_second or 0) <= WORTH_ROUNDING * pace for entry in rounds)
+
+
 def test_what_becomes_qlora_stays_on_the_values_it_lies_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (fit, grid):
         monkeypatch.setattr(module, "own_grid", lambda _: "mxfp4")
@@ -71,11 +83,13 @@ def test_what_becomes_qlora_stays_on_the_values_it_lies_on(monkeypatch: pytest.M
 
 
 def test_a_small_model_that_fits_in_16_bit_is_not_rounded_to_go_faster() -> None:
-    small = make_plan(description="answer mails", hardware=parse_hardware("RTX 3060 8GB"), num_rows=1200)
+    small = make_plan(
+        description="answer mails", hardware=parse_hardware("RTX 3060"), num_rows=1200, model="Qwen/Qwen2.5-3B-Instruct"
+    )
     assert small.model.num_parameters < 6.7e9  # type: ignore[operator]
     assert small.method.kind == "lora"
     paces = {option.kind: option.tokens_per_second for option in small.methods}
-    assert paces["qlora"].mid > paces["lora"].mid  # type: ignore[union-attr]
+    assert paces["qlora"].mid > WORTH_ROUNDING * paces["lora"].mid  # type: ignore[union-attr]
 
 
 def test_a_setting_the_user_fixed_is_not_touched() -> None:
