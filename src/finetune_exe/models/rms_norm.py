@@ -53,9 +53,9 @@ class _RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, x_NH: torch.Tensor, weight_H: torch.Tensor, form: Form) -> torch.Tensor:
         """Compute the norm."""
         ctx.form = form
-        if x_NH.is_cuda and not form.rounds_late:
-            y_NH, factor_N1 = torch.ops.aten._fused_rms_norm(x_NH, weight_H.shape, None, form.epsilon)
-            ctx.save_for_backward(x_NH, weight_H, factor_N1)
+        if _has_kernels(x_NH) and not form.rounds_late:
+            y_NH, factor = torch.ops.aten._fused_rms_norm(x_NH, weight_H.shape, None, form.epsilon)
+            ctx.save_for_backward(x_NH, weight_H, factor.reshape(-1, 1))
             return y_NH.mul_(_scales(weight_H, form))
         wide_NH = x_NH.float() if x_NH.dtype.itemsize < torch.float32.itemsize else x_NH.clone()
         factor_N1 = torch.rsqrt(wide_NH.pow(2).mean(-1, keepdim=True) + form.epsilon)
@@ -83,7 +83,7 @@ class _RmsNorm(torch.autograd.Function):
 def _along_the_norm(grad_NH: torch.Tensor, x_NH: torch.Tensor, factor_N1: torch.Tensor) -> torch.Tensor:
     """Compute the gradient of x from that of x times its factor."""
     for_x_NH: torch.Tensor
-    if x_NH.is_cuda:
+    if _has_kernels(x_NH):
         for_x_NH, _ = torch.ops.aten._fused_rms_norm_backward(
             grad_NH, x_NH, x_NH.shape[1:], factor_N1, None, [True, False]
         )
@@ -93,6 +93,11 @@ def _along_the_norm(grad_NH: torch.Tensor, x_NH: torch.Tensor, factor_N1: torch.
             grad_NH, x_NH, root_N1, root_N1.to(factor_N1.dtype) / factor_N1, 0
         )
     return for_x_NH
+
+
+def _has_kernels(x: torch.Tensor) -> bool:
+    """Say whether PyTorch has its own norm and that one's gradient here."""
+    return x.is_cuda
 
 
 def _scales(weight_H: torch.Tensor, form: Form) -> torch.Tensor:

@@ -12,8 +12,8 @@ WORTH, WORTH_ONE_BY_ONE = 0.04, 0.15
 """Padding over real tokens above which rows are packed; the second on GPUs before Ampere.
 
 Source: steps of SmolLM2-135M on two Zen 4 cores; attention to each row by itself takes as long as so much padding. On
-GPUs since Ampere one kernel takes all rows. Before, each is taken by itself, which costs 0.17 ms a row and layer, and so
-15 % of a step of eight rows (benchmarks/gpu.md)."""
+GPUs since Ampere one kernel takes all rows. Before, each is taken by itself, which costs 0.17 ms a row and layer, 15 %
+of a step of eight rows (benchmarks/gpu.md)."""
 
 
 def advise_packing(plan: Plan, *, fixed: Collection[str]) -> Plan:

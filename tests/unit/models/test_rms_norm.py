@@ -10,6 +10,8 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
 
+from finetune_exe.models import rms_norm as module
+from finetune_exe.models.passes import ROUNDING
 from finetune_exe.models.rms_norm import Form, norm_forms, rms_norm
 
 KINDS = {
@@ -61,8 +63,18 @@ def test_values_are_the_same_to_the_bit_and_gradients_up_to_rounding(
     assert (found[1] - wanted[1]).norm() <= 2 * NEAR[dtype] * reach_weight
 
 
+@pytest.fixture(params=["as transformers", "by kernels"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Compute norms as on a processor, or as on a GPU, with PyTorch's own definitions in the place of its kernels."""
+    if request.param == "by kernels":
+        gradient = torch._decomp.decomposition_table[torch.ops.aten._fused_rms_norm_backward.default]
+        monkeypatch.setattr(torch.ops.aten, "_fused_rms_norm_backward", gradient)
+        monkeypatch.setattr(module, "_has_kernels", lambda _: True)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("one_more", [False, True])
-def test_the_gradient_is_that_of_differences(one_more: bool) -> None:
+def test_the_gradient_is_that_of_differences(one_more: bool, way: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 4, 7, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(7, dtype=torch.float64, requires_grad=True)
@@ -72,16 +84,25 @@ def test_the_gradient_is_that_of_differences(one_more: bool) -> None:
 
 
 @pytest.mark.parametrize("width", [64, 80])  # the root of 80 does not fit 16 bit
-def test_gradients_in_16_bit_are_as_near_as_those_of_transformers(width: int) -> None:
+def test_gradients_in_16_bit_are_as_near_as_those_of_transformers(width: int, way: str) -> None:
     torch.manual_seed(0)
     norm = norm_of(LlamaRMSNorm, width, torch.bfloat16)
     x = torch.randn(200, width).bfloat16().requires_grad_()
     upstream = torch.randn(200, width).bfloat16()
     x64 = x.detach().double().requires_grad_()
     (wanted,) = torch.autograd.grad(exact(x64, norm.weight.double(), KINDS[LlamaRMSNorm]), x64, upstream.double())
-    (ours,) = torch.autograd.grad(rms_norm(x, norm.weight, KINDS[LlamaRMSNorm]), x, upstream)
-    (theirs,) = torch.autograd.grad(norm(x), x, upstream)
+    y, own = rms_norm(x, norm.weight, KINDS[LlamaRMSNorm]), norm(x)
+    (ours,), (theirs,) = torch.autograd.grad(y, x, upstream), torch.autograd.grad(own, x, upstream)
     assert (ours - wanted).norm() <= 1.05 * (theirs - wanted).norm()
+    assert (y - own).norm() <= (ROUNDING if way == "by kernels" else 0.0) * own.norm()
+
+
+def test_where_a_norm_rounds_shows_on_a_gpu_too() -> None:
+    """What is let pass there for another order of sums is less than what rounding before the weights or behind makes."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 2048).bfloat16(), torch.randn(2048).bfloat16()
+    early, late = (rms_norm(x, weight, Form(1e-6, one_more=False, rounds_late=late)) for late in (False, True))
+    assert (early - late).norm() > 4 * ROUNDING * late.norm()
 
 
 def test_only_the_input_and_a_factor_for_each_token_are_kept() -> None:
