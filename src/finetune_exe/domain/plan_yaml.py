@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 from finetune_exe.atomic import write_file
 from finetune_exe.domain.plan import SETTING_GROUPS, BaseModelChoice, Plan
 from finetune_exe.domain.values import Decision
-from finetune_exe.domain.yaml_text import Json, Node, Place, parse_yaml, write_yaml
+from finetune_exe.domain.yaml_text import parse_yaml, write_yaml
+from finetune_exe.domain.yaml_tree import Item, Json, Place
 from finetune_exe.errors import FineTuneError
 from finetune_exe.units import format_number
 
@@ -223,7 +224,7 @@ def _kind(model: type[BaseModel]) -> str:
     return str(model.model_fields["kind"].default)
 
 
-def _problems(fault: ValidationError, root: Node) -> list[_Problem]:
+def _problems(fault: ValidationError, root: Item) -> list[_Problem]:
     """Say each thing wrong once, in the order of the file; a value that no member of a union takes is one problem."""
     found: dict[tuple[Place, str], list[str]] = {}
     for error in fault.errors(include_url=False, include_context=True):
@@ -256,11 +257,11 @@ def _problems(fault: ValidationError, root: Node) -> list[_Problem]:
     ]
 
 
-def _child(node: Node, part: str | int) -> Node | None:
+def _child(node: Item, part: str | int) -> Item | None:
     """Step into a group or list; parts of an error's path that only name a member of a union lead nowhere."""
     if isinstance(node.content, dict):
         return node.content.get(str(part)) if isinstance(part, str) else None
-    if isinstance(node.content, list) and isinstance(part, int):
+    if isinstance(node.content, tuple) and isinstance(part, int):
         return node.content[part]
     return None
 
@@ -284,7 +285,7 @@ _EXPECTED = {
 }
 
 
-def _message(error: ErrorDetails, node: Node, *, known: Sequence[str]) -> str:
+def _message(error: ErrorDetails, node: Item, *, known: Sequence[str]) -> str:
     """Say what is wrong with one key or value, and what was probably meant."""
     context = error.get("ctx", {})
     match error["type"]:

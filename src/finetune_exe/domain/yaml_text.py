@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from finetune_exe.domain.yaml_tree import Item, Json, Place, Scalar, Walk, told
 from finetune_exe.errors import FineTuneError
 
-Scalar: TypeAlias = str | int | float | bool | None
-Json: TypeAlias = Scalar | list["Json"] | dict[str, "Json"]
+if TYPE_CHECKING:
+    from ruamel.yaml.events import ScalarEvent
 
-_DEEPEST = 20
 _INT = re.compile(r"[-+]?[0-9]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _PLAIN = re.compile(r"[A-Za-z_/]([A-Za-z0-9_/.+() -]*[A-Za-z0-9_/.+()])?")
@@ -28,52 +27,28 @@ _WORDS: dict[str, Scalar] = {
 }
 
 
-class Place(NamedTuple):
-    """A line and a column, both counted from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A value of the text."""
-
-    content: Scalar | list[Node] | dict[str, Node]
-    place: Place
-    key_place: Place
-    """Where its key stands; its own place where it has none."""
-
-    def plain(self) -> Json:
-        """Give the value without places."""
-        match self.content:
-            case dict() as group:
-                return {key: node.plain() for key, node in group.items()}
-            case list() as items:
-                return [node.plain() for node in items]
-            case scalar:
-                return scalar
-
-
-def parse_yaml(text: str, *, where: str) -> Node:
+def parse_yaml(text: str, *, where: str) -> Item:
     """Read one document.
 
     Raises:
         FineTuneError: C01 with where:line:column, where the text is no YAML or uses what is left out here.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import YAMLError
 
+    def refused(what: str, place: Place) -> FineTuneError:
+        return FineTuneError(
+            "C01",
+            what=what,
+            where=f"{where}:{place.line}:{place.column}",
+            why="a plan is plain YAML 1.2: groups, lists, numbers and text, each key once, indented with spaces",
+            fix="correct that line",
+        )
+
+    walk = Walk(text=text, kind="plan", refused=refused, scalar=_scalar, strict=True, most_items=math.inf)
     try:
-        return _Builder(where=where, events=iter(YAML(typ="safe", pure=True).parse(text))).document()
-    except MarkedYAMLError as fault:
-        mark = fault.problem_mark or fault.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-        what = fault.problem or fault.context or "it cannot be read"
-        what = "a tab stands where YAML wants spaces" if "'\\t'" in what else what
-        raise _refused(what, where=where, place=place) from fault
+        return walk.document()
     except YAMLError as fault:
-        raise _refused(" ".join(str(fault).split()), where=where, place=Place(1, 1)) from fault
+        raise refused(*told(fault)) from fault
 
 
 def write_yaml(content: Mapping[str, Json], *, comments: Mapping[str, str]) -> str:
@@ -92,101 +67,9 @@ def write_yaml(content: Mapping[str, Json], *, comments: Mapping[str, str]) -> s
     return "\n".join(lines) + "\n"
 
 
-@dataclass(slots=True)
-class _Builder:
-    """Builds nodes from parser events."""
-
-    where: str
-    events: Iterator[object]
-
-    def document(self) -> Node:
-        from ruamel.yaml.events import DocumentStartEvent, StreamEndEvent, StreamStartEvent
-
-        event = next(self.events)
-        while isinstance(event, StreamStartEvent | DocumentStartEvent):
-            if isinstance(event, DocumentStartEvent) and (event.version or event.tags):
-                raise self._refused("a plan has no % directive", event)
-            event = next(self.events)
-        if isinstance(event, StreamEndEvent):
-            raise self._refused("the text is empty", event)
-        root = self._node(event, key_place=None, depth=0)
-        next(self.events)
-        after = next(self.events)
-        if not isinstance(after, StreamEndEvent):
-            raise self._refused("a second document begins; a plan is one", after)
-        return root
-
-    def _node(self, event: object, *, key_place: Place | None, depth: int) -> Node:
-        from ruamel.yaml.events import AliasEvent, MappingStartEvent, NodeEvent, ScalarEvent, SequenceStartEvent
-
-        assert isinstance(event, NodeEvent)
-        place = _place(event)
-        if isinstance(event, AliasEvent) or event.anchor is not None:
-            raise self._refused("anchors (&) and aliases (*) are not used in plans; write the value out", event)
-        if depth > _DEEPEST:
-            raise self._refused(f"groups are nested deeper than {_DEEPEST}", event)
-        content: Scalar | list[Node] | dict[str, Node]
-        match event:
-            case ScalarEvent():
-                if event.tag is not None:
-                    raise self._refused("tags (!) are not used in plans", event)
-                content = _resolve(event.value) if event.implicit[0] else event.value
-            case SequenceStartEvent():
-                content = list(self._items(event, depth=depth))
-            case MappingStartEvent():
-                content = self._group(event, depth=depth)
-            case _:
-                raise AssertionError(event)
-        return Node(content=content, place=place, key_place=key_place or place)
-
-    def _items(self, start: object, *, depth: int) -> Iterator[Node]:
-        from ruamel.yaml.events import SequenceEndEvent
-
-        self._refuse_tag(start)
-        while not isinstance(event := next(self.events), SequenceEndEvent):
-            yield self._node(event, key_place=None, depth=depth + 1)
-
-    def _group(self, start: object, *, depth: int) -> dict[str, Node]:
-        from ruamel.yaml.events import MappingEndEvent
-
-        self._refuse_tag(start)
-        group: dict[str, Node] = {}
-        while not isinstance(event := next(self.events), MappingEndEvent):
-            key = self._node(event, key_place=None, depth=depth + 1)
-            if not isinstance(key.content, str):
-                raise self._refused("a key must be text; put it in quotes", event)
-            if key.content in group:
-                first = group[key.content].key_place.line
-                raise self._refused(f"the key {key.content!r} was given before, in line {first}", event)
-            group[key.content] = self._node(next(self.events), key_place=key.place, depth=depth + 1)
-        return group
-
-    def _refuse_tag(self, event: object) -> None:
-        from ruamel.yaml.events import CollectionStartEvent
-
-        assert isinstance(event, CollectionStartEvent)
-        if event.tag is not None:
-            raise self._refused("tags (!) are not used in plans", event)
-
-    def _refused(self, what: str, event: object) -> FineTuneError:
-        return _refused(what, where=self.where, place=_place(event))
-
-
-def _refused(what: str, *, where: str, place: Place) -> FineTuneError:
-    return FineTuneError(
-        "C01",
-        what=what,
-        where=f"{where}:{place.line}:{place.column}",
-        why="a plan is plain YAML 1.2: groups, lists, numbers and text, each key once, indented with spaces",
-        fix="correct that line",
-    )
-
-
-def _place(event: object) -> Place:
-    from ruamel.yaml.events import Event
-
-    assert isinstance(event, Event)
-    return Place(event.start_mark.line + 1, event.start_mark.column + 1)
+def _scalar(event: ScalarEvent, place: Place, key_place: Place) -> Item:
+    content = _resolve(event.value) if event.implicit[0] else event.value
+    return Item(content=content, place=place, key_place=key_place)
 
 
 def _resolve(text: str) -> Scalar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import LowRank, Plan, Qlora
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.export.configuration_file import (
     PAIRS_DIFFER,
     TRAIN_ROWS,

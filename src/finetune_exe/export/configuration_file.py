@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.yaml_text import Json, write_yaml
+from finetune_exe.domain.yaml_text import write_yaml
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.exporter import File, Files
 from finetune_exe.export.left_out import left_out, refuse_gguf, refuse_pairs

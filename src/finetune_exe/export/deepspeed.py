@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from finetune_exe.domain.plan import Plan
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.export.configuration_file import Key, key
 from finetune_exe.export.exporter import File, Files
 

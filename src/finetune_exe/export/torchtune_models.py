@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 
 
 class TorchtuneModel(NamedTuple):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from finetune_exe.domain.plan import Dpo, LowRank, Plan
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.export.configuration_file import Key, key
 from finetune_exe.knowledge.gpus import known_gpu

@@ -10,7 +10,8 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.shipment import Shipment
 from finetune_exe.domain.values import Check
-from finetune_exe.domain.yaml_text import Json, write_yaml
+from finetune_exe.domain.yaml_text import write_yaml
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.knowledge.licenses import LicenseFacts
 from finetune_exe.report.numbers import format_ends, format_level, format_measure, format_p, format_setting
 from finetune_exe.report.page import Block, Bullet, Field, Heading, Table, Title, Words, render_markdown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 
 
 class Setting(NamedTuple):

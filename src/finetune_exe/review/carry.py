@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.plan import METHOD_TYPES
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.carried import Carried, Left, Setting

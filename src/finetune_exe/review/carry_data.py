@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 from finetune_exe.errors import FineTuneError
 from finetune_exe.review.carried import Left, Setting
 from finetune_exe.review.configuration import Configuration

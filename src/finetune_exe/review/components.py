@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding
-from finetune_exe.review.tree import Item
 
 
 def check_components(configuration: Configuration) -> Iterator[ConfigurationFinding]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Item, Place, Twice, leaves
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.peers import Peer, peers
 from finetune_exe.review.fault import unreadable
@@ -18,8 +18,7 @@ from finetune_exe.review.read_command import read_commands
 from finetune_exe.review.read_json import read_json
 from finetune_exe.review.read_notebook import read_notebook
 from finetune_exe.review.read_python import Script, read_python
-from finetune_exe.review.read_yaml import Twice, read_yaml
-from finetune_exe.review.tree import Item, leaves
+from finetune_exe.review.read_yaml import read_yaml
 
 LARGEST_BYTES = 1 << 20
 LARGEST_NOTEBOOK_BYTES = 1 << 24

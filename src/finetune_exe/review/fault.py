@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Place
 from finetune_exe.errors import FineTuneError
 
 

@@ -6,7 +6,8 @@ import json
 
 from finetune_exe.domain.review import ConfigurationFinding, Form, Severity
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place, pointed
+from finetune_exe.domain.yaml_text import pointed
+from finetune_exe.domain.yaml_tree import Place
 from finetune_exe.review.configuration import Configuration
 
 

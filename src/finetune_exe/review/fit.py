@@ -9,7 +9,7 @@ import msgspec
 
 from finetune_exe.domain.review import ConfigurationFinding
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Place
 from finetune_exe.estimate.footprint import footprint
 from finetune_exe.estimate.recorded import RecordedRun, read_workload
 from finetune_exe.review.configuration import Configuration

@@ -6,9 +6,8 @@ import re
 from typing import NamedTuple
 
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Item, Place
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.tree import Item
 
 _BUILDER = re.compile(r"(?:q?lora_)?(llama|qwen|gemma)(\d)(?:_([123](?!_5b)|5(?=_\d)))?_(\d+(?:_5)?)b")
 """torchtune's names of functions that build a model."""

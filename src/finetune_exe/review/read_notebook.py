@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Item, Place
 from finetune_exe.review.fault import unreadable
 from finetune_exe.review.read_json import read_json
-from finetune_exe.review.tree import Item
 
 _MAGIC = re.compile(r"^(\s*)[%!?].*$")
 _WHOLE_CELL = re.compile(r"^\s*%%(?!capture|time)\w+")

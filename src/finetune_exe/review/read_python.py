@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import MOST_ITEMS, Item, Place
 from finetune_exe.review.fault import unreadable
-from finetune_exe.review.tree import MOST_ITEMS, Item
 
 GROUPS = {
     "SFTConfig": "args", "TrainingArguments": "args", "Seq2SeqTrainingArguments": "args", "DPOConfig": "args",

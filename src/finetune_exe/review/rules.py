@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.knowledge.review_rules import Condition, Rule, review_rules
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, place_of, written
-from finetune_exe.review.tree import Item
 
 
 def check_rules(configuration: Configuration) -> Iterator[ConfigurationFinding]:

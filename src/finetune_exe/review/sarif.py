@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from finetune_exe import __version__
 from finetune_exe.domain.review import ConfigurationFinding, ConfigurationReview
-from finetune_exe.domain.yaml_text import Json
+from finetune_exe.domain.yaml_tree import Json
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 CODES: dict[str, str] = {

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding
 from finetune_exe.review.meaning import meant
-from finetune_exe.review.tree import Item
 
 _FAMILIES = {
     "llama3": r"llama[-_]?3", "llama2": r"llama[-_]?2", "qwen": r"qwen", "mistral": r"mi[sx]tral|ministral",

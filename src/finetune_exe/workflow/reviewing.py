@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.review import ConfigurationFinding, ConfigurationReview
-from finetune_exe.domain.yaml_text import Place
+from finetune_exe.domain.yaml_tree import Place
 from finetune_exe.errors import FineTuneError
 from finetune_exe.review.configuration import Configuration, read_configurations
 from finetune_exe.review.findings import finding

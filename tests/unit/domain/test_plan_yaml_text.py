@@ -48,6 +48,10 @@ def test_scalars_have_their_yaml_1_2_type(text: str, value: object) -> None:
     assert type(found["a"]) is type(value)
 
 
+def test_nothing_is_taken_over_from_another_group() -> None:
+    assert parse_yaml("a: {<<: {b: 1}}", where="t").plain() == {"a": {"<<": {"b": 1}}}
+
+
 @pytest.mark.parametrize(
     ("text", "place", "said"),
     [
