@@ -14,6 +14,7 @@ from typing import Any
 from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import pointed
+from finetune_exe.knowledge.peers import Meaning, peers
 from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS
 
 
@@ -111,6 +112,13 @@ class Tool:
                 return f"{name}: {pointed(_plain(written)) if isinstance(written, float) else _plain(written)}"
 
 
+_SHARED = (
+    "model.reference", "optimizer.learning_rate", "optimizer.weight_decay", "optimizer.max_grad_norm",
+    "schedule.epochs", "schedule.max_steps", "batch.micro_batch_size", "batch.gradient_accumulation_steps",
+    "batch.group_by_length", "data.max_length", "precision.gradient_checkpointing", "method.lora_rank",
+    "method.lora_alpha", "method.lora_dropout", "method.target_modules", "optimizer.kind",
+)  # fmt: skip
+"""Settings that go by their names in knowledge/peers.toml; what else stands there, a diagnosis does not change."""
 _NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "class": OPTIMIZER_CLASSES}
 """Names of optimizers, by what the table of tools calls them."""
 
@@ -119,7 +127,7 @@ _NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "cl
 def tools() -> Mapping[str, Tool]:
     """Read the table of tools, the more particular first."""
     table = tomllib.loads(files(__package__).joinpath("tools.toml").read_text(encoding="utf-8"))
-    return {name: _tool(entry) for name, entry in table.items()}
+    return {name: _tool(name, entry) for name, entry in table.items()}
 
 
 def tool_of_text(text: str) -> str | None:
@@ -144,19 +152,21 @@ def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Sca
     return found
 
 
-def _tool(entry: Mapping[str, Any]) -> Tool:
-    keys = {path: _key(row) for path, row in entry["keys"].items()}
+def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
+    peer = peers().get(entry.get("peer", name))
+    rows = {path: _row(peer.meaning[path], peer.form) for path in _SHARED if path in peer.meaning} if peer else {}
+    for path, row in entry["keys"].items():
+        values = {"values": _NAMES[row.pop("names")]} if "names" in row else {}
+        rows[path] = rows.get(path, {}) | row | values
+    keys = {path: Key(**row) for path, row in rows.items()}
     log = re.compile(entry["log"], re.IGNORECASE)
     return Tool(form=entry["form"], log=log, keys_seen=tuple(entry["keys_seen"]), keys=keys)
 
 
-def _key(row: str | Mapping[str, Any]) -> Key:
-    if isinstance(row, str):
-        return Key(name=row)
-    said = dict(row)
-    if "names" in said:
-        said["values"] = _NAMES[said.pop("names")]
-    return Key(**said)
+def _row(meaning: Meaning, form: Form) -> dict[str, Any]:
+    """Take the name of a setting over; of an argument in a script without the call that a review knows it by."""
+    name = meaning.key.rpartition(".")[2] if form == "python" else meaning.key
+    return {"name": name, "inverse": meaning.inverse}
 
 
 def _named(value: Scalar) -> str:
