@@ -119,6 +119,11 @@ _SHARED = (
     "method.lora_alpha", "method.lora_dropout", "method.target_modules", "optimizer.kind",
 )  # fmt: skip
 """Settings that go by their names in knowledge/peers.toml; what else stands there, a diagnosis does not change."""
+_KNOWN_DEFAULTS = {"optimizer.max_grad_norm"}
+"""Settings whose default in knowledge/peers.toml is taken for what a run had where it says nothing.
+
+Of others the default changed from version to version, and what the run had is not known.
+"""
 _NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "class": OPTIMIZER_CLASSES}
 """Names of optimizers, by what the table of tools calls them."""
 
@@ -154,7 +159,8 @@ def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Sca
 
 def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
     peer = peers().get(entry.get("peer", name))
-    rows = {path: _row(peer.meaning[path], peer.form) for path in _SHARED if path in peer.meaning} if peer else {}
+    known = peer.meaning if peer else {}
+    rows = {path: _row(path, known[path], form=entry["form"]) for path in _SHARED if path in known}
     for path, row in entry["keys"].items():
         values = {"values": _NAMES[row.pop("names")]} if "names" in row else {}
         rows[path] = rows.get(path, {}) | row | values
@@ -163,10 +169,11 @@ def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
     return Tool(form=entry["form"], log=log, keys_seen=tuple(entry["keys_seen"]), keys=keys)
 
 
-def _row(meaning: Meaning, form: Form) -> dict[str, Any]:
-    """Take the name of a setting over; of an argument in a script without the call that a review knows it by."""
+def _row(path: str, meaning: Meaning, *, form: Form) -> dict[str, Any]:
+    """Take over what a review knows; the name of an argument in a script without the call that is given it."""
     name = meaning.key.rpartition(".")[2] if form == "python" else meaning.key
-    return {"name": name, "inverse": meaning.inverse}
+    default = meaning.default if path in _KNOWN_DEFAULTS else None
+    return {"name": name, "inverse": meaning.inverse, "default": default}
 
 
 def _named(value: Scalar) -> str:

@@ -82,6 +82,18 @@ def test_a_tool_is_known_by_its_configuration(
     assert settings.items() <= config.settings.items()
 
 
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [(AXOLOTL, 1.0), (f"{AXOLOTL}max_grad_norm: 0.3\n", 0.3), (FACTORY, 1.0), (TORCHTUNE, None)],
+)
+def test_gradients_are_clipped_as_the_tool_does_where_nothing_is_said(
+    tmp_path: Path, text: str, bound: float | None
+) -> None:
+    config = read_config(write(tmp_path, "a.yaml", text))
+    assert config is not None
+    assert config.settings.get("optimizer.max_grad_norm") == bound
+
+
 def test_only_the_lines_named_change(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, "a.yaml", AXOLOTL))
     assert config
