@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
     fix, stop = _quantified(cause, signals, known, material)
     for path, factor in cause.scale.items() if stop is None else ():
         present = known.get(path)
-        if isinstance(present, int | float) and not isinstance(present, bool):
+        if isinstance(present, int | float) and not isinstance(present, bool) and math.isfinite(present):
             patch[path] = _scaled(path, present, factor, known)
     if "schedule.epochs" in patch and stop is not None:
         patch["schedule.epochs"] = stop

@@ -64,6 +64,16 @@ def test_a_rate_is_brought_into_the_range_for_the_model(tmp_path: Path) -> None:
     assert "-learning_rate: 0.02\n" in patch_text(found)
 
 
+@pytest.mark.parametrize("rate", [".inf", "-.inf", ".nan"])
+def test_a_rate_that_is_no_number_is_not_reckoned_with(tmp_path: Path, rate: str) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text(f"base_model: someone/unknown\nsequence_len: 512\nnum_epochs: 1\nlearning_rate: {rate}\n")
+    best = debug([config], context="the loss diverges after a few steps, it goes up to 9 and stays there").best
+    assert best is not None
+    assert best.label == "lr_divergence"
+    assert "optimizer.learning_rate" not in best.patch
+
+
 def test_our_plan_is_mended_and_estimated_anew(tmp_path: Path) -> None:
     plan = wished_plan("llama 3.1 8b", hardware="24 GiB", method="lora",
                        settings=("optimizer.learning_rate=0.03", "batch.micro_batch_size=8"))  # fmt: skip
