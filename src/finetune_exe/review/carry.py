@@ -65,8 +65,7 @@ def _refuse_other_training(configuration: Configuration) -> None:
             why="too much of what it says has no like in a plan",
             fix="make a plan of the task: fine-tune analyze TASK --model MODEL --data ROWS",
         )
-    calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
-    other = sorted(calls & OTHER_TRAINERS)
+    other = sorted(configuration.called & OTHER_TRAINERS)
     if other or "num_generations" in configuration.settings:
         raise _other_training(f"{' and '.join(other) or 'num_generations'} stands for", configuration.path)
     for key, kinds in REFUSED.items():
@@ -199,8 +198,7 @@ def _precision(configuration: Configuration) -> Iterator[Setting]:
     if stated is not None:
         yield Setting("precision.base_dtype", "float32", stated.key, stated.line)
     else:
-        calls = {name for _, name, _ in configuration.script.calls} if configuration.script else set()
-        plain = configuration.peer.name in ("llamafactory", "transformers") or bool(calls & PLAIN_ARGUMENTS)
+        plain = configuration.peer.name in ("llamafactory", "transformers") or configuration.called & PLAIN_ARGUMENTS
         yield Setting("precision.base_dtype", "float32" if plain else "bfloat16", "bf16", None)
 
 

@@ -94,8 +94,7 @@ def carry_objective(configuration: Configuration) -> Iterator[Setting]:
     if configuration.peer.name == "trl" and "beta" in configuration.settings:
         key = "beta"
     if configuration.script is not None:
-        pairs = [item for _, name, item in configuration.script.calls if name in ("DPOConfig", "DPOTrainer")]
-        key = "args" if pairs else None
+        key = "args" if configuration.called & {"DPOConfig", "DPOTrainer"} else None
     if key is None:
         return
     item = configuration.settings.get(key)

@@ -70,6 +70,11 @@ class Configuration:
                 found[new] = found[old]
         return found
 
+    @property
+    def called(self) -> frozenset[str]:
+        """Names of the calls of a script that configure a training."""
+        return frozenset(name for _, name, _ in self.script.calls) if self.script is not None else frozenset()
+
     def value(self, name: str) -> Scalar:
         """Give a single value that is known; None where there is none."""
         item = self.settings.get(name)

@@ -11,7 +11,7 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding, written
-from finetune_exe.review.meaning import Said, is_adapted, meant
+from finetune_exe.review.meaning import Said, given_value, is_adapted, meant
 
 _HIGHEST = {"adapter": 2e-3, "full": 3e-4}
 _LOWEST = {"adapter": 1e-5, "full": 1e-7}
@@ -68,11 +68,10 @@ def _usual(form: str) -> float:
 def _is_not_sft(configuration: Configuration) -> bool:
     """Say whether the run is of a kind whose learning rates are others."""
     texts = (configuration.value(name) for name in ("stage", "rl", "rlhf_type", "finetuning_type", "use_badam"))
-    names = {call for _, call, _ in configuration.script.calls} if configuration.script else set()
     optimizer = configuration.value("optimizer") or configuration.value("optim") or configuration.value("use_muon")
     return (
         any(text in ("ppo", "rm", "pt", "grpo", "gkd", "ebft", "gdpo") for text in texts)
-        or bool({"GRPOConfig", "RLOOConfig", "RewardConfig"} & names)
+        or bool({"GRPOConfig", "RLOOConfig", "RewardConfig"} & configuration.called)
         or bool(
             re.search(
                 r"prodigy|dadapt|muon|adafactor|sgd|lion|schedule_free|galore|True|polora|came|adopt|q_", str(optimizer)
@@ -105,33 +104,33 @@ def _epochs(configuration: Configuration) -> _Found:
 
 
 def _warmup(configuration: Configuration) -> _Found:
-    for name in ("warmup_ratio", "args.warmup_ratio", "warmup_steps", "args.warmup_steps"):
-        item = configuration.settings.get(name)
-        share = _number(item)
-        if item is None or share is None:
+    for name in ("warmup_ratio", "warmup_steps"):
+        said = given_value(configuration, name)
+        share = _number(said)
+        if said is None or share is None:
             continue
-        if share < 0 or (name.endswith("ratio") and share > 1):
+        if share < 0 or (name == "warmup_ratio" and share > 1):
             yield finding(
-                "warmup", "error", key=name, place=item.place, what=f"a warm-up of {share:g} of all steps",
+                "warmup", "error", key=said.key, place=said.place, what=f"a warm-up of {share:g} of all steps",
                 why="it is a share, from 0 to 1: the trainer stops",
-                fix=f"write {written(configuration.form, name, 0.03)}", source="transformers TrainingArguments",
+                fix=f"write {written(configuration.form, said.key, 0.03)}", source="transformers TrainingArguments",
             )  # fmt: skip
         elif 0.3 <= share < 1:
             yield finding(
-                "warmup", "warning", key=name, place=item.place,
+                "warmup", "warning", key=said.key, place=said.place,
                 what=f"the learning rate rises for {100 * share:.0f} % of all steps",
                 why="much of the run is spent at a rate that is too low",
-                fix=f"write {written(configuration.form, name, 0.03)}", source="the presets of this program: 1 to 10 %",
+                fix=f"write {written(configuration.form, said.key, 0.03)}",
+                source="the presets of this program: 1 to 10 %",
             )  # fmt: skip
 
 
 def _warmup_longer_than_run(configuration: Configuration) -> _Found:
-    prefix = "args." if configuration.form == "python" else ""
-    warm = configuration.settings.get(f"{prefix}warmup_steps")
+    warm = given_value(configuration, "warmup_steps")
     rising, most = _number(warm), _number(meant(configuration, "schedule.max_steps"))
     if warm is not None and rising is not None and most is not None and 0 < most <= rising:
         yield finding(
-            "warmup", "error", key=f"{prefix}warmup_steps", place=warm.place,
+            "warmup", "error", key=warm.key, place=warm.place,
             what=f"{rising:g} steps of warm-up, and the run has {most:g} steps",
             why="the full learning rate is never reached",
             fix=f"write {written(configuration.form, 'warmup_steps', max(1, int(most * 0.03)))}", source="arithmetic",
@@ -188,29 +187,29 @@ def _length(configuration: Configuration) -> _Found:
 
 def _evaluation_memory(configuration: Configuration) -> _Found:
     trained = _number(meant(configuration, "batch.micro_batch_size"))
-    for name in ("per_device_eval_batch_size", "eval_batch_size", "args.per_device_eval_batch_size"):
-        item = configuration.settings.get(name)
-        rows = _number(item)
-        if item is not None and isinstance(rows, int) and isinstance(trained, int) and rows > 2 * trained:
+    for name in ("per_device_eval_batch_size", "eval_batch_size"):
+        said = given_value(configuration, name)
+        rows = _number(said)
+        if said is not None and isinstance(rows, int) and isinstance(trained, int) and rows > 2 * trained:
             yield finding(
-                "memory", "note", key=name, place=item.place,
+                "memory", "note", key=said.key, place=said.place,
                 what=f"evaluations take {rows} rows at a time, training {trained}",
                 why="memory may run out at the first evaluation, hours into the run",
-                fix=f"write {written(configuration.form, name, trained)}",
+                fix=f"write {written(configuration.form, said.key, trained)}",
                 source="axolotl-ai-cloud/axolotl#1813, unslothai/unsloth#4069",
             )  # fmt: skip
 
 
 def _half_precision(configuration: Configuration) -> _Found:
     model = meant(configuration, "model.reference")
-    for name in ("fp16", "args.fp16", "float16"):
-        item = configuration.settings.get(name)
-        if item is None or item.scalar is not True or model is None or not isinstance(model.scalar, str):
+    for name in ("fp16", "float16"):
+        said = given_value(configuration, name)
+        if said is None or said.scalar is not True or model is None or not isinstance(model.scalar, str):
             continue
-        better = name.replace("fp16", "bf16").replace("float16", "bfloat16")
+        better = said.key.replace("fp16", "bf16").replace("float16", "bfloat16")
         if re.search(r"gemma|qwen-?[23]|llama-?3|phi-?[34]", model.scalar.lower()):
             yield finding(
-                "precision", "warning", key=name, place=item.place,
+                "precision", "warning", key=said.key, place=said.place,
                 what=f"float16 with {model.scalar}, which was made in bfloat16",
                 why="its activations can exceed what float16 holds, and the loss becomes NaN",
                 fix=f"write {written(configuration.form, better, True)} where the GPU has it (Ampere and later)",
@@ -219,17 +218,16 @@ def _half_precision(configuration: Configuration) -> _Found:
 
 
 def _saving_beside_evaluating(configuration: Configuration) -> _Found:
-    prefix = "args." if configuration.form == "python" else ""
-    best = configuration.value(f"{prefix}load_best_model_at_end")
-    save = configuration.settings.get(f"{prefix}save_steps")
-    every, looks = _number(save), _number(configuration.settings.get(f"{prefix}eval_steps"))
+    best, strategy = (given_value(configuration, name) for name in ("load_best_model_at_end", "save_strategy"))
+    save = given_value(configuration, "save_steps")
+    every, looks = _number(save), _number(given_value(configuration, "eval_steps"))
     if save is None or not isinstance(every, int) or not isinstance(looks, int) or looks <= 0:
         return
     patience = bool(configuration.value("early_stopping_patience")) and configuration.peer.name == "axolotl"
-    steps = configuration.value(f"{prefix}save_strategy") in (None, "steps")
-    if (best is True or patience) and steps and every % looks:
+    steps = strategy is None or strategy.scalar in (None, "steps")
+    if ((best is not None and best.scalar is True) or patience) and steps and every % looks:
         yield finding(
-            "contradiction", "error", key=f"{prefix}save_steps", place=save.place,
+            "contradiction", "error", key=save.key, place=save.place,
             what=f"checkpoints every {every} steps, evaluations every {looks}, and the best is to be kept",
             why="the trainer stops: save_steps must be a multiple of eval_steps",
             fix=f"write {written(configuration.form, 'save_steps', looks * max(1, round(every / looks)))}",

@@ -101,8 +101,7 @@ def _tokens(configuration: Configuration) -> _Found:
         return
     pads = (item for name, item in configuration.script.assigned.items() if name.endswith(".pad_token"))
     assigned = next((item for item in pads if str(item.content).endswith(".eos_token")), None)
-    collators = {name for _, name, _ in configuration.script.calls}
-    plain = "DataCollatorForLanguageModeling" in collators
+    plain = "DataCollatorForLanguageModeling" in configuration.called
     if assigned is not None and plain:
         yield _pad(assigned, "pad_token", "rows are padded with the token that ends answers")
 
