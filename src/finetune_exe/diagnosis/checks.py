@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from finetune_exe.diagnosis.match import Hit
 from finetune_exe.domain.values import Scalar
+from finetune_exe.knowledge.template_families import families_named
 
 _HIGHEST = {"lora": 2e-3, "full": 3e-4}
 _LOWEST = {"lora": 2e-5, "full": 5e-7}
 """Learning rates beyond which hardly any published run lies. Source: the rules of knowledge/rules.toml, and the sweeps
 they rest on: optimum of LoRA 1e-4 to 5e-4, of full training a tenth, each within a factor of ten."""
-_FAMILIES = {
-    "llama3": "llama-?3", "llama2": "llama-?2", "qwen": "qwen", "mistral": "mistral|mixtral", "gemma": "gemma",
-    "phi": "phi", "chatglm": "glm", "baichuan": "baichuan", "deepseek": "deepseek", "internlm": "intern",
-    "yi": "\\byi\\b",
-}  # fmt: skip
 _HALF = ("fp16", "fp16.enabled", "torch_dtype", "dtype")
 _DTYPE = "precision.base_dtype"
 _RATE = "optimizer.learning_rate"
@@ -73,8 +69,7 @@ def _template(values: Mapping[str, Scalar], settings: Mapping[str, Scalar]) -> _
     model, template = settings.get("model.reference"), values.get("template") or values.get("chat_template")
     if not isinstance(model, str) or not isinstance(template, str):
         return
-    families = {name for name, pattern in _FAMILIES.items() if re.search(pattern, model, re.IGNORECASE)}
-    meant = {name for name, pattern in _FAMILIES.items() if re.search(pattern, template, re.IGNORECASE)}
+    families, meant = families_named(model), families_named(template)
     if families and meant and not families & meant:
         yield "no_learning_wrong_template", 0.72, f"template {template} with the model {model}", "template"
     base = not re.search(r"instruct|chat|\bit\b|-it-|sft|dpo|hermes|vicuna|assistant|r1", model, re.IGNORECASE)

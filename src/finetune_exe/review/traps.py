@@ -7,16 +7,11 @@ from collections.abc import Callable, Iterator
 
 from finetune_exe.domain.review import ConfigurationFinding
 from finetune_exe.domain.yaml_tree import Item
+from finetune_exe.knowledge.template_families import families_named
 from finetune_exe.review.configuration import Configuration
 from finetune_exe.review.findings import finding
 from finetune_exe.review.meaning import meant
 
-_FAMILIES = {
-    "llama3": r"llama[-_]?3", "llama2": r"llama[-_]?2", "qwen": r"qwen", "mistral": r"mi[sx]tral|ministral",
-    "gemma": r"gemma", "phi": r"\bphi[-_]?\d", "glm": r"glm", "deepseek": r"deepseek", "internlm": r"internlm",
-    "baichuan": r"baichuan", "yi": r"\byi\b", "falcon": r"falcon",
-}  # fmt: skip
-"""Families of models by what their names, and the names of their templates, hold."""
 _MARKERS = {
     "<|im_start|>": ("qwen", "chatml", "phi-4", "phi4", "yi"), "<|start_header_id|>": ("llama-3", "llama3", "llama_3"),
     "<start_of_turn>": ("gemma", "gemma2", "gemma-3", "gemma3"), "[INST]": ("mistral", "llama-2", "llama2", "mixtral"),
@@ -43,8 +38,7 @@ def _template(configuration: Configuration) -> _Found:
     key = "template" if "template" in configuration.settings else "chat_template"
     if len(template) > 60:
         return
-    families = {name for name, pattern in _FAMILIES.items() if re.search(pattern, model)}
-    meant_for = {name for name, pattern in _FAMILIES.items() if re.search(pattern, template)}
+    families, meant_for = families_named(model), families_named(template)
     if families and meant_for and not families & meant_for:
         yield finding(
             "template", "warning", key=key, place=item.place,
