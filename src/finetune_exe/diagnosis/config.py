@@ -10,22 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from finetune_exe.diagnosis.script import read_script, set_in_script
 from finetune_exe.diagnosis.tools import Key, settings_of, tool_of_keys, tool_of_text, tools
 from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_of_programs import read_yaml
 from finetune_exe.domain.yaml_text import pointed
+from finetune_exe.errors import FineTuneError
 
 SUFFIXES: dict[str, Form] = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "arguments"}
 _PLAIN_TRAINERS = {"trl", "transformers"}
 """Tools whose scripts train every weight unless they speak of adapters."""
 _LARGEST = 1 << 20
 _MOST_LEAVES = 5000
-_MOST_PARTS, _MOST_WRITTEN = 200_000, 2_000
-"""Of a configuration, and of a list in it that is written out."""
+_MOST_WRITTEN = 2_000
+"""Parts of a list that is written out."""
 _DEEPEST = 12
 _ASSIGNED = re.compile(r"(?<![\w.])(?:--)?([A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+(?=[^\s=-]))([^\s,)\\]+)")
 
@@ -115,18 +114,16 @@ def _lines(text: str) -> list[str]:
 def _parse(text: str, form: Form) -> dict[str, Scalar]:
     try:
         if form == "yaml":
-            content: Any = YAML(typ="safe", pure=True).load(text)
+            content: Any = read_yaml(text, where="the configuration")[0].plain()
         elif form == "json":
             content = json.loads(text)
         elif form == "python" and (script := read_script(text)):
             return {name: told.value for name, told in script.told.items()}
         else:
             return {name: read_value(value) for name, value in reversed(_ASSIGNED.findall(text))}
-    except (YAMLError, ValueError, RecursionError, AttributeError, KeyError):
+    except (FineTuneError, ValueError, RecursionError):
         return {}
     values: dict[str, Scalar] = {}
-    if not _is_small(content, most=_MOST_PARTS):
-        return values
     for name, value in _leaves(content, "", 0):
         values[name] = value
         if len(values) >= _MOST_LEAVES:
@@ -141,14 +138,14 @@ def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Scalar]]:
     elif isinstance(value, str | int | float | bool) or value is None:
         yield path, value
     elif isinstance(value, list):
-        small = _is_small(value[:50], most=_MOST_WRITTEN)
+        small = _is_small(value[:50])
         yield path, ",".join(str(item) for item in value[:50] if small or isinstance(item, str | int | float))
 
 
-def _is_small(value: Any, *, most: int) -> bool:
-    """Say whether a value has at most so many parts: a YAML file of ten lines may stand for billions."""
+def _is_small(value: Any) -> bool:
+    """Say whether a list is short enough to be written out, with all that is in it."""
     left, count = [value], 0
-    while left and count <= most:
+    while left and count <= _MOST_WRITTEN:
         each = left.pop()
         count += 1
         if isinstance(each, Mapping):
@@ -207,12 +204,13 @@ def _set_json(text: str, name: str, value: Scalar) -> str:
 
 
 def _set_yaml(text: str, keys: list[str], value: Scalar) -> str:
-    """Replace the value of a key, or add the key where it would stand."""
+    """Replace the value of a key, the last one where it stands twice, or add the key where it would stand."""
     lines = _lines(text)
     plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w-]*", value)
     written = str(value) if plain else pointed(repr(value)) if isinstance(value, float) else json.dumps(value)
     stack: list[tuple[int, str]] = []
     deepest, place = 0, len(lines)
+    given: tuple[int, str] | None = None
     for i, line in enumerate(lines):
         found = re.match(r"^(\s*)([\w.-]+):(?=\s|$)([ \t]*)([^#\n]*?)([ \t]*(?:#.*)?)(\r?\n?)$", line)
         if found is None:
@@ -223,10 +221,12 @@ def _set_yaml(text: str, keys: list[str], value: Scalar) -> str:
         stack.append((indent, found[2]))
         path = [key for _, key in stack]
         if path == keys:
-            lines[i] = f"{found[1]}{found[2]}: {written}{found[5]}{found[6]}"
-            return "".join(lines)
+            given = i, f"{found[1]}{found[2]}: {written}{found[5]}{found[6]}"
         if path == keys[: len(path)] and len(path) > deepest:
             deepest, place = len(path), i + 1
+    if given is not None:
+        lines[given[0]] = given[1]
+        return "".join(lines)
     outer = lines[place - 1] if deepest else ""
     indent = (len(outer) - len(outer.lstrip()) + 2) if deepest else 0
     if lines and not lines[-1].endswith("\n"):

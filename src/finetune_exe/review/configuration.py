@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 
 from finetune_exe.domain.review import Form
+from finetune_exe.domain.unreadable import unreadable
 from finetune_exe.domain.values import Scalar
+from finetune_exe.domain.yaml_of_programs import read_yaml
 from finetune_exe.domain.yaml_tree import Item, Place, Twice, leaves
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.peers import Peer, peers
-from finetune_exe.review.fault import unreadable
 from finetune_exe.review.read_command import read_commands
 from finetune_exe.review.read_json import read_json
 from finetune_exe.review.read_notebook import read_notebook
 from finetune_exe.review.read_python import Script, read_python
-from finetune_exe.review.read_yaml import read_yaml
 
 LARGEST_BYTES = 1 << 20
 LARGEST_NOTEBOOK_BYTES = 1 << 24

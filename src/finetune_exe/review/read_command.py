@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from finetune_exe.domain.yaml_of_programs import resolve
 from finetune_exe.domain.yaml_tree import Item, Place, Twice
-from finetune_exe.review.read_yaml import resolve
 
 _PROGRAMS = (
     ("ms-swift", re.compile(r"(^|[\s/])swift\s+(sft|pt|rlhf)\b|swift/cli/(sft|pt|rlhf)\.py")),

@@ -9,9 +9,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
+from finetune_exe.domain.unreadable import unreadable
+from finetune_exe.domain.yaml_of_programs import resolve
 from finetune_exe.domain.yaml_tree import DEEPEST, MOST_ITEMS, Item, Place, Twice
-from finetune_exe.review.fault import unreadable
-from finetune_exe.review.read_yaml import resolve
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?\d{1,300}(\.\d+)?([eE][-+]?\d+)?")

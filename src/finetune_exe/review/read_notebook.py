@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from finetune_exe.domain.unreadable import unreadable
 from finetune_exe.domain.yaml_tree import Item, Place
-from finetune_exe.review.fault import unreadable
 from finetune_exe.review.read_json import read_json
 
 _MAGIC = re.compile(r"^(\s*)[%!?].*$")

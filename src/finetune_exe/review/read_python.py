@@ -7,9 +7,9 @@ import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from finetune_exe.domain.unreadable import unreadable
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_tree import MOST_ITEMS, Item, Place
-from finetune_exe.review.fault import unreadable
 
 GROUPS = {
     "SFTConfig": "args", "TrainingArguments": "args", "Seq2SeqTrainingArguments": "args", "DPOConfig": "args",

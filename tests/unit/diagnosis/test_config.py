@@ -103,6 +103,14 @@ def test_only_the_lines_named_change(tmp_path: Path) -> None:
                      "+learning_rate: 0.0002   # too high?", "+lora_dropout: 0.05"]  # fmt: skip
 
 
+def test_of_two_equal_keys_the_last_one_counts_as_for_the_program(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, "a.yaml", f"{AXOLOTL}num_epochs: 3\ngroup_by_length: yes\n"))
+    assert config
+    assert config.settings["schedule.epochs"] == 3
+    assert config.settings["batch.group_by_length"] is True
+    assert changed(config, {"schedule.epochs": 1}) == f"{AXOLOTL}num_epochs: 1\ngroup_by_length: yes\n"
+
+
 @pytest.mark.parametrize(("name", "text"), [("a.yaml", AXOLOTL), ("t.yaml", TORCHTUNE), ("l.yaml", LITGPT), ("f.yaml", FACTORY)])  # fmt: skip
 def test_a_yaml_parser_reads_back_what_was_set(tmp_path: Path, name: str, text: str) -> None:
     config = read_config(write(tmp_path, name, text))

@@ -6,9 +6,9 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from finetune_exe.domain.unreadable import unreadable
 from finetune_exe.domain.yaml_tree import Item, Place, Scalar, Twice, Walk, told
 from finetune_exe.errors import FineTuneError
-from finetune_exe.review.fault import unreadable
 
 if TYPE_CHECKING:
     from ruamel.yaml.events import ScalarEvent
