@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS, TRAINER_SCHEDULES
+
 CARRIED = {"axolotl", "llamafactory", "ms-swift", "trl", "transformers", "torchtune", "script", "unsloth"}
 """Programs whose configurations become plans."""
 OPTIMIZERS = {
-    "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw",
-    "adamw_8bit": "adamw_8bit", "adamw_bnb_8bit": "adamw_8bit", "adamw_torch_8bit": "adamw_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit", "torch.optim.adamw": "adamw",
-    "bitsandbytes.optim.adamw8bit": "adamw_8bit", "bitsandbytes.optim.pagedadamw8bit": "paged_adamw_8bit",
-    "lion_32bit": "lion", "lion": "lion", "adafactor": "adafactor",
+    **{theirs.lower(): ours for names in (TRAINER_OPTIMIZERS, OPTIMIZER_CLASSES) for ours, theirs in names.items()},
+    "adamw_torch_fused": "adamw", "adamw_hf": "adamw", "adamw": "adamw", "adamw_bnb_8bit": "adamw_8bit",
+    "adamw_torch_8bit": "adamw_8bit", "lion": "lion",
 }  # fmt: skip
-"""What other programs call our optimizers."""
+"""What other programs call our optimizers, in lower case."""
 SCHEDULES = {
-    "cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant",
-    "inverse_sqrt": "inverse_sqrt",
+    "cosine": "cosine", "linear": "linear", "constant": "constant", "inverse_sqrt": "inverse_sqrt",
+    **{theirs: ours for ours, theirs in TRAINER_SCHEDULES.items()},
     "torchtune.training.get_cosine_schedule_with_warmup": "cosine",
     "torchtune.modules.get_cosine_schedule_with_warmup": "cosine",
-    "warmup_stable_decay": "wsd",
 }  # fmt: skip
 SURROUNDINGS = (
     "output_dir", "logging_", "report_to", "overwrite_", "plot_loss", "wandb_", "dataset_prepared_path", "do_train",

@@ -220,6 +220,20 @@ def test_a_number_without_bounds_is_left_behind(tmp_path: Path) -> None:
     assert "data.max_length" not in {one.path for one in carry(read_configurations(path)[0]).settings}
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("torch.optim.AdamW", "adamw"), ("bitsandbytes.optim.PagedAdamW8bit", "paged_adamw_8bit"),
+        ("bitsandbytes.optim.Lion", "lion"),
+    ],
+)  # fmt: skip
+def test_an_optimizer_is_known_by_its_class(theirs: str, ours: str, tmp_path: Path) -> None:
+    path = tmp_path / "torchtune.yaml"
+    path.write_text(SOUND["torchtune.yaml"].replace("torch.optim.AdamW", theirs))
+    found = {one.path: one.value for one in carry(read_configurations(path)[0]).settings}
+    assert found["optimizer.kind"] == ours
+
+
 def test_old_names_are_carried_over(tmp_path: Path) -> None:
     path = tmp_path / "trl.yaml"
     path.write_text(SOUND["trl.yaml"].replace("max_length: 2048", "max_seq_length: 777"))
