@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from finetune_exe.domain.dataset import SPLITS, Drop, PreparedDataset
 from finetune_exe.report.page import (
     Block,
@@ -42,13 +44,13 @@ def _dataset_page(dataset: PreparedDataset) -> list[Block]:
             Field("Files", files or "none"),
             Field("Format", "; ".join((dataset.format, *dataset.format_evidence))),
             Field("Rows", f"{seen} seen = {kept} kept{_altered_note(dataset)} + {dropped} dropped"),
-            *_learned(dataset),
+            *(Field("Learned tokens", account) for account in learned_tokens(dataset)),
         )),
         *(Bullet(f"note: {note}") for note in dataset.notes),
         *_dropped(dataset),
         *_altered(dataset),
         Heading("SPLITS"), _splits(dataset), *(Bullet(reason) for reason in dataset.split_evidence),
-        *_members(dataset),
+        *(Bullet(digests) for digests in rows_held_out(dataset)),
         *_tokens(dataset),
         Heading("MASK PROOF"), *_proof(dataset),
         *_example(dataset),
@@ -77,18 +79,16 @@ def _altered_note(dataset: PreparedDataset) -> str:
     return f" ({as_they_are} as they are, {altered} altered)"
 
 
-def _learned(dataset: PreparedDataset) -> list[Field]:
+def learned_tokens(dataset: PreparedDataset) -> Iterator[str]:
     """Account for the learned tokens as for the rows; rows that were not tokenised have none to count."""
     if dataset.seen_learned_tokens is None:
-        return []
+        return
     kept = sum(split.num_learned_tokens for split in dataset.splits.values())
     dropped = sum(drop.num_learned_tokens or 0 for drop in dataset.dropped)
     cut = sum(change.num_learned_tokens for change in dataset.altered)
     seen, lost = format_count(dataset.seen_learned_tokens), format_count(abs(cut))
     altered = f"+ {lost} lost by altering" if cut >= 0 else f"- {lost} gained by altering"
-    return [
-        Field("Learned tokens", f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped {altered}")
-    ]
+    yield f"{seen} seen = {format_count(kept)} kept + {format_count(dropped)} dropped {altered}"
 
 
 def _altered(dataset: PreparedDataset) -> list[Block]:
@@ -153,15 +153,12 @@ def _splits(dataset: PreparedDataset) -> Table:
     return Table(header=header, rows=tuple(rows))
 
 
-def _members(dataset: PreparedDataset) -> list[Block]:
+def rows_held_out(dataset: PreparedDataset) -> Iterator[str]:
     """Name the sides results are measured on, so that two preparations can be told apart."""
     named = [f"{name} {dataset.splits[name].members[:12]}" for name in SPLITS[1:]
              if name in dataset.splits and dataset.splits[name].members]  # fmt: skip
-    return (
-        [Bullet(f"digest of the rows held out, equal as long as they are the same: {', '.join(named)}")]
-        if named
-        else []
-    )
+    if named:
+        yield f"digest of the rows held out, equal as long as they are the same: {', '.join(named)}"
 
 
 def _proof(dataset: PreparedDataset) -> list[Block]:

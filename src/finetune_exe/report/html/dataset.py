@@ -8,6 +8,7 @@ from typing import NamedTuple
 from finetune_exe import __version__
 from finetune_exe.domain.certificate import MaskCertificate
 from finetune_exe.domain.dataset import SPLITS, LabelCount, PreparedDataset, TokenReport
+from finetune_exe.report.dataset import learned_tokens, rows_held_out
 from finetune_exe.report.html.charts import bars_figure, histogram_figure, labels_figure
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
@@ -102,8 +103,7 @@ def _accounting(dataset: PreparedDataset, detail: _Detail) -> Markup:
     if left:
         rest = format_count(sum(drop.count for drop in left))
         parts.append(element("p", f"{rest} more rows were dropped for {len(left)} further reasons, left out here."))
-    if dataset.seen_learned_tokens is not None:
-        parts.append(element("p", _learned(dataset, dataset.seen_learned_tokens)))
+    parts += [element("p", f"Learned tokens: {account}") for account in learned_tokens(dataset)]
     if dataset.altered:
         changes: list[Sequence[Child]] = [
             [data_text(change.code, detail.characters), format_count(change.count),
@@ -125,16 +125,6 @@ def _accounting(dataset: PreparedDataset, detail: _Detail) -> Markup:
     return section("Where every row went", *parts)
 
 
-def _learned(dataset: PreparedDataset, seen: int) -> str:
-    kept = sum(split.num_learned_tokens for split in dataset.splits.values())
-    dropped = sum(drop.num_learned_tokens or 0 for drop in dataset.dropped)
-    cut = sum(change.num_learned_tokens for change in dataset.altered)
-    return (
-        f"{format_count(seen)} learned tokens seen = {format_count(kept)} kept + {format_count(dropped)} dropped + "
-        f"{format_count(cut)} cut off."
-    )
-
-
 def _of(part: int, whole: int) -> str:
     return format_percent(part / whole) if whole else ""
 
@@ -151,11 +141,7 @@ def _splits(dataset: PreparedDataset, detail: _Detail) -> list[Child]:
     figure = [bars_figure("splits", bars, header=("Split", "Rows"), caption="Rows of each split")] if bars else []
     said: list[Child] = [element("p", "Note: ", data_text(note, detail.characters)) for note in dataset.notes]
     said += [element("p", data_text(reason, detail.characters)) for reason in dataset.split_evidence]
-    held_out = [f"{name} {split.members[:12]}" for name, split in present if name != "train" and split.members]
-    if held_out:
-        said.append(
-            element("p", f"Digest of the rows held out, equal as long as they are the same: {', '.join(held_out)}")
-        )
+    said += [element("p", digests) for digests in rows_held_out(dataset)]
     return [*figure, table("The splits; lengths in tokens", header, cells, numbers=range(1, 9)), *said]
 
 
