@@ -14,7 +14,7 @@ from typing import Any
 from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_text import pointed
-from finetune_exe.knowledge.peers import Meaning, peers
+from finetune_exe.knowledge.peers import Meaning, Peer, peers
 from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS
 
 
@@ -132,7 +132,7 @@ _NAMES: Mapping[str, Mapping[str, Scalar]] = {"trainer": TRAINER_OPTIMIZERS, "cl
 def tools() -> Mapping[str, Tool]:
     """Read the table of tools, the more particular first."""
     table = tomllib.loads(files(__package__).joinpath("tools.toml").read_text(encoding="utf-8"))
-    return {name: _tool(name, entry) for name, entry in table.items()}
+    return {name: _tool(entry, peers().get(entry.get("peer", name)), table) for name, entry in table.items()}
 
 
 def tool_of_text(text: str) -> str | None:
@@ -157,16 +157,19 @@ def settings_of(tool: str | None, values: Mapping[str, Scalar]) -> dict[str, Sca
     return found
 
 
-def _tool(name: str, entry: Mapping[str, Any]) -> Tool:
-    peer = peers().get(entry.get("peer", name))
-    known = peer.meaning if peer else {}
+def _tool(entry: Mapping[str, Any], peer: Peer | None, table: Mapping[str, Any]) -> Tool:
+    known = peer.meaning if peer is not None else {}
+    below = table[entry["on"]]["keys"] if "on" in entry else {}
     rows = {path: _row(path, known[path], form=entry["form"]) for path in _SHARED if path in known}
-    for path, row in entry["keys"].items():
-        values = {"values": _NAMES[row.pop("names")]} if "names" in row else {}
-        rows[path] = rows.get(path, {}) | row | values
-    keys = {path: Key(**row) for path, row in rows.items()}
+    for path, row in (below | entry["keys"]).items():
+        rows[path] = rows.get(path, {}) | row
+    keys = {path: _key(**row) for path, row in rows.items()}
     log = re.compile(entry["log"], re.IGNORECASE)
     return Tool(form=entry["form"], log=log, keys_seen=tuple(entry["keys_seen"]), keys=keys)
+
+
+def _key(*, names: str | None = None, **said: Any) -> Key:
+    return Key(**said) if names is None else Key(values=_NAMES[names], **said)
 
 
 def _row(path: str, meaning: Meaning, *, form: Form) -> dict[str, Any]:
