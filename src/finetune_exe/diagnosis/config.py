@@ -42,10 +42,14 @@ class Config:
 
     @property
     def settings(self) -> dict[str, Scalar]:
-        """The settings of our plan that it holds, by dotted path."""
+        """The settings of our plan that are in force, by dotted path: what it says, and defaults that we know."""
         known = tools()[self.tool].keys if self.tool else {}
-        found: dict[str, Scalar] = {path: key.default for path, key in known.items() if key.default is not None}
-        found |= settings_of(self.tool, self.values)
+        return {path: key.default for path, key in known.items() if key.default is not None} | self.said
+
+    @property
+    def said(self) -> dict[str, Scalar]:
+        """The settings of our plan that it holds."""
+        found = settings_of(self.tool, self.values)
         if self.form == "python" and self.tool in _PLAIN_TRAINERS and "peft" not in self.text.lower():
             found.setdefault("method.kind", "full")
         return found

@@ -77,9 +77,10 @@ class Material:
         """The settings of our plan that the tool's words come to, by dotted path."""
         values = self.values
         tool = self.tool if self.tool in tools() else tool_of_keys(values) or "transformers"
-        found = settings_of(tool, values)
+        found = {path: value for config in self.configs for path, value in config.settings.items()}
+        found |= settings_of(tool, values)
         for config in self.configs:
-            found |= config.settings
+            found |= config.said
         return found
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from finetune_exe.diagnosis.config import changed, difference, read_config
+from finetune_exe.diagnosis.material import gather
 from finetune_exe.diagnosis.tools import tools
 from finetune_exe.domain.plan import Plan
 from finetune_exe.review.review import review_file
@@ -80,6 +81,14 @@ def test_a_tool_is_known_by_its_configuration(
     assert config is not None
     assert config.tool == tool
     assert settings.items() <= config.settings.items()
+
+
+def test_what_one_file_says_goes_before_the_default_of_another(tmp_path: Path) -> None:
+    said = write(tmp_path, "a.yaml", f"{AXOLOTL}max_grad_norm: 0.3\n")
+    silent = write(tmp_path, "run.sh", "axolotl train a.yaml --micro_batch_size 2\n")
+    settings = gather([said, silent]).settings
+    assert settings["optimizer.max_grad_norm"] == 0.3
+    assert settings["batch.micro_batch_size"] == 2
 
 
 @pytest.mark.parametrize(
