@@ -96,6 +96,7 @@ class Walk:
     Otherwise `<<` takes over what another group holds, and of two equal keys the last one wins.
     """
     most_items: float = MOST_ITEMS
+    """Values at most, each counted as often as it is referred to: ten lines of aliases may stand for billions."""
     twice: list[Twice] = field(default_factory=list)
     _events: Iterator[Event] = field(init=False)
     _anchors: dict[str, Item] = field(default_factory=dict)
