@@ -243,25 +243,47 @@ def _by_t(centre: float, error: float, df: int, *, alpha: float) -> Spread:
 
 
 def _by_test(p_value: Callable[[float], float], centre: float, error: float, df: int, *, alpha: float) -> Spread:
-    low, high = (_farthest(p_value, centre, step, alpha=alpha) for step in (-error, error))
-    found = Spread(standard_error=error, low=None, high=None, p_value=p_value(0.0), detectable=None)
+    at_zero = p_value(0.0)
+    low, high = (
+        _farthest(p_value, centre, step, alpha=alpha, at_zero=at_zero if centre * step < 0 else None)
+        for step in (-error, error)
+    )
+    found = Spread(standard_error=error, low=None, high=None, p_value=at_zero, detectable=None)
     if low is None or high is None:
         return found
     refused = centre - low if centre > 0 else high - centre
     return replace(found, low=low, high=high, detectable=refused + student_t.quantile(POWER, df=df) * error)
 
 
-def _farthest(p_value: Callable[[float], float], centre: float, step: float, *, alpha: float) -> float | None:
-    """Find the farthest difference on one side of the centre that is not refused; None where there is no such end."""
-    inside, outside = 0.0, 1.0
-    while p_value(centre + outside * step) >= alpha:
-        inside, outside = outside, 2 * outside
-        if outside > _FARTHEST:
+def _farthest(
+    p_value: Callable[[float], float], centre: float, step: float, *, alpha: float, at_zero: float | None
+) -> float | None:
+    """Find the farthest difference on one side of the centre that is not refused; None where there is no such end.
+
+    Whether zero is refused is asked of zero itself, so that interval and p value never part: where sums take few
+    values, the p value jumps at zero, at which many patterns of signs bring exactly what was seen.
+
+    Args:
+        p_value: Of any difference that is assumed.
+        centre: The estimate.
+        step: Where to begin, from the centre.
+        alpha: Level of the test.
+        at_zero: The p value of zero, where zero lies on this side.
+    """
+    refuses_zero = at_zero is not None and at_zero < alpha
+    inside = centre if at_zero is None or refuses_zero else 0.0
+    farthest = abs(centre) if refuses_zero else _FARTHEST * abs(step)
+    outside = inside + step
+    while abs(outside - centre) < farthest and p_value(outside) >= alpha:
+        inside, outside = outside, 2 * outside - centre
+    if abs(outside - centre) >= farthest:
+        if not refuses_zero:
             return None
+        outside = 0.0
     for _ in range(_HALVINGS):
         middle = (inside + outside) / 2
-        if p_value(centre + middle * step) >= alpha:
+        if p_value(middle) >= alpha:
             inside = middle
         else:
             outside = middle
-    return centre + outside * step
+    return inside
