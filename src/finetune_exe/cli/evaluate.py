@@ -58,10 +58,10 @@ def command(
     for setting in settings:
         if not setting.startswith("evaluation."):
             raise click.UsageError(f"--set {setting}: only evaluation settings can be changed after training")
-    plan, _ = open_run(run_path)
+    edited = edit_plan(open_run(run_path)[0], settings) if settings else None
     with view(as_json=as_json) as live:
         evaluation = evaluate_run(
-            run_path, settings=edit_plan(plan, settings) if settings else None, suites=suites, suite_items=suite_items,
+            run_path, settings=edited, suites=suites, suite_items=suite_items,
             tasks=tasks, task_folder=harness_tasks, answer_within=answer_within, progress=live.progress, note=live.note,
         )  # fmt: skip
     if not as_json:

@@ -15,6 +15,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
 from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation.cache import NOTHING_KNOWN, ResultCache, digest_of
 from finetune_exe.knowledge.licenses import known_license
 from finetune_exe.models.card import read_card_head
 from finetune_exe.models.fingerprint import is_base
@@ -169,11 +170,40 @@ def context_unchanged(base: Path, checkpoint: Path) -> Check:
     )
 
 
-def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Check:
+def weights_whole(
+    checkpoint: Path, base: Path, tokenizer: ChatTokenizer, *, known: ResultCache = NOTHING_KNOWN
+) -> Check:
     """Ask whether saved weights are finite and do something, and whether every token has its row.
 
     The row of a token that ends answers must not be zero: an untrained one is never chosen.
+
+    Args:
+        checkpoint: What was learned.
+        base: The base model, which has the rows of tokens where nothing was learned of them.
+        tokenizer: Says how many tokens there are, and which end answers.
+        known: What was found in these weights before.
     """
+    stops, num_tokens = tokenizer.stop_token_ids, tokenizer.vocabulary_size
+    found = known.values("weights", digest_of(stops, num_tokens), lambda: _look_at_weights(checkpoint, base, tokenizer))
+    faults = [
+        "" if found["moved"] else "none that changes the base model",
+        f"fewer rows than the tokenizer has tokens: {', '.join(found['short'])}" if found["short"] else "",
+        f"rows of tokens that end answers are zero or not finite: {', '.join(found['empty'])}" if found["empty"] else "",
+    ]
+    passed = found["tensors"] > 0 and not found["bad"] and not any(faults)
+    return Check(
+        name="saved weights are whole, finite and not idle",
+        passed=passed,
+        detail="; ".join([
+            f"{found['tensors']} tensors, {found['bad']} with numbers that are not finite",
+            *(fault for fault in faults if fault),
+        ]),
+        fix=None if passed else "train again; the checkpoint is unusable",
+    )  # fmt: skip
+
+
+def _look_at_weights(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """Count tensors and those with numbers that are none, and find rows that are missing or were never trained."""
     import torch
     from safetensors import safe_open
 
@@ -196,20 +226,7 @@ def weights_whole(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Che
                         row = rows[token : token + 1].float()
                         if not bool(torch.isfinite(row).all()) or not bool((row != 0).any()):
                             empty.append(f"{name}[{token}]")
-    passed = num_tensors > 0 and not bad and moved and not short and not empty
-    faults = [
-        "" if moved else "none that changes the base model",
-        f"fewer rows than the tokenizer has tokens: {', '.join(short)}" if short else "",
-        f"rows of tokens that end answers are zero or not finite: {', '.join(empty)}" if empty else "",
-    ]
-    return Check(
-        name="saved weights are whole, finite and not idle",
-        passed=passed,
-        detail="; ".join(
-            [f"{num_tensors} tensors, {bad} with numbers that are not finite", *(fault for fault in faults if fault)]
-        ),
-        fix=None if passed else "train again; the checkpoint is unusable",
-    )
+    return {"tensors": num_tensors, "bad": bad, "moved": moved, "short": short, "empty": empty}
 
 
 def stops_when_served(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> Check:

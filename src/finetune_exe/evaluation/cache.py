@@ -82,6 +82,9 @@ class ResultCache:
         return self.folder / self.model / f"{part}-{digest_of(FORM, asked)[:16]}{suffix}"
 
 
+NOTHING_KNOWN = ResultCache(folder=None, model="")
+
+
 def digest_of(*parts: object) -> str:
     """Name some values by their content."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -34,7 +34,7 @@ from finetune_exe.evaluation.questions import Questions, choose_questions
 from finetune_exe.evaluation.readiness import Evidence, assess
 from finetune_exe.evaluation.suites import Suite
 from finetune_exe.evaluation.tasks.answered import TaskScores
-from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries
+from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_threads
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -55,6 +55,7 @@ def evaluate(
     answer_within: float | None = None,
     cache: Path | None = None,
     progress: Progress = lambda _what, _done, _total: None,
+    note: Callable[[str], None] = lambda _what: None,
 ) -> Evaluation:
     """Measure base and tuned model on the test split and compare them in pairs.
 
@@ -73,19 +74,20 @@ def evaluate(
         answer_within: Seconds of an answer that are quick enough; None where nobody said.
         cache: Folder of what was measured before; None measures everything anew.
         progress: Told how far it is.
+        note: Told what takes long.
 
     Raises:
         FineTuneError: E01 where the run has no checkpoint.
     """
     started = time.monotonic()
-    settle_libraries()
+    settle_threads()
     checkpoint = require_checkpoint(run, training)
     weights, of_base = digest_folder(checkpoint), digest_folder(base)
     split = data.split("test")
     rows = split.read_rows()
     questions = choose_questions(rows, plan, tokenizer)
     asked = _asked(plan, data, questions, tokenizer, suites)
-    before, after = _measure_both(asked, (base, of_base), (checkpoint, weights), cache, progress)
+    before, after = _measure_both(asked, (base, of_base), (checkpoint, weights), cache, progress, note)
     clusters = [row.group for row in rows]
     found = _compare(asked, questions, before, after, clusters)
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
@@ -100,6 +102,7 @@ def evaluate(
         leanings=(before.leanings, after.leanings), seconds_per_answer=after.seconds_per_answer,
         answer_within=answer_within, shipments=_shipments(run), weights=weights,
         data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
+        known=ResultCache(folder=cache, model=digest_of(of_base, weights)),
     )  # fmt: skip
     inputs = {"plan": plan.digest(), "dataset": asked.dataset, "run": training.digest()}
     return Evaluation(
@@ -220,7 +223,12 @@ def _shipments(run: Path) -> tuple[Shipment, ...]:
 
 
 def _measure_both(
-    asked: Asked, of_base: tuple[Path, str], of_tuned: tuple[Path, str], cache: Path | None, progress: Progress
+    asked: Asked,
+    of_base: tuple[Path, str],
+    of_tuned: tuple[Path, str],
+    cache: Path | None,
+    progress: Progress,
+    note: Callable[[str], None],
 ) -> tuple[Measured, Measured]:
     """Measure base and tuned model one after the other, so that one is in memory at a time.
 
@@ -230,22 +238,25 @@ def _measure_both(
         of_tuned: Those of what was learned.
         cache: Folder of what was measured before.
         progress: Told how far it is.
+        note: Told which model is loaded; neither is where all is known.
     """
     (base, base_digest), (checkpoint, weights) = of_base, of_tuned
     plan, device = asked.plan, asked.device
     dtype, method = plan.precision.base_dtype, plan.method
 
-    def ready(model: Any) -> Any:
-        return choose_attention(model)
+    def load_untuned() -> Any:
+        note("loading the base model")
+        return choose_attention(load_base(base, method, dtype=dtype, device=device).eval())
+
+    def load_tuned() -> Any:
+        note("loading the tuned model")
+        return choose_attention(training_method(method).load(checkpoint, base, method, dtype=dtype, device=device))
 
     kept = (method.quantization, method.double_quantization) if isinstance(method, Qlora) else None
     named = digest_of(base_digest, device, kept)
-    lazy = LazyModel(make=lambda: ready(load_base(base, method, dtype=dtype, device=device).eval()))
+    lazy = LazyModel(make=load_untuned)
     before = measure(lazy, "base model", asked, ResultCache(folder=cache, model=named), base=None, progress=progress)
     lazy.loaded = lazy.joined = None
     gc.collect()
-    tuned = LazyModel(
-        make=lambda: ready(training_method(method).load(checkpoint, base, method, dtype=dtype, device=device))
-    )
     results = ResultCache(folder=cache, model=digest_of(named, weights))
-    return before, measure(tuned, "tuned model", asked, results, base=before, progress=progress)
+    return before, measure(LazyModel(make=load_tuned), "tuned model", asked, results, base=before, progress=progress)

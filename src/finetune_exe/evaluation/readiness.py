@@ -24,6 +24,7 @@ from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts
 from finetune_exe.evaluation.abilities import gain, retention
 from finetune_exe.evaluation.binomial import at_most
+from finetune_exe.evaluation.cache import ResultCache
 from finetune_exe.evaluation.contamination import contamination
 from finetune_exe.evaluation.forgetting import Moved
 from finetune_exe.evaluation.refusal_probe import FEWEST_REFUSED, SIGNIFICANCE, TELLS_APART, Leanings, chance_of_loss
@@ -73,6 +74,8 @@ class Evidence:
     base: Path
     checkpoint: Path
     run: Path
+    known: ResultCache
+    """What was found before of this base with what was learned."""
 
 
 def assess(evidence: Evidence) -> tuple[Check, ...]:
@@ -84,7 +87,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         retention(judged, evidence.suites, aside=[c.metric for c in evidence.comparisons if c not in judged]),
         drift(evidence.forgetting, num_parameters=evidence.training.num_parameters),
         stops(evidence.generation, evidence.collapse, labels=plan.task.type == "classification"),
-        template_parity(evidence.data, tokenizer, base),
+        template_parity(evidence.data, tokenizer, base, known=evidence.known),
         merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
         quantisation(evidence.shipments, evidence.weights),
         refusals(*evidence.leanings),
@@ -101,7 +104,7 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         ),
         artefacts.only_safe_files(checkpoint),
         artefacts.context_unchanged(base, checkpoint),
-        artefacts.weights_whole(checkpoint, base, tokenizer),
+        artefacts.weights_whole(checkpoint, base, tokenizer, known=evidence.known),
         artefacts.stops_when_served(checkpoint, base, tokenizer),
     )
 

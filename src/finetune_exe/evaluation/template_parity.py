@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from finetune_exe.domain.values import Check
+from finetune_exe.evaluation.cache import NOTHING_KNOWN, ResultCache, digest_of
+from finetune_exe.models.load import settle_libraries
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.conversation import Conversation, Message
 from finetune_exe.text.encode import encode_prompt
@@ -26,11 +30,17 @@ CONSTRUCTED = (
 """With and without a system turn, an empty one, several turns, and characters of many bytes."""
 
 
-def template_parity(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path) -> Check:
-    """Render prompts by transformers, as servers do, and compare token ids; look for a doubled first token."""
-    from jinja2 import TemplateError
-    from transformers import AutoTokenizer
+def template_parity(
+    data: PreparedFolder, tokenizer: ChatTokenizer, base: Path, *, known: ResultCache = NOTHING_KNOWN
+) -> Check:
+    """Render prompts by transformers, as servers do, and compare token ids; look for a doubled first token.
 
+    Args:
+        data: The prepared dataset.
+        tokenizer: The one that rendered its rows.
+        base: Folder of the base model.
+        known: What transformers wrote before: it takes seconds to load, and would write the same again.
+    """
     name = "served prompts are the trained prompts, token for token"
     if data.manifest.template_digest != tokenizer.template_digest:
         return Check(
@@ -39,36 +49,52 @@ def template_parity(data: PreparedFolder, tokenizer: ChatTokenizer, base: Path) 
         )  # fmt: skip
     rows = [from_json(row.conversation) for row in data.split("test").read_rows()[:ROWS]]
     chats = [row for row in rows if row.kind == "chat"]
-    if not chats or tokenizer.template is None:
+    template = tokenizer.template
+    if not chats or template is None:
         return Check(name=name, passed=None, detail="the rows are plain text")
-    theirs = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    theirs.chat_template = tokenizer.template.source
-    equal = doubled = total = 0
-    for chat in (*chats, *(Conversation(kind="chat", messages=messages) for messages in CONSTRUCTED)):
-        ours = encode_prompt(chat, tokenizer)
-        if ours is None:
-            continue
-        total += 1
-        try:
-            equal += ours == _prompt_of(theirs, settled(chat, tokenizer.template.thinking_key))
-        except (TemplateError, ValueError, TypeError):
-            continue
-        doubled += tokenizer.doubles_bos(ours)
-    passed = equal == total and not doubled
+    chats += [Conversation(kind="chat", messages=messages) for messages in CONSTRUCTED]
+    asked = [(chat, prompt) for chat in chats if (prompt := encode_prompt(chat, tokenizer)) is not None]
+    served = [settled(chat, template.thinking_key) for chat, _ in asked]
+    theirs = known.values(
+        "served", digest_of(version("transformers"), template.source, served),
+        lambda: _by_transformers(base, template.source, served),
+    )  # fmt: skip
+    both = [(ours, prompt) for (_, ours), prompt in zip(asked, theirs, strict=True) if prompt is not None]
+    equal = sum(ours == tuple(prompt) for ours, prompt in both)
+    doubled = sum(tokenizer.doubles_bos(ours) for ours, _ in both)
+    passed = equal == len(asked) and not doubled
     return Check(
         name=name,
         passed=passed,
-        detail=f"{equal} of {total} prompts equal those of transformers"
+        detail=f"{equal} of {len(asked)} prompts equal those of transformers"
         + (f"; {doubled} begin with two beginning-of-text tokens" if doubled else ""),
         fix=None if passed else "serve with the chat template of the run's folder, which writes the first token itself",
     )
 
 
-def _prompt_of(theirs: Any, chat: Conversation) -> tuple[int, ...]:
+def _by_transformers(base: Path, template: str, chats: Sequence[Conversation]) -> list[list[int] | None]:
+    """Let transformers render what comes before the last answer of each; None of one that it cannot render."""
+    from jinja2 import TemplateError
+
+    settle_libraries()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    tokenizer.chat_template = template
+    prompts: list[list[int] | None] = []
+    for chat in chats:
+        try:
+            prompts.append(_prompt_of(tokenizer, chat))
+        except (TemplateError, ValueError, TypeError):
+            prompts.append(None)
+    return prompts
+
+
+def _prompt_of(tokenizer: Any, chat: Conversation) -> list[int]:
     last = max(index for index, message in enumerate(chat.messages) if message.role == "assistant")
     turns = template_turns(chat.messages[:last])
-    return tuple(
-        theirs.apply_chat_template(
+    return list(
+        tokenizer.apply_chat_template(
             turns,
             tools=chat.extra.get("tools"),
             add_generation_prompt=True,

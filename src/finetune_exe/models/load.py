@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -40,17 +41,25 @@ def require_training_packages(*more: str) -> None:
             raise missing_component(package, extra="train", needed_for="training")
 
 
-def settle_libraries() -> None:
-    """Make the libraries quiet and sociable; call it before PyTorch is imported.
+def settle_threads() -> None:
+    """Make the threads of libraries sociable; call it before PyTorch is imported.
 
-    Their progress bars and advice stay out of our output, while their errors still arrive as exceptions. OpenMP
-    threads that wait for the next operation go to sleep at once where another program computes too, for spinning would
-    make everything many times slower; where none does, they spin for a moment first, which makes a step a fifth faster.
+    OpenMP threads that wait for the next operation go to sleep at once where another program computes too, for spinning
+    would make everything many times slower; where none does, they spin for a moment first, which makes a step a fifth
+    faster.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ["GOMP_SPINCOUNT"] = "0" if _others_compute() else SPINS
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def settle_libraries() -> None:
+    """Make the libraries quiet and their threads sociable; call it before PyTorch is imported.
+
+    Their progress bars and advice stay out of our output, while their errors still arrive as exceptions.
+    """
+    settle_threads()
     os.environ.setdefault("TQDM_DISABLE", "1")
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
@@ -83,10 +92,28 @@ def _others_running() -> bool:
 
 
 def pick_device() -> str:
-    """Name the device training runs on: the first CUDA GPU, else the CPU."""
+    """Name the device training runs on: the first CUDA GPU, else the CPU.
+
+    PyTorch, which takes seconds to load, is not asked where it was built without GPUs.
+    """
+    if is_built_for_cpu():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def is_built_for_cpu() -> bool:
+    """Say whether the PyTorch installed can use no GPU of NVIDIA or AMD, by its version.
+
+    Source: the wheels of download.pytorch.org, which end in +cpu; those for macOS are all without.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return sys.platform == "darwin" or version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False
 
 
 def torch_dtype(dtype: Dtype) -> torch.dtype:

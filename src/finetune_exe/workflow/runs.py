@@ -255,7 +255,6 @@ def evaluate_run(
         asked, left_out = asked + more, left_out + without
     for reason in left_out:
         note(f"left out {reason}")
-    note("loading the models")
     evaluation = evaluate(
         plan,
         data,
@@ -267,6 +266,7 @@ def evaluate_run(
         answer_within=answer_within,
         cache=cache_folder() / "results",
         progress=progress,
+        note=note,
     )
     evaluation.write(run.evaluation)
     write_file(run.evaluation.with_suffix(".html"), evaluation_page(evaluation))

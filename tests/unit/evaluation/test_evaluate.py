@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.result_files import Keys, read_results
 from finetune_exe.evaluation.suites import read_suites
 from finetune_exe.models.forward import batches_by_length
-from finetune_exe.models.load import load_model
+from finetune_exe.models.load import is_built_for_cpu, load_model
 from finetune_exe.prepared.store import PreparedFolder, SplitData, load_dataset
 from finetune_exe.report.evaluation import render_evaluation
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
@@ -203,6 +205,40 @@ def test_what_was_measured_once_is_not_measured_again(
     for file in [*(tmp_path / "cache").rglob("answers-*.json")]:
         file.write_bytes(b"{")
     assert again().model_dump(exclude=same) == first.model_dump(exclude=same)
+
+
+def test_an_evaluation_of_what_is_known_loads_none_of_the_slow_libraries(job: Job, tmp_path: Path) -> None:
+    """Seconds of loading are most of what such an evaluation would take."""
+    folder = job.run.parent
+    job.training.write(folder / "run.json")
+    (folder / "plan.json").write_text(job.plan.model_dump_json(by_alias=True))
+    given = {"base": job.base, "run": job.run, "tokenizer": job.tokenizer, "cache": tmp_path}
+    first = evaluate(job.plan, job.data, job.training, **given)  # type: ignore[arg-type]
+    slow = ["transformers", "peft", *(["torch"] if is_built_for_cpu() else [])]
+    again = subprocess.run(
+        [sys.executable, "-c", f"""
+import sys
+from pathlib import Path
+from finetune_exe.domain.plan import Plan
+from finetune_exe.domain.run import TrainingRun
+from finetune_exe.evaluation.evaluate import evaluate
+from finetune_exe.prepared.store import load_dataset
+from finetune_exe.text.tokenizer import load_tokenizer
+
+place, said = Path({str(folder)!r}), []
+found = evaluate(
+    Plan.model_validate_json((place / "plan.json").read_text()), load_dataset(place / "data"),
+    TrainingRun.read(place / "run.json"), base=place / "base", run=place / "run",
+    tokenizer=load_tokenizer(place / "base", chat_template=None), cache=Path({str(tmp_path)!r}), note=said.append,
+)
+assert not said, said
+assert not {set(slow)!r} & sys.modules.keys(), "loaded"
+print(found.model_dump_json(include={{"readiness"}}))
+"""],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.strip() == first.model_dump_json(include={"readiness"})
 
 
 def test_items_are_written_for_comparisons_of_ones_own(job: Job, tmp_path: Path) -> None:
