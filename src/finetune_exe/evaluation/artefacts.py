@@ -185,21 +185,19 @@ def weights_whole(
     """
     stops, num_tokens = tokenizer.stop_token_ids, tokenizer.vocabulary_size
     found = known.values("weights", digest_of(stops, num_tokens), lambda: _look_at_weights(checkpoint, base, tokenizer))
+    short, empty = ", ".join(found["short"]), ", ".join(found["empty"])
     faults = [
-        "" if found["moved"] else "none that changes the base model",
-        f"fewer rows than the tokenizer has tokens: {', '.join(found['short'])}" if found["short"] else "",
-        f"rows of tokens that end answers are zero or not finite: {', '.join(found['empty'])}" if found["empty"] else "",
+        *([] if found["moved"] else ["none that changes the base model"]),
+        *([f"fewer rows than the tokenizer has tokens: {short}"] if short else []),
+        *([f"rows of tokens that end answers are zero or not finite: {empty}"] if empty else []),
     ]
-    passed = found["tensors"] > 0 and not found["bad"] and not any(faults)
+    passed = found["tensors"] > 0 and not found["bad"] and not faults
     return Check(
         name="saved weights are whole, finite and not idle",
         passed=passed,
-        detail="; ".join([
-            f"{found['tensors']} tensors, {found['bad']} with numbers that are not finite",
-            *(fault for fault in faults if fault),
-        ]),
+        detail="; ".join([f"{found['tensors']} tensors, {found['bad']} with numbers that are not finite", *faults]),
         fix=None if passed else "train again; the checkpoint is unusable",
-    )  # fmt: skip
+    )
 
 
 def _look_at_weights(checkpoint: Path, base: Path, tokenizer: ChatTokenizer) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class SignedClusters:
         believed = self.clusters / (self.clusters + HALF_BELIEVED) if self.clusters >= FEWEST_TO_FLIP else 0.0
         skew_F = np.where(known_F, carried_F + believed * (larger_F - carried_F), 0.0)
         t_F = np.where(known_F, sum_F / np.sqrt(variance_F), np.sign(sum_F) / _TINY)
-        return np.asarray(t_F + skew_F * t_F**2 / 3 + skew_F**2 * t_F * t_F**2 / 27 + skew_F / 6)
+        return np.asarray(t_F + skew_F * t_F**2 / 3 + skew_F**2 * t_F**2 * t_F / 27 + skew_F / 6)
 
     def _own(self, variance_F: Numbers, third_F: Numbers) -> Numbers:
         """Give the skewness of the sum by that of the clusters themselves, corrected for how few they are."""
@@ -139,7 +139,7 @@ def _third(mean_F: Numbers, t: float, ddd: Numbers, ddw: Numbers, dww: Numbers, 
         (ddd - 3 * t * ddw + 3 * t**2 * dww - t**3 * www)
         - 3 * mean_F * (ddw[0] - 2 * t * dww[0] + t**2 * www[0])
         + 3 * mean_F**2 * (dww - t * www)
-        - mean_F * mean_F**2 * www[0]
+        - mean_F**2 * mean_F * www[0]
     )
 
 

@@ -46,6 +46,42 @@ def test_other_settings_and_tokens_are_another_base(tmp_path: Path) -> None:
     assert not is_base(base, recorded)
 
 
+TOKENS = {"eos_token": "<|end|>", "pad_token": {"content": "<pad>", "lstrip": False}, "chat_template": "{{ messages }}"}
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("tokenizer_config.json", TOKENS, TOKENS | {"eos_token": "</s>"}),
+        ("tokenizer_config.json", TOKENS, TOKENS | {"pad_token": "</s>"}),
+        ("tokenizer_config.json", TOKENS, TOKENS | {"add_bos_token": True}),
+        ("tokenizer_config.json", TOKENS, TOKENS | {"chat_template": "{{ messages[0] }}"}),
+        ("tokenizer_config.json", TOKENS, None),
+        ("special_tokens_map.json", {"eos_token": "<|end|>"}, {"eos_token": "</s>"}),
+        ("generation_config.json", {"eos_token_id": 2}, {"eos_token_id": [2, 7]}),
+        ("generation_config.json", None, {"eos_token_id": 2}),
+        ("chat_template.jinja", "{{ messages }}", "{{ messages[0] }}"),
+    ],
+)
+def test_other_ends_of_text_and_other_turns_are_another_base(
+    tmp_path: Path, file: str, before: object, after: object
+) -> None:
+    base = write(tmp_path / "a")
+
+    def put(content: object) -> None:
+        if content is None:
+            (base / file).unlink(missing_ok=True)
+        else:
+            (base / file).write_text(content if isinstance(content, str) else json.dumps(content))
+
+    put(before)
+    recorded = fingerprint(base)
+    put(after)
+    assert not is_base(base, recorded)
+    put(before)
+    assert is_base(base, recorded)
+
+
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "null", "[" * 100_000])
 def test_a_damaged_configuration_is_another_base(tmp_path: Path, damaged: str) -> None:
     base = write(tmp_path / "a")
@@ -61,14 +97,28 @@ def test_what_cannot_change_the_model_is_left_out(tmp_path: Path) -> None:
     (base / "README.md").write_text("# A model")
     (base / "trainer_state.json").write_text("{}")
     assert is_base(base, recorded)
+    (base / "tokenizer_config.json").write_text(json.dumps(TOKENS))
+    (base / "generation_config.json").write_text('{"eos_token_id": 2, "transformers_version": "4.57.1"}')
+    recorded = fingerprint(base)
+    written_again = {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", **TOKENS, "pad_token": "<pad>"}
+    (base / "tokenizer_config.json").write_text(json.dumps(written_again))
+    (base / "generation_config.json").write_text('{"transformers_version": "5.0.0", "eos_token_id": 2}')
+    assert is_base(base, recorded)
 
 
 def test_what_earlier_checkpoints_recorded_is_known_again(tmp_path: Path) -> None:
     base = write(tmp_path / "a")
     assert is_base(base, EARLIER)
+    assert is_base(base, WITHOUT_SETTINGS)
+    (base / "tokenizer_config.json").write_text(json.dumps(TOKENS))
+    assert is_base(base, WITHOUT_SETTINGS)
+    (base / "tokenizer_config.json").unlink()
     write(base, TENSORS | {"layers.1.weight": -TENSORS["layers.1.weight"]})
     assert not is_base(base, EARLIER)
+    assert not is_base(base, WITHOUT_SETTINGS)
 
 
 EARLIER = "47cff573d51819222f7e3eb4886bb0e6"
 """Of the same folder, as the program named it until November 2026."""
+WITHOUT_SETTINGS = "a768f0a0184ea485afadeb2a4dca3448"
+"""The same by the program of 27 November 2026."""
