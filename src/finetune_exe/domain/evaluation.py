@@ -10,6 +10,8 @@ from finetune_exe.domain.values import Check
 Verdict = Literal["improved", "non_inferior", "regressed", "inconclusive"]
 CARD_POINT = "model card complete"
 """Point of the readiness list that a model's card answers by being there."""
+GAIN_POINT = "better than the base model on held-out rows"
+"""Point of the readiness list that says whether the task is done better."""
 
 
 FEWEST_FOR_VERDICT = 4
@@ -62,6 +64,16 @@ class Comparison(Value):
     relative_ci_high: float | None = None
     weighed_down: WeighedDown | None = None
     """None where each cluster counts for what it holds."""
+
+    @property
+    def gain(self) -> float:
+        """What the candidate is better by; negative where it is worse."""
+        return self.difference if self.higher_is_better else -self.difference
+
+    @property
+    def better_enough(self) -> bool:
+        """Whether it is better beyond chance, and by no less than what would be a harmless loss."""
+        return self.verdict == "improved" and self.gain >= self.margin
 
 
 class Sample(Value):
@@ -256,8 +268,9 @@ class Evaluation(Document):
 
     @property
     def verdict(self) -> Literal["ready", "not ready", "cannot say"]:
-        """Ready when no point failed and a comparison improved."""
+        """Ready when no point failed and the task is done better, by no less than the margin."""
         if any(check.passed is False for check in self.readiness):
             return "not ready"
-        improved = any(c.verdict == "improved" for c in (*self.comparisons, *self.task_comparisons))
-        return "ready" if improved else "cannot say"
+        if any(check.name == GAIN_POINT and check.passed is None for check in self.readiness):
+            return "cannot say"
+        return "ready" if any(c.better_enough for c in (*self.comparisons, *self.task_comparisons)) else "cannot say"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from finetune_exe.domain.evaluation import Comparison, SuiteResult
+from finetune_exe.domain.evaluation import GAIN_POINT, Comparison, SuiteResult
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation.compare import adjusted_verdict
 from finetune_exe.evaluation.multiplicity import holm
@@ -14,21 +14,38 @@ from finetune_exe.evaluation.multiplicity import holm
 def gain(comparisons: Sequence[Comparison]) -> Check:
     """Ask whether the task is done better, beyond chance: by any of the metrics, their p values raised for the number.
 
-    Of several metrics of a model that learned nothing, one improves by chance more often than a single one would.
+    Of several metrics of a model that learned nothing, one improves by chance more often than a single one would. Of
+    many rows, a gain of next to nothing is beyond chance too: whether one below the margin, which would be a harmless
+    loss, is worth another model, only the user knows.
     """
     adjusted = holm([c.p_value for c in comparisons])
     judged = {c.metric: adjusted_verdict(c, p) for c, p in zip(comparisons, adjusted, strict=True)}
-    better = [metric for metric, verdict in judged.items() if verdict == "improved"]
-    alone = [c.metric for c in comparisons if c.verdict == "improved" and c.metric not in better]
-    unsure = [c.metric for c in comparisons if c.verdict == "inconclusive"]
+    better = [c for c in comparisons if judged[c.metric] == "improved"]
+    much, little = [c for c in better if c.gain >= c.margin], [c for c in better if c.gain < c.margin]
+    alone = [c for c in comparisons if c.verdict == "improved" and c not in better]
+    unsure = [c for c in comparisons if c.verdict == "inconclusive"]
+    said = [
+        f"improved beyond chance: {_metrics(much) or 'nothing'}" if much or not little else "",
+        f"better, but by less than the margin: {_shortfalls(little)}" if little else "",
+        f"not beyond what chance brings among {len(comparisons)} metrics: {_metrics(alone)}" if alone else "",
+        f"cannot say: {_metrics(unsure)}" if unsure else "",
+    ]
     return Check(
-        name="better than the base model on held-out rows",
-        passed=bool(better) if comparisons else None,
-        detail=f"improved beyond chance: {', '.join(better) or 'nothing'}"
-        + (f"; not beyond what chance brings among {len(comparisons)} metrics: {', '.join(alone)}" if alone else "")
-        + (f"; cannot say: {', '.join(unsure)}" if unsure else ""),
-        fix=None if better else "more data or more steps; the smallest detectable difference says how many test rows",
-    )
+        name=GAIN_POINT,
+        passed=True if much else False if comparisons and not little else None,
+        detail="; ".join(filter(None, said)),
+        fix=None if much
+        else "only you know whether so little is worth another model; more data or more steps may bring more" if little
+        else "more data or more steps; the smallest detectable difference says how many test rows",
+    )  # fmt: skip
+
+
+def _metrics(comparisons: Sequence[Comparison]) -> str:
+    return ", ".join(c.metric for c in comparisons)
+
+
+def _shortfalls(comparisons: Sequence[Comparison]) -> str:
+    return ", ".join(f"{c.metric} by {c.gain:.2g} (margin {c.margin:.2g})" for c in comparisons)
 
 
 def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], *, aside: Sequence[str] = ()) -> Check:

@@ -101,7 +101,8 @@ def explain_verdict(comparison: Comparison) -> str:
     margin, detectable = format_measure(comparison.margin), comparison.minimum_detectable_difference
     match comparison.verdict:
         case "improved":
-            return "The difference is better than chance explains: its whole interval is on the good side of zero."
+            says = "The difference is better than chance explains: its whole interval is on the good side of zero."
+            return says if comparison.better_enough else f"{says} It is smaller than the margin, {margin}."
         case "non_inferior":
             return f"A loss of more than the margin, {margin}, is ruled out; a gain is not shown."
         case "regressed":

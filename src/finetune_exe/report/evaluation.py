@@ -183,13 +183,14 @@ def verdict_words(evaluation: Evaluation) -> str:
 
 
 def _because(evaluation: Evaluation) -> str:
+    compared = (*evaluation.comparisons, *evaluation.task_comparisons)
     match evaluation.verdict:
         case "not ready":
             failed = [check.name for check in evaluation.readiness if check.passed is False]
             return f"; failed: {', '.join(failed)}"
         case "cannot say":
-            return ": no metric improved beyond its interval"
+            little = any(comparison.verdict == "improved" for comparison in compared)
+            return f": no metric improved {'by more than its margin' if little else 'beyond its interval'}"
         case "ready":
-            compared = (*evaluation.comparisons, *evaluation.task_comparisons)
-            better = [comparison.metric for comparison in compared if comparison.verdict == "improved"]
+            better = [c.metric for c in compared if c.better_enough]
             return f": no point failed, and {', '.join(better)} improved"

@@ -133,8 +133,11 @@ def objections_to(evaluation: Evaluation | None, training: TrainingRun, *, weigh
     failed = [f"{check.name}: {check.detail}" for check in evaluation.readiness if check.passed is False]
     if evaluation.verdict == "not ready":
         return tuple(failed)
-    unsure = ("nothing improved beyond chance: whether it is better, nobody can say",)
-    return () if evaluation.verdict == "ready" else unsure
+    if evaluation.verdict == "ready":
+        return ()
+    if any(c.verdict == "improved" for c in (*evaluation.comparisons, *evaluation.task_comparisons)):
+        return ("nothing improved by more than its margin: whether so little is worth it, only you can say",)
+    return ("nothing improved beyond chance: whether it is better, nobody can say",)
 
 
 def _require_place(folder: Path, *, overwrite: bool) -> None:

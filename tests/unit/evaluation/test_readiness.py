@@ -466,6 +466,41 @@ def test_one_metric_of_many_that_improves_by_chance_is_no_gain() -> None:
     assert gain([compared(0.5), *others]).passed is True
 
 
+def test_a_gain_of_next_to_nothing_is_not_enough_however_sure_it_is() -> None:
+    """Half of 20,000 answers are right, and 50 more under the tuned model: far beyond chance."""
+    before = [float(n % 2) for n in range(20_000)]
+    after = [1.0 if n % 400 == 0 or n % 2 else 0.0 for n in range(20_000)]
+
+    def held(margin: float) -> Check:
+        return gain(
+            [compare_means(before, after, range(20_000), metric="accuracy", higher_is_better=True, margin=margin)]
+        )
+
+    found = held(0.01)
+    assert (found.passed, found.detail) == (
+        None,
+        "better, but by less than the margin: accuracy by 0.0025 (margin 0.01)",
+    )
+    assert "only you know" in (found.fix or "")
+    assert held(0.002).passed is True
+    assert gain([compared(0.0), compared(0.5)]).passed is True
+    evaluation = sample.evaluation().model_copy(update={"readiness": (found,)})
+    assert evaluation.verdict == "cannot say"
+    assert evaluation.model_copy(update={"readiness": (held(0.002),)}).verdict == "ready"
+    narrow = {
+        "readiness": (),
+        "comparisons": (compared(0.5).model_copy(update={"margin": 0.9}),),
+        "task_comparisons": (),
+    }
+    assert evaluation.model_copy(update=narrow).verdict == "cannot say"
+
+
+def test_a_loss_is_a_gain_where_lower_is_better() -> None:
+    worse = compare_means([0.0] * 9, [0.1] * 9, ["c"] * 9, metric="m", higher_is_better=True, margin=0.02)
+    assert worse.gain == pytest.approx(0.1)
+    assert worse.model_copy(update={"higher_is_better": False}).gain == pytest.approx(-0.1)
+
+
 def test_suites_scored_in_different_units_are_not_averaged() -> None:
     text = suite(-0.001, margin=0.05)
     text = text.model_copy(update={"comparison": text.comparison.model_copy(update={"metric": "minus bits per byte"})})

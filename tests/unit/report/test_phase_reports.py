@@ -14,6 +14,7 @@ from finetune_exe.domain.diagnosis import Diagnosis, Evidence, Finding
 from finetune_exe.domain.evaluation import Sample
 from finetune_exe.domain.values import Interval
 from finetune_exe.report.boxes import display_width
+from finetune_exe.report.comparison import explain_verdict
 from finetune_exe.report.dataset import render_dataset, render_dataset_markdown
 from finetune_exe.report.diagnosis import render_diagnosis, render_diagnosis_markdown
 from finetune_exe.report.doctor import render_checkup
@@ -102,7 +103,13 @@ def test_the_verdict_says_why() -> None:
     of_task = {"readiness": passing, "comparisons": tuple(others), "task_comparisons": (better,)}
     assert "no point failed, and perplexity improved" in render_evaluation(evaluation.model_copy(update=of_task))
     unknown = evaluation.model_copy(update={"readiness": passing, "comparisons": evaluation.comparisons[1:]})
-    assert "Verdict: ○ CANNOT SAY" in render_evaluation(unknown)
+    assert "Verdict: ○ CANNOT SAY: no metric improved beyond its interval" in render_evaluation(unknown)
+    little = evaluation.comparisons[0].model_copy(update={"margin": 1e9})
+    unsure = evaluation.model_copy(update={"readiness": passing, "comparisons": (little,)})
+    assert "Verdict: ○ CANNOT SAY: no metric improved by more than its margin" in render_evaluation(unsure)
+    smaller = "It is smaller than the margin, 1e+09."
+    assert explain_verdict(little).endswith(smaller)
+    assert smaller not in explain_verdict(evaluation.comparisons[0])
 
 
 def test_metrics_that_rest_on_the_same_are_named_together() -> None:

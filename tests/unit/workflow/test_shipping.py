@@ -289,6 +289,9 @@ def test_a_model_of_which_nobody_can_say_stays(house: House, tmp_path: Path) -> 
     unsure = house.evaluation.model_copy(update={"readiness": (PASSED,), "comparisons": (), "task_comparisons": ()})
     unsure.write(house.run / "evaluation.json")
     assert "nobody can say" in refused(house, tmp_path / "out").what
+    little = house.evaluation.comparisons[0].model_copy(update={"verdict": "improved", "margin": 1e9})
+    unsure.model_copy(update={"comparisons": (little,)}).write(house.run / "evaluation.json")
+    assert "nothing improved by more than its margin" in refused(house, tmp_path / "out").what
 
 
 @pytest.mark.parametrize(
