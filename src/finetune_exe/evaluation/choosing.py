@@ -14,7 +14,7 @@ import numpy as np
 
 from finetune_exe.domain.evaluation import Comparison, TaskFigure
 from finetune_exe.domain.plan import Plan
-from finetune_exe.evaluation.questions import Questions
+from finetune_exe.evaluation.questions import Questions, known_labels
 from finetune_exe.evaluation.statistics import compare_means
 from finetune_exe.evaluation.tasks.classification import brier, calibration_error
 from finetune_exe.models.scoring import Alternatives, score_alternatives
@@ -43,8 +43,8 @@ class Choices:
 
 
 def label_choices(plan: Plan, questions: Questions, tokenizer: ChatTokenizer) -> Choices:
-    """Put every label behind every question; nothing where the task is no classification, or has too many labels."""
-    labels = sorted(set(questions.references))
+    """Put every label of the data behind every question; nothing where there are none, or too many."""
+    labels = known_labels(plan, questions.references)
     if plan.task.type != "classification" or not 2 <= len(labels) <= MOST_LABELS:
         return Choices()
     branches = [(*tokenizer.encode(label).ids, tokenizer.stop_token_ids[0]) for label in labels]

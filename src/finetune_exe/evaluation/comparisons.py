@@ -14,7 +14,7 @@ from finetune_exe.evaluation.likelihood import RowLikelihoods
 from finetune_exe.evaluation.measure import Measured
 from finetune_exe.evaluation.metrics import METRICS
 from finetune_exe.evaluation.multiplicity import holm
-from finetune_exe.evaluation.questions import Questions
+from finetune_exe.evaluation.questions import Questions, known_labels
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 from finetune_exe.evaluation.suites import Suite
 from finetune_exe.evaluation.tasks import metrics_for
@@ -78,7 +78,8 @@ def task_scores(
     plan: Plan, questions: Questions, before: list[Answer], after: list[Answer]
 ) -> tuple[TaskScores, TaskScores] | None:
     """Score both models' answers as the kind of task is scored, base first; None where it has no metrics."""
-    metrics = metrics_for(plan.task.type, questions.references) if questions.rows else None
+    labels = known_labels(plan, questions.references)
+    metrics = metrics_for(plan.task.type, questions.references, labels) if questions.rows else None
     if metrics is None:
         return None
     return metrics.score(questions.answered(before)), metrics.score(questions.answered(after))

@@ -58,6 +58,12 @@ def choose_questions(rows: Sequence[StoredRow], plan: Plan, tokenizer: ChatToken
     )  # fmt: skip
 
 
+def known_labels(plan: Plan, references: Sequence[str]) -> list[str]:
+    """List the labels of a classification: those of the data, and those of the rows that are asked."""
+    of_data = plan.profile.labels if plan.profile is not None else ()
+    return sorted({*references, *(label.strip() for label in of_data)})
+
+
 def last_question(conversation: Conversation) -> str:
     """Give what the user said last."""
     turns = [message for message in conversation.messages if message.role == "user"]

@@ -11,7 +11,7 @@ from finetune_exe.domain.plan import Plan
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.cache import ResultCache, digest_of
 from finetune_exe.evaluation.endpoint import Endpoint, Reply, ask
-from finetune_exe.evaluation.questions import spread_evenly
+from finetune_exe.evaluation.questions import known_labels, spread_evenly
 from finetune_exe.evaluation.result_files import ItemResult
 from finetune_exe.evaluation.tasks import metrics_for
 from finetune_exe.evaluation.tasks.answered import Answered
@@ -65,7 +65,8 @@ def ask_served(
             )
         )
         progress(number + 1, len(items))
-    metrics = metrics_for(plan.task.type, [entry.reference for entry in answered])
+    references = [item.texts.get("reference", "") for item in answered_items(like, most=len(like))]
+    metrics = metrics_for(plan.task.type, references, known_labels(plan, references))
     assert metrics is not None
     scores = next(iter(metrics.score(answered).items.values()))
     return {

@@ -40,7 +40,7 @@ def questions(folder: Path, labels: list[str]) -> Questions:
 
 
 def plan_of(kind: str) -> Any:
-    return SimpleNamespace(task=SimpleNamespace(type=kind))
+    return SimpleNamespace(task=SimpleNamespace(type=kind), profile=None)
 
 
 def test_labels_are_as_likely_as_in_a_pass_of_their_own(folder: Path) -> None:
@@ -60,6 +60,16 @@ def test_labels_are_as_likely_as_in_a_pass_of_their_own(folder: Path) -> None:
                 shares = torch.log_softmax(model(input_ids=ids).logits[0].double(), -1)
             places = range(ids.shape[1] - len(answer), ids.shape[1])
             assert found == pytest.approx(sum(float(shares[n - 1, ids[0, n]]) for n in places), rel=1e-5)
+
+
+def test_labels_of_the_data_that_no_question_has_stand_behind_it_too(folder: Path) -> None:
+    plan = SimpleNamespace(
+        task=SimpleNamespace(type="classification"), profile=SimpleNamespace(labels=("fox", "over ", "dog"))
+    )
+    asked = questions(folder, ["fox", "dog"] * 4)
+    choices = label_choices(plan, asked, load_tokenizer(folder, chat_template=None))  # type: ignore[arg-type]
+    assert {len(group.branches) for group in choices.groups} == {3}
+    assert choices.right == (1, 0) * 4
 
 
 @pytest.mark.parametrize(

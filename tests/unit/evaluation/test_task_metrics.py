@@ -45,6 +45,20 @@ def test_every_metric_knows_the_same_from_the_different(task: Any) -> None:
     assert all(0 <= score <= 1 for scores in empty.items.values() for score in scores)
 
 
+def test_labels_that_no_reference_shows_are_labels_all_the_same() -> None:
+    """Gold a a b b, given a, c, b, and b or c: c is right nowhere and given once, so its F1 of 0 counts."""
+    answers = items(("a", "a"), ("C.", "a"), ("b", "b"), ("b or c", "b"))
+    metrics = metrics_for("classification", ["a", "b"], ["a", "b", "C", "d"])
+    assert metrics is not None
+    found = metrics.score(answers)
+    assert found.items["accuracy"] == [1, 0, 1, 0]
+    assert found.figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert found.figures["unparsed"] == 1 / 4
+    alone = TASK_METRICS["classification"].score(answers)
+    assert alone.items["accuracy"] == [1, 0, 1, 1], "the only label named, of those that are known"
+    assert alone.figures["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
 def test_classification_against_figures_by_hand() -> None:
     """Gold a a a b, given a a b b: accuracy 3/4, F1 of a 0.8 and of b 2/3, Matthews 1/sqrt(3)."""
     found = TASK_METRICS["classification"].score(items(("a", "a"), ("A.", "a"), ("b", "a"), ("label: b", "b")))

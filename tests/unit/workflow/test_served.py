@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import served as scoring_served
 from finetune_exe.evaluation.endpoint import Endpoint, Reply
 from finetune_exe.evaluation.result_files import Keys, read_results
 from finetune_exe.evaluation.served import answered_items
@@ -72,6 +74,31 @@ def test_verdicts_that_cannot_be_read_are_left_out_and_said(judged: Callable[...
     with pytest.raises(FineTuneError, match="no verdict that can be read") as caught:
         judged("wrong", silent=20)
     assert caught.value.code == "E06"
+
+
+def test_a_served_model_is_scored_by_all_labels_whichever_rows_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 400 rows every other one is asked, none of which is spam: who names two labels is wrong all the same."""
+    said = ["ham" if n % 4 == 0 else "news" if n % 4 == 2 else "spam" for n in range(400)]
+    lines = [{"item": f"accuracy/{n}", "score": 1, "prompt": f"q{n}", "answer": label, "reference": label}
+             for n, label in enumerate(said)]  # fmt: skip
+    path = tmp_path / "tuned.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = [
+        SimpleNamespace(conversation={"kind": "chat", "messages": [
+            {"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": label},
+        ]}) for n, label in enumerate(said)
+    ]  # fmt: skip
+    plan: Any = SimpleNamespace(
+        task=SimpleNamespace(type="classification"), profile=None, evaluation=SimpleNamespace(max_new_tokens=4)
+    )
+    data: Any = SimpleNamespace(split=lambda _: SimpleNamespace(read_rows=lambda: rows))
+    monkeypatch.setattr(scoring_served, "ask", lambda *_, **__: Reply(text="ham or spam", stopped=True))
+    found = scoring_served.ask_served(plan, data, ENDPOINT, like=read_results(path, Keys()), cache=None)
+    assert len(found) == 200
+    assert {item.texts["reference"] for item in found.values()} == {"ham", "news"}
+    assert {item.score for item in found.values()} == {0.0}
 
 
 def test_items_for_a_served_model_are_spread_over_all_that_were_answered(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from finetune_exe.domain.task import TaskType
 from finetune_exe.evaluation.tasks.answered import TaskMetrics
 from finetune_exe.evaluation.tasks.answers import Answers
@@ -30,8 +32,14 @@ TASK_METRICS: dict[TaskType, TaskMetrics] = {
 """`completion` is judged by bits per byte alone."""
 
 
-def metrics_for(task: TaskType, references: list[str]) -> TaskMetrics | None:
-    """Choose the metrics of a task; answers that are JSON or calls of tools are judged as such."""
+def metrics_for(task: TaskType, references: list[str], labels: Sequence[str] = ()) -> TaskMetrics | None:
+    """Choose the metrics of a task; answers that are JSON or calls of tools are judged as such.
+
+    Args:
+        task: The kind of task.
+        references: Of the items to score.
+        labels: Labels there are, of which the references may show a part.
+    """
     structured = [find_json(text) for text in references]
     whole = sum(
         content is not None and (task not in ("extraction", "code") or bool(read_calls(content)))
@@ -40,4 +48,6 @@ def metrics_for(task: TaskType, references: list[str]) -> TaskMetrics | None:
     )  # fmt: skip
     if references and whole >= 0.9 * len(references):
         return Structured()
+    if task == "classification":
+        return Classification(labels)
     return TASK_METRICS.get(task)

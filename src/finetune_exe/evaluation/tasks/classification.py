@@ -15,18 +15,24 @@ class Classification:
 
     name = "classification"
 
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        """Know the labels there are beside those of the references."""
+        self._labels = [_plain(label) for label in labels]
+
     def score(self, items: Sequence[Answered]) -> TaskScores:
-        """Score labels; the labels known are those of the references."""
+        """Score labels; macro-F1 is of the labels that are right or given somewhere."""
         gold = [_plain(item.reference) for item in items]
-        labels = sorted(set(gold))
-        given = [parse_label(item.answer, labels) for item in items]
+        known = sorted({*gold, *self._labels})
+        given = [parse_label(item.answer, known) for item in items]
         right = [float(a == b) for a, b in zip(given, gold, strict=True)]
+        labels = sorted(set(gold))
+        seen = sorted({*gold, *(label for label in given if label is not None)})
         recalls = {label: mean([r for r, g in zip(right, gold, strict=True) if g == label]) for label in labels}
         worst = min(recalls, key=lambda label: recalls[label])
         return TaskScores(
             items={"accuracy": right},
             figures={
-                "macro_f1": mean([f1(given, gold, label) for label in labels]),
+                "macro_f1": mean([f1(given, gold, label) for label in seen]),
                 "matthews": matthews([label or "" for label in given], gold),
                 "balanced_accuracy": mean(list(recalls.values())),
                 "lowest_recall": recalls[worst],
