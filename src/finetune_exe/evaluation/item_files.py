@@ -31,10 +31,10 @@ def write_items(
             main, values = next(iter(scores[number].items.items()))
             lines += [
                 {"item": f"{main}/{row}", "suite": main, "score": score, "cluster": rows[row].group,
-                 "length": len(answer.text), "prompt": last_question(conversation), "answer": answer.text,
-                 "reference": reference}
-                for row, score, answer, conversation, reference in zip(
-                    questions.rows, values, side.answers, questions.conversations, questions.references, strict=True
+                 "length": len(said), "prompt": last_question(conversation), "answer": said, "reference": reference}
+                for row, score, said, conversation, reference in zip(
+                    questions.rows, values, questions.said(side.answers), questions.conversations,
+                    questions.references, strict=True
                 )
             ]  # fmt: skip
         for suite in suites:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from itertools import takewhile
 
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.masks import (
@@ -34,7 +35,7 @@ from finetune_exe.text.masks import (
 )
 from finetune_exe.text.placed import Placed
 from finetune_exe.text.render import ChatTemplate, TemplateRefusedError
-from finetune_exe.text.thinking import settled, thinking_of, thinks, without_thinking
+from finetune_exe.text.thinking import opening_before, settled, thinking_of, thinks, without_thinking
 from finetune_exe.text.tokenizer import ChatTokenizer
 from finetune_exe.text.tool_calls import called_names
 
@@ -149,10 +150,12 @@ def reference_answer(conversation: Conversation, tokenizer: ChatTokenizer) -> st
         written = template.render(turns, answer_next=False, columns=columns, thinking=thinks(turns))
     except TemplateRefusedError:
         return None
-    written = written.removeprefix(prompt)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, written, strict=False)))
+    opened = "" if opening_before(prompt[:shared]) is None else "<think>"
+    said = without_thinking(opened + written[shared:])
     for token in tokenizer.special_tokens:
-        written = written.replace(token, "")
-    return without_thinking(written).strip()
+        said = said.replace(token, "")
+    return said.strip()
 
 
 def _last_answer(conversation: Conversation) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from finetune_exe.text.conversation import Conversation, Message
 
@@ -21,7 +21,9 @@ OPENINGS = (
 """What templates write before it. Source: those of Qwen3, gpt-oss, Gemma 4, Magistral, Seed-OSS, Command A."""
 Place = Literal["within", "out"]
 """Where thinking goes that has no key: into the answer, or nowhere."""
-_WITHIN = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
+_BEGIN, _END = re.compile(r"\s*<think>"), "</think>"
+_LINES = re.compile(r"^[ \t]*(?:(?P<fence>```)|(?P<begin><think>)[ \t]*$|</think>[ \t]*$)", re.MULTILINE)
+"""Lines that are a mark of thinking alone, and those at which code begins or ends."""
 _OPENED = re.compile(rf"(?:{'|'.join(map(re.escape, OPENINGS))})\s*\Z")
 
 
@@ -33,8 +35,42 @@ def thinking_of(message: Message) -> str:
         value = message.extra.get(key)
         if isinstance(value, str) and value.strip():
             return value.strip()
-    within = _WITHIN.match(message.content)
-    return within[1].strip() if within else ""
+    within = _within(message.content)
+    return within.thought.strip() if within else ""
+
+
+class _Within(NamedTuple):
+    """An answer that begins with its thinking."""
+
+    thought: str
+    said: str
+    """What stands behind it."""
+
+
+def _within(text: str) -> _Within | None:
+    """Part an answer at the end of the thinking that it begins with; None where it begins with none, or never ends it.
+
+    A line that is </think> alone ends it, whatever marks stand within sentences before; without one the first does.
+    """
+    begin = _BEGIN.match(text)
+    if begin is None:
+        return None
+    line, first = _closing_line(text, begin.end()), text.find(_END, begin.end())
+    if line is None and first < 0:
+        return None
+    end, behind = line or (first, first + len(_END))
+    return _Within(text[begin.end() : end], text[behind:])
+
+
+def _closing_line(text: str, start: int) -> tuple[int, int] | None:
+    """Find where a line that is </think> alone begins and ends, outside of code and of other thinking."""
+    in_code = False
+    for line in _LINES.finditer(text, start):
+        if line["fence"]:
+            in_code = not in_code
+        elif not in_code:
+            return None if line["begin"] else line.span()
+    return None
 
 
 def thinks(messages: Sequence[Message]) -> bool:
@@ -59,12 +95,12 @@ def _settled(message: Message, key: str | None) -> Message:
     extra = {name: value for name, value in message.extra.items() if name not in THINKING_KEYS or _says(value)}
     if message.role == "assistant" and key is not None and not isinstance(extra.get(key), str):
         other = next((name for name in THINKING_KEYS if isinstance(extra.get(name), str)), None)
-        within = _WITHIN.match(message.content)
+        within = _within(message.content)
         if other is not None:
             extra[key] = extra.pop(other)
-        elif within and within[1].strip():
-            content = message.content[within.end() :].lstrip("\n")
-            return replace(message, content=content, extra={**extra, key: within[1].strip("\n")})
+        elif within and within.thought.strip():
+            content = within.said.lstrip("\n")
+            return replace(message, content=content, extra={**extra, key: within.thought.strip("\n")})
     return message if extra == message.extra else replace(message, extra=extra)
 
 
@@ -98,10 +134,14 @@ def opening_before(text: str) -> int | None:
 def without_thinking(text: str) -> str:
     """Give what a written answer says behind its thinking; nothing where it never ends.
 
+    Thinking that the server opened has no beginning: it ends with a line that is </think> alone. Anywhere else the mark
+    is a part of what is said, as where an answer explains it.
+
     >>> without_thinking("<think>two and two</think>\\n\\n4"), without_thinking("<think>hm"), without_thinking("4")
     ('4', '', '4')
     """
-    _, end, said = text.rpartition("</think>")
-    if end:
-        return said.lstrip()
-    return "" if text.lstrip().startswith("<think>") else text
+    if _BEGIN.match(text):
+        within = _within(text)
+        return within.said.lstrip() if within else ""
+    end = _closing_line(text, 0)
+    return text[end[1] :].lstrip() if end else text

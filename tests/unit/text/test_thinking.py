@@ -15,7 +15,7 @@ from finetune_exe.data.parity import compare_engines
 from finetune_exe.errors import OK, USAGE
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode, encode_prompt, reference_answer
-from finetune_exe.text.thinking import THINKING_KEYS, moved, thinking_key, without_thinking
+from finetune_exe.text.thinking import THINKING_KEYS, moved, settled, thinking_key, without_thinking
 from finetune_exe.text.tokenizer import ChatTokenizer, load_tokenizer
 
 _CHATML = "{{ '<|im_start|>' + m.role + '\n' }}"
@@ -191,6 +191,57 @@ def test_what_is_written_behind_thinking_is_what_is_said() -> None:
     assert without_thinking(WITHIN) == SAID
     assert without_thinking(f"<think>{THOUGHT}") == ""
     assert without_thinking(SAID) == SAID
+
+
+TAG = "A model closes its thinking with `</think>`."
+SHOWN = "Write:\n```\n<think>\nhm\n</think>\n```\nand then the answer."
+BARE = "Write\n<think>\nhm\n</think>\nand then the answer."
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TAG, TAG),
+        (f"{TAG}\nSo `<think>` opens it.", f"{TAG}\nSo `<think>` opens it."),
+        (SHOWN, SHOWN),
+        (BARE, BARE),
+        (f"<think>hm</think>{TAG}", TAG),
+        (f"<think>hm</think>\n\n{SHOWN}", SHOWN),
+        (f"<think>hm</think>\n\n{BARE}", BARE),
+        (f"<think>\nThey ask about `</think>`.\n</think>\n\n{TAG}", TAG),
+        (f"They ask about `</think>`.\n</think>\n\n{TAG}", TAG),
+        ("<think></think>\n4", "4"),
+        ("</think>\n\n4", "4"),
+        ("<think>\n```\n</think>\n4", "4"),
+    ],
+)
+def test_a_mark_of_thinking_that_is_spoken_of_cuts_nothing_off(text: str, said: str) -> None:
+    assert without_thinking(text) == said
+    left_out = moved(chat(answer(text)), "out").messages[-1].content
+    assert left_out == (said if text.startswith(("<think>hm", "<think>\n")) else text), "nothing was thought"
+
+
+CALLING = (
+    "{% for m in messages %}" + _CHATML + "{% if m.role == 'assistant' %}"
+    "{{ '<think>\n' + m.reasoning_content + '\n</think>\n' if m.reasoning_content else '<think></think>' }}{% endif %}"
+    "{{ m.content }}{% for call in m.tool_calls or [] %}{{ '<tool_call>' + call.function.arguments | tojson }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking else '<think></think>') }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thought", [None, THOUGHT, "Where is </think> said?"])
+def test_a_call_is_the_answer_whatever_was_thought_and_whatever_it_says(tmp_path: Path, thought: str | None) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, template=CALLING), chat_template=None)
+    call = {"type": "function", "function": {"name": "find", "arguments": {"text": "</think>"}}}
+    found = reference_answer(chat(answer("", tool_calls=[call], reasoning_content=thought)), tokenizer)
+    assert found == '<tool_call>{"text": "</think>"}'
+
+
+def test_thinking_that_speaks_of_its_mark_is_put_whole_where_the_template_reads_it() -> None:
+    thought = "They ask about `</think>`."
+    found = settled(chat(answer(f"<think>\n{thought}\n</think>\n\n{TAG}")), "reasoning_content").messages[-1]
+    assert (found.content, found.extra["reasoning_content"]) == (TAG, thought)
 
 
 @pytest.mark.parametrize("thinker", [answer(reasoning=THOUGHT, name="a"), answer(WITHIN, name="a")])
