@@ -21,6 +21,7 @@ from finetune_exe.evaluation.result_layouts import (
     read_rows,
 )
 from finetune_exe.evaluation.selection import select
+from finetune_exe.evaluation.summary_files import refuse_summary
 
 FAULTS_SHOWN = 3
 TEXT_KEYS = ("prompt", "reference", "answer")
@@ -87,10 +88,11 @@ def read_results(
         only: Value that a field must hold for its line to count.
 
     Raises:
-        FineTuneError: D07 where it does not exist, E03 where it holds nothing, or nothing that counts, E04 for all
-            lines that cannot be used.
+        FineTuneError: D07 where it does not exist, E03 where it holds nothing, nothing that counts or no items, E04 for
+            all lines that cannot be used.
     """
     rows = _rows(path)
+    refuse_summary(path, rows)
     if rows and only:
         rows = select(rows, only, where=str(path))
     keys = keys.found_in(rows)

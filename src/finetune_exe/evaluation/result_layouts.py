@@ -30,6 +30,7 @@ from typing import Any
 from finetune_exe.evaluation.event_logs import Row, is_event, rows_of_events
 from finetune_exe.evaluation.helm_stats import is_stats, rows_of_stats
 from finetune_exe.evaluation.inspect_archive import ZIP, samples_of
+from finetune_exe.evaluation.summary_files import summary_of
 from finetune_exe.evaluation.tool_rows import tool_of
 
 ITEM_NAMES = (
@@ -169,7 +170,7 @@ def _table(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _document(text: str) -> list[Row] | None:
-    """Read one JSON document that holds the rows; None where each line is a row of its own."""
+    """Read one JSON document that holds the rows, or is one itself; None where each line is a row of its own."""
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
@@ -177,10 +178,10 @@ def _document(text: str) -> list[Row] | None:
     except (ValueError, RecursionError):
         return None
     if isinstance(document, dict):
-        document = _inner(document)
+        document = (None if summary_of(document) else _inner(document)) or [document]
     elif not any(isinstance(row, dict) for row in document):
         return None
-    return None if document is None else [_row(place, row) for place, row in enumerate(document, start=1)]
+    return [_row(place, row) for place, row in enumerate(document, start=1)]
 
 
 def _inner(document: Mapping[str, Any]) -> list[Any] | None:
