@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from finetune_exe.cli.surface import json_option, say, view, write_json
 from finetune_exe.errors import GATE, typed
@@ -12,7 +13,7 @@ from finetune_exe.errors import GATE, typed
 
 @click.command("eval")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change how it is evaluated, as in evaluation.max_generations=300. May be given again.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change how it is evaluated: evaluation.max_generations=300, say, or precision.base_dtype=float32. May be given again.")  # fmt: skip
 @click.option("--suites", type=click.Path(path_type=Path), metavar="FOLDER", help="Ask the regression suites of this folder too: files of JSON lines.")  # fmt: skip
 @click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
 @click.option("--harness", "tasks", multiple=True, metavar="TASK", help="Ask a task of lm-evaluation-harness too, such as arc_easy. May be given again.")  # fmt: skip
@@ -56,8 +57,14 @@ def command(
     from finetune_exe.workflow.served import compare_served, endpoint_of, judge_run
 
     for setting in settings:
-        if not setting.startswith("evaluation."):
-            raise click.UsageError(f"--set {setting}: only evaluation settings can be changed after training")
+        if not setting.startswith(("evaluation.", "precision.base_dtype=")):
+            raise click.UsageError(
+                f"--set {setting}: only evaluation settings and precision.base_dtype can be changed after training"
+            )
+    if harness_tasks is not None and not tasks:
+        raise click.UsageError("--harness-tasks goes with --harness TASK: it says where the task is found")
+    if context.get_parameter_source("suite_items") is ParameterSource.COMMANDLINE and suites is None and not tasks:
+        raise click.UsageError("--suite-items goes with --suites FOLDER or --harness TASK")
     edited = edit_plan(open_run(run_path)[0], settings) if settings else None
     with view(as_json=as_json) as live:
         evaluation = evaluate_run(

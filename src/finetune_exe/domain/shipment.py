@@ -6,6 +6,8 @@ from typing import Literal
 
 from finetune_exe.domain.document import Document, Value
 
+MERGED_PARITY = "merged weights against the adapter"
+"""Name of the parity of what is merged in float32, whatever it is rounded to afterwards."""
 ShipmentForm = Literal["merged", "gguf", "adapter"]
 
 

@@ -36,7 +36,7 @@ def harness_suites(names: Sequence[str], *, folder: Path | None, max_items: int)
             is scored by likelihood.
     """
     if find_spec("lm_eval") is None:
-        raise missing_component("lm_eval", extra="eval", needed_for="tasks of lm-evaluation-harness")
+        raise missing_component("lm_eval", extra="eval", needed_for="asking tasks of lm-evaluation-harness")
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -19,7 +19,7 @@ from finetune_exe.domain.evaluation import (
 )
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.domain.shipment import Shipment
+from finetune_exe.domain.shipment import MERGED_PARITY, Parity, Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts
 from finetune_exe.evaluation.abilities import gain, retention
@@ -88,7 +88,12 @@ def assess(evidence: Evidence) -> tuple[Check, ...]:
         drift(evidence.forgetting, num_parameters=evidence.training.num_parameters),
         stops(evidence.generation, evidence.collapse, labels=plan.task.type == "classification"),
         template_parity(evidence.data, tokenizer, base, known=evidence.known),
-        merge_parity(evidence.merge, plan.method.kind, rounded=plan.precision.base_dtype != "float32"),
+        merge_parity(
+            evidence.merge,
+            plan.method.kind,
+            rounded=plan.precision.base_dtype != "float32",
+            shipped=_merged_for_export(evidence),
+        ),
         quantisation(evidence.shipments, evidence.weights),
         refusals(*evidence.leanings),
         memory(evidence.memorisation),
@@ -192,11 +197,22 @@ def stops(generation: Generation | None, collapse: CollapseCard | None, *, label
     )  # fmt: skip
 
 
-def merge_parity(merge: Moved | None, method: str, *, rounded: bool = False) -> Check:
+def _merged_for_export(evidence: Evidence) -> Parity | None:
+    """Find what an export of these weights measured of the merge, which it makes in float32."""
+    return next(
+        (
+            parity for shipment in evidence.shipments if shipment.inputs.get("weights") == evidence.weights
+            for parity in shipment.parities if parity.name == MERGED_PARITY
+        ),
+        None,
+    )  # fmt: skip
+
+
+def merge_parity(merge: Moved | None, method: str, *, rounded: bool = False, shipped: Parity | None = None) -> Check:
     """Ask whether the merged model predicts what the adapter beside its base predicts.
 
     Where both compute in 16 bit, their rounding alone moves more than a good merge may: a bad one is still told, a good
-    one is not.
+    one is not, unless an export has merged in float32.
     """
     name = "merged weights equal the adapter"
     if method == "full":
@@ -204,13 +220,17 @@ def merge_parity(merge: Moved | None, method: str, *, rounded: bool = False) -> 
     if merge is None:
         return Check(name=name, passed=None, detail=f"a {method} adapter is not merged here")
     divergence, agreement = float(merge.divergence_N.mean()), float(merge.agrees_N.mean())
+    unsure = rounded and divergence <= ROUNDED_DIVERGENCE
+    if unsure and shipped is not None:
+        divergence, agreement, unsure = shipped.divergence, shipped.top1_agreement, False
     passed = divergence <= MERGE_DIVERGENCE and agreement >= MERGE_AGREEMENT
-    if rounded and not passed and divergence <= ROUNDED_DIVERGENCE:
+    if unsure and not passed:
         return Check(
             name=name, passed=None,
             detail=f"divergence {divergence:.1e} nats a token, same likeliest token at {agreement:.1%} of positions: "
             "no more than rounding to 16 bit explains",
-            fix="evaluate once with --set precision.base_dtype=float32",
+            fix="fine-tune export RUN merges in float32 and measures it; so does an evaluation with "
+            "--set precision.base_dtype=float32",
         )  # fmt: skip
     return Check(
         name=name,

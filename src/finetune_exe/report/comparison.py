@@ -23,6 +23,8 @@ SHORT_VERDICTS = {
     "regressed": "worse",
     "inconclusive": "cannot say",
 }
+_CORPUS_NAMES = {"chrf": "chrF++", "bleu": "BLEU"}
+"""Metrics of all answers together, which are no means."""
 _TEXT_COLUMNS = 400
 
 
@@ -141,9 +143,10 @@ def difference_cell(comparison: Comparison) -> str:
 
 def figures(comparison: Comparison, margin_reason: str) -> list[Block]:
     """Write all figures of one comparison."""
+    figure = _CORPUS_NAMES.get(comparison.metric, "Mean")
     return [
-        Field("Mean of A", format_measure(comparison.baseline)),
-        Field("Mean of B", format_measure(comparison.candidate)),
+        Field(f"{figure} of A", format_measure(comparison.baseline)),
+        Field(f"{figure} of B", format_measure(comparison.candidate)),
         Field("Difference", f"{comparison.difference:+.4g}"),
         Field(
             f"{format_level(comparison.confidence_level)} interval", format_ends(comparison.ci_low, comparison.ci_high)

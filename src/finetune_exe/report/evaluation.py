@@ -188,6 +188,8 @@ def _because(evaluation: Evaluation) -> str:
         case "not ready":
             failed = [check.name for check in evaluation.readiness if check.passed is False]
             return f"; failed: {', '.join(failed)}"
+        case "cannot say" if not compared:
+            return ": nothing was compared"
         case "cannot say":
             little = any(comparison.verdict == "improved" for comparison in compared)
             return f": no metric improved {'by more than its margin' if little else 'beyond its interval'}"

@@ -12,7 +12,7 @@ from typing import Any
 from finetune_exe.atomic import write_file
 from finetune_exe.domain.plan import Full, Plan, Qlora
 from finetune_exe.domain.run import TrainingRun
-from finetune_exe.domain.shipment import Parity, ShipmentForm
+from finetune_exe.domain.shipment import MERGED_PARITY, Parity, ShipmentForm
 from finetune_exe.errors import FineTuneError
 from finetune_exe.evaluation.forgetting import Predictions, predict
 from finetune_exe.evaluation.parity import most_divergence, parity, probe_sequences
@@ -170,7 +170,7 @@ def _merge(cargo: Cargo) -> tuple[Any, tuple[Parity, ...], list[tuple[int, ...]]
         beside = predict(adapter, sequences)
         del adapter
     merged = () if beside is None else (
-        parity("merged weights against the adapter", model, sequences, beside, most=most_divergence("float32")),
+        parity(MERGED_PARITY, model, sequences, beside, most=most_divergence("float32")),
     )  # fmt: skip
     return model, merged, sequences, predict(model, sequences)
 

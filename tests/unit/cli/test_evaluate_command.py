@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from tests.unit.report import sample
 
 from finetune_exe.cli.evaluate import command
+from finetune_exe.domain.evaluation import Evaluation
+from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow import run_folder, runs, served
@@ -40,3 +42,40 @@ def test_what_to_type_next_follows_the_verdict(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(runs, "evaluate_run", lambda *_, found=evaluation, **__: found)
         shown = CliRunner().invoke(command, ["my run"]).stdout
         assert shown.endswith(f"\nNext: fine-tune {command_next} 'my run'\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--set", "optimizer.learning_rate=1"], "only evaluation settings and precision.base_dtype"),
+        (["--set", "precision.tf32=true"], "only evaluation settings and precision.base_dtype"),
+        (["--harness-tasks", "tasks"], "--harness-tasks goes with --harness"),
+        (["--suite-items", "100"], "--suite-items goes with --suites FOLDER or --harness TASK"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(options: list[str], says: str) -> None:
+    found = CliRunner().invoke(command, ["run", *options])
+    assert found.exit_code == 2
+    assert says in " ".join(found.stderr.split())
+
+
+@pytest.mark.parametrize("setting", ["precision.base_dtype=bfloat16", "evaluation.max_generations=3"])
+def test_what_an_evaluation_may_change_reaches_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The readiness list itself advises the first."""
+    asked: dict[str, Any] = {}
+
+    def evaluate(*_: Any, **options: Any) -> Evaluation:
+        asked.update(options)
+        return sample.evaluation()
+
+    monkeypatch.setattr(run_folder, "open_run", lambda _: (sample.plan(), None))
+    monkeypatch.setattr(runs, "evaluate_run", evaluate)
+    assert CliRunner().invoke(command, ["run", "--set", setting]).exit_code == 0
+    settings = asked["settings"]
+    assert settings is not None
+    changed = {path for path, value, _ in settings.settings() if value != dict_of(sample.plan())[path]}
+    assert changed == {setting.partition("=")[0]}
+
+
+def dict_of(plan: Plan) -> dict[str, Any]:
+    return {path: value for path, value, _ in plan.settings()}

@@ -437,6 +437,7 @@ def test_a_cluster_that_would_decide_alone_is_named(tmp_path: Path) -> None:
     ]  # fmt: skip
     for metric in (None, "chrf"):
         found = compare_results("a", "b", *both, Question(corpus=metric))
+        assert f"{'Mean' if metric is None else 'chrF++'} of A:" in render_comparison(found)
         [note] = [note for note in found.notes if "decide alone" in note]
         assert "'the long manual' holds 50%" in note
         large = found.comparison.weighed_down

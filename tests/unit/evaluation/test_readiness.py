@@ -17,7 +17,7 @@ from tests.tiny import write_model
 from tests.unit.report import sample
 
 from finetune_exe.domain.evaluation import Canary, Comparison, ForgettingCard, Generation, Memorisation, SuiteResult
-from finetune_exe.domain.shipment import Parity, Shipment
+from finetune_exe.domain.shipment import MERGED_PARITY, Parity, Shipment
 from finetune_exe.domain.values import Check
 from finetune_exe.evaluation import artefacts, readiness
 from finetune_exe.evaluation.abilities import gain, retention
@@ -406,6 +406,12 @@ def test_rounding_to_16_bit_is_no_bad_merge_and_hides_none() -> None:
     assert readiness.merge_parity(merged(2e-3), "lora", rounded=True).passed is None
     assert readiness.merge_parity(merged(0.2), "lora", rounded=True).passed is False
     assert readiness.merge_parity(merged(1e-6), "lora", rounded=True).passed is True
+    exported = Parity(name=MERGED_PARITY, num_tokens=9, divergence=1e-9, divergence_p999=1e-8, top1_agreement=1.0,
+                      most_divergence=1e-3)  # fmt: skip
+    bad = exported.model_copy(update={"divergence": 0.1})
+    assert readiness.merge_parity(merged(2e-3), "lora", rounded=True, shipped=exported).passed is True
+    assert readiness.merge_parity(merged(2e-3), "lora", rounded=True, shipped=bad).passed is False
+    assert readiness.merge_parity(merged(0.2), "lora", rounded=True, shipped=exported).passed is False
 
 
 def test_a_merge_that_seldom_thinks_the_same_token_likeliest_is_bad_though_little_moved() -> None:

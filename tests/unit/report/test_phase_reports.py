@@ -104,6 +104,8 @@ def test_the_verdict_says_why() -> None:
     assert "no point failed, and perplexity improved" in render_evaluation(evaluation.model_copy(update=of_task))
     unknown = evaluation.model_copy(update={"readiness": passing, "comparisons": evaluation.comparisons[1:]})
     assert "Verdict: ○ CANNOT SAY: no metric improved beyond its interval" in render_evaluation(unknown)
+    nothing = evaluation.model_copy(update={"readiness": passing, "comparisons": (), "task_comparisons": ()})
+    assert "Verdict: ○ CANNOT SAY: nothing was compared" in render_evaluation(nothing)
     little = evaluation.comparisons[0].model_copy(update={"margin": 1e9})
     unsure = evaluation.model_copy(update={"readiness": passing, "comparisons": (little,)})
     assert "Verdict: ○ CANNOT SAY: no metric improved by more than its margin" in render_evaluation(unsure)
