@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from finetune_exe.domain.checkpoint import MANIFEST, CheckpointManifest
 from finetune_exe.domain.evaluation import Comparison, Evaluation, TaskFigure
 from finetune_exe.domain.plan import Dpo, Plan, Qlora
 from finetune_exe.domain.run import TrainingRun
@@ -34,7 +35,7 @@ from finetune_exe.evaluation.questions import Questions, choose_questions
 from finetune_exe.evaluation.readiness import Evidence, assess
 from finetune_exe.evaluation.suites import Suite
 from finetune_exe.evaluation.tasks.answered import TaskScores
-from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_threads
+from finetune_exe.models.load import choose_attention, load_base, pick_device, settle_libraries, settle_threads
 from finetune_exe.models.methods import training_method
 from finetune_exe.prepared.store import PreparedFolder
 from finetune_exe.text.tokenizer import ChatTokenizer
@@ -191,16 +192,26 @@ def require_checkpoint(run: Path, training: TrainingRun) -> Path:
             why="there is no tuned model to compare with the base",
             fix="train again, or restore the folder",
         )
-    damaged = [file.name for file in sorted(checkpoint.glob("*.safetensors")) if not _opens(file)]
+    damaged = _damaged(checkpoint)
     if damaged:
         raise FineTuneError(
             "E01",
             what="the checkpoint is damaged",
             where=str(checkpoint),
-            why=f"no whole safetensors inside: {', '.join(damaged)}",
+            why=f"not there, or no whole safetensors: {', '.join(damaged)}",
             fix="restore the folder, or train again",
         )
     return checkpoint
+
+
+def _damaged(checkpoint: Path) -> list[str]:
+    """Name the files that are missing of what was saved, and those of weights that cannot be opened."""
+    weights = sorted(checkpoint.glob("*.safetensors"))
+    damaged = [file.name for file in weights if not _opens(file)]
+    with suppress(FineTuneError):
+        saved = [file.name for file in CheckpointManifest.read(checkpoint / MANIFEST).files if "/" not in file.name]
+        damaged += [name for name in saved if not (checkpoint / name).is_file()]
+    return damaged if weights or damaged else ["*.safetensors"]
 
 
 def _opens(file: Path) -> bool:
@@ -245,10 +256,12 @@ def _measure_both(
     dtype, method = plan.precision.base_dtype, plan.method
 
     def load_untuned() -> Any:
+        settle_libraries()
         note("loading the base model")
         return choose_attention(load_base(base, method, dtype=dtype, device=device).eval())
 
     def load_tuned() -> Any:
+        settle_libraries()
         note("loading the tuned model")
         return choose_attention(training_method(method).load(checkpoint, base, method, dtype=dtype, device=device))
 

@@ -179,6 +179,18 @@ def test_a_checkpoint_that_was_cut_off_is_named_before_any_model_is_loaded(spoil
     assert caught.value.where == str(spoilt.checkpoint)
 
 
+@pytest.mark.parametrize("kept", [("manifest.json",), ("adapter_model.safetensors", "manifest.json"), ()])
+def test_a_checkpoint_that_lacks_a_file_is_named_before_any_model_is_loaded(
+    kept: tuple[str, ...], spoilt: Spoilt
+) -> None:
+    gone = [file.name for file in spoilt.checkpoint.iterdir() if file.is_file() and file.name not in kept]
+    for name in gone:
+        (spoilt.checkpoint / name).unlink()
+    with pytest.raises(FineTuneError, match="the checkpoint is damaged") as caught:
+        spoilt.evaluated()
+    assert ("adapter_config.json" if kept else "*.safetensors") in caught.value.why
+
+
 def test_the_card_of_an_export_is_the_models_card(spoilt: Spoilt, clean: Evaluation) -> None:
     """Nothing else writes one, so that without it the point could never be decided."""
     folder = spoilt.run / "export" / "merged"
