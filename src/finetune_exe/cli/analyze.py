@@ -9,6 +9,7 @@ import click
 
 from finetune_exe.atomic import require_new
 from finetune_exe.cli.surface import (
+    FiniteRange,
     cpu_option,
     gpu_option,
     json_option,
@@ -38,8 +39,8 @@ from finetune_exe.domain.task import Preset, TaskSpec, TextTask
 @click.option("--preset", type=click.Choice(get_args(Preset)), default="auto", show_default=True)  # fmt: skip
 @click.option("--keep-abilities", is_flag=True, help="What the model can do today matters as much as the new task.")
 @click.option("--permissive-license", is_flag=True, help="Suggest only models under Apache-2.0, MIT or BSD.")
-@click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Most the training may cost.")  # fmt: skip
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Longest the training may take.")
+@click.option("--budget-usd", type=FiniteRange(min=0, min_open=True), metavar="USD", help="Most the training may cost.")  # fmt: skip
+@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="Longest the training may take.")
 @set_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the plan.  [default: plan.yaml]")
 @overwrite_option

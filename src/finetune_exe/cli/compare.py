@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from finetune_exe.cli.surface import json_option, say, write_json
+from finetune_exe.cli.surface import FiniteRange, json_option, say, write_json
 from finetune_exe.errors import GATE
 
 
@@ -23,11 +23,11 @@ def _fields(_context: click.Context, _option: click.Parameter, given: tuple[str,
 @click.command("compare")
 @click.argument("path_a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("path_b", metavar="[B]", required=False, type=click.Path(path_type=Path))
-@click.option("--margin", type=click.FloatRange(min=0), help="Loss that would be harmless, on the scale of the scores.  [default: a hundredth of the scale, or less]")  # fmt: skip
+@click.option("--margin", type=FiniteRange(min=0), help="Loss that would be harmless, on the scale of the scores.  [default: a hundredth of the scale, or less]")  # fmt: skip
 @click.option("--lower-is-better", is_flag=True, help="The score is a loss.")
 @click.option("--metric", type=click.Choice(["score", "chrf", "bleu"]), default="score", show_default=True, help="chrf and bleu are computed from the fields answer and reference, over all items together.")  # fmt: skip
 @click.option("--slice", "slice_key", metavar="KEY", help="Compare also within each value of this field.")
-@click.option("--confidence", type=click.FloatRange(min=0.5, max=1, min_open=True, max_open=True), default=0.95, show_default=True, help="Level of the intervals.")  # fmt: skip
+@click.option("--confidence", type=FiniteRange(min=0.5, max=1, min_open=True, max_open=True), default=0.95, show_default=True, help="Level of the intervals.")  # fmt: skip
 @click.option("--item", "item_key", default="item", show_default=True, metavar="KEY", help="Field with the item's name.")  # fmt: skip
 @click.option("--score", "score_key", default="score", show_default=True, metavar="KEY", help="Field with the score.")
 @click.option("--cluster", "cluster_key", default="cluster", show_default=True, metavar="KEY", help="Field that says which items belong together.")  # fmt: skip

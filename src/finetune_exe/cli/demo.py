@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from finetune_exe.atomic import require_new
-from finetune_exe.cli.surface import json_option, overwrite_option, say, view, write_json
+from finetune_exe.cli.surface import FiniteRange, json_option, overwrite_option, say, view, write_json
 from finetune_exe.units import format_duration
 from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.runs import evaluate_run, train_plan
@@ -21,7 +21,7 @@ CLOSING_SECONDS = 12.0
 
 @click.command("demo")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Folder of the run.  [default: demo-run, demo-run-2, ...]")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(min=1), default=6.0, show_default=True, help="Time for the whole job.")
+@click.option("--minutes", type=FiniteRange(min=1), default=6.0, show_default=True, help="Time for the whole job.")
 @overwrite_option
 @json_option
 def command(run_path: Path | None, minutes: float, overwrite: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from finetune_exe.cli.surface import json_option, say, view, write_json
+from finetune_exe.cli.surface import FiniteRange, json_option, say, view, write_json
 from finetune_exe.errors import GATE, typed
 
 
@@ -18,7 +18,7 @@ from finetune_exe.errors import GATE, typed
 @click.option("--suite-items", type=click.IntRange(min=2), default=100, show_default=True, help="Items taken of each suite.")  # fmt: skip
 @click.option("--harness", "tasks", multiple=True, metavar="TASK", help="Ask a task of lm-evaluation-harness too, such as arc_easy. May be given again.")  # fmt: skip
 @click.option("--harness-tasks", type=click.Path(path_type=Path), metavar="FOLDER", help="Tasks of your own for --harness, as its YAML files.")  # fmt: skip
-@click.option("--answer-within", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time of an answer that is quick enough here.")  # fmt: skip
+@click.option("--answer-within", type=FiniteRange(min=0, min_open=True), metavar="SECONDS", help="Time of an answer that is quick enough here.")  # fmt: skip
 @click.option("--endpoint", nargs=2, metavar="URL MODEL", help="Hold the tuned model against a served one, too: an OpenAI-compatible address that ends in /v1, and the model's name there.")  # fmt: skip
 @click.option("--judge", nargs=2, metavar="URL MODEL", help="Let a served model choose between base and tuned answers; it is measured first.")  # fmt: skip
 @click.option("--gate", is_flag=True, help="Leave with status 3 unless the model is ready.")

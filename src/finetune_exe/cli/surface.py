@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,18 @@ from finetune_exe.errors import FineTuneError, typed
 from finetune_exe.report.boxes import clean_lines
 from finetune_exe.report.live import LiveView, live_view
 
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds that is one: no bound holds nan back, and few commands mean anything by infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it, or say that it is none."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object on stdout, and nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 set_option = click.option(
@@ -26,7 +39,7 @@ set_option = click.option(
     help="Change a setting of the plan, as in optimizer.learning_rate=1e-4. May be given again.",
 )  # fmt: skip
 gpu_option = click.option("--gpu", metavar="NAME", help='Plan for this hardware, as in "RTX 4090" or "8xH100".')
-vram_option = click.option("--vram", type=click.FloatRange(min=0.5), metavar="GIB", help="Plan for a GPU with so much memory.")  # fmt: skip
+vram_option = click.option("--vram", type=FiniteRange(min=0.5), metavar="GIB", help="Plan for a GPU with so much memory.")  # fmt: skip
 cpu_option = click.option("--cpu", is_flag=True, help="Plan for this machine without its GPUs.")
 SCHEMA_VERSION = 1
 _ROWS = {".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt"}

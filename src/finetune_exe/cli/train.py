@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetune_exe.cli.surface import (
+    FiniteRange,
     event_lines,
     json_option,
     overwrite_option,
@@ -33,7 +34,7 @@ OF_THE_LAUNCH = {"plan_path", "run_path", "launch", "processes", "machines", "dr
 @click.command("train")
 @click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path), callback=plan_not_rows)
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Stop in good order after so long.")
+@click.option("--max-minutes", type=FiniteRange(min=0, min_open=True), help="Stop in good order after so long.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, exactly where it was.")
 @click.option("--allow-plan-change", is_flag=True, help="Resume with changed settings that leave the steps as they are.")  # fmt: skip
 @click.option("--allow-data-change", is_flag=True, help="Resume on the rows as prepared though their files changed.")

@@ -7,7 +7,16 @@ from typing import Literal
 
 import click
 
-from finetune_exe.cli.surface import json_option, overwrite_option, plan_not_rows, say, set_option, view, write_json
+from finetune_exe.cli.surface import (
+    FiniteRange,
+    json_option,
+    overwrite_option,
+    plan_not_rows,
+    say,
+    set_option,
+    view,
+    write_json,
+)
 from finetune_exe.errors import typed
 
 
@@ -15,8 +24,8 @@ from finetune_exe.errors import typed
 @click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path), callback=plan_not_rows)
 @click.option("--over", metavar="PATH,...", help="Settings to search, as in optimizer.learning_rate,method.lora_rank.  [default: the two or three that matter most]")  # fmt: skip
 @click.option("--trials", type=click.IntRange(min=2), help="Different settings to try, the plan's own among them.  [default: 12]")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time for all of it: trials get shorter, then fewer, until it fits.")  # fmt: skip
-@click.option("--share", type=click.FloatRange(min=0, max=1, min_open=True), help="Part of the plan's steps in each trial.  [default: all, or what fits]")  # fmt: skip
+@click.option("--minutes", type=FiniteRange(min=0, min_open=True), help="Time for all of it: trials get shorter, then fewer, until it fits.")  # fmt: skip
+@click.option("--share", type=FiniteRange(min=0, max=1, min_open=True), help="Part of the plan's steps in each trial.  [default: all, or what fits]")  # fmt: skip
 @click.option("--study", "study_path", type=click.Path(path_type=Path), help="Folder of the study.  [default: studies/NAME]")  # fmt: skip
 @click.option("--on", "place", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where trials run: here one by one, or on a Ray cluster.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Trials at once on Ray.")

@@ -232,7 +232,7 @@ def _row_of_json(number: int, text: str) -> Row:
 
 def _row(number: int, row: Any) -> Row:
     if not isinstance(row, dict):
-        return Row(number, {}, f"it is a {type(row).__name__}, not an object")
+        return Row(number, {}, f"it is {json.dumps(row)[:40]}, not an object")
     return Row(number, _named(row))
 
 

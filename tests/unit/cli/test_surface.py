@@ -34,6 +34,25 @@ def test_json_is_one_line_that_steers_nothing_and_reads_back(value: object) -> N
     assert not [character for character in line if ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0]
 
 
+def test_no_number_of_any_command_is_none_or_endless() -> None:
+    group = edge.cli
+    context = click.Context(group)
+    options = [
+        (name, option)
+        for name in group.list_commands(context)
+        for command in [group.get_command(context, name)]
+        if command is not None
+        for option in command.params
+        if isinstance(option.type, click.types.FloatParamType)
+    ]
+    assert len(options) > 5
+    for name, option in options:
+        for value in ("nan", "inf"):
+            with pytest.raises(click.BadParameter):
+                option.type.convert(value, option, context)
+            assert CliRunner().invoke(group, [name, option.opts[0], value]).exit_code == USAGE
+
+
 def test_hardware_is_named_in_one_way() -> None:
     assert wished_hardware(gpu=None, vram=None, cpu=False) is None
     assert wished_hardware(gpu="RTX 4090", vram=None, cpu=False) == "RTX 4090"

@@ -67,7 +67,7 @@ def test_what_only_looks_like_samples_stands_there_twice(tmp_path: Path, again: 
         (['{"item": 1, "score": "0.5"}'], "E04", "not a number"),
         (['{"item": 1, "score": 1}', '{"item": "1", "score": 0}'], "E04", "stands at line 1 already"),
         (['{"item": 1, "score": 1'], "E04", "no JSON"),
-        (["[1]"], "E04", "a list"),
+        (["[1]"], "E04", "it is [1], not an object"),
         (['{"item": [1], "score": 1}'], "E04", "neither a text"),
         (['{"itme": 1, "score": 1}'], "E04", "it has 'itme'"),
         (["[" * 100_000], "E04", "nested"),

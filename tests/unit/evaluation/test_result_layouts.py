@@ -57,7 +57,7 @@ def test_every_layout_gives_the_same_scores(tmp_path: Path) -> None:
         ("a.csv", b"item,score\nq1,1,2\n", "more cells"),
         ("a.csv", b'item,score\n"q1,1\n', "no line of a table"),
         ("a.json", b'[{"item": "q1", "score": Infinity}]', "not a finite number"),
-        ("a.json", b'[{"item": "q1", "score": 1}, 3]', "it is a int"),
+        ("a.json", b'[{"item": "q1", "score": 1}, 3]', "it is 3, not an object"),
         ("a.jsonl.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "damaged"),
     ],
 )  # fmt: skip
