@@ -95,7 +95,7 @@ def retention(comparisons: Sequence[Comparison], suites: Sequence[SuiteResult], 
         + (f"; neither model has anything right in {', '.join(idle)}" if idle else ""),
         fix=None
         if held
-        else "more items decide: --suite-items 500"
+        else "more items: --suite-items 500, or larger suites"
         if told
         else "choose suites the base can do in part",
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from finetune_exe.domain.comparison import PartComparison
 from finetune_exe.domain.evaluation import FEWEST_FOR_VERDICT, Comparison, SuiteResult
-from finetune_exe.evaluation.corpus import CORPUS_METRICS
+from finetune_exe.evaluation.corpus import DRAWN_AGAIN
 
 SIMULATED_LEVEL = 0.95
 """Confidence level at which error rates are known."""
@@ -50,8 +50,8 @@ def error_rates(clusters: int) -> ErrorRates | None:
 
 def cautions(comparison: Comparison) -> list[str]:
     """Say what there is to say."""
-    found = weight_note(comparison), chance_note(comparison), power_note(comparison), level_note(comparison)
-    return [note for note in found if note is not None]
+    told = (weight_note, chance_note, power_note, level_note, draws_note)
+    return [note for tell in told if (note := tell(comparison)) is not None]
 
 
 def cautions_of_parts(parts: Iterable[PartComparison | SuiteResult]) -> list[str]:
@@ -81,7 +81,7 @@ def weight_note(comparison: Comparison) -> str | None:
 def chance_note(comparison: Comparison) -> str | None:
     """Say how often so few clusters find a difference where there is none; None where there is nothing to say."""
     known = error_rates(comparison.clusters)
-    if known is None or comparison.p_value is None or comparison.metric in CORPUS_METRICS:
+    if known is None or comparison.p_value is None or comparison.test.startswith(DRAWN_AGAIN):
         return None
     if comparison.confidence_level != SIMULATED_LEVEL:
         return None
@@ -112,6 +112,19 @@ def level_note(comparison: Comparison) -> str | None:
     return (
         f"the interval of the difference in {comparison.metric} holds zero because the base predicts different texts "
         "unequally well; tested was the relative difference, whose interval lies on one side of zero"
+    )
+
+
+def draws_note(comparison: Comparison) -> str | None:
+    """Explain an interval and a p value that part, as two ways of drawing may; any other test gives both."""
+    p_value, low, high = comparison.p_value, comparison.ci_low, comparison.ci_high
+    if not comparison.test.startswith(DRAWN_AGAIN) or p_value is None or low is None:
+        return None
+    if (p_value < 1 - comparison.confidence_level) == _excludes_zero(low, high):
+        return None
+    return (
+        "interval and p value part: clusters are drawn again for the one, and exchanged between the models for the "
+        "other; a difference is called one only where both say so"
     )
 
 

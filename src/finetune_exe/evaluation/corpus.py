@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CorpusMetric = Literal["chrf", "bleu"]
 CORPUS_METRICS = get_args(CorpusMetric)
 DRAWS = 2_000
+DRAWN_AGAIN = "clusters drawn again"
+"""How the test of these metrics begins to be named."""
 FEWEST_CLUSTERS = 5
 """Clusters below which resampling says nothing."""
 _MOST_CELLS = 2_000_000
@@ -87,7 +89,7 @@ def compare_corpora(
         ci_high=spread.high,
         confidence_level=confidence_level,
         p_value=spread.p_value,
-        test=f"clusters drawn again ({draws} times) and exchanged",
+        test=f"{DRAWN_AGAIN} ({draws} times) and exchanged",
         n=len(references),
         clusters=grouped.count,
         minimum_detectable_difference=spread.detectable,

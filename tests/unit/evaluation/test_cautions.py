@@ -8,7 +8,7 @@ import numpy as np
 
 from finetune_exe.domain.comparison import PartComparison
 from finetune_exe.domain.evaluation import Comparison
-from finetune_exe.evaluation.cautions import cautions_of_parts, level_note, power_note
+from finetune_exe.evaluation.cautions import cautions_of_parts, chance_note, draws_note, level_note, power_note
 from finetune_exe.evaluation.statistics import compare_means, compare_ratios
 
 
@@ -35,6 +35,22 @@ def test_a_difference_beyond_chance_below_the_smallest_one_found_is_explained() 
         notes[found.verdict, below] = note
     assert set(notes) >= {("improved", True), ("improved", False), ("inconclusive", True)}
     assert "four times in five" in (notes["improved", True] or "")
+
+
+def test_two_ways_of_drawing_that_part_are_explained_and_any_other_test_has_nothing_to_explain() -> None:
+    found = drawn(0.3).model_copy(update={"test": "clusters drawn again (2000 times) and exchanged"})
+    inside = found.model_copy(update={"ci_low": -0.1, "p_value": 0.04})
+    assert "interval and p value part" in (draws_note(inside) or "")
+    assert "interval and p value part" in (draws_note(found.model_copy(update={"p_value": 0.06})) or "")
+    assert draws_note(found) is None
+    assert draws_note(inside.model_copy(update={"p_value": 0.06})) is None
+    assert draws_note(inside.model_copy(update={"test": "paired t"})) is None
+
+
+def test_how_often_chance_speaks_is_said_of_a_mean_of_chrf_and_not_of_one_of_all_answers() -> None:
+    mean = drawn(0.3, count=12)
+    assert "with 12 clusters" in (chance_note(mean) or "")
+    assert chance_note(mean.model_copy(update={"test": "clusters drawn again (2000 times) and exchanged"})) is None
 
 
 def test_of_parts_it_is_said_where_the_raised_p_value_still_tells() -> None:
