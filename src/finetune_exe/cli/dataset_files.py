@@ -115,11 +115,20 @@ def convert_files(
         )
     drops = [drop.model_dump(mode="json") for drop in conversion.dropped]
     if as_json:
-        write_json(seen=conversion.seen, written=conversion.written, dropped=drops, format=conversion.source_format)
+        noted = [{"code": note.code, "count": note.count, "first": note.first} for note in conversion.noted]
+        write_json(
+            seen=conversion.seen,
+            written=conversion.written,
+            dropped=drops,
+            noted=noted,
+            format=conversion.source_format,
+        )
         return
     remark(f"{conversion.written:,} of {conversion.seen:,} rows converted from {conversion.source_format} to {target}")
     for drop in conversion.dropped:
         remark(f"  {drop.count:,} not ({drop.code}): {drop.message}, first at {drop.first}; fix: {drop.fix}")
+    for note in conversion.noted:
+        remark(f"  {note.count:,} noted ({note.code}): {note.message}, first at {note.first}")
 
 
 def _turn_form(said: str) -> TurnForm:

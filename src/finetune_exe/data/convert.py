@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune_exe.data.account import Tally
+from finetune_exe.data.faults import FAULTS
 from finetune_exe.data.ingest import open_sources, read_entry
 from finetune_exe.data.sources import find_sources
-from finetune_exe.domain.dataset import Drop
+from finetune_exe.domain.dataset import Alteration, Drop
 from finetune_exe.domain.task import FormatName
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
@@ -17,6 +18,9 @@ from finetune_exe.text.formats.dialogue_marks import turns_in
 from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.marked_turns import TurnForm
 from finetune_exe.text.thinking import Place, moved
+
+_NOTED = ("call_as_text", "part_read", "nan_literal", "duplicate_key")
+"""Notes that no other format mends, as it does other names and layouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class Conversion:
     written: int
     dropped: tuple[Drop, ...]
     """Why rows are missing."""
+    noted: tuple[Alteration, ...]
+    """What holds of rows that were written: that not all of them was, or that a call is still text."""
 
 
 def convert(
@@ -56,7 +62,7 @@ def convert(
     """
     opened = open_sources(find_sources(paths), format_name=format_name, columns=columns, turns=turns, preferences=True)
     writer = format_named(target)
-    tally = Tally()
+    dropped, noted = Tally(), Tally()
     seen = written = 0
     for opening in opened:
         for number, entry in enumerate(opening.entries, start=1):
@@ -66,11 +72,18 @@ def convert(
                 read = moved(read, thinking)
             result = read if isinstance(read, RowFault) else _written(read, writer)
             if isinstance(result, RowFault):
-                tally.add(result, index=seen, place=opening.source.place(entry, number))
-            else:
-                write(result)
-                written += 1
-    return Conversion(source_format=opened[0].detection.format.name, seen=seen, written=written, dropped=tally.drops())
+                dropped.add(result, index=seen, place=opening.source.place(entry, number))
+                continue
+            write(result)
+            written += 1
+            for code in () if isinstance(read, RowFault) else read.notes:
+                if code in _NOTED:
+                    note = RowFault(code=code, message=FAULTS[code].meaning, fix="")
+                    noted.add(note, index=seen, place=opening.source.place(entry, number))
+    return Conversion(
+        source_format=opened[0].detection.format.name, seen=seen, written=written, dropped=dropped.drops(),
+        noted=noted.alterations(),
+    )  # fmt: skip
 
 
 def _written(conversation: Conversation, writer: Format) -> Row | RowFault:

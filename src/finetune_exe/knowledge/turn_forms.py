@@ -23,11 +23,25 @@ class TemplateTurns:
     input: tuple[str, ...] = ()
     """What stands before a second part of a question."""
     assistant: tuple[str, ...]
+    thought: tuple[str, ...] = ()
+    """What stands before what an answer thinks, where that is a turn of its own."""
+    call: tuple[str, ...] = ()
+    """What stands before the arguments of a call, where that is a turn of its own; the tool's name stands at {name}."""
     tool: tuple[str, ...] = ()
     ends: tuple[str, ...]
     """What may stand behind a turn."""
     every_turn_ends: bool = False
     """Whether one of `ends` stands behind every turn, so that who speaks next is free."""
+    own: tuple[tuple[str, str], ...] = ()
+    """What the template writes by itself before and behind what the system says; {} stands for the rest of a line."""
+    tools: tuple[tuple[str, str], ...] = ()
+    """What stands before and behind the definitions of tools, which are JSON."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """What stands before and behind a call, or a list of such, at the end of an answer; white space may be between."""
+    results: tuple[tuple[str, str], ...] = ()
+    """What stands before and behind a result within a turn."""
+    json_results: bool = False
+    """Whether a result that is a text is written in quotes, as JSON has it."""
     source: str
     date: date
 

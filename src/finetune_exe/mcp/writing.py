@@ -130,9 +130,8 @@ class WritingTools:
             raise unclear("rows have two columns, or one text with turns", "give columns or turns, not both")
         done = convert_to_file(self.roots.rows(paths), path, target=to, columns=columns, turns=form)
         facts = {"done": True, "seen": done.seen, "written": done.written, "format": done.source_format}
-        return answer(
-            facts, quoted={"file": str(path), "dropped": [drop.model_dump(mode="json") for drop in done.dropped]}
-        )
+        dropped, noted = ([one.model_dump(mode="json") for one in counted] for counted in (done.dropped, done.noted))
+        return answer(facts, quoted={"file": str(path), "dropped": dropped, "noted": noted})
 
     async def prepare_dataset(
         self,

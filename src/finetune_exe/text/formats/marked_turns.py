@@ -14,6 +14,9 @@ from finetune_exe.text.conversation import Conversation, Message, Role, RowFault
 from finetune_exe.text.formats.columns import JOINER
 from finetune_exe.text.formats.prompt_completion import PROMPT_COMPLETION
 from finetune_exe.text.formats.read_only import ReadOnlyFormat
+from finetune_exe.text.formats.rendered_calls import with_calls, without_definitions
+from finetune_exe.text.formats.written_calls import is_object, numbered_call
+from finetune_exe.text.thinking import THINKING_KEYS
 
 _END = "end"
 _ANYWHERE = re.compile(r"[^\w\s]|[A-Z]{3,}\W*\Z")
@@ -36,6 +39,8 @@ class TurnForm:
     """Whether an end must stand behind every turn but the last; otherwise questions and answers take turns."""
     strips: bool = False
     """Whether the white space around turns goes; otherwise only what belongs to the marks."""
+    template: TemplateTurns | None = None
+    """What else is known of the form; None for two marks."""
 
     @property
     def is_of_tokens(self) -> bool:
@@ -91,10 +96,20 @@ def with_turns(form: TurnForm) -> ReadOnlyFormat:
         if column is None:
             return _unclear(f"no text of the row holds {form.marks['user']!r} or {form.marks['assistant']!r}")
         text, used = _with_answer(row, form) or (row[column], {column})
+        extra = {key: row[key] for key in row if key not in used}
+        if form.template is None:
+            turns = _part(text, form)
+            return turns if isinstance(turns, RowFault) else Conversation(kind="chat", messages=turns, extra=extra)
+        text, tools = without_definitions(text, form.template)
         turns = _part(text, form)
         if isinstance(turns, RowFault):
             return turns
-        return Conversation(kind="chat", messages=turns, extra={key: row[key] for key in row if key not in used})
+        if tools:
+            extra.setdefault("tools", tools)
+            turns = turns if turns[0].role != "system" or turns[0].content else turns[1:]
+        turns, left = with_calls(turns, form.template, tools)
+        notes = ("call_as_text",) if left else ()
+        return Conversation(kind="chat", messages=turns, extra=extra, notes=notes)
 
     return ReadOnlyFormat(
         name="completion",
@@ -129,17 +144,26 @@ class _Piece(NamedTuple):
     said: str
     ends: bool
     """Whether what is next is an end: of the turn, or of the text."""
+    tool: str | None
+    """The tool that the mark names."""
 
 
 def _pieces(text: str, form: TurnForm) -> Iterator[_Piece]:
     text = text.lstrip() if form.begins else text
     text = next((text.removeprefix(begin) for begin in form.begins if text.startswith(begin)), text)
-    role, mark, place = None, "", 0
+    role, mark, place, tool = None, "", 0, None
     for match in form.pattern.finditer(text):
-        yield _Piece(role, mark, text[place : match.start()], match.lastgroup == _END)
+        yield _Piece(role, mark, text[place : match.start()], match.lastgroup == _END, tool)
         role = None if match.lastgroup == _END else match.lastgroup
-        mark, place = match[0].strip(), match.end()
-    yield _Piece(role, mark, text[place:], True)
+        mark, place, tool = match[0].strip(), match.end(), _tool_of(match)
+    yield _Piece(role, mark, text[place:], True, tool)
+
+
+def _tool_of(match: re.Match[str]) -> str | None:
+    """Give the name of a tool in a mark: what was found by a group that is no role."""
+    roles = match.re.groupindex.values()
+    found = (match[number] for number in range(1, match.re.groups + 1) if number not in roles)
+    return next((name for name in found if name is not None), None)
 
 
 def _part(text: str, form: TurnForm) -> tuple[Message, ...] | RowFault:
@@ -148,7 +172,7 @@ def _part(text: str, form: TurnForm) -> tuple[Message, ...] | RowFault:
     Where there is no mark for what the system says, that is what stands before the first mark.
     """
     turns: list[Message] = []
-    number = 0
+    number, thought = 0, ""
     for place, piece in enumerate(_pieces(text, form)):
         said = piece.said.strip() if form.strips else piece.said
         if piece.role is None:
@@ -159,20 +183,41 @@ def _part(text: str, form: TurnForm) -> tuple[Message, ...] | RowFault:
             turns.append(Message(role="system", content=said.strip()))
             continue
         number += 1
-        if (expected := _expected(piece, turns, form)) is not None:
-            return _unclear(f"mark {number} of the text is {piece.mark!r}, not {expected!r}")
-        if form.every_turn_ends and not piece.ends:
-            return _unclear(f"no end stands behind turn {number} of the text")
-        if piece.role in ("user", "assistant") and not said.strip():
-            return _unclear(f"nothing stands behind mark {number} of the text, {piece.mark!r}")
+        if (fault := _fault(piece, number, turns, form)) is not None:
+            return fault
+        if piece.role == "thought":
+            thought = f"{thought}\n\n{said}" if thought else said
+            continue
+        if thought and piece.role not in ("assistant", "call"):
+            break
+        if piece.role == "system" and said:
+            said = _without_own(said, form)
+            if not said:
+                continue
         if piece.role == "input":
             more = JOINER + said if said.strip() else ""
             turns[-1] = replace(turns[-1], content=turns[-1].content + more)
         else:
-            turns.append(Message(role=cast("Role", piece.role), content=said))
+            turns.append(_turn(piece, said, thought))
+        thought = ""
+    if thought:
+        return _unclear(f"no answer stands behind what is thought, {thought[:40]!r}")
     if not turns or turns[-1].role != "assistant":
         return _unclear(f"no {form.marks['assistant']!r} follows the last {form.marks['user']!r}")
     return tuple(turns)
+
+
+def _fault(piece: _Piece, number: int, turns: Sequence[Message], form: TurnForm) -> RowFault | None:
+    """Say what is wrong with what stands behind a mark; None where nothing is."""
+    if (expected := _expected(piece, turns, form)) is not None:
+        return _unclear(f"mark {number} of the text is {piece.mark!r}, not {expected!r}")
+    if form.every_turn_ends and not piece.ends:
+        return _unclear(f"no end stands behind turn {number} of the text")
+    if piece.role in ("user", "assistant") and not piece.said.strip():
+        return _unclear(f"nothing stands behind mark {number} of the text, {piece.mark!r}")
+    if piece.role == "call" and not is_object(piece.said):
+        return _unclear(f"the arguments of the call of {piece.tool!r} are no JSON object")
+    return None
 
 
 def _expected(piece: _Piece, turns: Sequence[Message], form: TurnForm) -> str | None:
@@ -180,8 +225,27 @@ def _expected(piece: _Piece, turns: Sequence[Message], form: TurnForm) -> str | 
     if form.every_turn_ends or (piece.role == "system" and not turns):
         return None
     previous = turns[-1].role if turns else None
-    expected = "assistant" if previous == "user" else "user"
-    return None if piece.role in (expected, "input" if previous == "user" else None) else form.marks[expected]
+    expected = "assistant" if previous in ("user", "tool") else "user"
+    others = {"user": "input", "assistant": "tool", "tool": "tool"}
+    return None if piece.role in (expected, others.get(previous or "")) else form.marks[expected]
+
+
+def _turn(piece: _Piece, said: str, thought: str) -> Message:
+    """Make a turn of what stands behind a mark, with what was thought before."""
+    extra = {THINKING_KEYS[0]: thought} if thought else {}
+    if piece.role != "call" or piece.tool is None:
+        return Message(role=cast("Role", piece.role), content=said, extra=extra)
+    call = numbered_call(piece.tool, said.strip(), None)
+    return Message(role="assistant", content="", extra={**extra, "tool_calls": [call]})
+
+
+def _without_own(said: str, form: TurnForm) -> str:
+    """Take away what a template writes by itself around what the system says."""
+    for before, behind in form.template.own if form.template else ():
+        begun = re.match(re.escape(before).replace(r"\{\}", "[^\n]*"), said)
+        if begun:
+            return said[begun.end() :].removesuffix(behind)
+    return said
 
 
 def _unclear(message: str) -> RowFault:
@@ -206,8 +270,8 @@ def _form_of_marks(asks: str, answers: str) -> TurnForm:
 
 def _form_of_template(turns: TemplateTurns) -> TurnForm:
     roles = {
-        "system": turns.system, "user": turns.user, "input": turns.input, "assistant": turns.assistant,
-        "tool": turns.tool,
+        "system": turns.system, "user": turns.user, "input": turns.input, "tool": turns.tool, "thought": turns.thought,
+        "call": turns.call, "assistant": turns.assistant,
     }  # fmt: skip
     begin = f"(?:{'|'.join(map(_exactly, turns.begins))})?" if turns.begins else ""
     groups = [
@@ -221,6 +285,7 @@ def _form_of_template(turns: TemplateTurns) -> TurnForm:
         pattern=re.compile("|".join(groups)),
         begins=turns.begins,
         every_turn_ends=turns.every_turn_ends,
+        template=turns,
     )
 
 
@@ -235,5 +300,6 @@ def _loosely(mark: str) -> str:
 
 
 def _exactly(mark: str) -> str:
-    """Match a mark that no letter goes on before or behind."""
-    return (r"\b" if mark[0].isalnum() else "") + re.escape(mark) + (r"\b" if mark[-1].isalnum() else "")
+    """Match a mark that no letter goes on before or behind, with any tool's name for {name}."""
+    exactly = re.escape(mark).replace(r"\{name\}", r"([\w.-]+)")
+    return (r"\b" if mark[0].isalnum() else "") + exactly + (r"\b" if mark[-1].isalnum() else "")

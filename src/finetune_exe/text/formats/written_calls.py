@@ -83,11 +83,17 @@ def _calls(text: str, *, first: int) -> list[dict[str, Any]] | None:
     said = value if isinstance(value, list) else [value]
     if not said or not all(_is_call(call) for call in said):
         return None
-    functions = ({"name": call["name"], "arguments": _text(call["arguments"])} for call in said)
     return [
-        {"id": f"call{number:05}", "type": "function", "function": function}
-        for number, function in enumerate(functions, start=first)
+        numbered_call(call["name"], call["arguments"], f"call{number:05}")
+        for number, call in enumerate(said, start=first)
     ]
+
+
+def numbered_call(name: str, arguments: dict[str, Any] | str, number: str | None) -> dict[str, Any]:
+    """Make a call as chat templates take it, with arguments as JSON text; without a number where None is given."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    call = {"type": "function", "function": {"name": name, "arguments": text}}
+    return call if number is None else {"id": number, **call}
 
 
 def _is_call(value: Any) -> bool:
@@ -95,10 +101,11 @@ def _is_call(value: Any) -> bool:
     if not isinstance(value, dict) or value.keys() != {"name", "arguments"} or not isinstance(value["name"], str):
         return False
     arguments = value["arguments"]
-    return isinstance(arguments, dict) or (isinstance(arguments, str) and _is_object(arguments))
+    return isinstance(arguments, dict) or (isinstance(arguments, str) and is_object(arguments))
 
 
-def _is_object(text: str) -> bool:
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, without NaN, which JSON does not have."""
     try:
         return isinstance(json.loads(text, parse_constant=_refuse), dict)
     except (ValueError, RecursionError):
@@ -107,10 +114,6 @@ def _is_object(text: str) -> bool:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
-
-
-def _text(arguments: dict[str, Any] | str) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _number(calls: Any) -> int | None:
