@@ -172,13 +172,45 @@ def test_no_target_drops_a_column_for_its_own() -> None:
     assert isinstance(format_named("chatml").write(clash), RowFault)
 
 
-def test_unknown_columns_are_named_with_what_each_format_needs() -> None:
+def unknown(*rows: Any) -> FineTuneError:
     with pytest.raises(FineTuneError) as caught:
-        detect_format([{"breite": 1, "hoehe": 2}], where="x.jsonl")
+        detect_format(rows, where="x.jsonl")
     assert caught.value.code == "D03"
-    assert "breite" in caught.value.why
-    assert all(entry.name in caught.value.fix for entry in FORMATS)
-    assert "dataset prompt_completion x.jsonl --columns PROMPT,ANSWER -o NEW.jsonl" in caught.value.fix
+    return caught.value
+
+
+def test_unknown_columns_are_named_with_what_can_be_done() -> None:
+    fault = unknown({"breite": 1, "hoehe": 2})
+    assert "breite" in fault.why
+    assert "nearest" not in fault.why
+    assert "dataset prompt_completion x.jsonl --columns PROMPT,ANSWER -o NEW.jsonl" in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "missing"),
+    [
+        ({"instruct": "a", "zzz": 3}, "alpaca", "the row has no 'instruction'"),
+        ({"instruction": "a"}, "alpaca", "the row has no 'output' or 'response' or 'completion'"),
+        ({"question": "a", "zzz": 3}, "prompt_completion", "the row has no 'completion' or 'response' or 'answer'"),
+        ({"messages": [{"speaker": "user", "text": "a"}]}, "chatml", "a turn has no 'role'"),
+        ({"Conversation": 3}, "sharegpt", "the row has no 'messages' or 'conversations'"),
+        ({"context": "a", "answers": 3}, "squad", "the row has no 'question'"),
+    ],
+)
+def test_of_unknown_columns_the_nearest_format_is_named_with_what_is_missing(row: Any, name: str, missing: str) -> None:
+    fault = unknown(row)
+    assert f"{name} comes nearest: {missing}" in fault.why
+    assert f"what {name} needs: {format_named(name).needs}" in fault.fix  # type: ignore[arg-type]
+    assert ("--columns" in fault.fix) == (len(row) > 1)
+
+
+@pytest.mark.parametrize(("role", "said"), [("role", "content"), ("role", "text"), ("from", "value")])
+def test_rows_that_are_single_turns_are_neither_texts_nor_pairs(role: str, said: str) -> None:
+    fault = unknown(*({role: speaker, said: "Is it so?"} for speaker in ("user", "assistant")))
+    assert fault.what == "each row is a single turn, not a conversation"
+    assert '{"messages": [' in fault.fix
+    narrated = detect_format([{"role": "narrator", "text": "It was so."}] * 3, where="x.jsonl")
+    assert narrated.format.name == "completion"
 
 
 def test_a_mixture_of_formats_is_refused() -> None:

@@ -12,7 +12,7 @@ from tests.tiny import write_tokenizer
 
 from finetune_exe.cli import main as edge
 from finetune_exe.data.parity import compare_engines
-from finetune_exe.errors import OK, USAGE
+from finetune_exe.errors import BAD_DATA, OK, USAGE
 from finetune_exe.text.conversation import Conversation, Message, RowFault
 from finetune_exe.text.encode import encode, encode_prompt, reference_answer
 from finetune_exe.text.thinking import THINKING_KEYS, moved, settled, thinking_key, without_thinking
@@ -262,3 +262,20 @@ def test_a_file_is_written_so_by_the_command(tmp_path: Path) -> None:
         first, *_ = map(json.loads, (tmp_path / place).read_text().splitlines())
         assert first["messages"][1] == {"role": "assistant", "content": content}
     assert edge._run(["dataset", "--check", str(tmp_path / "rows.jsonl"), "--thinking", "out"], debug=False) == USAGE
+
+
+def test_a_format_without_a_place_for_it_says_where_it_may_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": SAID, "thinking": THOUGHT}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    command = ["dataset", "alpaca", str(tmp_path / "rows.jsonl")]
+    assert edge._run(command, debug=False) == BAD_DATA
+    said = capsys.readouterr().err
+    assert "alpaca has no place for what an answer thinks" in said
+    assert "--thinking within or --thinking out" in said
+    assert edge._run([*command, "--thinking", "out"], debug=False) == OK
+    turns[1]["name"] = "a"
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    assert edge._run(command, debug=False) == BAD_DATA
+    assert "--thinking" not in capsys.readouterr().err

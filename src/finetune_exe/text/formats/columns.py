@@ -25,6 +25,7 @@ from finetune_exe.text.formats.format import (
     not_an_object,
     share,
 )
+from finetune_exe.text.thinking import THINKING_KEYS
 
 if TYPE_CHECKING:
     from finetune_exe.domain.task import FormatName
@@ -201,7 +202,11 @@ class ColumnFormat:
         if conversation.kind == "text":
             return cannot_carry(self.name, "a text without turns", fix="convert to completion")
         messages = list(conversation.messages)
-        if any(message.extra for message in messages):
+        beside = {key for message in messages for key in message.extra}
+        if beside and beside.issubset(THINKING_KEYS):
+            fix = "say where it goes, --thinking within or --thinking out, or convert to chatml, which carries it"
+            return cannot_carry(self.name, "what an answer thinks", fix=fix)
+        if beside:
             return cannot_carry(self.name, "what a turn has beside its text, such as tool calls")
         if any(message.role == "assistant" and not message.learn for message in messages):
             return cannot_carry(self.name, "an answer that is not to be learned")

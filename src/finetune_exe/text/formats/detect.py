@@ -12,6 +12,8 @@ from finetune_exe.text.formats import FORMATS
 from finetune_exe.text.formats.dialogue_marks import turns_in_columns
 from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.infer import Inferred, infer_columns
+from finetune_exe.text.formats.nearest import nearest_format
+from finetune_exe.text.formats.turns import ROLE_NAMES
 
 CLEAR = 0.5
 """Share of the rows that the format of a file must fit."""
@@ -38,8 +40,17 @@ def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
         where: The file, for the message.
 
     Raises:
-        FineTuneError: D03 where no format fits at least half of the rows, or two fit a quarter of them or more.
+        FineTuneError: D03 where no format fits at least half of the rows, or two fit a quarter of them or more, and where
+            they are single turns.
     """
+    if all(map(_is_turn, rows)):
+        raise FineTuneError(
+            "D03",
+            what="each row is a single turn, not a conversation",
+            where=where,
+            why="which turns belong together is not said in a form that is known",
+            fix='put the turns of a conversation in one row: {"messages": [{"role": ..., "content": ...}, ...]}',
+        )
     found = sorted(((entry.detect(rows), entry) for entry in FORMATS), key=lambda pair: -pair[0].score)
     (best, format_), (second, rival) = found[0], found[1]
     if best.score < CLEAR:
@@ -62,6 +73,14 @@ def format_of_row(row: Row) -> Format | None:
     """Find the one format that claims a single row."""
     claims = [entry for entry in FORMATS if entry.detect([row]).score]
     return claims[0] if len(claims) == 1 else None
+
+
+def _is_turn(row: Row) -> bool:
+    """Whether a row says who speaks, and what, and is part of nothing."""
+    if not isinstance(row, dict) or row.keys().isdisjoint(("content", "text", "value")):
+        return False
+    said = row.get("role", row.get("from"))
+    return isinstance(said, str) and said in ROLE_NAMES
 
 
 def _quoted(text: str) -> str:
@@ -91,12 +110,18 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             fix=f"part them: fine-tune dataset chatml {shlex.quote(where)} --turns {shlex.quote(turns)} -o NEW.jsonl; "
             "to learn them whole, name the column 'text'",
         )
+    near = nearest_format(rows[0])
+    nearest = f"; {near.format.name} comes nearest: {near.missing}" if near else ""
+    needed = (
+        f"give the rows what {near.format.name} needs: {near.format.needs}"
+        if near
+        else "name the columns prompt and completion"
+    )
+    named = f"fine-tune dataset prompt_completion {shlex.quote(where)} --columns PROMPT,ANSWER -o NEW.jsonl"
     return FineTuneError(
         "D03",
         what=f"none of the {len(FORMATS)} formats fits the rows",
         where=where,
-        why=f"the columns seen are: {seen}",
-        fix=f"where one column asks and one answers: fine-tune dataset prompt_completion {shlex.quote(where)} "
-        "--columns PROMPT,ANSWER -o NEW.jsonl; otherwise rename the columns to those of one format; "
-        + "; ".join(f"{entry.name} needs {entry.needs}" for entry in FORMATS),
+        why=f"the columns seen are: {seen}{nearest}",
+        fix=needed if len(keys) < 2 else f"{needed}; or, where one column asks and one answers: {named}",
     )
