@@ -40,8 +40,8 @@ def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
         where: The file, for the message.
 
     Raises:
-        FineTuneError: D03 where no format fits at least half of the rows, or two fit a quarter of them or more, and where
-            they are single turns.
+        FineTuneError: D03 where no format fits at least half of the rows, two fit a quarter of them, or each row
+            is a single turn.
     """
     if all(map(_is_turn, rows)):
         raise FineTuneError(
