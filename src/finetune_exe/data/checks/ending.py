@@ -6,6 +6,8 @@ import json
 import re
 from enum import IntEnum
 
+from finetune_exe.data.checks.code_end import code_breaks_off
+
 
 class OpenEnd(IntEnum):
     """How a text ends."""
@@ -124,6 +126,8 @@ def open_end(answer: str) -> OpenEnd:
     if not text:
         return OpenEnd.NO_PROSE
     if "```" in text and len(_FENCE.findall(text)) % 2 == 1:
+        return OpenEnd.BROKEN
+    if code_breaks_off(text):
         return OpenEnd.BROKEN
     last = text[-1]
     if last not in "}].!?`" and (text[0] in "{[" or "\n{" in text or "\n[" in text) and _is_cut_json(text):

@@ -40,10 +40,14 @@ CHECKS = (
     DataCheck(
         code="truncated_output",
         severity="warning",
-        message="the answer breaks off in the middle of a sentence",
+        message="the answer breaks off in the middle of a sentence or of code",
         fix="complete the answer, or drop the row",
         find=_truncated,
-        example=[*_USUAL, asked("Why does it matter?", "It protects the people. It exists to guard the rights and")],
+        example=[
+            *_USUAL,
+            asked("Add two numbers.", "```js\nfunction add(a, b) {\n  return a\n```"),
+            asked("Why does it matter?", "It protects the people. It exists to guard the rights and"),
+        ],
         counterexample=[
             *_USUAL,
             asked("Name three fruits.", "- apple\n- fig\n- pear"),
