@@ -18,6 +18,7 @@ _ERROR = re.compile(
     r"|(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Timeout|Refused): ?\S|\[?ERROR\]?: ?\S|\[ERROR\]|Error: \S"
     r"|An (?:unexpected |unknown |internal |unhandled )?error (?:has )?occurred"
     r"|(?:The |Your )?(?:[Rr]equest|[Cc]onnection) (?:timed out|failed|refused|reset|aborted|was aborted|could not be)"
+    r"|HTTPS?ConnectionPool\("
     r"|Rate limit (?:reached|exceeded)|(?:That|The) model (?:is currently|`)|Too many requests|Max retries exceeded"
     r"|Just a moment\.\.\.|(?:Please )?[Ee]nable (?:JavaScript|cookies)|Checking (?:your browser|if the site)"
     r"|Verify(?:ing)? (?:that )?you are (?:a )?human|Attention Required!|Access [Dd]enied|Page not found"

@@ -25,6 +25,8 @@ _MAIL_SIGNS = re.compile("=[CDE][0-9A-F]=[89AB]")
 _SHIFTED = re.compile(r"\+([A-Za-z0-9/]{3,}={0,2})-")
 """Letters as UTF-7 writes them."""
 _SHIFT_SIGNS = re.compile(r"\+A[A-Z0-9/]|\+I[A-Z]|\+[A-Z]{2}")
+_SPACES = re.compile(r"(?<![\w/.=&?%:@+-])[A-Za-z]+(?:%20[\w'(),.-]+){3,}(?![\w/])")
+"""Words with the spaces between them written as in addresses, and no address."""
 _LITERAL = re.compile(r"\s*b(?:'[^'\n]{20,}'|\"[^\"\n]{20,}\")\s*\Z")
 _ABOUT = re.compile(
     r"\b(?:codes?|coding|program\w*|python|java\w*|c\+\+|regex\w*|regular|escap\w*|strings?|json|latex|tex|functions?|scripts?"
@@ -37,7 +39,7 @@ _WITH_BRACES = re.compile(r"[{};]\s*$|\w\(\)|\\begin|\$\\|\\\(|\\\[", re.MULTILI
 
 def _find(row: RowView) -> str | None:
     signs = row.signs
-    if "\\" not in signs and "=" not in signs and "+" not in signs:
+    if "\\" not in signs and "=" not in signs and "+" not in signs and "%" not in signs:
         return None
     if row.layout == "classification":
         return None
@@ -63,6 +65,8 @@ def _escape(answer: str, signs: str) -> re.Match[str] | None:
         quotes = list(_QUOTES.finditer(plain))
         if len(quotes) >= _MIN_QUOTES:
             return quotes[0]
+    if "%20" in signs and (spaces := _SPACES.search(answer)) is not None:
+        return spaces
     if "=" in signs and _MAIL_SIGNS.search(signs) is not None and (mailed := _MAIL.search(answer)) is not None:
         return mailed
     if "+" in signs and _SHIFT_SIGNS.search(signs) is not None and (shifted := _shifted(answer)) is not None:

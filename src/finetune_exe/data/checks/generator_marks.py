@@ -22,11 +22,12 @@ _CLAIM = re.compile(
     r"|\b(?:[Aa]s an?|I am|I'm|I\u2019m|I was|I have been) (?=[^.!?\n]{0,80}\b(?:AI|[Ll]anguage [Mm]odel|[Aa]ssistant"
     r"|chatbot|trained|developed|created|built|made)\b)"
     rf"[^.!?\n]{{0,80}}?\b(?:by|at|from|of) {_MAKERS}\b"
+    rf"|\bAs {_PRODUCTS}, I\b|\((?:[Gg]enerated|[Ww]ritten|[Cc]reated) (?:by|with|using) {_PRODUCTS}\)"
 )
-"""A speaker who says to be the product of somebody."""
+"""A speaker who says to be the product of somebody, or a remark that a text is of one."""
 _NAMES = ("nthropic", "Google", "Meta", "Claude", "Alibaba", "Mistral", "Baidu", "DeepSeek", "Microsoft")
 _CITED = re.compile(
-    "\u3010\\d+(?::\\d+)?\u2020[^\u3011\n]{0,80}\u3011|:contentReference\\[oaicite:\\d+\\]|(?:\\b|cite)turn\\d+(?:search|view|news)\\d+"
+    "\u3010\\d+(?::\\d+)?\u2020[^\u3011\n]{0,80}\u3011|:contentReference\\[oaicite:\\d+\\]|(?:\\b|cite)turn\\d+(?:search|view|news)\\d+|\\[citation:\\d+\\]"
     r"|[?&]utm_source=(?:chatgpt\.com|openai|perplexity)"
 )
 """References that a chat program resolves when it shows an answer."""

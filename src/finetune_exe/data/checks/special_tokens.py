@@ -57,7 +57,7 @@ _PREFIX = re.compile(
 _SUFFIX = re.compile(
     r"\n\s*(?:#{2,4} ?(?:End|Instruction|Input|Response|Question|User|Human)\b:?\s*"
     r"|#{3,4} ?(?:Instruction|Question|Input|User|Human):[^\n]*(?:\n[^\n#]*)?"
-    r"|(?:Q|Question|User|Human|USER|HUMAN|System): [^\n]*"
+    r"|(?:Q|Question|User|Human|USER|HUMAN|System):(?: [^\n]*)?"
     r"(?:\n+\s*(?:A|Answer|Assistant|AI|ASSISTANT):[^\n]*(?:\n[^\n]+){0,2})?"
     r"|(?:\u7528\u6237|\u95ee\u9898|\u95ee)[:\uff1a][^\n]*"
     r"|(?:\u041f\u043e\u043b\u044c\u0437\u043e\u0432\u0430\u0442\u0435\u043b\u044c"
