@@ -13,12 +13,16 @@ _LINE_ENDS = re.compile(r"\\n(?=\\n|\\t|[A-Z0-9 *#\"'-]|\Z)")
 _MIN_LINE_ENDS = 2
 """One may be the name of a folder: C:\\new."""
 _UNICODE = re.compile(
-    r"\\u(?:00[a-fA-F][0-9a-fA-F]|20[0-3][0-9a-fA-F]|0[1-9a-f][0-9a-fA-F]{2}|[3-9][0-9a-fA-F]{3}|d8[0-9a-f]{2}\\ud)"
+    r"\\u(?:00(?:2[0-9a-fA-F]|3[c-eC-E]|[a-fA-F][0-9a-fA-F])|20[0-3][0-9a-fA-F]|0[1-9a-f][0-9a-fA-F]{2}|[3-9][0-9a-fA-F]{3}|d8[0-9a-f]{2}\\ud)"
 )
 _BYTES = re.compile(r"\\x[c-eC-E][0-9a-fA-F]\\x[89abAB][0-9a-fA-F]")
 _QUOTES = re.compile(r"[a-z]\\'[a-z]|\\\"\w[^\"\\\n]{0,200}\\\"")
 _MIN_QUOTES = 2
 """One is a name in quotes, as in a list of arguments."""
+_WHOLE = re.compile(r"\s*\\\"[^\"]{20,}\\\"\s*\Z")
+"""A text between quotes that are escaped."""
+_CARRIAGE = re.compile(r"(?<!:)\\r\\n(?=\\|[A-Z \n]|\Z)")
+"""An end of a line as Windows has it; no folder's name begins so."""
 _MAIL = re.compile(r"=(?:C[2-9A-F]|D[0-9A-F]|E[0-9A-F]=[89AB][0-9A-F])=[89AB][0-9A-F]")
 """UTF-8 as mails write it (quoted-printable)."""
 _MAIL_SIGNS = re.compile("=[CDE][0-9A-F]=[89AB]")
@@ -62,6 +66,8 @@ def _escape(answer: str, signs: str) -> re.Match[str] | None:
             return ends[0]
         if (single := _UNICODE.search(plain) or _BYTES.search(plain)) is not None:
             return single
+        if (whole := _WHOLE.match(plain) or _CARRIAGE.search(plain)) is not None:
+            return whole
         quotes = list(_QUOTES.finditer(plain))
         if len(quotes) >= _MIN_QUOTES:
             return quotes[0]
