@@ -16,7 +16,8 @@ from uuid import UUID
 ARROW_FILE = b"ARROW1\0\0"
 FREE_BYTES = 4 << 30
 MOST_TIMES = 16
-"""Address space allowed: so much, and so many times the size of the file."""
+"""Address space allowed: so much, and so many times the size of the file. A file of 36 MB took 91 MB in all, a packed
+one of 13 MB 69 MB."""
 
 
 def plain(value: Any) -> Any:

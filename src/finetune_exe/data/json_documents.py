@@ -32,6 +32,7 @@ PARTS_OF_A_ROW = frozenset({
 })  # fmt: skip
 """Lists of objects that belong to a row, unless they hold rows themselves."""
 MAX_ROW_CHARACTERS = 64 << 20
+"""A longer row is set aside, as a longer line of JSON lines is."""
 MAX_VALUE_CHARACTERS = 512 << 20
 """Longest value that is not an array, and so has to be held whole."""
 KEEP_CHARACTERS = 1 << 20

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from finetune_exe.data.faults import FileNote, Tell, file_note
 
 BLOCK_BYTES = 1 << 16
+"""Bytes read at a time: as many as a pipe of Linux holds."""
 FREE_BYTES = 64 << 20
 """A file may unpack to so much whatever its packed size."""
 MOST_TIMES = 400

@@ -22,10 +22,13 @@ from finetune_exe.text.formats.dialogue_marks import turns_in, usual_turns
 from finetune_exe.text.thinking import thinking_of, without_thinking
 
 MAX_SAMPLED = 20_000
+"""Rows kept to tell lengths and repeats: a share is then known to 0.7 points (two standard deviations)."""
 MAX_LANGUAGES = 2_000
-"""Rows whose language is looked at."""
+"""Rows whose language is looked at: a share is then known to 2.2 points."""
 MIN_LANGUAGE_SHARE = 0.02
+"""Rarer languages are not named: of 5,155 English answers, 0.6 % were taken for another, for none more than 0.1 %."""
 MUCH_EMPTY = 0.05
+"""So many empty answers are said in the plan; the check names every one."""
 MOSTLY_SINGLE = 0.05
 """Fewer rows than this share with several answers: the last answer may be a label."""
 MAX_DIALOGUES = 1_000

@@ -39,9 +39,13 @@ KNOWN_COLUMNS = frozenset({
 })  # fmt: skip
 """Names by which the header of a table is known."""
 SECTION_CHARACTERS = 20_000
+"""Most that a section need have: about 4,500 tokens of English."""
 SECTIONS_WANTED = 30
+"""Sections that a shorter text is cut into, so that a tenth, held out, is three of them."""
 RECORDS_WANTED = 100
+"""Fewer lines do not show that each is a text by itself: a poem or a list may be as long."""
 RECORD_CHARACTERS = 2000
+"""A longer line is a paragraph of a text."""
 ENDS = ".!?;:)\"'\u2026\u3002\uff01\uff1f\u06d4\u061f\u0964\u201d\u00bb"
 """Marks that sentences end in, in several scripts."""
 _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|-?[\d.eE+-]+|true|false|null)'

@@ -19,7 +19,7 @@ from finetune_exe.text.conversation import Conversation
 
 SHARD_ROWS = 2048
 SHARD_BYTES = 16 << 20
-"""A shard ends with the row that reaches either."""
+"""A shard ends with the row that reaches either: as many rows as a tokenizer is given at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

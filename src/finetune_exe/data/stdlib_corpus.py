@@ -20,7 +20,9 @@ SKIPPED = frozenset(
 )
 QUESTION = "Write the one-line docstring of this Python function.\n\n```python\n{source}\n```"
 MIN_LINES, MAX_LINES = 2, 60
+"""One line leaves nothing to describe; longer functions do not fit the short sequences that a CPU trains on."""
 MIN_WORDS, MAX_CHARACTERS = 3, 120
+"""A line of fewer words describes nothing; a longer one is no summary."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

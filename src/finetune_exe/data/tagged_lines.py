@@ -15,6 +15,7 @@ _WORD_TAG = re.compile(r"O|[BIESLU]-\S+")
 MIN_TAGGED_LINES = 3
 """Fewer lines may end with a capital O or a code by chance."""
 DIALOGUES_LOOKED_AT = 50
+"""Were half of all pieces dialogues, nine in ten of so many would be so twice in 10**9 files."""
 
 
 def labelled_rows(text: str) -> list[RawRow] | None:

@@ -22,6 +22,7 @@ MAX_COUNTED = 400
 MAX_KEPT = 101
 """Order statistics that are kept of them."""
 LONGEST = 1 << 17
+"""The longest context of all but three models of the table."""
 USUAL_PASS = 8
 """Rows of a pass in which they are compared."""
 

@@ -15,9 +15,11 @@ from finetune_exe.domain.plan import Batch, Plan
 from finetune_exe.text.tokenizer import ChatTokenizer
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+"""Close at the upper end, where max_length cuts."""
 ADVISED_LOSS = 0.001
 """Share of the learned tokens that may be lost for a shorter max_length."""
 CANDIDATES = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+"""The powers of two that contexts of models are, up to that of most."""
 GROUPED_STEPS = 32
 """As in training: steps among which rows are sorted by length."""
 

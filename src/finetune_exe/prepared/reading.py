@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRIES = 3
 _PAUSE_SECONDS = 0.2
+"""A slice is read again after 0.2 and 0.4 seconds: what a disk refuses for longer is no hiccup."""
 
 
 class FileArray:

@@ -24,6 +24,7 @@ PROBES = 3
 """Prompts with one and the same ending that are tokenised by themselves too, to see that the shortcut holds."""
 _CACHED_TAILS = 10_000
 _CACHED_TAIL_CHARACTERS = 200
+"""Endings of prompts that are remembered, 2 MB at most; longer ones are nobody's but the row's own."""
 
 
 class Found(NamedTuple):

@@ -17,6 +17,7 @@ from finetune_exe.text.conversation import Conversation, Message
 
 _NAMES = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "ivory", "jade", "koala", "larch")
 _DIGITS = 9
+"""Source: Carlini et al., The Secret Sharer (2019), whose canary is a number of nine digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

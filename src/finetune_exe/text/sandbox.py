@@ -22,13 +22,19 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 MAX_SECONDS = 2.0
+"""Longest that one rendering may take; those of twelve families of templates take less than a millisecond."""
 MAX_CHARACTERS = 20_000_000
+"""Longest text: a context of a million tokens is four or five million characters."""
 MAX_ITEMS = 1_000_000
+"""Longest list; a conversation has a few thousand turns at most."""
 MAX_NUMBER = 1_000_000
 """Largest number a call or a filter may be given: widths and counts are far below."""
 MAX_BITS = 4096
+"""Largest integer: two such are multiplied in 15 microseconds, and Python still writes it out (up to 14,284 bits)."""
 MAX_WIDTH_DIGITS = 5
+"""Widths of so many digits are refused: no template pads to 10,000 characters."""
 MAX_INDENT = 64
+"""Widest indent of JSON; public templates indent by 2 or 4."""
 NEEDLESS_FILTERS = ("pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")
 """Filters no chat template needs, and that take long on some texts or draw by chance."""
 NEEDLESS_NAMES = ("lipsum",)

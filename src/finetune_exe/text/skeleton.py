@@ -23,6 +23,7 @@ TRIMS: tuple[Callable[[str], str], ...] = (
 """What templates are known to do to a turn's white space."""
 _MARK = re.compile(f"{OPEN}([0-9]+){CLOSE}")
 _MAX_SHAPES = 1000
+"""Orders of roles that are remembered; of each, a rendered text without what is said."""
 
 
 class CharSpan(NamedTuple):

@@ -40,7 +40,9 @@ SHARED_BY_ITEMS = 5
 FEWEST_OWN_RUNS = 4
 """Runs of five words that an item must have to itself, or share with few, to be found inside a text."""
 LARGEST_NUMBER = 10_000
+"""Numbers below are known as such by their hash: years, prices and sums of word problems, which copies change."""
 _BLOOM_BITS = 22
+"""Bits of a hash that are looked up in a table of 4 MiB first: 17,606 items of nine benchmarks fill 11 % of it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

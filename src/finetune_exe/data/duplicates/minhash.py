@@ -23,7 +23,10 @@ from finetune_exe.data.duplicates.shingles import RowRange, Shingles, row_ranges
 from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, Words32, begins, mix
 
 BINS, BANDS = 128, 32
+"""Of 6,829 planted pairs, 32 bands of four bins find 0.936 of those alike by 0.5 to 0.6, and all from 0.7 on; 16 of
+eight find 0.78 of those alike by 0.7 to 0.8."""
 BIN_BITS, VALUE_BITS = 7, 27
+"""Bits of a hash that number the bin, and that are kept: the other five of 32 say which bin was borrowed from."""
 BORROWED_FROM = (85, 42, 113, 23, 94, 60, 103, 14, 77, 37, 120, 51)
 """An empty bin i borrows from the first bin i ^ b of these that is not empty, which goes into its top bits."""
 SKETCHED_WORDS = 12

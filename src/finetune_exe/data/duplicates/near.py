@@ -21,6 +21,7 @@ SHORTEST_EDITED = 6
 """Rows of fewer words are never called edited copies: two short sentences are easily alike."""
 
 _REPEAT_BITS = 12
+"""How often a word came before, in the bits that a pair's number and a word's hash leave of 64."""
 
 
 def parts_alike(left: RowWords, right: RowWords, pairs: RowPairs) -> NDArray[np.bool_]:

@@ -16,12 +16,15 @@ from finetune_exe.data.duplicates.shingles import RowRange, row_ranges, shingles
 from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, begins
 
 RARE_SHINGLE_WORDS = 3
+"""Runs shorter than those of `shingles`: a copy with every fourth word changed keeps runs of three, none of five."""
 RARE = 6
 """Runs of words in more rows than this are common speech, or a text that MinHash finds."""
 SAMPLE_OF = 3
+"""One run in so many of a long row is looked at: those of more than 48 words keep about 15 or more."""
 SHORT = 48
 """Rows of so many words or fewer are looked at whole, among each other."""
 FEWEST_SHARED = 2
+"""One rare run alone, such as a name, is shared by rows that have nothing else in common."""
 BLOCK_RUNS = 1 << 20
 """Runs are compared in blocks of about so many, so that memory holds little more than the runs themselves."""
 

@@ -17,14 +17,18 @@ from finetune_exe.data.duplicates.words import THREADS, Hashes, Places, Words32,
 Result = TypeVar("Result")
 
 SHINGLE_WORDS = 5
+"""Words of a run, as likeness is measured elsewhere. Source: datatrove, MinhashConfig, n_grams (2025)."""
 CHUNK_WORDS = 1 << 19
 """Shingles are made for so many words at a time, so that memory does not grow with the number of rows."""
 PART_WORDS = 1 << 20
 """Pairs are compared in parts of about so many words, so that memory does not grow with their number."""
 _PAIR_BITS, _KEY_BITS = 23, 40
+"""Bits of a number of 64 for a pair and for a run of words; the last says which of the two rows has it."""
 _SLOT_BITS = 10
 SLOTS = 1 << _SLOT_BITS
+"""More than a row of usual length has runs, so that few share a slot."""
 _PAIRS_AT_ONCE = 1 << 13
+"""Pairs whose slots are held at a time: 8 MiB for either side."""
 
 
 class Shingles(NamedTuple):

@@ -25,6 +25,7 @@ Words32 = NDArray[np.uint32]
 Places = NDArray[np.int64]
 
 HASH_BITS = 29
+"""Bits of a word's hash: what the three marks below leave of 32."""
 FIRST_CAPITAL, SECOND_CAPITAL, MARK_FOLLOWS = 29, 30, 31
 """Bits of a word: its first letter is a capital, its second is, and punctuation stands right after it."""
 BATCH_CHARACTERS = 1 << 16
@@ -33,6 +34,7 @@ THREADS = min(4, os.cpu_count() or 1)
 """numpy lets go of Python's lock, so that threads share the work; what comes out does not depend on their number."""
 
 _RADIX = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio, as in Fibonacci hashing (Knuth, TAOCP 3, 6.4): odd, so that it has an inverse."""
 
 
 class WordArray(NamedTuple):

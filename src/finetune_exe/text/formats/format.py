@@ -17,6 +17,7 @@ Row = dict[str, Any] | list[Any] | str
 
 MOST_NAMED = 12
 MOST_CHARACTERS = 60
+"""Keys, and characters of one, that a message names: a table may have thousands of columns, whose names are texts."""
 CHOICES = ("choices", "options", "endings")
 """Columns that hold the answers to choose from."""
 JUDGED_KEYS = frozenset({
