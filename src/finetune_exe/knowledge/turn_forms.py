@@ -37,7 +37,10 @@ class TemplateTurns:
     tools: tuple[tuple[str, str], ...] = ()
     """What stands before and behind the definitions of tools, which are JSON."""
     calls: tuple[tuple[str, str], ...] = ()
-    """What stands before and behind a call, or a list of such, at the end of an answer; white space may be between."""
+    """What stands before and behind a call, or a list of such, at the end of an answer; white space may be between.
+    Where the names of the tool and of the call stand at {name} and {id}, the arguments alone are between."""
+    thoughts: tuple[tuple[str, str], ...] = ()
+    """What stands before and behind what an answer thinks, at its beginning, in forms other than <think>."""
     results: tuple[tuple[str, str], ...] = ()
     """What stands before and behind a result within a turn."""
     json_results: bool = False

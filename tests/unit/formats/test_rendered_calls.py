@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ MISTRAL = (
     '{% elif m.role == \'tool\' %}[TOOL_RESULTS] {"content": {{ m.content | tojson }}, "call_id": '
     '"{{ m.tool_call_id }}"}[/TOOL_RESULTS]{% endif %}{% endfor %}'
 )
+MINISTRAL = (
+    "<s>{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% elif m.role == 'assistant' %}"
+    "{% if m.reasoning_content %}[THINK]{{ m.reasoning_content }}[/THINK]{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}[TOOL_CALLS]{{ c.function.name }}CALL_ID[ARGS]"
+    "{{ c.function.arguments | tojson }}{% endfor %}</s>{% elif m.role == 'tool' %}[TOOL_RESULTS]RESULT_ID"
+    "{{ m.content }}[/TOOL_RESULTS]{% endif %}{% endfor %}"
+)
+NAMING = {"CALL_ID": "[CALL_ID]{{ c.id }}", "RESULT_ID": "{{ m.tool_call_id }}[TOOL_CONTENT]"}
+"""What the templates of some of Mistral's models write besides, and those of others do not."""
 GPT_OSS = (
     "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n"
     "Current date: 2025-08-05\n\nReasoning: medium\n\n# Valid channels: analysis, commentary, final. Channel must be "
@@ -74,7 +85,7 @@ GPT_OSS = (
     "{% endfor %}{% elif m.role == 'tool' %}<|start|>functions.{{ loop.previtem.tool_calls[0].function.name }} "
     "to=assistant<|channel|>commentary<|message|>{{ m.content | tojson }}<|end|>{% endif %}{% endfor %}"
 )
-"""The four are written from the documented form of each family."""
+"""They are written from the documented form of each family."""
 TEMPLATES = {"chatml": QWEN.replace("%}\n", "%}{{ '\\n' }}"), "llama-3": LLAMA, "mistral": MISTRAL, "gpt-oss": GPT_OSS}
 FAMILY = pytest.mark.parametrize("form", TEMPLATES)
 TOOLS = [
@@ -160,6 +171,25 @@ def test_what_gpt_oss_thinks_is_kept_as_thinking_and_written_again() -> None:
     broken = with_turns(turn_form("gpt-oss")).read({"text": text.replace("{}<|call|>", "{city<|call|>")})
     assert isinstance(broken, RowFault)
     assert broken.message == "the arguments of the call of 'get_weather' are no JSON object"
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.parametrize("thought", [None, "They will know."])
+def test_the_calls_and_thoughts_of_later_mistrals_come_back(names: bool, thought: str | None) -> None:
+    source = MINISTRAL
+    for place, name in NAMING.items():
+        source = source.replace(place, name if names else "")
+    asked = asking({"city": "Oslo"}, "3 C", twice=True)
+    extra = {"reasoning_content": thought} if thought else {}
+    messages = (
+        asked.messages[0], replace(asked.messages[1], extra={**extra, **asked.messages[1].extra}), *asked.messages[2:]
+    )  # fmt: skip
+    text = compile_template(source, special_tokens={}, where="ministral").render(
+        messages, answer_next=False, columns={"tools": TOOLS}
+    )
+    read = parted("mistral", text)
+    assert read.messages == messages
+    assert read.extra == {"tools": TOOLS}
 
 
 def test_an_answer_that_thinks_and_speaks_before_it_calls_keeps_both() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from finetune_exe.knowledge.turn_forms import TemplateTurns
 from finetune_exe.text.conversation import Message
 from finetune_exe.text.formats.written_calls import is_object, numbered_call
+from finetune_exe.text.thinking import THINKING_KEYS
 
 _SAID = {"name", "arguments", "parameters", "id", "type"}
 """Keys of a call in the templates of the table; any other would be lost."""
+_NAMED = "[TOOL_CONTENT]"
+"""What stands in a result of Mistral's behind the call that it names. Source: mistral-common, InstructTokenizerV7."""
 _DECODER = json.JSONDecoder()
 
 
@@ -88,11 +93,16 @@ def _read(turn: Message, template: TemplateTurns, known: Collection[str], *, sur
     """Read the calls that an answer ends with; the turn itself where there is none, or something goes on behind."""
     if turn.role != "assistant" or "tool_calls" in turn.extra:
         return turn
+    turn = _with_thought(turn, template)
     for before, behind in template.calls:
-        start = turn.content.find(before, max(turn.content.rfind("</think>"), 0)) if before else 0
-        if start < 0:
+        mark = _mark(before)
+        begun = (
+            mark.search(turn.content, max(turn.content.rfind("</think>"), 0)) if before else mark.match(turn.content)
+        )
+        if begun is None:
             continue
-        values = _blocks(turn.content[start:], before, behind)
+        start = begun.start()
+        values = _blocks(turn.content[start:], mark, behind)
         calls = [_call(value) for value in values] if values is not None else []
         if not calls or not all(calls):
             continue
@@ -101,18 +111,35 @@ def _read(turn: Message, template: TemplateTurns, known: Collection[str], *, sur
     return turn
 
 
-def _blocks(text: str, before: str, behind: str) -> list[Any] | None:
-    """Give the values of blocks that make up a whole text; a list stands for its members."""
+def _with_thought(turn: Message, template: TemplateTurns) -> Message:
+    """Keep what an answer thinks apart from what it says."""
+    for before, behind in template.thoughts:
+        thought, end, said = turn.content.partition(behind)
+        if end and thought.startswith(before):
+            extra = {THINKING_KEYS[0]: thought.removeprefix(before), **turn.extra}
+            return replace(turn, content=said.lstrip("\n"), extra=extra)
+    return turn
+
+
+@cache
+def _mark(before: str) -> re.Pattern[str]:
+    """Find what stands before a call, with the names that are in it."""
+    exactly = re.escape(before).replace(r"\{name\}", r"(?P<name>[\w.-]+)").replace(r"\{id\}", r"(?P<id>\w+)")
+    return re.compile(exactly)
+
+
+def _blocks(text: str, mark: re.Pattern[str], behind: str) -> list[Any] | None:
+    """Give the calls of blocks that make up a whole text; a list stands for its members."""
     found: list[Any] = []
     while text:
-        if not text.startswith(before):
-            return None
-        values, end = _values(text, len(before))
+        begun = mark.match(text)
+        values, end = _values(text, begun.end()) if begun else ([], 0)
         text = text[end:].lstrip()
-        if len(values) != 1 or not text.startswith(behind):
+        if begun is None or len(values) != 1 or not text.startswith(behind):
             return None
         text = text[len(behind) :].lstrip()
-        found += _flat(values)
+        names = begun.groupdict()
+        found += [{**names, "arguments": values[0]}] if names else _flat(values)
     return found
 
 
@@ -166,12 +193,15 @@ def _unquoted(text: str) -> str:
 
 def _answering(turn: Message, waiting: list[str]) -> Message:
     """Name the call that a result answers: the one that it names itself, or the next that waits for one."""
+    named, mark, said = turn.content.partition(_NAMED)
+    if mark:
+        return replace(turn, content=said, extra={"tool_call_id": named.strip()})
     try:
         value = json.loads(turn.content)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and value.keys() == {"content", "call_id"} and isinstance(value["call_id"], str):
-        said = value["content"]
-        content = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+        held = value["content"]
+        content = held if isinstance(held, str) else json.dumps(held, ensure_ascii=False)
         return replace(turn, content=content, extra={"tool_call_id": value["call_id"]})
     return replace(turn, extra={"tool_call_id": waiting.pop(0)}) if waiting else turn
