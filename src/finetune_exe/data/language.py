@@ -8,13 +8,15 @@ from collections import Counter, defaultdict
 from finetune_exe.knowledge.stop_words import stop_words
 
 _LOOKED_AT = 600
-"""Characters of a text that are enough to tell."""
+"""Characters of a text that are enough to tell: of 5,064 English answers, 29 are taken for another language by them, 57
+by 150, and 28 by 4,000."""
 _MIN_LETTERS = 12
 """Fewer letters do not tell."""
 _MIN_COMMON = 3
-"""Common words that must be there: two are shared by chance in headlines."""
+"""Common words that must be there: with two, 50 of those answers are taken for another language; with four, 146 more
+are not told."""
 _MIN_SHARE = 0.12
-"""Share of a text's words that must be common words of its language."""
+"""Share of a text's words that must be common words of its language; at 0.2, 99 more of those answers are not told."""
 _SCRIPTS = (
     ("ja", "\u3040-\u30ff"), ("ko", "\u1100-\u11ff\uac00-\ud7af"), ("zh", "\u3400-\u9fff"),
     ("bg", "\u042a\u044a"), ("uk", "\u0404\u0406\u0407\u0454\u0456\u0457\u0490\u0491"), ("ru", "\u0400-\u04ff"),

@@ -12,9 +12,10 @@ LABEL_COLUMNS = frozenset({
 })  # fmt: skip
 """Names of answer columns that hold a label."""
 LABEL_CHARACTERS = 60
-"""Longest answer that may be a label."""
+"""Longest answer that may be a label; the longest of banking77 has 48."""
 MAX_LABELS, MIN_ROWS_PER_LABEL = 300, 5
-"""Most different answers that may be labels, and how often each is given on average."""
+"""Most different answers that may be labels, and how often each is given on average. CLINC150, a wide set, has 151
+(Larson et al., 2019)."""
 Layout = Literal["text", "columns", "turns", "preference", "classification"]
 """One text; question and answer in columns; a list of turns; a chosen and a rejected answer; a text and its label."""
 LAYOUTS: frozenset[Layout] = frozenset(get_args(Layout))

@@ -18,9 +18,10 @@ from finetune_exe.data.duplicates.shingles import may_be_contained, shared_shing
 from finetune_exe.data.duplicates.words import Places
 
 CONTAINED = 0.9
-"""A row is contained in another that has this much of its distinct runs of five words."""
+"""A row is contained in another that has this much of its distinct runs of five words: one word in 50 may differ."""
 LONGER = 1.25
-"""The row that contains another has so many times its words or more."""
+"""The row that contains another has so many times its words or more; two that are closer share 0.8 of all their runs,
+and are near duplicates."""
 SHORTEST_CONTAINED = 15
 """Words a row must have to be called contained: short sentences stand in other texts by chance."""
 EDITED_SHARE, CONTAINED_SHARE = 0.3, 0.6

@@ -11,7 +11,7 @@ from finetune_exe.data.duplicates.shingles import in_parts
 from finetune_exe.data.duplicates.words import HASH_BITS, Hashes, Words32, begins, word_hashes
 
 NEAR = 0.7
-"""Rows that share this much of their distinct runs of five words are near duplicates."""
+"""Rows that share this much of their distinct runs of five words are near duplicates: one word in 29 may differ."""
 SAME_PART = 0.5
 """Prompts, and answers, of near duplicates share this much of their words, if the prompts are not the same: the same
 answer to another question is none, nor is another question on the same page."""
