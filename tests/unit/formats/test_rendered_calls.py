@@ -224,7 +224,8 @@ def test_an_object_that_nothing_marks_as_a_call_is_one_only_where_its_tool_is_de
     assert ("tool_calls" in parted("llama-3", text).messages[-1].extra) == defined
 
 
-@pytest.mark.parametrize("broken", ['{"name": "look"}', '{"name": "look", "arguments": {}, "why": 1}', "look()"])
+@pytest.mark.parametrize("broken", ['{"name": "look"}', '{"name": "look", "arguments": {}, "why": 1}', "look()",
+                                    '{"name": "look", "arguments": {"a": NaN}}'])  # fmt: skip
 def test_a_call_that_cannot_be_read_stays_text_and_is_noted(
     broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

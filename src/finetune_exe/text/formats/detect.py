@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.text.formats import FORMATS
+from finetune_exe.text.formats.completion import FOREIGN
 from finetune_exe.text.formats.dialogue_marks import turns_in_columns
 from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.infer import Inferred, infer_columns
@@ -43,7 +44,7 @@ def detect_format(rows: Sequence[Row], *, where: str) -> Detection:
         FineTuneError: D03 where no format fits at least half of the rows, two fit a quarter of them, or each row
             is a single turn.
     """
-    if all(map(_is_turn, rows)):
+    if len({_speaker(row) for row in rows}) > 1 and all(map(_speaker, rows)):
         raise FineTuneError(
             "D03",
             what="each row is a single turn, not a conversation",
@@ -75,12 +76,12 @@ def format_of_row(row: Row) -> Format | None:
     return claims[0] if len(claims) == 1 else None
 
 
-def _is_turn(row: Row) -> bool:
-    """Whether a row says who speaks, and what, and is part of nothing."""
-    if not isinstance(row, dict) or row.keys().isdisjoint(("content", "text", "value")):
-        return False
+def _speaker(row: Row) -> str | None:
+    """Name who speaks in a row that is a turn by itself; None for any other."""
+    if not isinstance(row, dict) or row.keys().isdisjoint(("content", "text", "value")) or not FOREIGN.isdisjoint(row):
+        return None
     said = row.get("role", row.get("from"))
-    return isinstance(said, str) and said in ROLE_NAMES
+    return said if isinstance(said, str) and said in ROLE_NAMES else None
 
 
 def _quoted(text: str) -> str:

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 from finetune_exe.knowledge.turn_forms import TemplateTurns
 from finetune_exe.text.conversation import Message
-from finetune_exe.text.formats.written_calls import is_object, numbered_call
+from finetune_exe.text.formats.written_calls import is_object, numbered_call, refuse
 from finetune_exe.text.thinking import THINKING_KEYS
 
 _SAID = {"name", "arguments", "parameters", "id", "type"}
 """Keys of a call in the templates of the table; any other would be lost."""
 _NAMED = "[TOOL_CONTENT]"
 """What stands in a result of Mistral's behind the call that it names. Source: mistral-common, InstructTokenizerV7."""
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=refuse)
+_VALUE = re.compile(r"\s*(?=[{\[])")
 
 
 class Definitions(NamedTuple):
@@ -152,11 +153,11 @@ def _values(text: str, start: int) -> tuple[list[Any], int]:
     """Read the JSON objects and lists that stand one behind the other, and say where they end."""
     values: list[Any] = []
     while True:
-        begin = start + len(text[start:]) - len(text[start:].lstrip())
-        if text[begin : begin + 1] not in ("{", "["):
+        begun = _VALUE.match(text, start)
+        if begun is None:
             return values, start
         try:
-            value, start = _DECODER.raw_decode(text, begin)
+            value, start = _DECODER.raw_decode(text, begun.end())
         except (ValueError, RecursionError):
             return values, start
         values.append(value)

@@ -77,7 +77,7 @@ def calls_as_texts(conversation: Conversation) -> Conversation:
 def _calls(text: str, *, first: int) -> list[dict[str, Any]] | None:
     """Read a text as calls in the form that chat templates take; None where it is nothing of the kind."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return None
     said = value if isinstance(value, list) else [value]
@@ -107,12 +107,13 @@ def _is_call(value: Any) -> bool:
 def is_object(text: str) -> bool:
     """Whether a text is a JSON object, without NaN, which JSON does not have."""
     try:
-        return isinstance(json.loads(text, parse_constant=_refuse), dict)
+        return isinstance(json.loads(text, parse_constant=refuse), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _refuse(constant: str) -> None:
+def refuse(constant: str) -> None:
+    """Refuse NaN and infinity, which JSON does not have."""
     raise ValueError(constant)
 
 
