@@ -34,6 +34,25 @@ def broken(text: str) -> bool:
     return open_end(text) is OpenEnd.BROKEN
 
 
+ODD = [
+    ("python", "width = 9\nhalf = (width // 2)\nsay = lambda: (half //\n    2)\nprint(half) # don't (yet"),
+    ("javascript", "const a = text.replace(/\\//g, '(');\nconst b = a.replace(/^(#![^\\n]+)/, b => (b));\nuse(b);"),
+    ("javascript", "module.exports = add;\nmodule.exports.two = sub;\nmodule.exports.usage = 'add a b'"),
+    ("c", "#if A\n  if (a) {\n#else\n  if (b) {\n#endif\n    go();\n  }\n"),
+    ("cmake", "#Put the files (where they are\nset(FILES a.c;\n  b.c)\nadd(FILES)"),
+    ("bash", "A='one'\nB=\"two\"\nC=''"),
+    ("bash", "awk '\n  { print \"a(\" }\n' file\necho $(ls)"),
+    ("html", "<html>\n<body>\n<p>It has many(\n<br>more.</p>\n</body>\n</html>"),
+    ("sql", "INSERT INTO names VALUES ('a (b');\nSELECT name -- the first (of all\nFROM names;"),
+]
+
+
+@pytest.mark.parametrize(("language", "code"), ODD)
+def test_brackets_in_texts_remarks_and_patterns_open_nothing(language: str, code: str) -> None:
+    assert not broken(f"```{language}\n{code}\n```")
+    assert not broken(code)
+
+
 @pytest.mark.parametrize("language", WHOLE)
 def test_code_that_is_whole_is_not_accused(language: str) -> None:
     assert not broken(WHOLE[language])

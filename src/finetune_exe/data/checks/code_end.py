@@ -6,14 +6,16 @@ import ast
 import re
 import warnings
 
-from finetune_exe.data.checks.programs import begins_as_program, seems_code
+from finetune_exe.data.checks.programs import begins_as_program, read_program, seems_code
 
 _QUOTED = re.compile(
     r"\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|(?<!\w)'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
-    r"|/\*.*?\*/|<!--.*?-->|(?<!:)//[^\n]*|(?:#|--)[ \t!][^\n]*",
-    re.DOTALL,
+    r"|/\*.*?\*/|<!--.*?-->|(?:^|(?<=[\s;{}(),]))//[^\n]*|^[ \t]*#[^\n]*|(?<=\s)(?:#|--)[ \t!][^\n]*",
+    re.DOTALL | re.MULTILINE,
 )
 """Texts and remarks, in which brackets mean nothing."""
+_OVER_LINES = re.compile(r"\"(?:\\.|[^\"\\])*\"|(?<!\w)'(?:\\.|[^'\\])*'", re.DOTALL)
+"""Texts as some languages have them, over several lines."""
 _BRACKET = re.compile(r"(?<!\\)(?:[)\[\]{}]|(?<!:)(?<!:-)\()")
 """A bracket, and no sad face."""
 _CLOSES = {")": "(", "]": "[", "}": "{"}
@@ -27,6 +29,7 @@ _CLOSED_ELEMENTS = frozenset({
 _GOES_ON = re.compile(r"(?:[,=]|&&|\|\||\b(?:SELECT|FROM|WHERE|AND|OR|ON|JOIN|BY|SET|VALUES|INTO|LIKE))\Z")
 """What stands before something in every language."""
 _SQL = re.compile(r"(?:--[^\n]*\n)*(?:SELECT|WITH|CREATE|INSERT INTO|UPDATE|DELETE FROM|ALTER)\s")
+_PYTHON = ("python", "py", "python3")
 _MAX_CHARACTERS = 20_000
 """Longer ones are not looked at, as in `programs`."""
 
@@ -35,8 +38,9 @@ def code_breaks_off(text: str) -> bool:
     """Say whether a text without white space at its end ends with code that is not whole.
 
     Of 26,895 answers in public files seven are so, and none of them is whole; of the 163 blocks of code in them, cut
-    anywhere, 55 % are found where they stand bare and 64 % in a closed fence. A program cut between two statements is
-    whole to every rule.
+    anywhere, 54 % are found where they stand bare and 63 % in a closed fence. Of 12,771 whole files of programs and
+    pages, put in a fence, 35 are accused, 26 of them scripts of Vim, whose remarks begin with a quotation mark. A
+    program cut between two statements is whole to every rule.
     """
     if text[-1] == "`":
         language, _, code = text.removesuffix("```").rpartition("```")[2].rstrip().partition("\n")
@@ -45,10 +49,16 @@ def code_breaks_off(text: str) -> bool:
         language, code = "", text if "\n" in text and _may_be_cut(text) else ""
     if not code or len(code) > _MAX_CHARACTERS:
         return False
-    bare = _QUOTED.sub(" ", code).rstrip()
-    if _is_open(bare) or _GOES_ON.search(bare) is not None or (code[0] == "<" and _has_open_element(bare)):
+    if language in _PYTHON or (not language and begins_as_program(code) and read_program(code) is not None):
+        return _is_cut_python(code)
+    bare = _QUOTED.sub(" ", code)
+    if _GOES_ON.search(code) is not None and _GOES_ON.search(bare) is not None:
         return True
-    return (language in ("python", "py") or (not language and begins_as_program(code))) and _is_cut_python(code)
+    if code[0] == "<":
+        return _has_open_element(bare)
+    if "#if" not in code and _is_open(bare) and _is_open(_OVER_LINES.sub(" ", code)):
+        return True
+    return not language and begins_as_program(code) and _is_cut_python(code)
 
 
 def _may_be_cut(text: str) -> bool:
@@ -105,7 +115,7 @@ def _is_cut_python(code: str) -> bool:
             missing = place > len(code) - code.rfind("\n") - 1 or error.msg.startswith(
                 ("unterminated", "expected an ind")
             )
-            return line > last or (line == last and missing)
+            return line > last or (line == last and missing) or error.msg.endswith("was never closed")
         except (ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
             pass
     return False

@@ -43,7 +43,7 @@ _WITH_BRACES = re.compile(r"[{};]\s*$|\w\(\)|\\begin|\$\\|\\\(|\\\[", re.MULTILI
 
 def _find(row: RowView) -> str | None:
     signs = row.signs
-    if "\\" not in signs and "=" not in signs and "+" not in signs and "%" not in signs:
+    if "\\" not in signs and "=" not in signs and "+" not in signs and "%20" not in signs:
         return None
     if row.layout == "classification":
         return None
