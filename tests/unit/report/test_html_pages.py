@@ -26,9 +26,11 @@ from finetune_exe.domain.dataset import (
     PreparedDataset,
     SourceFile,
 )
+from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.report.html.check import check_page
 from finetune_exe.report.html.dataset import dataset_page
 from finetune_exe.report.html.document import PAGE_BYTES
+from finetune_exe.report.html.evaluation import evaluation_page
 from finetune_exe.report.html.markup import Markup, element, escape
 from finetune_exe.report.token_view import ShownRow, ShownToken
 
@@ -55,6 +57,7 @@ class Reading(HTMLParser):
         self.captions = 0
         self.ids: list[str] = []
         self.described: list[str] = []
+        self.undescribed = 0
         self.feed(page.decode())
         self.close()
         self.faults += [f"never closed: {tag}" for tag in self.open]
@@ -70,6 +73,8 @@ class Reading(HTMLParser):
                 self.ids.append(value or "")
             if name == "aria-labelledby":
                 self.described += (value or "").split()
+        hidden = ("aria-hidden", "true") in attrs
+        self.undescribed += tag == "svg" and not hidden and not {"role", "aria-labelledby"} <= {*dict(attrs)}
 
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:
@@ -145,9 +150,23 @@ def rows(text: str = " fox", length: int = 2) -> list[ShownRow]:
     return [ShownRow(source=text, tokens=given + learned)] * 3
 
 
+def evaluation(text: str) -> Evaluation:
+    whole = sample.evaluation()
+    answers = dict.fromkeys(("source", "prompt", "reference", "baseline", "candidate"), text)
+    return whole.model_copy(update={
+        "baseline": text, "candidate": text, "comparison_notes": (text,),
+        "samples": tuple(row.model_copy(update=answers) for row in whole.samples),
+        "readiness": tuple(
+            check.model_copy(update={"name": text, "detail": text, "fix": check.fix and text}) for check in whole.readiness
+        ),
+        "comparisons": tuple(comparison.model_copy(update={"test": text}) for comparison in whole.comparisons),
+    })  # fmt: skip
+
+
 PAGES: dict[str, Callable[[str], bytes]] = {
     "check": lambda text: check_page(check_report(text), rows(text)),
     "dataset": lambda text: dataset_page(prepared(text), certificate(text), rows(text), check_report(text).labels),
+    "evaluation": lambda text: evaluation_page(evaluation(text)),
 }
 
 
@@ -195,9 +214,9 @@ def test_the_page_can_be_read_aloud_and_by_keyboard(name: str) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert reading.tags.count("table") == reading.tags.count("caption") == reading.tags.count("thead")
     assert len(reading.ids) == len({*reading.ids})
-    assert reading.tags.count("svg") * 2 == len(reading.described)
+    assert reading.undescribed == 0
     assert {*reading.described} <= {*reading.ids}
-    assert reading.marked.count("[learned: ") == 3
+    assert reading.marked.count("[learned: ") == (0 if name == "evaluation" else 3)
     page = PAGES[name]("plain text").decode()
     assert 'lang="en"' in page
     assert "prefers-color-scheme:dark" in page
@@ -213,7 +232,7 @@ def test_the_numbers_are_those_of_the_documents() -> None:
     check = Reading(check_page(check_report())).text
     assert "1,200 rows seen = 1,100 without an error + 100 with at least one." in check
     assert "85.0 %" in check
-    assert "900 (75.0 %)" in check
+    assert "90075.0 %" in check
     dataset = Reading(dataset_page(prepared(), certificate())).text
     assert "5,012 rows seen = 4,800 kept + 212 dropped" in dataset
     assert "Learned tokens: 76,900 seen = 76,750 kept + 0 dropped + 150 lost by altering" in dataset
@@ -223,10 +242,32 @@ def test_the_numbers_are_those_of_the_documents() -> None:
 
 def test_a_bar_is_as_long_as_its_count() -> None:
     page = check_page(check_report()).decode()
-    widths = [int(width) for width in re.findall(r'<rect x="230" y="\d+" width="(\d+)"', page)]
-    assert widths == [360, 120]
-    heights = [int(height) for height in re.findall(r'height="(\d+)" class="bar"', page)][:3]
+    assert re.findall(r'<rect x="0" y="25%" width="([0-9.]+)%"', page) == ["100.0", "33.3"]
+    heights = [int(height) for height in re.findall(r'height="(\d+)" class="bar"', page)]
     assert heights == [2, 148, 2]
+
+
+def test_the_rarest_of_many_labels_are_one_line_that_dwarfs_no_bar() -> None:
+    labels = tuple(LabelCount(label=f"label {number}", count=30 - number % 3) for number in range(77))
+    page = check_page(check_report().model_copy(update={"labels": labels})).decode()
+    assert re.findall(r'<rect x="0" y="25%" width="([0-9.]+)%"', page)[:3] == ["100.0", "96.6", "93.3"]
+    rest = sum(entry.count for entry in labels[24:])
+    assert f"(53 more){rest:,}" in Reading(page.encode()).text
+
+
+def test_the_numbers_of_a_histogram_stay_inside_it_and_apart() -> None:
+    edges = tuple(10 * number for number in range(22))
+    many = check_report().model_copy(update={"characters": Histogram(edges=edges, counts=(5,) * 21)})
+    page = check_page(many).decode()
+    drawn = page[page.index("<svg", page.index("Length of the rows")) :]
+    drawn = drawn[: drawn.index("</svg>")]
+    named = re.findall(r'<text x="([0-9.]+)%" y="191" text-anchor="(\w+)">(\d+)<', drawn)
+    assert [edge for *_, edge in named] == ["0", "30", "60", "90", "120", "150", "180", "210"]
+    assert named[0][1:] == ("start", "0")
+    assert named[-1] == ("98.7", "end", "210")
+    assert drawn.count('class="many"') == 21
+    assert ".many{display:none}" in page
+    assert 'class="few"' in check_page(check_report()).decode()
 
 
 WORST = {"markup": HOSTILE * 2, "codes": "\U000e0001" * 500, "signs": "<" * 500}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from finetune_exe import __version__
 from finetune_exe.domain.dataset import CheckFinding, CheckReport, FindingRow
 from finetune_exe.report.check import count_words, other_place
-from finetune_exe.report.html.charts import histogram_figure, labels_figure
+from finetune_exe.report.html.charts import histogram_figure, labels_table
 from finetune_exe.report.html.document import document, fit, section, severity_name, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.html.tokens import TokenDetail, token_section
@@ -108,29 +108,27 @@ def _share(finding: CheckFinding, records: int) -> str:
 
 
 def _details(finding: CheckFinding, detail: _Detail) -> Markup:
-    """Fold up the places and the extracts of a finding."""
-    places = finding.rows[: detail.places]
-    where = [element("li", _place(row, detail)) for row in places]
+    """Fold up the places of a finding, those with an extract first, and what the first of them look like."""
+    places = sorted(finding.rows, key=lambda row: not row.extract)[: detail.places]
+    where = [element("li", *_place(row, detail, quoted=number < detail.extracts)) for number, row in enumerate(places)]
     if not finding.rows and finding.source is not None:
         where = [element("li", data_text(finding.source, detail.characters))]
     more = len(finding.rows) - len(places)
     if more > 0:
         where.append(element("li", f"and {format_count(more)} more"))
-    quoted = [row for row in finding.rows if row.extract][: detail.extracts]
     code = data_text(finding.code, detail.characters)
     summary = element("summary", severity_name(finding.severity), " ", code, f" ({count_words(finding)})")
-    parts: list[Child] = [summary, element("p", "Where:"), element("ul", *where)]
-    if quoted:
-        parts.append(element("p", "Such as:"))
-        parts += [element("pre", data_text(row.extract, detail.characters)) for row in quoted]
-    return element("details", *parts)
+    return element("details", summary, element("ul", *where))
 
 
-def _place(row: FindingRow, detail: _Detail) -> Markup:
-    place, other = data_text(row.source, detail.characters), other_place(row)
-    if other is None:
-        return element("span", place)
-    return element("span", place, " (with ", data_text(other, detail.characters), ")")
+def _place(row: FindingRow, detail: _Detail, *, quoted: bool) -> list[Child]:
+    other = other_place(row)
+    shown: list[Child] = [data_text(row.source, detail.characters)]
+    if other is not None:
+        shown += [" (with ", data_text(other, detail.characters), ")"]
+    if quoted and row.extract:
+        shown.append(element("pre", data_text(row.extract, detail.characters)))
+    return shown
 
 
 def _charts(report: CheckReport, detail: _Detail) -> list[Markup]:
@@ -141,5 +139,5 @@ def _charts(report: CheckReport, detail: _Detail) -> list[Markup]:
         )
         charts.append(section("Length of the rows", figure))
     if report.labels:
-        charts.append(section("Labels", labels_figure(report.labels)))
+        charts.append(section("Labels", labels_table(report.labels)))
     return charts

@@ -9,7 +9,7 @@ from finetune_exe import __version__
 from finetune_exe.domain.certificate import MaskCertificate
 from finetune_exe.domain.dataset import SPLITS, LabelCount, PreparedDataset, TokenReport
 from finetune_exe.report.dataset import learned_tokens, rows_held_out
-from finetune_exe.report.html.charts import bars_figure, histogram_figure, labels_figure
+from finetune_exe.report.html.charts import histogram_figure, labels_table
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.html.tokens import TokenDetail, token_section
@@ -59,7 +59,7 @@ def dataset_page(
             section("Splits", *_splits(dataset, detail)),
         ]
         if labels:
-            sections.append(section("Labels", labels_figure(labels)))
+            sections.append(section("Labels", labels_table(labels)))
         if dataset.tokens is not None:
             sections += [_lengths(dataset, dataset.tokens), _facts(dataset.tokens, detail)]
         sections.append(_masks(dataset, certificate, detail))
@@ -117,7 +117,7 @@ def _accounting(dataset: PreparedDataset, detail: _Detail) -> Markup:
         )
     files: list[Sequence[Child]] = [
         [data_text(source.path, detail.characters), format_count(source.num_rows), format_count(source.num_bytes),
-         element("span", data_text(source.sha256, 16), class_="name")]
+         element("span", data_text(source.sha256, 16), class_="code")]
         for source in dataset.sources[: detail.entries]
     ]  # fmt: skip
     read = f"Files read: {format_count(len(dataset.sources))}"
@@ -132,17 +132,16 @@ def _of(part: int, whole: int) -> str:
 def _splits(dataset: PreparedDataset, detail: _Detail) -> list[Child]:
     present = [(name, dataset.splits[name]) for name in SPLITS if name in dataset.splits]
     cells = [
-        (name, *map(format_count, (split.num_rows, split.num_groups, split.num_sequences, split.num_tokens,
-                                   split.num_learned_tokens, split.length_p50, split.length_p95, split.length_max)))
+        (name, format_count(split.num_rows), _of(split.num_rows, dataset.kept),
+         *map(format_count, (split.num_groups, split.num_sequences, split.num_tokens, split.num_learned_tokens,
+                             split.length_p50, split.length_p95, split.length_max)))
         for name, split in present
     ]  # fmt: skip
-    header = ("Split", "Rows", "Groups", "Sequences", "Tokens", "Learned", "Median length", "95 %", "Longest")
-    bars = [(name, split.num_rows) for name, split in present]
-    figure = [bars_figure("splits", bars, header=("Split", "Rows"), caption="Rows of each split")] if bars else []
+    header = ("Split", "Rows", "Share", "Groups", "Sequences", "Tokens", "Learned", "Median length", "95 %", "Longest")
     said: list[Child] = [element("p", "Note: ", data_text(note, detail.characters)) for note in dataset.notes]
     said += [element("p", data_text(reason, detail.characters)) for reason in dataset.split_evidence]
     said += [element("p", digests) for digests in rows_held_out(dataset)]
-    return [*figure, table("The splits; lengths in tokens", header, cells, numbers=range(1, 9)), *said]
+    return [table("The splits; lengths in tokens", header, cells, numbers=range(1, 10)), *said]
 
 
 def _lengths(dataset: PreparedDataset, tokens: TokenReport) -> Markup:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from finetune_exe import __version__
 from finetune_exe.domain.evaluation import Comparison, Evaluation
 from finetune_exe.domain.values import Check
 from finetune_exe.report.comparison import SHORT_VERDICTS
 from finetune_exe.report.evaluation import SMALLEST, bases, generation_words, made_from, verdict_words
+from finetune_exe.report.html.charts import WHOLE, at, strip
 from finetune_exe.report.html.document import document, fit, section, table, tiles
 from finetune_exe.report.html.markup import Child, Markup, data_text, element
 from finetune_exe.report.measured import measured_blocks
@@ -17,7 +20,10 @@ from finetune_exe.report.numbers import format_ends, format_level, format_measur
 from finetune_exe.report.page import Bullet, Field, Heading, Table, Words
 from finetune_exe.units import format_count, format_duration, format_percent
 
-WIDTH, ROW, LEFT = 720, 26, 190
+MOST_UNITS = 12
+"""How far the drawing of differences may reach, in units of the smallest that could be found."""
+LEAST = 5
+"""Width of the shortest interval drawn, and half that of the mark of a difference, in thousandths."""
 _FINAL = {"ready": "Ready", "not ready": "Not ready", "cannot say": "Cannot say"}
 
 
@@ -43,7 +49,7 @@ def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
     if comparisons:
         said = [element("p", data_text(words, 600)) for words in (SMALLEST, *bases(comparisons))]
         notes = [element("p", data_text(note, 600)) for note in evaluation.comparison_notes]
-        figure, answers = interval_figure(comparisons), generation_words(evaluation.generation)
+        figure, answers = interval_table(comparisons), generation_words(evaluation.generation)
         rest = [] if answers is None else [element("p", answers)]
         sections.append(section("Base against tuned", figure, _comparisons(comparisons), *said, *notes, *rest))
     sections += _measured(evaluation, detail)
@@ -67,37 +73,62 @@ def _overview(evaluation: Evaluation) -> Markup:
     ))  # fmt: skip
 
 
-def interval_figure(comparisons: Sequence[Comparison]) -> Markup:
+class _Span(NamedTuple):
+    """A difference in units of the smallest that could be found, better above zero."""
+
+    low: float
+    difference: float
+    high: float
+
+
+def _span(comparison: Comparison) -> _Span | None:
+    unit = comparison.minimum_detectable_difference
+    if not unit or comparison.ci_low is None or comparison.ci_high is None:
+        return None
+    unit = unit if comparison.higher_is_better else -unit
+    low, high = sorted((comparison.ci_low / unit, comparison.ci_high / unit))
+    return _Span(low, comparison.difference / unit, high)
+
+
+def interval_table(comparisons: Sequence[Comparison]) -> Markup:
     """Draw each difference with its interval, better to the right, in units of the smallest difference found."""
-    height = ROW * len(comparisons) + 40
-    middle, half = LEFT + (WIDTH - LEFT) // 2, (WIDTH - LEFT) // 2 - 12
-    parts: list[Markup] = [element("line", x1=middle, y1=8, x2=middle, y2=height - 28, class_="axis")]
-    says = []
-    for number, comparison in enumerate(comparisons):
-        y = 20 + ROW * number
-        sign = 1 if comparison.higher_is_better else -1
-        unit = comparison.minimum_detectable_difference
-        parts.append(element("text", comparison.metric[:26], x=0, y=y + 4))
-        if unit is None or not unit or comparison.ci_low is None or comparison.ci_high is None:
-            parts.append(element("text", "cannot be said", x=middle + 6, y=y + 4))
-            says.append(f"{comparison.metric}: cannot be said")
-            continue
-        low, at, high = sorted(
-            middle + round(half * max(-1.0, min(1.0, sign * value / (4 * unit))))
-            for value in (comparison.ci_low, comparison.difference, comparison.ci_high)
-        )
-        parts.append(element("rect", x=low, y=y - 2, width=max(1, high - low), height=4, class_="bar"))
-        parts.append(element("rect", x=at - 3, y=y - 6, width=6, height=12, class_="bar"))
-        says.append(f"{comparison.metric}: {SHORT_VERDICTS[comparison.verdict]}")
-    parts.append(element("text", "worse", x=LEFT, y=height - 8))
-    parts.append(element("text", "better", x=WIDTH, y=height - 8, text_anchor="end"))
-    svg = element("svg", element("title", "; ".join(says)), *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
-    caption = element(
-        "figcaption",
-        "Differences with their intervals, in units of the smallest that each metric could find (MDE); the edges are "
-        "four of these, and what lies beyond is drawn at the edge.",
+    spans = [_span(comparison) for comparison in comparisons]
+    farthest = max((max(-span.low, span.high) for span in spans if span is not None), default=0.0)
+    limit = min(MOST_UNITS, max(2, 2 * math.ceil(farthest / 2)))
+    rows: list[list[Child]] = [
+        [data_text(comparison.metric, 60), "no interval" if span is None else _drawn(comparison, span, limit),
+         SHORT_VERDICTS[comparison.verdict]]
+        for comparison, span in zip(comparisons, spans, strict=True)
+    ]  # fmt: skip
+    scale = strip(
+        element("text", "worse", x=0, y=22), element("text", "0", x="50%", y=22, text_anchor="middle"),
+        element("text", "better", x="100%", y=22, text_anchor="end"),
+    )  # fmt: skip
+    caption = (
+        "Differences with their intervals, in units of the smallest that each metric could find (MDE): faint lines at "
+        f"1 MDE, edges at {limit}; an arrow says that an interval goes on"
     )
-    return element("figure", svg, caption)
+    drawn = element("span", "Drawn", class_="unseen")
+    return table(caption, ("Metric", element("span", drawn, scale), "Verdict"), rows)
+
+
+def _drawn(comparison: Comparison, span: _Span, limit: int) -> Markup:
+    def place(units: float) -> int:
+        return round(WHOLE * (max(-limit, min(limit, units)) + limit) / (2 * limit))
+
+    style = {"improved": "good", "regressed": "error"}.get(comparison.verdict, "bar")
+    drawn = [element("line", x1=at(place(units)), y1=0, x2=at(place(units)), y2="100%", class_=line)
+             for units, line in ((-1, "axis"), (0, "zero"), (1, "axis"))]  # fmt: skip
+    width = max(LEAST, place(span.high) - place(span.low))
+    drawn.append(element("rect", x=at(place(span.low)), y="42%", width=at(width), height="16%", class_=style))
+    if abs(span.difference) < limit:
+        left = at(place(span.difference) - LEAST)
+        drawn.append(element("rect", x=left, y="25%", width=at(2 * LEAST), height="50%", class_=style))
+    if span.low < -limit:
+        drawn.append(element("text", "\u25c0", x=0, y=22, class_=style))
+    if span.high > limit:
+        drawn.append(element("text", "\u25b6", x="100%", y=22, text_anchor="end", class_=style))
+    return strip(*drawn)
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Markup:
