@@ -23,7 +23,7 @@ _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x1b\\|
 NO_BREAK = "\u00a0"
 """A space at which no line is broken; it is written as any other."""
 
-_JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"
 _SEAMS = "-/_.:="
 _LEVELS = "▁▂▃▄▅▆▇█"
 _LEAST_VALUE_WIDTH, _MOST_LABEL_WIDTH = 10, 30
@@ -206,4 +206,4 @@ def _columns(character: str) -> int:
 
 
 def _printable(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return character in JOINERS or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}

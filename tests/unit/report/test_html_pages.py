@@ -314,6 +314,11 @@ def test_a_broken_character_is_shown_as_its_code() -> None:
     assert escape("a\ud800b") == "a&lt;U+D800&gt;b"
 
 
+def test_words_and_signs_written_with_joiners_stay_whole() -> None:
+    persian, family = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f467"
+    assert escape(persian + family + "\u200b") == f"{persian}{family}&lt;U+200B&gt;"
+
+
 def test_a_page_of_nothing_says_so() -> None:
     empty = check_report().model_copy(
         update={"records": 0, "kept": 0, "findings": (), "labels": (), "characters": None}

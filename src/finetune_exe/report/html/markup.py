@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from finetune_exe.report.boxes import JOINERS
+
 TAGS = frozenset({
     "bdi", "br", "caption", "code", "dd", "desc", "details", "div", "dl", "dt", "figcaption", "figure", "footer", "g",
     "h1", "h2", "h3", "header", "li", "line", "main", "mark", "ol", "p", "pre", "rect", "section", "span", "strong",
@@ -37,13 +39,14 @@ Child = Markup | str
 def escape(text: str) -> str:
     """Write any text so that HTML shows it and does nothing else, in content as in attributes.
 
-    Control, direction and other invisible characters are shown as their codes; line ends and tabs are kept.
+    Control, direction and other invisible characters are shown as their codes; line ends, tabs and joiners, which
+    words of some scripts and signs made of several are written with, are kept.
     """
     return html.escape("".join(map(_seen, text)), quote=True)
 
 
 def _seen(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in _UNSEEN:
+    if character in "\n\t" or character in JOINERS or unicodedata.category(character) not in _UNSEEN:
         return character
     return f"<U+{ord(character):04X}>"
 
