@@ -38,7 +38,7 @@ caption{text-align:left;padding-bottom:.3rem}
 caption span{position:sticky;left:0;display:inline-block;max-width:min(52rem,100vw - 2.5rem)}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid var(--line)}
 thead th{border-bottom:2px solid var(--line);white-space:nowrap}
-tbody th{font-weight:600;max-width:20rem;overflow-wrap:break-word}
+tbody th{font-weight:600;min-width:9rem;max-width:20rem;overflow-wrap:break-word}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .code{font:.88em ui-monospace,Menlo,Consolas,monospace}
 .text{overflow-wrap:anywhere;min-width:7rem}
@@ -64,7 +64,7 @@ svg .axis{stroke:var(--line)}svg .zero{stroke:var(--soft)}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{padding:1.5rem 1.25rem 3rem}
 @media (max-width:40rem){table{width:max-content}th,td{padding:.35rem .4rem}.text{min-width:0;max-width:14rem}
-tbody th{max-width:11rem}.strip{width:8rem}svg .many{display:none}}
+tbody th{min-width:0;max-width:11rem}.strip{width:8rem}svg .many{display:none}}
 @media print{.tokens,pre{max-height:none}.wide{overflow:visible}table{font-size:.8rem}tr,svg{break-inside:avoid}
 h2,h3,caption,summary{break-after:avoid}details::details-content{content-visibility:visible;display:block}}
 """
