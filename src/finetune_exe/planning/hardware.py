@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 from finetune_exe.domain.values import Gpu, Hardware
@@ -80,6 +81,21 @@ def _memory_bytes() -> int:
         if limit.isdigit():
             limits.append(int(limit))
     return min(limits)
+
+
+def visible_gpus(gpus: tuple[Gpu, ...], named: str | None) -> tuple[Gpu, ...]:
+    """Leave the GPUs that programs are to see.
+
+    Args:
+        gpus: Of this machine.
+        named: $CUDA_VISIBLE_DEVICES: their numbers or names, up to an empty one or -1; None for all. Of names that are
+            no numbers only how many there are is known here.
+    """
+    if named is None:
+        return gpus
+    names = takewhile(lambda name: name not in ("", "-1"), (name.strip() for name in named.split(",")))
+    places = (int(name) if name.isdigit() else place for place, name in enumerate(names))
+    return tuple(gpus[place] for place in takewhile(lambda place: place < len(gpus), places))
 
 
 def _nvidia_gpus() -> tuple[Gpu, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,14 +25,19 @@ MEASURED = "measured on this machine"
 def find_hardware(gpu: str | None) -> Hardware:
     """Describe the hardware asked for, or this machine; "cpu" is this machine without its GPUs.
 
+    GPUs that $CUDA_VISIBLE_DEVICES hides are none of this machine.
+
     Raises:
         FineTuneError: H01 for a GPU nobody knows.
     """
-    from finetune_exe.planning.hardware import detect_hardware, parse_hardware
+    from finetune_exe.planning.hardware import detect_hardware, parse_hardware, visible_gpus
 
-    if gpu is not None and gpu.casefold() == "cpu":
-        return detect_hardware().model_copy(update={"gpus": ()})
-    return parse_hardware(gpu) if gpu else detect_hardware()
+    if gpu and gpu.casefold() != "cpu":
+        return parse_hardware(gpu)
+    here = detect_hardware()
+    return here.model_copy(
+        update={"gpus": () if gpu else visible_gpus(here.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))}
+    )
 
 
 def make_plan(

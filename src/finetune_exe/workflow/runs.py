@@ -154,10 +154,9 @@ def _train_into(
         require_room(cost, run=run.path, keep_last=plan.checkpoints.keep_last, there=there)
     base = model_folder(plan.model.reference, revision=plan.model.revision, progress=note)
     machine = _machine_here(plan)
-    foreign = _processor(machine) != _processor(plan.hardware)
+    foreign = machine.processor != plan.hardware.processor
     if foreign:
-        note(f"the plan is for {_processor(plan.hardware)}, and this machine trains on {_processor(machine)}: its "
-             "predictions are not scored")  # fmt: skip
+        note(trained_elsewhere(plan.hardware, machine))
     note("loading the model")
     with event_log(run.events, note) as log, stop_on_signals(note) as asked_to_stop:
 
@@ -185,8 +184,15 @@ def _machine_here(plan: Plan) -> Hardware:
     return plan.hardware if plan.hardware.gpus and here.gpus else here
 
 
-def _processor(hardware: Hardware) -> str:
-    return hardware.gpus[0].name if hardware.gpus else hardware.cpu
+def trained_elsewhere(planned: Hardware, machine: Hardware) -> str:
+    """Say that a run is not made on what its plan is for, and how a GPU is left alone that the plan does without."""
+    words = (
+        f"the plan is for {planned.processor}, and this machine trains on {machine.processor}: its predictions are not "
+        "scored"
+    )
+    if machine.gpus and not planned.gpus:
+        words += '; CUDA_VISIBLE_DEVICES="" in front of the command leaves it to the processor'
+    return words
 
 
 def publish_model(checkpoint: Path, model: Path) -> None:

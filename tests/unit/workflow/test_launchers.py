@@ -142,7 +142,8 @@ def test_more_processes_than_gpus_are_refused_before_anything_starts(monkeypatch
     from finetune_exe.planning import hardware
 
     gpu = Gpu(name="L4", memory_bytes=24 << 30, bf16=True)
-    for number, visible, there in ((1, None, 1), (0, None, 0), (4, "2", 1), (4, "", 0), (4, "-1", 0), (1, "0,1", 1)):
+    for number, visible, there in ((1, None, 1), (0, None, 0), (4, "2", 1), (4, "1", 1), (4, "0,1", 2), (4, "", 0),
+                                   (4, "-1", 0), (1, "0,1", 1)):  # fmt: skip
         here = SMALL.model_copy(update={"gpus": (gpu,) * number})
         monkeypatch.setattr(hardware, "detect_hardware", lambda here=here: here)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -11,12 +11,12 @@ import pytest
 from tests.tiny import write_model, write_rows
 
 from finetune_exe.domain.task import TaskSpec
-from finetune_exe.domain.values import Hardware
+from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.plans import make_plan
 from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.run_states import find_runs, run_state
-from finetune_exe.workflow.runs import train_plan
+from finetune_exe.workflow.runs import train_plan, trained_elsewhere
 
 Damage = Callable[[Path], object]
 
@@ -140,3 +140,12 @@ def test_runs_are_found_below_a_folder_and_nothing_else(run: Path, tmp_path: Pat
     for path in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(FineTuneError, match=r"error\[FT-L01\]"):
             find_runs(path)
+
+
+def test_a_plan_for_the_processor_says_how_a_gpu_is_left_alone() -> None:
+    plain = Hardware(cpu="EPYC", num_cores=2, memory_bytes=1 << 34)
+    with_gpu = plain.model_copy(update={"gpus": (Gpu(name="L4", memory_bytes=24 << 30, bf16=True),)})
+    there = trained_elsewhere(plain, with_gpu)
+    assert "the plan is for EPYC, and this machine trains on L4: its predictions are not scored" in there
+    assert 'CUDA_VISIBLE_DEVICES=""' in there
+    assert "CUDA_VISIBLE_DEVICES" not in trained_elsewhere(with_gpu, plain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.launchers.job import Job
@@ -24,13 +24,13 @@ class Torchrun:
             FineTuneError: T02 where there are fewer GPUs than processes, T21 where one was killed.
         """
         from finetune_exe.models.load import require_training_packages
-        from finetune_exe.planning.hardware import detect_hardware
+        from finetune_exe.planning.hardware import detect_hardware, visible_gpus
 
         require_training_packages()
         from finetune_exe.training.elastic import run_processes
 
         hardware = detect_hardware()
-        there = _visible(len(hardware.gpus), os.environ)
+        there = len(visible_gpus(hardware.gpus, os.environ.get("CUDA_VISIBLE_DEVICES")))
         if there < job.processes and (there or job.uses_gpus):
             raise FineTuneError(
                 "T02",
@@ -42,9 +42,3 @@ class Torchrun:
             )
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, hardware.num_cores // job.processes)))
         return run_processes(job.command, num_processes=job.processes)
-
-
-def _visible(there: int, environment: Mapping[str, str]) -> int:
-    """Count the GPUs that $CUDA_VISIBLE_DEVICES leaves of those there are."""
-    named = environment.get("CUDA_VISIBLE_DEVICES")
-    return there if named is None else min(there, len([name for name in named.split(",") if name.strip(" -1")]))
