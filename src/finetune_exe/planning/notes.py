@@ -18,6 +18,7 @@ from finetune_exe.knowledge.models import known_model
 from finetune_exe.knowledge.rules import rule
 from finetune_exe.planning.options import larger_in_4_bit
 from finetune_exe.planning.readiness import wished_limits
+from finetune_exe.planning.shortlist import language_names
 from finetune_exe.planning.task import classify_task
 from finetune_exe.units import format_count, format_duration, format_gib, format_number, format_usd
 
@@ -44,6 +45,8 @@ _LOSES_BY_ROUNDING = 1e9
 """Weights below which what rounding to 4 bit costs, and how to win it back, is worth a word."""
 _REPEATED = 0.05
 """Share of repeated rows worth a word."""
+_MOST = 0.5
+"""Share of the answers above which a language is that of the task."""
 
 
 def notes(plan: Plan) -> tuple[str, ...]:
@@ -182,6 +185,7 @@ def _about_run(plan: Plan) -> Iterator[str]:
     yield from _about_experts(plan)
     yield from _about_rounding(plan)
     yield from _tuned_for_chat(plan)
+    yield from _other_language(plan)
     yield from _larger_in_4_bit(plan)
     yield from _about_gpu(plan)
     used, idle = plan.parallelism.num_gpus, len(plan.hardware.gpus) - plan.parallelism.num_gpus
@@ -244,6 +248,19 @@ def _tuned_for_chat(plan: Plan) -> Iterator[str]:
         yield (
             f"{plan.model.name} was tuned for chat, and plain texts are learned here: its pretrained variant is "
             f"--model {facts.base_reference}."
+        )
+
+
+def _other_language(plan: Plan) -> Iterator[str]:
+    """Say that the rows are in a language that the makers of a model asked for do not name."""
+    facts, profile = known_model(plan.model.name), plan.profile
+    if facts is None or profile is None or plan.shortlist:
+        return
+    unnamed = [code for code, share in profile.languages.items() if share > _MOST and not facts.speaks(code)]
+    if unnamed:
+        yield (
+            f"Most answers are in {language_names(unnamed)}, which the makers of {plan.model.name} do not name among "
+            "its languages: without --model, one comes first whose makers do."
         )
 
 

@@ -32,6 +32,9 @@ _LANGUAGES = {
     "Hindi": "hi", "Chinese": "zh", "Mandarin": "zh", "Japanese": "ja", "Korean": "ko", "Thai": "th",
     "Vietnamese": "vi", "Swedish": "sv", "Danish": "da", "Norwegian": "no", "Finnish": "fi", "Greek": "el",
     "Hebrew": "he", "Hungarian": "hu", "Romanian": "ro", "Catalan": "ca", "Basque": "eu",
+    "Estonian": "et", "Latvian": "lv", "Lithuanian": "lt", "Bulgarian": "bg", "Croatian": "hr", "Serbian": "sr",
+    "Slovak": "sk", "Slovenian": "sl", "Indonesian": "id", "Swahili": "sw", "Persian": "fa", "Bengali": "bn",
+    "Tamil": "ta", "Urdu": "ur",
 }  # fmt: skip
 _NAMES = {code: name for name, code in _LANGUAGES.items() if name != "Mandarin"}
 
@@ -194,15 +197,17 @@ def _license(facts: ModelFacts) -> _Point:
 def _languages(facts: ModelFacts, need: _Need) -> _Point:
     missing = sorted(code for code in need.languages if not facts.speaks(code))
     if missing:
-        return _Point(cost=1, says=f"its makers do not name {_called(missing)} among its languages", against=True)
+        return _Point(
+            cost=1, says=f"its makers do not name {language_names(missing)} among its languages", against=True
+        )
     if need.several_languages and not need.languages and facts.languages == ("en",):
         return _Point(cost=1, says="its makers name English only", against=True)
     if need.languages - {"en"} or need.several_languages:
-        return _Point(cost=0, says=f"made for {_called(need.languages) or 'several languages'}")
+        return _Point(cost=0, says=f"made for {language_names(need.languages) or 'several languages'}")
     return _Point(cost=0)
 
 
-def _called(codes: Iterable[str]) -> str:
+def language_names(codes: Iterable[str]) -> str:
     """Write languages by their names, where one is known."""
     return ", ".join(sorted(_NAMES.get(code, code) for code in codes))
 

@@ -112,6 +112,19 @@ def test_plain_texts_for_a_model_tuned_for_chat_name_its_pretrained_variant() ->
     assert not any("was tuned for chat" in note for note in base.notes)
 
 
+def test_a_model_asked_for_whose_makers_do_not_name_the_language_of_the_answers_is_pointed_out() -> None:
+    german = make_profile(languages={"de": 0.9, "en": 0.1})
+    said = "Most answers are in German, which the makers of SmolLM2-135M-Instruct do not name among its languages"
+    assert any(said in note for note in make_plan(profile=german, model="embedded").notes)
+    estonian = make_plan(profile=make_profile(languages={"et": 1.0}), model="embedded")
+    assert any("Most answers are in Estonian," in note for note in estonian.notes)
+    chosen = make_plan(profile=german)
+    assert any(point == "made for English, German" for point in chosen.shortlist[0].reasons)
+    others = (chosen, make_plan(profile=german, model="qwen3-0.6b"), make_plan(model="embedded"),
+              make_plan(profile=make_profile(languages={"en": 0.9, "de": 0.1}), model="embedded"))  # fmt: skip
+    assert not any("Most answers are in" in note for plan in others for note in plan.notes)
+
+
 def test_idle_gpus_have_a_reason() -> None:
     plan = make_plan(profile=make_profile(num_rows=300), hardware=parse_hardware("8xA100"), model="qwen3")
     assert any("a step of 4 rows cannot be shared among all" in note for note in plan.notes)
