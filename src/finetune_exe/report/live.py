@@ -270,9 +270,8 @@ def live_view(stream: TextIO, *, plain: bool, clock: Callable[[], float] = time.
     from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
-        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True)),
+        TextColumn("{task.description} {task.fields[detail]}", markup=False, table_column=Column(no_wrap=True)),
     )
     console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")))
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as progress:

@@ -214,6 +214,12 @@ def test_a_terminal_gets_a_bar_with_colours_and_no_color_takes_only_the_colours(
     assert not colour.search(plain)
 
 
+def test_a_narrow_terminal_loses_the_bar_and_the_end_of_the_line_not_what_is_counted() -> None:
+    narrow = on_a_terminal(COLUMNS="36")
+    assert "step 100/100 ETA 0.0 s" in narrow
+    assert "learned tokens/s" not in narrow
+
+
 def test_the_package_loads_rich_only_for_a_terminal() -> None:
     code = (
         "import sys, io; from finetune_exe.report import live, plan, run, dataset, evaluation, diagnosis\n"
