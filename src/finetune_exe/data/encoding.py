@@ -28,7 +28,16 @@ BINARY_KINDS = {
     b"\x80\x04\x95": ("a Python pickle", "save it as JSONL; pickles run code when they are read"),
     b"\x89HDF": ("an HDF5 file", "export the table as Parquet or JSONL"),
     b"%PDF": ("a PDF", "save its text as .txt"),
+    b"\xd0\xcf\x11\xe0": ("a file of an old Excel or Word", "save the table as CSV, or the text as .txt"),
 }
+_SHEET, _TEXT = "save each sheet as CSV (UTF-8)", "save its text as .txt"
+OFFICE_KINDS = {
+    re.compile(rb"PK\x03\x04.{26}xl/(_rels/|theme/|worksheets/|\w+\.xml)", re.DOTALL): ("an Excel workbook", _SHEET),
+    re.compile(rb"PK\x03\x04.{26}word/(_rels/|theme/|\w+\.xml)", re.DOTALL): ("a Word document", _TEXT),
+    re.compile(rb"mimetypeapplication/vnd\.oasis\.opendocument\.spreadsheet"): ("an OpenDocument table", _SHEET),
+    re.compile(rb"mimetypeapplication/vnd\.oasis\.opendocument\.text"): ("an OpenDocument text", _TEXT),
+}
+"""What tells ZIP archives that nobody means to unpack, by the names of their first files."""
 TABLES = (b"PAR1", b"ARROW1\0\0", b"\xff\xff\xff\xff")
 """First bytes of Parquet, of an Arrow file and of an Arrow stream."""
 MARKS = (
@@ -270,8 +279,9 @@ def _passed_over(line: bytes, rest: Callable[[int], bytes]) -> OverlongLine:
 
 
 def _form(start: bytes, path: Path) -> _Form:
-    for magic, (kind, fix) in BINARY_KINDS.items():
+    for magic, known in BINARY_KINDS.items():
         if start.startswith(magic):
+            kind, fix = next((office for pattern, office in OFFICE_KINDS.items() if pattern.search(start)), known)
             raise unreadable(path, f"it is {kind}", fix)
     mark = next(((mark, codec) for mark, codec in MARKS if start.startswith(mark)), None)
     codec = mark[1] if mark else _unmarked(start)

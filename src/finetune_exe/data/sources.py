@@ -6,6 +6,7 @@ import difflib
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ STDLIB = "stdlib"
 """The path that stands for the embedded corpus."""
 HUB = "hf://"
 """What a dataset of the hub begins with."""
+_HUB_NAME = re.compile(r"https?://huggingface\.co/datasets/([\w.-]+/[\w.-]+).*|([\w-]+/[\w.-]+)")
+"""A dataset of the hub as the address of its page, or its owner and name, say it."""
 ROW_SUFFIXES = tuple(suffix for suffix, container in SUFFIXES.items() if container != "text")
 
 
@@ -126,13 +129,15 @@ def _expand(text: str) -> list[Path]:
         return matches
     if path.is_symlink():
         raise _missing(text, why="it is a link that leads nowhere, or round in a circle", names=[])
+    hub = None if path.parent.is_dir() or inner_suffix(path) in SUFFIXES else _HUB_NAME.fullmatch(text)
+    hint = f"a dataset of the hub is named {HUB}{hub[1] or hub[2]}" if hub else "check the path"
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    raise _missing(text, why="there is nothing at this path", names=near)
+    raise _missing(text, why="there is nothing at this path", names=near, hint=hint)
 
 
-def _missing(text: str, *, why: str, names: list[str]) -> FineTuneError:
-    hint = f"there is {', '.join(names[:5])}" if names else "check the path"
+def _missing(text: str, *, why: str, names: list[str], hint: str = "check the path") -> FineTuneError:
+    hint = f"there is {', '.join(names[:5])}" if names else hint
     return FineTuneError(
         "D07", what="the data is not there", where=text, why=why, fix=f"{hint}; give a file, a folder or a pattern"
     )

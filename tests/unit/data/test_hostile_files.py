@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,37 @@ def test_zeros_in_a_line_cost_the_line_and_binary_files_are_refused(tmp_path: Pa
     assert (len(rows), bad) == (21, ["unescaped_control"])
     path.write_bytes(bytes(range(256)) * 40)
     assert "zero" in refusal(path).why
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "fix"),
+    [
+        (("[Content_Types].xml", "_rels/.rels", "xl/workbook.xml"), "an Excel workbook", "as CSV"),
+        (("docProps/app.xml", "docProps/core.xml", "xl/theme/theme1.xml"), "an Excel workbook", "as CSV"),
+        (("[Content_Types].xml", "_rels/.rels", "word/document.xml"), "a Word document", "as .txt"),
+        (("train.jsonl", "words/part.jsonl"), "a ZIP archive", "unzip"),
+    ],
+)
+def test_a_file_of_an_office_program_is_not_to_be_unpacked(
+    tmp_path: Path, parts: tuple[str, ...], kind: str, fix: str
+) -> None:
+    path = tmp_path / "rows.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part in parts:
+            archive.writestr(part, "<xml/>" * 99)
+    refused = refusal(path)
+    assert kind in refused.why
+    assert fix in refused.fix
+
+
+def test_an_open_document_and_an_old_excel_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.ods"
+    for form, kind in (("spreadsheet", "an OpenDocument table"), ("text", "an OpenDocument text")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("mimetype", f"application/vnd.oasis.opendocument.{form}")
+        assert kind in refusal(path).why
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500))
+    assert "old Excel" in refusal(path).why
 
 
 def test_pipes_devices_folders_and_link_circles_are_refused(tmp_path: Path) -> None:

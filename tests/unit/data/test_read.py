@@ -452,6 +452,22 @@ def test_a_path_that_leads_nowhere_names_its_neighbours(tmp_path: Path, path: st
     assert hint in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("tatsu-lab/alpaca", "hf://tatsu-lab/alpaca"), ("rows/train", None), ("nowhere/train.jsonl", None),
+     ("https://huggingface.co/datasets/tatsu-lab/alpaca/tree/main/data", "hf://tatsu-lab/alpaca"), ("a/b/c", None)],
+)  # fmt: skip
+def test_a_dataset_of_the_hub_that_is_given_as_a_path_is_told_how_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, named: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(FineTuneError) as caught:
+        find_sources([text])
+    assert ("hf://" in caught.value.fix) == (named is not None)
+    assert (named or "check the path") in caught.value.fix
+
+
 def test_no_path_at_all_is_refused() -> None:
     with pytest.raises(FineTuneError) as caught:
         find_sources([])
