@@ -287,6 +287,13 @@ def test_no_page_is_larger_than_promised(text: str) -> None:
     page = dataset_page(dataset, certificate(text), rows(text, 5000))
     assert len(page) <= PAGE_BYTES
     assert Reading(page).faults == []
+    found = evaluation(text * 20)
+    page = evaluation_page(found.model_copy(update={
+        "samples": found.samples * 50, "readiness": found.readiness * 10, "suites": found.suites * 100,
+        "comparisons": found.comparisons * 10,
+    }))  # fmt: skip
+    assert len(page) <= PAGE_BYTES
+    assert Reading(page).faults == []
 
 
 @given(st.text())

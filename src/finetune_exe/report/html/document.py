@@ -44,6 +44,8 @@ tbody th{font-weight:600;min-width:9rem;max-width:20rem;overflow-wrap:break-word
 .text{overflow-wrap:anywhere;min-width:7rem}
 .severity{font-weight:600;white-space:nowrap}
 .error{color:var(--error)}.warning{color:var(--warning)}.info{color:var(--info)}.good{color:var(--good)}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:0 .75rem}
+.sides div{min-width:0}
 details{margin:.5rem 0;border:1px solid var(--line);border-radius:.4rem;padding:.4rem .8rem}
 summary{cursor:pointer}
 summary:focus-visible,.tokens:focus-visible,.wide:focus-visible{outline:3px solid var(--bar);outline-offset:2px}

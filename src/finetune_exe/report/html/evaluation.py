@@ -44,11 +44,12 @@ def evaluation_page(evaluation: Evaluation) -> bytes:
 
 def _page(evaluation: Evaluation, detail: _Detail, footer: str) -> bytes:
     comparisons = (*evaluation.comparisons, *evaluation.task_comparisons)
+    limit = min(600, detail.characters)
     first = [verdict_words(evaluation), *(f"{field.label}: {field.value}" for field in made_from(evaluation))]
-    sections = [section("Verdict", _overview(evaluation), *(element("p", data_text(words, 600)) for words in first))]
+    sections = [section("Verdict", _overview(evaluation), *(element("p", data_text(words, limit)) for words in first))]
     if comparisons:
-        said = [element("p", data_text(words, 600)) for words in (SMALLEST, *bases(comparisons))]
-        notes = [element("p", data_text(note, 600)) for note in evaluation.comparison_notes]
+        said = [element("p", data_text(words, limit)) for words in (SMALLEST, *bases(comparisons))]
+        notes = [element("p", data_text(note, limit)) for note in evaluation.comparison_notes]
         figure, answers = interval_table(comparisons), generation_words(evaluation.generation)
         rest = [] if answers is None else [element("p", answers)]
         sections.append(section("Base against tuned", figure, _comparisons(comparisons), *said, *notes, *rest))
@@ -178,24 +179,22 @@ def _measured(evaluation: Evaluation, detail: _Detail) -> list[Markup]:
 
 
 def _samples(evaluation: Evaluation, detail: _Detail) -> list[Markup]:
-    shown = []
-    for sample in evaluation.samples[: detail.samples]:
-        texts = (
-            ("Prompt", sample.prompt),
-            ("Reference", sample.reference),
-            ("Base", sample.baseline),
-            ("Tuned", sample.candidate),
+    def quoted(name: str, text: str) -> Markup:
+        return element("div", element("h3", name), element("pre", data_text(text, detail.characters)))
+
+    return [
+        element(
+            "details", element("summary", data_text(sample.source, 200)), quoted("Prompt", sample.prompt),
+            element("div", quoted("Reference", sample.reference), quoted("Base", sample.baseline),
+                    quoted("Tuned", sample.candidate), class_="sides"),
         )
-        parts: list[Child] = [element("summary", data_text(sample.source, 200))]
-        for name, text in texts:
-            parts += [element("h3", name), element("pre", data_text(text, detail.characters))]
-        shown.append(element("details", *parts))
-    return shown
+        for sample in evaluation.samples[: detail.samples]
+    ]  # fmt: skip
 
 
 def _readiness(checks: Sequence[Check], detail: _Detail) -> Markup:
     rows: list[list[Child]] = [
-        [data_text(check.name, 200), _mark(check), data_text(check.detail, detail.characters),
+        [data_text(check.name, min(200, detail.characters)), _mark(check), data_text(check.detail, detail.characters),
          data_text(check.fix or "", detail.characters) if check.passed is not True else ""]
         for check in checks
     ]  # fmt: skip
