@@ -13,6 +13,7 @@ from finetune_exe.cli.surface import (
     cpu_option,
     gpu_option,
     json_option,
+    one_sentence,
     overwrite_option,
     remark,
     say,
@@ -26,7 +27,7 @@ from finetune_exe.domain.method_kinds import METHOD_NAMES, MethodKind
 from finetune_exe.domain.task import Preset, TaskSpec, TextTask
 
 
-@click.command("analyze")
+@click.command("analyze", context_settings={"allow_extra_args": True})
 @click.argument("task", callback=task_in_words)
 @click.option("--task-type", type=click.Choice(get_args(TextTask)), help="What kind of task it is; read out of data and sentence otherwise.")  # fmt: skip
 @click.option("--data", "data", multiple=True, metavar="PATH", help="Rows to learn from: a file, folder or glob. May be given again.")  # fmt: skip
@@ -49,7 +50,9 @@ from finetune_exe.domain.task import Preset, TaskSpec, TextTask
 @click.option("--explain", is_flag=True, help="Show every setting with its reason, what was weighed and rejected, and what would change the advice.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the plan as Markdown.")
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     task: str,
     task_type: TextTask | None,
     data: tuple[str, ...],
@@ -88,6 +91,8 @@ def command(
     from finetune_exe.workflow.plans import make_plan
     from finetune_exe.workflow.reports import show_plan
 
+    if context.args:
+        raise click.UsageError(one_sentence(task, context.args))
     if data and num_rows:
         raise click.UsageError("--rows is for plans without --data, whose rows are counted")
     path = output or (None if as_json else Path("plan.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,19 @@ def task_in_words(_: click.Context, __: click.Parameter, value: str) -> str:
             f"{value} is a file: say in a sentence what the model shall learn from it, as in {told}"
         )
     return value
+
+
+def one_sentence(task: str, further: Sequence[str]) -> str:
+    """Say how words that stand behind a task are meant to be given: paths by --data, and a sentence in quotes."""
+    path = next((words for words in further if os.path.exists(words)), None)
+    if path is None:
+        told = typed("fine-tune", "analyze", " ".join((task, *further)))
+        return f"the task is one sentence, which the shell keeps whole in quotes: {told}"
+    told = typed("fine-tune", "analyze", task, "--data", path)
+    return (
+        f"{path} stands alone, and rows are given by --data, once for each path: {told}; a folder, or a pattern in "
+        "quotes, stands for its files"
+    )
 
 
 def plan_not_rows(_: click.Context, __: click.Parameter, value: Path) -> Path:

@@ -45,3 +45,17 @@ def test_the_sentence_names_the_model_and_an_option_overrules_it(
     )
     assert (named["model"]["reference"], overruled["model"]["reference"]) == ("openai-community/gpt2", "embedded")
     assert "Read in your words: 'gpt2' as --model openai-community/gpt2" in " ".join(analyze(words).stdout.split())
+
+
+def test_a_sentence_without_quotes_and_files_without_an_option_are_told_how_they_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.jsonl").write_text("{}\n")
+    bare = analyze("sort", "support", "mails", "--rows", "100")
+    assert "fine-tune analyze 'sort support mails'" in bare.output
+    globbed = analyze("sort mails", "--data", "a.jsonl", "b.jsonl")
+    assert "fine-tune analyze 'sort mails' --data b.jsonl" in globbed.output
+    assert "a pattern in quotes" in " ".join(globbed.output.split())
+    assert bare.exit_code == globbed.exit_code == 2
+    assert not Path("plan.yaml").exists()
