@@ -168,7 +168,8 @@ def _measured(evaluation: Evaluation, detail: _Detail) -> list[Markup]:
                 heading, parts = text, []
             case Table(header=header, rows=rows):
                 cells: list[list[Child]] = [[data_text(cell, detail.characters) for cell in row] for row in rows]
-                parts.append(table("Base beside tuned", header, cells, numbers=range(1, len(header))))
+                caption = f"{heading.capitalize()}: base beside tuned"
+                parts.append(table(caption, header, cells, numbers=range(1, len(header))))
             case Field(label, value):
                 parts.append(element("p", element("strong", label), ": ", data_text(value, detail.characters)))
             case Words(text) | Bullet(text):
