@@ -72,7 +72,19 @@ class Document(Value):
             content: Any = json.loads(path.read_bytes())
         except (OSError, ValueError) as fault:
             raise _damaged(cls.__name__, path, str(fault)) from fault
-        number = content.get("schema") if isinstance(content, dict) else None
+        cls.require_schema(content.get("schema") if isinstance(content, dict) else None, path)
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as fault:
+            raise _damaged(cls.__name__, path, first_fault(fault)) from fault
+
+    @classmethod
+    def require_schema(cls, number: object, path: Path) -> None:
+        """Refuse a document of another form than this version reads.
+
+        Raises:
+            FineTuneError: C06 for another schema number.
+        """
         if number != cls.schema_number:
             raise FineTuneError(
                 "C06",
@@ -81,10 +93,6 @@ class Document(Value):
                 why="its fields may mean something else",
                 fix="make it again with this version, or install the version that wrote it",
             )
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as fault:
-            raise _damaged(cls.__name__, path, first_fault(fault)) from fault
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

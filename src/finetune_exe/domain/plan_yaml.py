@@ -55,7 +55,8 @@ def read_plan(path: Path) -> Plan:
     """Read a plan file; a setting that differs from its default and has no decision becomes the user's decision.
 
     Raises:
-        FineTuneError: C01 where it is not the YAML we read; C02 with every unknown key and wrong value in the file.
+        FineTuneError: C01 where it is not the YAML we read; C06 for another schema number; C02 with every unknown key
+            and wrong value in the file.
     """
     try:
         text = path.read_bytes().decode()
@@ -70,8 +71,11 @@ def read_plan(path: Path) -> Plan:
             else "check the path, or write a plan with `fine-tune analyze`",
         ) from fault
     root = parse_yaml(text, where=str(path))
+    content = root.plain()
+    if isinstance(content, dict):
+        Plan.require_schema(content.get("schema", Plan.schema_number), path)
     try:
-        draft = _Draft.model_validate_json(json.dumps(root.plain()))
+        draft = _Draft.model_validate_json(json.dumps(content))
     except ValidationError as fault:
         problems = _problems(fault, root)
         raise FineTuneError(

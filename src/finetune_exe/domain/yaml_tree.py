@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 Scalar: TypeAlias = str | int | float | bool | None
 Json: TypeAlias = Scalar | list["Json"] | dict[str, "Json"]
 
+_FAULTS = {
+    "'\\t'": "a tab stands where YAML wants spaces",
+    "<block end>": "this line is not indented as those it belongs to, or a quote or bracket before it is not closed",
+    "mapping values are not allowed": "a colon and a space stand inside a value: put the value in quotes",
+    "unexpected end of stream": "a quote is opened and never closed",
+    "could not find expected ':'": "a key without a colon and a value, or the file ends too early",
+}
+"""What mistakes readers of YAML mean by their words."""
+
 MOST_ITEMS = 20_000
 DEEPEST = 30
 
@@ -219,8 +228,9 @@ def told(fault: YAMLError) -> tuple[str, Place]:
         return " ".join(str(fault).split())[:200], Place(1, 1)
     mark = fault.problem_mark or fault.context_mark
     what = fault.problem or fault.context or "it cannot be read"
-    what = "a tab stands where YAML wants spaces" if "'\\t'" in what else what
-    return what, Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+    return next((words for met, words in _FAULTS.items() if met in what), what), Place(
+        mark.line + 1, mark.column + 1
+    ) if mark else Place(1, 1)
 
 
 def _place(event: Event) -> Place:

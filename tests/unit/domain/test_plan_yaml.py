@@ -161,6 +161,30 @@ def test_a_plan_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("\nschedule:", "\n schedule:", "not indented as those it belongs to"),
+        ("  description: a task", '  description: "a task', "a quote is opened and never closed"),
+        ("  description: a task", "  description: sort: mails", "put the value in quotes"),
+        ("  epochs:", "\tepochs:", "a tab stands where YAML wants spaces"),
+    ],
+)
+def test_a_slip_of_yaml_is_told_in_words(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(FineTuneError) as caught:
+        read_plan(edited(tmp_path, old, new))
+    assert caught.value.code == "C01"
+    assert said in caught.value.what
+
+
+def test_a_plan_of_another_form_is_refused_and_one_that_says_none_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(FineTuneError) as caught:
+        read_plan(edited(tmp_path, "schema: 1", "schema: 2"))
+    assert caught.value.code == "C06"
+    assert caught.value.what == "Plan has schema 2; this version reads schema 1"
+    assert read_plan(edited(tmp_path, "schema: 1\n", "")) == read_plan(edited(tmp_path, "schema: 1", "schema: 1"))
+
+
+@pytest.mark.parametrize(
     ("assignments", "expected"),
     [
         (["method.kind=full"], {"method": Full()}),
