@@ -181,13 +181,14 @@ class _Smoothed:
 
 
 class _PlainLines:
-    """Lines without control codes; states at most every five seconds, the last one of a piece of work always."""
+    """Lines without control codes; states at most every five seconds, the last one of a piece of work always, once."""
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._clock = clock
         self._next = 0.0
         self._label = ""
+        self._said = ""
 
     def line(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -197,7 +198,10 @@ class _PlainLines:
         if now < self._next and (done < total or not total) and label == self._label:
             return
         self._next, self._label = now + PLAIN_INTERVAL_SECONDS, label
-        self.line(f"{label} {_counted(done, total)}{': ' + detail if detail else ''}")
+        text = f"{label} {_counted(done, total)}{': ' + detail if detail else ''}"
+        if text != self._said:
+            self._said = text
+            self.line(text)
 
 
 def _counted(done: int, total: int) -> str:

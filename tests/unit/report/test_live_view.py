@@ -160,6 +160,15 @@ def test_a_long_step_has_an_eta() -> None:
     assert lines[-1] == "reading rows 10/10"
 
 
+def test_the_end_of_a_piece_of_work_is_said_once() -> None:
+    stream = io.StringIO()
+    with live_view(stream, plain=True, clock=Clock()) as view:
+        for done in (0, 99, 99):
+            view.progress("write", done, 99)
+        view.progress("write", 50, 50)
+    assert stream.getvalue().splitlines() == ["write 0/99", "write 99/99", "write 50/50"]
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_run_goes_on_where_its_terminal_has_gone(plain: bool) -> None:
     with live_view(Closed(), plain=plain) as view:
