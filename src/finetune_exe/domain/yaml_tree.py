@@ -228,9 +228,8 @@ def told(fault: YAMLError) -> tuple[str, Place]:
         return " ".join(str(fault).split())[:200], Place(1, 1)
     mark = fault.problem_mark or fault.context_mark
     what = fault.problem or fault.context or "it cannot be read"
-    return next((words for met, words in _FAULTS.items() if met in what), what), Place(
-        mark.line + 1, mark.column + 1
-    ) if mark else Place(1, 1)
+    words = next((words for met, words in _FAULTS.items() if met in what), what)
+    return words, Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
 
 
 def _place(event: Event) -> Place:
