@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from finetune_exe.domain import setting_line
 from finetune_exe.domain.review import Form
 from finetune_exe.domain.values import Scalar
-from finetune_exe.domain.yaml_text import pointed
 from finetune_exe.knowledge.peers import Meaning, Peer, peers
 from finetune_exe.knowledge.trainer_names import OPTIMIZER_CLASSES, TRAINER_OPTIMIZERS
 
@@ -99,17 +98,10 @@ class Tool:
 
     def form_line(self, name: str, written: Scalar, *, form: Form | None = None) -> str:
         """Write one of the tool's own keys as a line of its configuration."""
-        match form or self.form:
-            case "python" if name.startswith("."):
-                return f"no assignment to {name}"
-            case "python":
-                return f"{name.rsplit('.', 1)[-1]}={written!r}"
-            case "arguments":
-                return f"--{name} {_plain(written)}"
-            case "json":
-                return f'"{name}": {json.dumps(written)}'
-            case _:
-                return f"{name}: {pointed(_plain(written)) if isinstance(written, float) else _plain(written)}"
+        form = form or self.form
+        if form == "python" and name.startswith("."):
+            return f"no assignment to {name}"
+        return setting_line.written(form, name, _short(written) if form in ("yaml", "arguments") else written)
 
 
 _SHARED = (
@@ -183,7 +175,9 @@ def _named(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _plain(value: Scalar) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+def _short(value: Scalar) -> Scalar:
+    """Round a number to what a person would write: six digits, and no fraction of nothing."""
+    if not isinstance(value, float):
+        return value
+    short = float(f"{value:g}")
+    return int(short) if short.is_integer() else short

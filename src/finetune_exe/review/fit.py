@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import msgspec
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.setting_line import written
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_tree import Place
 from finetune_exe.estimate.footprint import footprint
 from finetune_exe.estimate.recorded import RecordedRun, read_workload
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.findings import finding, written
+from finetune_exe.review.findings import finding
 from finetune_exe.review.meaning import built_model, first_value, is_adapted, meant, quantised_bits, stands_for
 from finetune_exe.units import GIB
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.setting_line import written
 from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.errors import FineTuneError
 from finetune_exe.knowledge.models import find_model
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.findings import finding, written
+from finetune_exe.review.findings import finding
 from finetune_exe.review.meaning import Said, given_value, is_adapted, meant
 
 _HIGHEST = {"adapter": 2e-3, "full": 3e-4}

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.setting_line import written
 from finetune_exe.domain.values import Scalar
 from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.knowledge.peers import Peer, Types
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.findings import finding, written
+from finetune_exe.review.findings import finding
 
 _TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f", "auto", "none", "null", ""}
 _PART = 4

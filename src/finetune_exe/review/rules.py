@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 from finetune_exe.domain.review import ConfigurationFinding
+from finetune_exe.domain.setting_line import written
 from finetune_exe.domain.yaml_tree import Item
 from finetune_exe.knowledge.review_rules import Condition, Rule, review_rules
 from finetune_exe.review.configuration import Configuration
-from finetune_exe.review.findings import finding, place_of, written
+from finetune_exe.review.findings import finding, place_of
 
 
 def check_rules(configuration: Configuration) -> Iterator[ConfigurationFinding]:
