@@ -52,8 +52,10 @@ def advise(cause: Cause, *, place: str | None, signals: Sequence[Signal], materi
     fix, stop = _quantified(cause, signals, known, material)
     for path, factor in cause.scale.items() if stop is None else ():
         present = known.get(path)
-        if isinstance(present, int | float) and not isinstance(present, bool) and math.isfinite(present):
-            patch[path] = _scaled(path, present, factor, known)
+        if isinstance(present, int | float) and not isinstance(present, bool):
+            scaled = _scaled(path, present, factor, known)
+            if math.isfinite(scaled):
+                patch[path] = scaled
     if "schedule.epochs" in patch and stop is not None:
         patch["schedule.epochs"] = stop
         looks = known.get("checkpoints.evaluations_per_epoch")

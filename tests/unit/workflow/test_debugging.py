@@ -64,14 +64,22 @@ def test_a_rate_is_brought_into_the_range_for_the_model(tmp_path: Path) -> None:
     assert "-learning_rate: 0.02\n" in patch_text(found)
 
 
-@pytest.mark.parametrize("rate", [".inf", "-.inf", ".nan"])
+@pytest.mark.parametrize("rate", ["-1e999", "nan"])
 def test_a_rate_that_is_no_number_is_not_reckoned_with(tmp_path: Path, rate: str) -> None:
-    config = tmp_path / "a.yaml"
-    config.write_text(f"base_model: someone/unknown\nsequence_len: 512\nnum_epochs: 1\nlearning_rate: {rate}\n")
+    config = tmp_path / "a.sh"
+    config.write_text(f"axolotl train a.yaml --base_model someone/unknown --num_epochs 1 --learning_rate={rate}\n")
     best = debug([config], context="the loss diverges after a few steps, it goes up to 9 and stays there").best
     assert best is not None
     assert best.label == "lr_divergence"
     assert "optimizer.learning_rate" not in best.patch
+
+
+def test_a_rate_without_bounds_is_brought_to_one_that_is_safe(tmp_path: Path) -> None:
+    config = tmp_path / "a.sh"
+    config.write_text("axolotl train a.yaml --base_model someone/unknown --num_epochs 1 --learning_rate=1e999\n")
+    best = debug([config], context="the loss diverges after a few steps, it goes up to 9 and stays there").best
+    assert best is not None
+    assert best.patch["optimizer.learning_rate"] == 1e-4
 
 
 def test_our_plan_is_mended_and_estimated_anew(tmp_path: Path) -> None:
