@@ -20,7 +20,7 @@ def test_the_page_says_what_a_comparison_and_the_verdict_rest_on() -> None:
     assert "NOT READY; failed: answers end by themselves" in said
     assert "MDE: the smallest true difference" in said
     assert "perplexity (lower is better): paired, clustered, log scale; items: 480 in 52 clusters" in said
-    assert "-24.1 -26.5 to -21.7 -79.0 (-81.0 to -77.0) <0.001 0.8 improved" in said
+    assert "perplexity improved 30.52 6.424 -24.1 -26.5 to -21.7 -79.0 (-81.0 to -77.0) <0.001 0.8" in said
     assert "ended by themselves: base 62.0 %, tuned 100.0 %" in said
     assert "of 2 points decided; open: 1" in said
     assert "Made from: plan a1a1a1a1a1a1, dataset b2b2b2b2b2b2, weights c3c3c3c3c3c3" in said

@@ -133,16 +133,17 @@ def _drawn(comparison: Comparison, span: _Span, limit: int) -> Markup:
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Markup:
+    """Write the figures beside the verdicts, which a narrow window still shows."""
     rows: list[list[Child]] = [
-        [comparison.metric, format_measure(comparison.baseline), format_measure(comparison.candidate),
+        [comparison.metric, SHORT_VERDICTS[comparison.verdict],
+         format_measure(comparison.baseline), format_measure(comparison.candidate),
          f"{comparison.difference:+.4g}", format_ends(comparison.ci_low, comparison.ci_high), _relative(comparison),
-         format_p(comparison.p_value), format_measure(comparison.minimum_detectable_difference),
-         SHORT_VERDICTS[comparison.verdict]]
+         format_p(comparison.p_value), format_measure(comparison.minimum_detectable_difference)]
         for comparison in comparisons
     ]  # fmt: skip
     level = format_level(comparisons[0].confidence_level)
-    header = ("Metric", "Base", "Tuned", "Difference", f"{level} interval", "In percent", "p", "MDE", "Verdict")
-    return table("Paired comparisons on the held-out rows", header, rows, numbers=(1, 2, 3, 4, 5, 6, 7))
+    header = ("Metric", "Verdict", "Base", "Tuned", "Difference", f"{level} interval", "In percent", "p", "MDE")
+    return table("Paired comparisons on the held-out rows", header, rows, numbers=(2, 3, 4, 5, 6, 7, 8))
 
 
 def _relative(comparison: Comparison) -> str:
