@@ -88,6 +88,14 @@ def command(
             say(render_comparison(served))
         if judged is not None:
             say(render_judged(*judged))
-        say(f"\nNext: {typed('fine-tune', 'export' if evaluation.verdict == 'ready' else 'debug', run_path)}")
+        say(f"\nNext: {_next(evaluation.verdict, run_path)}")
     if gate and evaluation.verdict != "ready":
         context.exit(GATE)
+
+
+def _next(verdict: str, run: Path) -> str:
+    """Say what follows from a verdict; where nobody can say, the user may know."""
+    if verdict == "cannot say":
+        anyway = typed("fine-tune", "export", run, "--anyway", "REASON")
+        return f"train on more rows, or test on more; where you know that it is good enough: {anyway}"
+    return typed("fine-tune", "export" if verdict == "ready" else "debug", run)

@@ -42,6 +42,10 @@ def test_what_to_type_next_follows_the_verdict(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(runs, "evaluate_run", lambda *_, found=evaluation, **__: found)
         shown = CliRunner().invoke(command, ["my run"]).stdout
         assert shown.endswith(f"\nNext: fine-tune {command_next} 'my run'\n")
+    unsure = measured.model_copy(update={"readiness": (), "comparisons": (), "task_comparisons": ()})
+    monkeypatch.setattr(runs, "evaluate_run", lambda *_, **__: unsure)
+    shown = CliRunner().invoke(command, ["my run"]).stdout
+    assert shown.endswith("where you know that it is good enough: fine-tune export 'my run' --anyway REASON\n")
 
 
 @pytest.mark.parametrize(
