@@ -27,6 +27,8 @@ from finetune_exe.units import GIB, format_gib
 from finetune_exe.workflow.run_folder import RunFolder
 from finetune_exe.workflow.run_lock import training_process
 
+_WITHOUT_FAULT = ("healthy", "train_only_falling")
+"""Findings that name no fault of the training."""
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB|([\d.]+) GiB total capacity")
 _MEMORY_PARTS = 4
 _OOM_CHANGES = ("method.kind", "optimizer.kind", "precision.gradient_checkpointing", "data.max_length")
@@ -76,7 +78,7 @@ def debug(
 
 def _beside_evaluation(finding: Finding, material: Material) -> Finding:
     """Where the training of a run of ours shows no fault, say what its evaluation failed."""
-    if finding.label != "healthy" or material.plan_path is None:
+    if finding.label not in _WITHOUT_FAULT or material.plan_path is None:
         return finding
     path = RunFolder(material.plan_path.parent).evaluation
     failed = [check for check in Evaluation.read(path).readiness if check.passed is False] if path.is_file() else []
@@ -90,6 +92,7 @@ def _beside_evaluation(finding: Finding, material: Material) -> Finding:
             "cause": "The losses behave; what the evaluation measured on held-out rows does not suffice.",
             "fix": "; ".join(dict.fromkeys(check.fix for check in failed if check.fix)) or finding.fix,
             "proof": "Evaluate again: no point may fail.",
+            "patch": {},
         }
     )
 

@@ -171,20 +171,26 @@ def test_a_long_text_is_redacted_in_one_pass(part: str) -> None:
     assert "[mail]" in redact(f"{part * 20_000} me@example.org")
 
 
-def test_a_sound_training_whose_model_failed_its_evaluation_is_not_called_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("every", "label"), [(5, "healthy"), (60, "train_only_falling")])
+def test_a_sound_training_whose_model_failed_its_evaluation_is_not_called_well(
+    tmp_path: Path, every: int, label: str
+) -> None:
     plan = sample.plan()
     run = tmp_path / "run"
     run.mkdir()
     write_plan(plan, run / "plan.yaml")
-    lines = [f"{{'loss': {1 + 0.8**step}, 'step': {step}}}" for step in range(100)]
-    lines += [f"{{'eval_loss': {1.1 + 0.8**step}, 'step': {step}}}" for step in range(0, 100, 5)]
+    lines = []
+    for step in range(100):
+        lines.append(f"{{'loss': {1 + 3 * 0.8**step}, 'step': {step}}}")
+        lines += [f"{{'eval_loss': {1.1 + 3 * 0.8**step}, 'step': {step}}}"] if step % every == 0 else []
     (run / "train.log").write_text("\n".join(lines))
     before = debug([run]).diagnosis.findings[0]
     evaluation = sample.evaluation()
     failed = Check(name="nothing measured got worse", passed=False, detail="regressed: chrf", fix="train fewer epochs")
     (run / "evaluation.json").write_text(evaluation.model_copy(update={"readiness": (failed,)}).pretty_json())
     after = debug([run]).diagnosis.findings[0]
-    assert before.label == after.label == "healthy"
+    assert before.label == after.label == label
+    assert not after.patch
     assert after.title == "The training shows no fault, but the model failed its evaluation"
     assert after.evidence[-1].text == "evaluation: nothing measured got worse: regressed: chrf"
     assert after.fix == "train fewer epochs"
