@@ -29,6 +29,14 @@ from finetune_exe.workflow.run_lock import training_process
 
 _WITHOUT_FAULT = ("healthy", "train_only_falling")
 """Findings that name no fault of the training."""
+_PASSED = {
+    "title": "The training loss falls, and the model passed its evaluation",
+    "cause": "Fewer than three validation losses were logged, so their course says little; the evaluation looked at "
+             "its end, on rows that were held out.",
+    "fix": "Nothing needs mending. A course that can be judged takes more evaluations an epoch.",
+    "proof": "The evaluation of the run says ready.",
+    "questions": (),
+}  # fmt: skip
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB|([\d.]+) GiB total capacity")
 _MEMORY_PARTS = 4
 _OOM_CHANGES = ("method.kind", "optimizer.kind", "precision.gradient_checkpointing", "data.max_length")
@@ -77,11 +85,16 @@ def debug(
 
 
 def _beside_evaluation(finding: Finding, material: Material) -> Finding:
-    """Where the training of a run of ours shows no fault, say what its evaluation failed."""
+    """Where the training of a run of ours shows no fault, say what its evaluation failed, or that it passed."""
     if finding.label not in _WITHOUT_FAULT or material.plan_path is None:
         return finding
     path = RunFolder(material.plan_path.parent).evaluation
-    failed = [check for check in Evaluation.read(path).readiness if check.passed is False] if path.is_file() else []
+    if not path.is_file():
+        return finding
+    evaluation = Evaluation.read(path)
+    if evaluation.verdict == "ready" and finding.label != "healthy":
+        return finding.model_copy(update=_PASSED)
+    failed = [check for check in evaluation.readiness if check.passed is False]
     if not failed:
         return finding
     shown = (Evidence(line=None, text=f"evaluation: {check.name}: {check.detail}") for check in failed)

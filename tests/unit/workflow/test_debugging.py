@@ -196,6 +196,24 @@ def test_a_sound_training_whose_model_failed_its_evaluation_is_not_called_well(
     assert after.fix == "train fewer epochs"
 
 
+def test_a_run_with_few_validation_losses_that_passed_its_evaluation_is_said_to_have(tmp_path: Path) -> None:
+    write_plan(sample.plan(), tmp_path / "plan.yaml")
+    lines = [f"{{'loss': {1 + 3 * 0.8**step}, 'step': {step}}}" for step in range(100)]
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    assert "cannot be said" in debug([tmp_path]).diagnosis.findings[0].title
+    passed = Check(name="better than the base model on held-out rows", passed=True, detail="improved: chrf")
+    evaluation = sample.evaluation().model_copy(update={"readiness": (passed,)})
+    assert evaluation.verdict == "ready"
+    (tmp_path / "evaluation.json").write_text(evaluation.pretty_json())
+    found = debug([tmp_path]).diagnosis.findings[0]
+    assert (found.label, found.title) == (
+        "train_only_falling",
+        "The training loss falls, and the model passed its evaluation",
+    )
+    assert "Nothing needs mending" in found.fix
+    assert found.questions == ()
+
+
 def test_nobody_is_said_to_be_sure_that_nothing_was_recognised(tmp_path: Path) -> None:
     shown = render_diagnosis(debug(files(tmp_path, a_log="hello\n")).diagnosis)
     assert "Finding: Nothing here matches a known failure\n" in shown
