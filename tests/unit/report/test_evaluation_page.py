@@ -58,6 +58,8 @@ def test_an_interval_that_leaves_the_drawing_has_an_arrow_there() -> None:
     left = drawn(comparison, ci_low=-90.0, difference=-70.0, ci_high=-60.0)
     assert "\u25c0" in left
     assert 'y="25%"' not in left
+    near = drawn(comparison, ci_low=-7.0, difference=-5.99, ci_high=1.0)
+    assert '<rect x="0.0%" y="25%"' in near
 
 
 def test_no_interval_is_said_and_not_drawn() -> None:

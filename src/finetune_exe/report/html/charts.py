@@ -24,7 +24,7 @@ _GAP = 2
 _WIDEST = 110
 """Of a bar of a histogram, in thousandths."""
 _LEAST_BAR = 2
-"""Height of a bar that is not empty, in pixels, however few it counts."""
+"""Pixels of height, or thousandths of length, of a bar that is not empty, however few it counts."""
 _FEW = 10
 """Bars with room for a number over each on a small screen."""
 LABELS_SHOWN = 24

@@ -123,7 +123,7 @@ def _drawn(comparison: Comparison, span: _Span, limit: int) -> Markup:
     width = max(LEAST, place(span.high) - place(span.low))
     drawn.append(element("rect", x=at(place(span.low)), y="42%", width=at(width), height="16%", class_=style))
     if abs(span.difference) < limit:
-        left = at(place(span.difference) - LEAST)
+        left = at(max(0, place(span.difference) - LEAST))
         drawn.append(element("rect", x=left, y="25%", width=at(2 * LEAST), height="50%", class_=style))
     if span.low < -limit:
         drawn.append(element("text", "\u25c0", x=0, y=22, class_=style))
