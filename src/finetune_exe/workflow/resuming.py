@@ -29,14 +29,13 @@ def run_exists(path: Path, *, resumable: bool) -> FineTuneError:
     """Say that a run is there already, and how to go on with it where it was interrupted."""
     from finetune_exe.training.resume import resume_command
 
+    elsewhere = "train into another folder with --run, or add --overwrite to replace it"
     return FineTuneError(
         "O01",
         what="an interrupted run lies there" if resumable else "the output exists already",
         where=str(path),
         why="overwriting it would destroy an earlier result",
-        fix=f"go on with it: {resume_command(path)}; or choose another place, or add --overwrite to replace it"
-        if resumable
-        else "choose another place, or add --overwrite to replace it",
+        fix=f"go on with it: {resume_command(path)}; or {elsewhere}" if resumable else elsewhere,
     )
 
 

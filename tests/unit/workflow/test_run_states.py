@@ -14,6 +14,7 @@ from finetune_exe.domain.task import TaskSpec
 from finetune_exe.domain.values import Gpu, Hardware
 from finetune_exe.errors import FineTuneError
 from finetune_exe.workflow.plans import make_plan
+from finetune_exe.workflow.resuming import run_exists
 from finetune_exe.workflow.run_lock import locked
 from finetune_exe.workflow.run_states import find_runs, run_state
 from finetune_exe.workflow.runs import train_plan, trained_elsewhere
@@ -149,3 +150,10 @@ def test_a_plan_for_the_processor_says_how_a_gpu_is_left_alone() -> None:
     assert "the plan is for EPYC, and this machine trains on L4: its predictions are not scored" in there
     assert 'CUDA_VISIBLE_DEVICES=""' in there
     assert "CUDA_VISIBLE_DEVICES" not in trained_elsewhere(with_gpu, plain)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_run_that_is_there_says_where_another_may_be_put(resumable: bool) -> None:
+    fault = run_exists(Path("runs/plan"), resumable=resumable)
+    assert "another folder with --run" in fault.fix
+    assert ("--resume" in fault.fix) == resumable
