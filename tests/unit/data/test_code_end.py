@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from finetune_exe.data.checks.ending import OpenEnd, open_end
@@ -72,6 +74,7 @@ def test_code_that_breaks_off_is_found_bare_and_in_a_fence_that_was_closed(langu
         "The rooms are:\n- the hall (large\n- the kitchen\n- the attic",
         "<Name>\n<Street>\n\nDear <Name>,\n\nplease send me the list of all <b>open</b> bills.\n\nYours",
         "```\n+-----+-----+\n| one | two |\n+-----+-----+\n```",
+        "There are two ways (of many:\n1) call `sort`\n2) call `sorted`",
         "It is so :-(\nIt was so :-(\nIt will be so.",
         "0 <= x < 1 holds on [0, 1)\n1 <= x < 2 holds on [1, 2)\n2 <= x < 3 holds on [2, 3)",
     ],
@@ -82,3 +85,10 @@ def test_what_is_no_code_or_stands_before_more_is_left_alone(text: str) -> None:
 
 def test_a_program_after_an_older_python_is_no_cut_one() -> None:
     assert not broken('```python\nprint "a"\nfor i in range(3):\n    print i\n```')
+
+
+@pytest.mark.parametrize("sign", ["/*", "<!--", '"', "'", '"""', "(", "`x", "<a "])
+def test_a_long_row_of_signs_takes_no_time(sign: str) -> None:
+    begun = time.process_time()
+    broken(f"```\n{sign * (18_000 // len(sign))}\n```")
+    assert time.process_time() - begun < 0.5

@@ -9,11 +9,11 @@ import warnings
 from finetune_exe.data.checks.programs import begins_as_program, read_program, seems_code
 
 _QUOTED = re.compile(
-    r"\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|(?<!\w)'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
-    r"|/\*.*?\*/|<!--.*?-->|(?:^|(?<=[\s;{}(),]))//[^\n]*|^[ \t]*#[^\n]*|(?<=\s)(?:#|--)[ \t!][^\n]*",
+    r"\"\"\".{0,2000}?\"\"\"|'''.{0,2000}?'''|\"(?:\\.|[^\"\\\n])*\"|(?<!\w)'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"
+    r"|/\*.{0,2000}?\*/|<!--.{0,500}?-->|(?:^|(?<=[\s;{}(),]))//[^\n]*|^[ \t]*#[^\n]*|(?<=\s)(?:#|--)[ \t!][^\n]*",
     re.DOTALL | re.MULTILINE,
 )
-"""Texts and remarks, in which brackets mean nothing."""
+"""Texts and remarks, in which brackets mean nothing. How far an end is looked for is bounded: there may be none."""
 _OVER_LINES = re.compile(r"\"(?:\\.|[^\"\\])*\"|(?<!\w)'(?:\\.|[^'\\])*'", re.DOTALL)
 """Texts as some languages have them, over several lines."""
 _BRACKET = re.compile(r"(?<!\\)(?:[)\[\]{}]|(?<!:)(?<!:-)\()")
@@ -42,13 +42,14 @@ def code_breaks_off(text: str) -> bool:
     pages, put in a fence, 35 are accused, 26 of them scripts of Vim, whose remarks begin with a quotation mark. A
     program cut between two statements is whole to every rule.
     """
-    if text[-1] == "`":
+    fenced, language, code = text.endswith("```"), "", text
+    if fenced:
         language, _, code = text.removesuffix("```").rpartition("```")[2].rstrip().partition("\n")
-        language = language.strip().lower()
-    else:
-        language, code = "", text if "\n" in text and _may_be_cut(text) else ""
-    if not code or len(code) > _MAX_CHARACTERS:
+    elif "\n" not in text or "```" in text:
         return False
+    if not 0 < len(code) <= _MAX_CHARACTERS or not (fenced or (_seems_open(code) and _is_code(code))):
+        return False
+    language = language.strip().lower()
     if language in _PYTHON or (not language and begins_as_program(code) and read_program(code) is not None):
         return _is_cut_python(code)
     bare = _QUOTED.sub(" ", code)
@@ -61,21 +62,22 @@ def code_breaks_off(text: str) -> bool:
     return not language and begins_as_program(code) and _is_cut_python(code)
 
 
-def _may_be_cut(text: str) -> bool:
-    """Pass over texts in which nothing is open at first sight, and those that are no code."""
-    if text[0] == "<" and "</" in text:
-        return "```" not in text
-    seems_open = (
+def _seems_open(text: str) -> bool:
+    """Pass over texts in which nothing is open at first sight, as in most."""
+    return (
         text[-1] in ":=,&|"
-        or text[-1].isupper()
         or text.count("(") > text.count(")")
         or text.count("{") > text.count("}")
         or text.count("[") > text.count("]")
         or text.count('"') % 2 == 1
+        or text[-1].isupper()
+        or (text[0] == "<" and "</" in text)
     )
-    if not seems_open or "```" in text:
-        return False
-    return seems_code(text) or begins_as_program(text) or _SQL.match(text) is not None
+
+
+def _is_code(text: str) -> bool:
+    is_page = text[0] == "<" and "</" in text
+    return is_page or seems_code(text) or begins_as_program(text) or _SQL.match(text) is not None
 
 
 def _is_open(code: str) -> bool:
