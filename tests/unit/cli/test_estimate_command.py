@@ -82,7 +82,7 @@ def test_exactly_one_thing_is_estimated(arguments: tuple[str, ...]) -> None:
 
 
 def test_what_does_not_fit_is_said_with_what_would() -> None:
-    shown = estimate("--model", "llama 3.1 70b", "--gpu", "A100 80GB", "--method", "qlora", "--length", "2048").output
+    shown = estimate("--model", "llama 3.1 70b", "--gpu", "A100 80GB", "--method", "qlora", "--length", "4096").output
     assert "80.0 GiB on one GPU: it does not fit" in shown
     assert "with --checkpointing it takes" in shown
     assert "it fits" in estimate("--model", "gpt2", "--gpu", "A100 80GB").output
