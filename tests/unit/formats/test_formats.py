@@ -219,8 +219,9 @@ def test_a_mixture_of_formats_is_refused() -> None:
         detect_format([alpaca] * 6 + [{"messages": [{"role": "user", "content": "a"}]}] * 4, where="x.jsonl")
 
 
-def test_a_few_odd_rows_do_not_hide_the_format() -> None:
-    rows = [{"text": "a", "label": "b"}] * 9 + [{"text": "a"}]
+@pytest.mark.parametrize("text", ["text", "sentence", "input"])
+def test_a_few_odd_rows_do_not_hide_the_format(text: str) -> None:
+    rows = [{text: "a", "label": 1}] * 9 + [{text: "a"}]
     detection = detect_format(rows, where="x.csv")
     assert detection.format.name == "prompt_completion"
     assert "9 of 10 rows" in detection.evidence[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finetune_exe.text.formats.columns import ColumnFormat, Layout
 
-TEXT_NAMES = ("text", "sentence", "utterance")
+TEXT_NAMES = ("text", "sentence", "utterance", "input")
 LABEL_NAMES = ("label", "category", "intent", "class", "sentiment")
 
 PROMPT_COMPLETION = ColumnFormat(
