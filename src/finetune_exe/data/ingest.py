@@ -18,9 +18,10 @@ from finetune_exe.errors import FineTuneError
 from finetune_exe.text.conversation import Conversation, RowFault
 from finetune_exe.text.formats import format_named
 from finetune_exe.text.formats.detect import Detection, detect_format, format_of_row
-from finetune_exe.text.formats.format import Row
+from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.infer import infer_columns, with_columns
 from finetune_exe.text.formats.marked_turns import TurnForm, with_turns
+from finetune_exe.text.formats.within import WithinColumn
 
 DETECTION_ROWS = 1000
 """Rows from which the format is told."""
@@ -143,6 +144,13 @@ def _reopened(source: Source, sample: Sequence[RawRow | BadLine], tell: Tell) ->
         yield from islice(source.rows(tell), DETECTION_ROWS, None)
 
 
+def _with_named(prompt: str, answer: str, rows: Sequence[Row]) -> Format:
+    """Read two columns that the user named, or what stands within a column under names with a dot."""
+    inner = with_columns(prompt, answer)
+    paths = tuple(name for name in (prompt, answer) if "." in name and not any(name in row for row in rows))
+    return WithinColumn(inner=inner, paths=paths) if paths else inner
+
+
 def _settle(
     source: Source,
     rows: Sequence[Row],
@@ -158,7 +166,7 @@ def _settle(
         return Detection(format=parted, evidence=parted.detect(rows).phrases)
     if {"prompt", "answer"} <= columns.keys():
         named = f"{columns['prompt']!r} is the prompt and {columns['answer']!r} the answer, as you said"
-        return Detection(format=with_columns(columns["prompt"], columns["answer"]), evidence=(named,))
+        return Detection(format=_with_named(columns["prompt"], columns["answer"], rows), evidence=(named,))
     if not rows:
         return Detection(format=format_named(format_name or "completion"), evidence=("there is no row to judge by",))
     if format_name is not None:

@@ -15,6 +15,7 @@ from finetune_exe.text.formats.format import Format, Row
 from finetune_exe.text.formats.infer import Inferred, infer_columns
 from finetune_exe.text.formats.nearest import nearest_format
 from finetune_exe.text.formats.turns import ROLE_NAMES
+from finetune_exe.text.formats.within import texts_within
 
 CLEAR = 0.5
 """Share of the rows that the format of a file must fit."""
@@ -110,6 +111,15 @@ def _unknown(rows: Sequence[Row], inferred: Inferred, where: str) -> FineTuneErr
             why=f"its texts are dialogues ({turns}); as texts, the questions would be learned too",
             fix=f"part them: fine-tune dataset chatml {shlex.quote(where)} --turns {shlex.quote(turns)} -o NEW.jsonl; "
             "to learn them whole, name the column 'text'",
+        )
+    if paths := texts_within(rows):
+        return FineTuneError(
+            "D03",
+            what="two texts stand in one column: which of them asks, and which answers?",
+            where=where,
+            why=f"{paths[0]} and {paths[1]} do as well either way, as a text in two languages does",
+            fix=f"say it: fine-tune dataset prompt_completion {shlex.quote(where)} --columns {','.join(paths)} "
+            "-o NEW.jsonl",
         )
     near = nearest_format(rows[0])
     nearest = f"; {near.format.name} comes nearest: {near.missing}" if near else ""
