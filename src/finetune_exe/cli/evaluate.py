@@ -54,7 +54,7 @@ def command(
     from finetune_exe.workflow.plans import edit_plan
     from finetune_exe.workflow.run_folder import open_run
     from finetune_exe.workflow.runs import evaluate_run
-    from finetune_exe.workflow.served import compare_served, endpoint_of, judge_run
+    from finetune_exe.workflow.served import compare_served, endpoint_of, judge_run, reach
 
     for setting in settings:
         if not setting.startswith(("evaluation.", "precision.base_dtype=")):
@@ -66,6 +66,8 @@ def command(
     if context.get_parameter_source("suite_items") is ParameterSource.COMMANDLINE and suites is None and not tasks:
         raise click.UsageError("--suite-items goes with --suites FOLDER or --harness TASK")
     edited = edit_plan(open_run(run_path)[0], settings) if settings else None
+    for server in filter(None, (endpoint, judge)):
+        reach(endpoint_of(*server))
     with view(as_json=as_json) as live:
         evaluation = evaluate_run(
             run_path, settings=edited, suites=suites, suite_items=suite_items,

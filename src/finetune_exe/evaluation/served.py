@@ -23,6 +23,16 @@ ITEMS = 200
 """Questions asked at most, spread evenly over the test rows."""
 
 
+def greet(endpoint: Endpoint, cache: Path | None) -> None:
+    """Ask a server for a word, so that what cannot answer shows at once; one that answered before is not asked again.
+
+    Raises:
+        FineTuneError: E06 where the server gives nothing usable.
+    """
+    results = ResultCache(folder=cache, model=digest_of(endpoint.url, endpoint.model))
+    _kept(results, endpoint, [{"role": "user", "content": "Are you there? Answer with one word."}], max_tokens=8)
+
+
 def ask_served(
     plan: Plan,
     data: PreparedFolder,

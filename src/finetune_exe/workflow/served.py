@@ -15,7 +15,7 @@ from finetune_exe.evaluation.endpoint import Endpoint, ask, keeps_secrets
 from finetune_exe.evaluation.judge import Ask, Pair, judge_pair, known_pairs, measure_judge
 from finetune_exe.evaluation.pairing import Results
 from finetune_exe.evaluation.result_files import Keys, read_results
-from finetune_exe.evaluation.served import answered_items, ask_served, write_results
+from finetune_exe.evaluation.served import answered_items, ask_served, greet, write_results
 from finetune_exe.models.locate import cache_folder
 from finetune_exe.prepared.store import load_dataset
 from finetune_exe.workflow.preparing import Progress
@@ -33,6 +33,15 @@ def endpoint_of(url: str, model: str) -> Endpoint:
     A server elsewhere that does not speak https is shown no key: everybody on the way could read it.
     """
     return Endpoint(url=url, model=model, key=os.environ.get("OPENAI_API_KEY") if keeps_secrets(url) else None)
+
+
+def reach(endpoint: Endpoint) -> None:
+    """Make sure that a server answers, before hours are spent on what is to be compared with its answers.
+
+    Raises:
+        FineTuneError: E06 where it gives nothing usable.
+    """
+    greet(endpoint, cache_folder() / "results")
 
 
 def compare_served(path: Path, endpoint: Endpoint, *, progress: Progress) -> PairedResult:

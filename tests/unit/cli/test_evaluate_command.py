@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from finetune_exe.domain.evaluation import Evaluation
 from finetune_exe.domain.plan import Plan
 from finetune_exe.domain.values import Check
 from finetune_exe.errors import FineTuneError
+from finetune_exe.evaluation import endpoint
 from finetune_exe.workflow import run_folder, runs, served
 
 
@@ -23,11 +25,26 @@ def test_an_endpoint_that_fails_does_not_keep_the_report_back(monkeypatch: pytes
     monkeypatch.setattr(run_folder, "open_run", lambda _: (sample.plan(), None))
     monkeypatch.setattr(runs, "evaluate_run", lambda *_, **__: sample.evaluation())
     monkeypatch.setattr(served, "compare_served", fails)
+    monkeypatch.setattr(served, "reach", lambda _: None)
     asked = ["run", "--endpoint", "http://localhost:1/v1", "m"]
     found = CliRunner().invoke(command, asked)
     assert isinstance(found.exception, FineTuneError)
     assert "BASE AGAINST TUNED" in found.stdout
     assert CliRunner().invoke(command, [*asked, "--json"]).stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--endpoint", "--judge"])
+def test_a_server_that_cannot_be_reached_is_told_before_anything_is_measured(
+    option: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured = list[str]()
+    monkeypatch.setenv("FINETUNE_EXE_CACHE", str(tmp_path))
+    monkeypatch.setattr(endpoint, "_PAUSES", (0.0,) * endpoint.TRIES)
+    monkeypatch.setattr(runs, "evaluate_run", lambda *_, **__: measured.append("all"))
+    found = CliRunner().invoke(command, ["run", option, "http://localhost:1/v1", "m"])
+    assert isinstance(found.exception, FineTuneError)
+    assert found.exception.code == "E06"
+    assert not measured
 
 
 def test_what_to_type_next_follows_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

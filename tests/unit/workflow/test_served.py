@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,20 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], A
         return *found, list(asked)
 
     return judge
+
+
+def test_a_server_is_greeted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def reply(endpoint: Endpoint, turns: list[dict[str, str]], **_: Any) -> Reply:
+        asked.append(f"{endpoint.model}: {turns[0]['content']}")
+        return Reply(text="Yes", stopped=True)
+
+    monkeypatch.setenv("FINETUNE_EXE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring_served, "ask", reply)
+    for endpoint in (ENDPOINT, ENDPOINT, replace(ENDPOINT, model="other")):
+        served.reach(endpoint)
+    assert [words.partition(":")[0] for words in asked] == ["judge", "other"]
 
 
 def test_a_trusted_judge_compares_all_pairs_and_goes_on_where_it_was(judged: Callable[..., Any]) -> None:
