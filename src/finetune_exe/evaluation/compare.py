@@ -50,7 +50,7 @@ def compare_results(name_a: str, name_b: str, a: Results, b: Results, question: 
     """
     a, b, unscored = _judged(name_a, name_b, a, b, question)
     pairs = pair_items(name_a, name_b, a, b)
-    scored_by = _score_name(name_a, name_b, pairs[0], question)
+    scored_by = _score_name(name_a, name_b, pairs, question)
     scales = _scales(name_a, name_b, pairs, question)
     margin, reason = (question.margin, "given") if question.margin is not None else _margin(pairs, question)
     overall = _compare(pairs, question, margin)
@@ -104,11 +104,14 @@ def _judged(name_a: str, name_b: str, a: Results, b: Results, question: Question
     return a, b, [note]
 
 
-def _score_name(name_a: str, name_b: str, pair: Pair, question: Question) -> list[str]:
-    """Say which field was taken for the score, where that is a guess; the same in both files."""
-    names = pair.a.score_name, pair.b.score_name
-    if question.corpus is not None or names == ("score", "score"):
+def _score_name(name_a: str, name_b: str, pairs: Sequence[Pair], question: Question) -> list[str]:
+    """Say which field was taken for the score, where that is a guess, the same in both files, or what it is of."""
+    names = pairs[0].a.score_name, pairs[0].b.score_name
+    if question.corpus is not None:
         return []
+    if names == ("score", "score"):
+        suites = {pair.a.suite or pair.b.suite for pair in pairs}
+        return [f"all scores are of one suite, {suite}" for suite in suites if suite and len(suites) == 1]
     if names[0] != names[1]:
         raise FineTuneError(
             "E03",

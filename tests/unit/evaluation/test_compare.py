@@ -46,6 +46,13 @@ def test_different_metrics_are_not_compared(tmp_path: Path) -> None:
         compare_results("a", "b", a, b, Question())
 
 
+@pytest.mark.parametrize("suites", [["chrf"] * 5, ["chrf", "rouge"] * 3, [None] * 5])
+def test_what_is_compared_is_named_where_all_of_it_is_one_thing(suites: list[str | None], tmp_path: Path) -> None:
+    a, b = (results(tmp_path / name, [0.1 * i for i in range(len(suites))], suite=suites) for name in "ab")
+    said = "all scores are of one suite, chrf" in compare_results("a", "b", a, b, Question()).notes
+    assert said == (set(suites) == {"chrf"})
+
+
 # --- right and wrong answers ---
 
 
