@@ -10,7 +10,7 @@ from finetune_exe.data.checks.check import DataCheck, Hit
 from finetune_exe.data.checks.example import asked
 from finetune_exe.data.checks.facts import Facts
 from finetune_exe.data.checks.forms import Structure
-from finetune_exe.data.duplicates.words import MARK_FOLLOWS, Words32, hash_words, word_hashes
+from finetune_exe.data.duplicates.words import MARK_FOLLOWS, Places, Words32, hash_words, word_hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,8 @@ texts, half of which were not counted, they come to 9 at most; in 400 answers wh
 59 %, and in four of five of those with 60 words."""
 _MOST_COMMON = 0.7
 """Share of these words above which a text is a list of them."""
+_ROWS_AT_ONCE = 10_000
+"""Rows whose pairs of words are summed at a time: of those of a million rows the sums would take a gigabyte."""
 _LOW_BITS = 16
 """Bits of a hash by which words are looked up; the few words of the table fall on different places."""
 
@@ -99,19 +101,34 @@ def _tables() -> _Tables:
 def _shuffled(facts: Facts) -> Iterator[Hit]:
     import numpy as np
 
-    words = facts.words.words
-    if len(words) < 2:
-        return
-    tables = _tables()
-    numbers = tables.number_of[words & np.uint32((1 << _LOW_BITS) - 1)]
+    words, starts, tables = facts.words.words, facts.words.starts, _tables()
+    for begin in range(0, len(starts) - 1, _ROWS_AT_ONCE):
+        rows = slice(begin, min(begin + _ROWS_AT_ONCE, len(starts) - 1))
+        likely = _seems_shuffled(words, facts.words.answers[rows], starts[rows.start + 1 : rows.stop + 1], tables)
+        for place in begin + np.flatnonzero(likely & (facts.structures[rows] != Structure.PYTHON)):
+            num_pairs = _pairs_by_chance(words[facts.words.answers[place] : starts[place + 1]], tables)
+            if num_pairs:
+                yield Hit(int(facts.index[place]), f"{num_pairs} pairs of words that hardly follow each other")
+
+
+def _seems_shuffled(words: Words32, begins: Places, ends: Places, tables: _Tables) -> NDArray[np.bool_]:
+    """Say of each answer whether its pairs are there by chance at first sight, where other words pass for common ones.
+
+    Args:
+        words: Of all rows.
+        begins: Where answers that follow each other begin.
+        ends: Where they end.
+        tables: How pairs are looked up.
+    """
+    import numpy as np
+
+    start = begins[0]
+    numbers = tables.number_of[words[start : ends[-1]] & np.uint32((1 << _LOW_BITS) - 1)]
     chance = tables.chance[numbers[:-1] * np.uint16(len(tables.hashes)) + numbers[1:]]
     sums = np.concatenate(([0], np.cumsum(chance, dtype=np.int64)))
-    first, last = np.minimum(facts.words.answers, len(sums) - 1), np.maximum(facts.words.starts[1:] - 1, 0)
-    likely = sums[last] > sums[first]
-    for place in np.flatnonzero(likely & (facts.structures != Structure.PYTHON)).tolist():
-        num_pairs = _pairs_by_chance(words[facts.words.answers[place] : facts.words.starts[place + 1]], tables)
-        if num_pairs:
-            yield Hit(int(facts.index[place]), f"{num_pairs} pairs of words that hardly follow each other")
+    first, last = np.minimum(begins - start, len(sums) - 1), np.maximum(ends - start - 1, 0)
+    likely: NDArray[np.bool_] = sums[last] > sums[first]
+    return likely
 
 
 def _pairs_by_chance(words: Words32, tables: _Tables) -> int:
