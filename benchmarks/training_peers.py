@@ -19,7 +19,6 @@ from typing import Any
 os.environ.update(
     HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", AXOLOTL_DO_NOT_TRACK="1", DISABLE_VERSION_CHECK="1", WANDB_MODE="off"
 )
-OUTPUT = "peer-output"
 
 
 def load_rows(folder: Path) -> Any:
@@ -80,7 +79,7 @@ def run_trl(folder: Path, case: dict[str, Any], watch: Any) -> None:
     from trl import SFTConfig, SFTTrainer
 
     config = SFTConfig(
-        output_dir=str(folder / OUTPUT), per_device_train_batch_size=case["batch"], num_train_epochs=1,
+        output_dir=str(folder / "trl-output"), per_device_train_batch_size=case["batch"], num_train_epochs=1,
         max_length=case["max_length"], learning_rate=case["learning_rate"], bf16=True, use_cpu=_on_cpu(),
         report_to="none", save_strategy="no", logging_steps=1,
     )  # fmt: skip
@@ -111,7 +110,7 @@ def run_llamafactory(folder: Path, case: dict[str, Any], watch: Any) -> None:
             "stage": "sft", "do_train": True, "model_name_or_path": case["base"], "template": "empty",
             **(adapter if case["method"] == "lora" else {"finetuning_type": "full"}),
             "dataset": "rows", "tokenized_path": str(folder / "llamafactory-rows"), "cutoff_len": case["max_length"],
-            "output_dir": str(folder / OUTPUT), "per_device_train_batch_size": case["batch"],
+            "output_dir": str(folder / "llamafactory-output"), "per_device_train_batch_size": case["batch"],
             "num_train_epochs": 1, "learning_rate": case["learning_rate"], "bf16": True, "use_cpu": _on_cpu(),
             "report_to": "none", "save_strategy": "no", "logging_steps": 1,
         },
@@ -141,7 +140,7 @@ def run_axolotl(folder: Path, case: dict[str, Any], watch: Any) -> None:
         "pad_to_sequence_len": False, "micro_batch_size": case["batch"], "gradient_accumulation_steps": 1,
         "num_epochs": 1,
         "optimizer": "adamw_torch", "learning_rate": case["learning_rate"], "lr_scheduler": "linear", "bf16": True,
-        "output_dir": str(folder / OUTPUT), "save_strategy": "no", "logging_steps": 1,
+        "output_dir": str(folder / "axolotl-output"), "save_strategy": "no", "logging_steps": 1,
         "plugins": ["axolotl_watch.WatchPlugin"], **(dict.fromkeys(kernels, False) if _on_cpu() else {}),
     }  # fmt: skip
     do_train(load_cfg(DictDefault(config)), TrainerCliArgs())
