@@ -60,10 +60,10 @@ NOTES = """
 
 Peers and the rates of this machine change from run to run. Four hours later, beside two peers, the first case came
 out at 307 learned tokens a second, 3.05 times as many as Axolotl's 101 and 3.71 times LLaMA-Factory's 83, and a day
-later at 347, 3.71 times Axolotl's 93 and 3.73 times LLaMA-Factory's 93. Some hours before, the first case came out at 356 learned tokens a second beside Axolotl's 104, 3.4 times as many as the best
-peer, and in two runs of a day before at 258 beside 90, 2.9 times, and at 265 beside 80, 3.3 times. Before that, with
-each row's beginning computed by itself and norms and MLPs by transformers, it was 232 and 73, with 2.9 GiB at most,
-and 5.1 GiB where rows are full.
+later at 347, 3.71 times Axolotl's 93 and 3.73 times LLaMA-Factory's 93. Some hours before, the first case came out at
+356 learned tokens a second beside Axolotl's 104, 3.4 times as many as the best peer, and in two runs of a day before
+at 258 beside 90, 2.9 times, and at 265 beside 80, 3.3 times. Before that, with each row's beginning computed by
+itself and norms and MLPs by transformers, it was 232 and 73, with 2.9 GiB at most, and 5.1 GiB where rows are full.
 
 ## What checkpoints and records cost
 
