@@ -56,7 +56,7 @@ class Item:
     def scalar(self) -> Scalar:
         """The value, where it is a single one that is known; else None."""
         single = isinstance(self.content, str | int | float | bool)
-        return self.content if single and not self.computed else None  # type: ignore[return-value]
+        return self.content if single and not self.computed else None  # type: ignore[return-value]  # one that is not computed is a scalar
 
     def plain(self) -> Json:
         """Give the value without places."""

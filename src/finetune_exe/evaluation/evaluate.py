@@ -60,9 +60,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure base and tuned model on the test split and compare them in pairs.
 
-    The base is kept as it was for training: in 4 bit for QLoRA, so that what differs is what was learned. Scores and
-    answers of each item are written to `evaluation/base.jsonl` and `evaluation/tuned.jsonl` of the run, for
-    `fine-tune compare`.
+    The base is kept as it was for training: in 4 bit for QLoRA, so that what differs is what was learned. Items go to
+    `evaluation/base.jsonl` and `evaluation/tuned.jsonl` of the run, with scores and answers, for `fine-tune compare`.
 
     Args:
         plan: Says which metrics, how many answers and how long.
@@ -89,8 +88,7 @@ def evaluate(
     questions = choose_questions(rows, plan, tokenizer)
     asked = _asked(plan, data, questions, tokenizer, suites)
     before, after = _measure_both(asked, (base, of_base), (checkpoint, weights), cache, progress, note)
-    clusters = [row.group for row in rows]
-    found = _compare(asked, questions, before, after, clusters)
+    found = _compare(asked, questions, before, after, [row.group for row in rows])
     generation = generation_of(plan, before.answers, after.answers, tokenizer)
     results = suite_results(suites, before, after, plan.evaluation.confidence_level)
     collapse = collapse_card(questions.said(before.answers), questions.said(after.answers), questions.references)
@@ -100,18 +98,16 @@ def evaluate(
     evidence = Evidence(
         plan=plan, training=training, comparisons=found.comparisons, task=found.task, generation=generation,
         suites=results, forgetting=forgetting, collapse=collapse, memorisation=memorisation, merge=after.merge,
-        leanings=(before.leanings, after.leanings), seconds_per_answer=after.seconds_per_answer,
-        answer_within=answer_within, shipments=_shipments(run), weights=weights,
-        data=data, tokenizer=tokenizer, base=base, checkpoint=checkpoint, run=run,
-        known=ResultCache(folder=cache, model=digest_of(of_base, weights)),
+        leanings=(before.leanings, after.leanings), seconds_per_answer=after.seconds_per_answer, weights=weights,
+        answer_within=answer_within, shipments=_shipments(run), data=data, tokenizer=tokenizer, base=base,
+        checkpoint=checkpoint, run=run, known=ResultCache(folder=cache, model=digest_of(of_base, weights)),
     )  # fmt: skip
-    inputs = {"plan": plan.digest(), "dataset": asked.dataset, "run": training.digest()}
     return Evaluation(
-        inputs={**inputs, "weights": weights, "base": of_base},
+        inputs=_inputs(plan, asked, training) | {"weights": weights, "base": of_base},
         baseline=plan.model.name,
         candidate=f"{plan.model.name} + {training.run_name} (step {training.best_step})",
         num_rows=len(rows),
-        num_clusters=len(set(clusters)),
+        num_clusters=len({row.group for row in rows}),
         cluster_by=plan.data.group_by or "row",
         comparisons=found.comparisons,
         generation=generation,
@@ -128,6 +124,11 @@ def evaluate(
         collapse=collapse,
         memorisation=memorisation,
     )
+
+
+def _inputs(plan: Plan, asked: Asked, training: TrainingRun) -> dict[str, str]:
+    """Give the digests of what was trained, and by what."""
+    return {"plan": plan.digest(), "dataset": asked.dataset, "run": training.digest()}
 
 
 def _asked(

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections import defaultdict
 from pathlib import Path
 
-import pytest
-
 from finetune_exe.data.check import check
 
-SHARED = Path(__file__).resolve().parents[3] / ".." / "shared"
 COPIED, LISTED = "leak_train.jsonl", "alpaca_mixed.jsonl"
-
-
-@pytest.fixture(scope="module")
-def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    packed = SHARED / "truth" / "dirty.tar.gz"
-    if not packed.is_file():
-        pytest.skip("the dirty files are not beside the repository")
-    folder = tmp_path_factory.mktemp("dirty")
-    with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "dirty"
 
 
 def keys(path: Path) -> list[str]:

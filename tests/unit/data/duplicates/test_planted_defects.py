@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,6 @@ from finetune_exe.data.duplicates.leaks import find_leaks
 from finetune_exe.data.duplicates.rows import RowText, RowWords, words_of_rows
 
 SHARED = Path(__file__).resolve().parents[4] / ".." / "shared"
-
-
-@pytest.fixture(scope="module")
-def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    packed = SHARED / "truth" / "dirty.tar.gz"
-    if not packed.is_file():
-        pytest.skip("the dirty files are not beside the repository")
-    folder = tmp_path_factory.mktemp("dirty")
-    with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "dirty"
 
 
 def texts_of(path: Path) -> list[RowText]:
